@@ -1,0 +1,227 @@
+//! Results in the order in which they come.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
+
+use crate::core::{Sink, context};
+use crate::error::{Error, TimedOut};
+use crate::future::TaskFuture;
+use crate::sync::Mutex;
+use crate::timer::Delay;
+
+/// Yields the results of `futures` as they finish, each with its position in the input.
+///
+/// Futures that have finished already come first. Each completion costs O(1), whatever the
+/// number of futures: a finishing worker leaves the position in a list, and polling takes from
+/// that list and never visits a future that has not finished.
+///
+/// # Cancel safety
+///
+/// `next()` may be dropped at any time; no result is lost.
+///
+/// # Drop
+///
+/// Dropping the stream drops the futures that it has not yielded, which withdraws those that
+/// have not started.
+///
+/// # Examples
+///
+/// ```
+/// use concurrent_futures::{ThreadPoolExecutor, as_completed};
+/// use futures::StreamExt;
+///
+/// # futures::executor::block_on(async {
+/// let pool = ThreadPoolExecutor::new();
+/// let words = ["a", "bb", "ccc"];
+/// let futures: Vec<_> = words.into_iter().map(|word| pool.submit(|| word.len())).collect();
+/// let mut done = as_completed(futures);
+/// while let Some((index, length)) = done.next().await {
+///     assert_eq!(length?, words[index].len());
+/// }
+/// # Ok::<(), concurrent_futures::Error>(())
+/// # }).unwrap();
+/// ```
+pub fn as_completed<T>(futures: impl IntoIterator<Item = TaskFuture<T>>) -> AsCompleted<T> {
+    let queue = Arc::new(Finished::default());
+    let mut ready = VecDeque::new();
+    let pending: Vec<_> = futures.into_iter().map(Some).collect();
+    for (index, future) in pending.iter().enumerate() {
+        if future.as_ref().is_some_and(|future| !future.listen(&queue, index)) {
+            ready.push_back(index);
+        }
+    }
+    AsCompleted { unfinished: pending.len(), pending, ready, queue }
+}
+
+/// The list that finishing workers leave positions in.
+#[derive(Default)]
+struct Finished {
+    list: Mutex<List>,
+}
+
+#[derive(Default)]
+struct List {
+    indexes: VecDeque<usize>,
+    waker: Option<Waker>,
+}
+
+impl Sink for Finished {
+    fn finished(&self, index: usize, _failed: bool) {
+        let waker = {
+            let mut list = self.list.lock();
+            list.indexes.push_back(index);
+            list.waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+/// The stream of [`as_completed`].
+#[must_use = "streams do nothing unless polled, and dropping this one withdraws tasks that have not started"]
+pub struct AsCompleted<T> {
+    /// By position; taken when yielded.
+    pending: Vec<Option<TaskFuture<T>>>,
+    unfinished: usize,
+    /// Positions that have been moved here from the shared list, a whole batch at a time.
+    ready: VecDeque<usize>,
+    queue: Arc<Finished>,
+}
+
+impl<T> AsCompleted<T> {
+    /// Ends the stream with [`TimedOut`] once `limit` has passed, counted from this call. What
+    /// has finished by then is yielded first.
+    ///
+    /// After the error the stream is finished, and the futures that are left are dropped.
+    pub fn timeout(self, limit: Duration) -> AsCompletedTimeout<T> {
+        AsCompletedTimeout { total: self.pending.len(), inner: self, delay: Delay::new(limit) }
+    }
+
+    /// Moves what has finished since the last time to `ready`.
+    fn poll_batch(&mut self, cx: &Context<'_>) -> Poll<()> {
+        let mut waker = None;
+        loop {
+            let mut list = self.queue.list.lock();
+            if !list.indexes.is_empty() {
+                std::mem::swap(&mut list.indexes, &mut self.ready);
+                return Poll::Ready(());
+            }
+            if list.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                return Poll::Pending;
+            }
+            if let Some(waker) = waker {
+                let old = list.waker.replace(waker);
+                drop(list);
+                drop(old);
+                return Poll::Pending;
+            }
+            // Wakers are user code: cloned and dropped outside of the lock.
+            drop(list);
+            waker = Some(cx.waker().clone());
+        }
+    }
+
+    fn poll_index(&mut self, cx: &Context<'_>) -> Poll<Option<usize>> {
+        if self.unfinished == 0 {
+            return Poll::Ready(None);
+        }
+        if self.ready.is_empty() && self.poll_batch(cx).is_pending() {
+            return Poll::Pending;
+        }
+        self.unfinished -= 1;
+        Poll::Ready(self.ready.pop_front())
+    }
+
+    fn poll_item(&mut self, cx: &Context<'_>) -> Poll<Option<(usize, Result<T, Error>)>> {
+        self.poll_index(cx).map(|index| {
+            let index = index?;
+            let mut future = self.pending[index].take()?;
+            Some((index, future.take()))
+        })
+    }
+}
+
+impl<T> Stream for AsCompleted<T> {
+    type Item = (usize, Result<T, Error>);
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.poll_item(cx);
+        match polled {
+            Poll::Pending => context::pending(),
+            Poll::Ready(_) => context::resumed(),
+        }
+        polled
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.unfinished, Some(self.unfinished))
+    }
+}
+
+impl<T> FusedStream for AsCompleted<T> {
+    fn is_terminated(&self) -> bool {
+        self.unfinished == 0
+    }
+}
+
+impl<T> fmt::Debug for AsCompleted<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsCompleted")
+            .field("unfinished", &self.unfinished)
+            .field("total", &self.pending.len())
+            .finish()
+    }
+}
+
+/// The stream of [`AsCompleted::timeout`].
+#[must_use = "streams do nothing unless polled, and dropping this one withdraws tasks that have not started"]
+pub struct AsCompletedTimeout<T> {
+    inner: AsCompleted<T>,
+    total: usize,
+    delay: Delay,
+}
+
+impl<T> Stream for AsCompletedTimeout<T> {
+    type Item = Result<(usize, Result<T, Error>), TimedOut>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = match self.inner.poll_item(cx) {
+            Poll::Ready(item) => Poll::Ready(item.map(Ok)),
+            Poll::Pending => self.delay.poll(cx).map(|_limit| {
+                let unfinished = std::mem::take(&mut self.inner.unfinished);
+                let left = std::mem::take(&mut self.inner.pending);
+                drop(left);
+                Some(Err(TimedOut { unfinished, total: self.total }))
+            }),
+        };
+        match polled {
+            Poll::Pending => context::pending(),
+            Poll::Ready(_) => context::resumed(),
+        }
+        polled
+    }
+}
+
+impl<T> FusedStream for AsCompletedTimeout<T> {
+    fn is_terminated(&self) -> bool {
+        self.inner.is_terminated()
+    }
+}
+
+impl<T> fmt::Debug for AsCompletedTimeout<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AsCompletedTimeout")
+            .field("unfinished", &self.inner.unfinished)
+            .field("total", &self.total)
+            .field("limit", &self.delay.limit())
+            .finish()
+    }
+}

@@ -1,0 +1,163 @@
+//! What can go wrong with a task, and with handing one in.
+//!
+//! There is one error type for all executors, so that code which moves from threads to processes
+//! keeps its `match`. A job's own `Result` is not an error here but its value:
+//! `pool.submit(|| parse(x)).await??`.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::panic::Panicked;
+
+/// Why a task has no value.
+///
+/// Every future gets an error of its own. The enum may grow; match with a wildcard arm.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The task was withdrawn before it ran: by [`cancel`](crate::TaskFuture::cancel), by a
+    /// shutdown with [`Shutdown::CancelQueued`](crate::Shutdown::CancelQueued), or because the
+    /// [`Completer`](crate::Completer) of a promise was dropped.
+    #[error(
+        "the task was cancelled and did not run to its end; submit it again if it is still wanted"
+    )]
+    Cancelled,
+
+    /// The job panicked. The worker lives on.
+    #[error("{0}")]
+    Panicked(Box<Panicked>),
+
+    /// A time limit passed.
+    #[error(
+        "the time limit of {limit:?} passed {}; raise the limit or give the task less to do",
+        if *.started { "while the task was running" } else { "before the task started" }
+    )]
+    TimedOut {
+        /// The limit that passed.
+        limit: Duration,
+        /// Whether the task had started by then.
+        started: bool,
+    },
+
+    /// The executor can't run tasks any more, for the cause given.
+    #[error("the pool is broken: {0}; create a new pool once the cause is mended")]
+    BrokenPool(BrokenPool),
+
+    /// The queue holds as many tasks as `queue_capacity` allows.
+    #[error(
+        "the queue is full ({capacity} tasks wait); use `reserve().await` to wait for room, or shed the load"
+    )]
+    QueueFull {
+        /// The pool's `queue_capacity`.
+        capacity: usize,
+    },
+
+    /// The executor was shut down, or its last handle was dropped, before this was submitted.
+    #[error("the executor is shut down and takes no new tasks; submit before `shutdown`")]
+    ShutDown,
+
+    /// A job asked to wait, blocking, for the end of the pool that it runs on.
+    #[error(
+        "a job can't block until its own pool has ended; call `shutdown` there without waiting for it, or wait outside of the pool"
+    )]
+    WouldDeadlock,
+
+    /// The result was asked for again after an earlier call had taken it.
+    #[error(
+        "the result of this task was already taken; keep the value that the first call returned"
+    )]
+    ResultTaken,
+}
+
+impl Error {
+    /// The variant's name, for `Debug` texts of futures.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Error::Cancelled => "Cancelled",
+            Error::Panicked(_) => "Panicked",
+            Error::TimedOut { .. } => "TimedOut",
+            Error::BrokenPool(_) => "BrokenPool",
+            Error::QueueFull { .. } => "QueueFull",
+            Error::ShutDown => "ShutDown",
+            Error::WouldDeadlock => "WouldDeadlock",
+            Error::ResultTaken => "ResultTaken",
+        }
+    }
+}
+
+/// Why a pool broke. Cloning is cheap; every task that the pool fails carries the same cause.
+#[derive(Clone, Debug)]
+pub struct BrokenPool {
+    cause: Arc<dyn std::error::Error + Send + Sync>,
+}
+
+impl BrokenPool {
+    pub(crate) fn new(cause: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        Self { cause: cause.into() }
+    }
+
+    /// What broke the pool: the initializer's error, its panic as [`Panicked`], or the system's
+    /// refusal to start the first worker.
+    pub fn cause(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
+        &*self.cause
+    }
+}
+
+impl fmt::Display for BrokenPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.cause.fmt(f)
+    }
+}
+
+/// A submission that was refused, with the job to try again or to run elsewhere.
+#[derive(thiserror::Error)]
+#[error("{error}")]
+pub struct TrySubmitError<J> {
+    job: J,
+    error: Error,
+}
+
+impl<J> TrySubmitError<J> {
+    pub(crate) fn new(job: J, error: Error) -> Self {
+        Self { job, error }
+    }
+
+    /// Why: [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
+    /// [`BrokenPool`](Error::BrokenPool).
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// Gives the job back.
+    pub fn into_job(self) -> J {
+        self.job
+    }
+
+    /// Gives the job and the reason back.
+    pub fn into_parts(self) -> (J, Error) {
+        (self.job, self.error)
+    }
+}
+
+impl<J> fmt::Debug for TrySubmitError<J> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TrySubmitError").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+/// A set of futures did not finish within its time limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{unfinished} (of {total}) futures unfinished")]
+#[non_exhaustive]
+pub struct TimedOut {
+    /// How many had not finished.
+    pub unfinished: usize,
+    /// How many there were.
+    pub total: usize,
+}
+
+/// A builder was given a value that makes no sense; the text names the setting and the rule.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct BuildError(pub(crate) String);

@@ -1,0 +1,169 @@
+//! What all executors share.
+
+use std::fmt;
+use std::future::Future;
+
+use serde_core::Serialize;
+use serde_core::de::DeserializeOwned;
+
+use crate::error::{Error, TrySubmitError};
+use crate::future::TaskFuture;
+use crate::job::Call;
+use crate::map::Map;
+use crate::metrics::Metrics;
+use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
+
+/// A value that any executor can take: it can move to another thread, and to another process.
+pub trait Portable: Serialize + DeserializeOwned + Send + 'static {}
+
+impl<T: Serialize + DeserializeOwned + Send + 'static> Portable for T {}
+
+/// What all executors can do, for code that is to run on any of them.
+///
+/// The bounds are the strictest of all executors. The methods of the same names on a concrete
+/// executor accept more, such as capturing closures on threads.
+///
+/// The trait is sealed: new methods are not a breaking change.
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, InlineExecutor, ThreadPoolExecutor, call};
+///
+/// fn double(n: u32) -> u32 {
+///     2 * n
+/// }
+///
+/// async fn doubled_twice<E: Executor>(pool: &E, n: u32) -> Result<u32, Error> {
+///     let once = pool.submit(call!(double(n))).await?;
+///     pool.submit(call!(double(once))).await
+/// }
+///
+/// # futures::executor::block_on(async {
+/// assert_eq!(doubled_twice(&ThreadPoolExecutor::new(), 10).await?, 40);
+/// assert_eq!(doubled_twice(&InlineExecutor::new(), 10).await?, 40);
+/// # Ok::<(), Error>(())
+/// # }).unwrap();
+/// ```
+pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
+    /// Hands in a call. Never blocks; if it is refused, the future is finished with the error:
+    /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
+    /// [`BrokenPool`](Error::BrokenPool).
+    fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R>;
+
+    /// Hands in a call, or gives it back.
+    ///
+    /// # Errors
+    ///
+    /// The call, with the same reasons as for [`submit`](Self::submit).
+    fn try_submit<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>>;
+
+    /// Waits for room in the queue. First come, first served; dropping the future gives up its
+    /// place and loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ShutDown`](Error::ShutDown) or [`BrokenPool`](Error::BrokenPool).
+    fn reserve(&self) -> impl Future<Output = Result<Permit<Self>, Error>> + Send;
+
+    /// Calls `function` with every item. See [`Map`].
+    fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
+    where
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static;
+
+    /// How many tasks can run at the same time.
+    fn max_workers(&self) -> usize;
+
+    /// The executor's counters. See [`Metrics`].
+    fn metrics(&self) -> Metrics;
+
+    /// Takes no more tasks, and ends. See [`Shutdown`].
+    fn shutdown(&self, how: Shutdown) -> ShutdownFuture;
+
+    /// As [`shutdown`](Self::shutdown), waiting by blocking this thread.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldDeadlock`](Error::WouldDeadlock) inside a job of this executor, which stays open.
+    fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error>;
+}
+
+pub(crate) mod sealed {
+    use crate::future::TaskFuture;
+    use crate::job::Job;
+
+    /// Keeps [`Executor`](super::Executor) to this crate, and has what a permit needs.
+    #[allow(unnameable_types, reason = "that is what seals the trait above")]
+    pub trait Sealed {
+        /// Submits into a room that is held.
+        #[doc(hidden)]
+        fn submit_reserved<J: Job>(&self, job: J) -> TaskFuture<J::Output>
+        where
+            Self: Sized;
+
+        /// Gives a room back.
+        #[doc(hidden)]
+        fn release_room(&self);
+    }
+}
+
+/// Room for one task in an executor's queue, from `reserve`.
+///
+/// # Drop
+///
+/// Gives the room back, to the next who waits in `reserve`.
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// # futures::executor::block_on(async {
+/// let pool = ThreadPoolExecutor::builder().queue_capacity(100).build()?;
+/// let permit = pool.reserve().await?; // waits while 100 tasks wait
+/// let answer = permit.submit(|| 6 * 7).await?;
+/// assert_eq!(answer, 42);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "dropping a Permit gives its room back; call `submit` on it"]
+pub struct Permit<E: Executor> {
+    /// Taken by `submit`.
+    executor: Option<E>,
+}
+
+impl<E: Executor> Permit<E> {
+    pub(crate) fn new(executor: E) -> Self {
+        Self { executor: Some(executor) }
+    }
+
+    /// Submits a call into the room; for code that is generic over the executor. It fails only
+    /// if the executor was shut down or broke meanwhile: then the future is finished with that
+    /// error.
+    pub fn submit_call<A: Portable, R: Portable>(self, call: Call<A, R>) -> TaskFuture<R> {
+        self.submit_job(call)
+    }
+
+    pub(crate) fn submit_job<J: crate::job::Job>(mut self, job: J) -> TaskFuture<J::Output> {
+        match self.executor.take() {
+            Some(executor) => executor.submit_reserved(job),
+            None => unreachable!("a permit is used once"),
+        }
+    }
+}
+
+impl<E: Executor> Drop for Permit<E> {
+    fn drop(&mut self) {
+        if let Some(executor) = &self.executor {
+            executor.release_room();
+        }
+    }
+}
+
+impl<E: Executor> fmt::Debug for Permit<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Permit").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,322 @@
+//! The caller's handle of a task.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::core::task::TaskId;
+use crate::core::{Completion, Outcome, Promise, Sink, context, parker};
+use crate::error::Error;
+use crate::timer::deadline;
+
+/// The result of a submitted task, as a future.
+///
+/// Await it on any executor, or block on it with [`result`](Self::result). The task runs whether
+/// or not anyone polls.
+///
+/// # Drop
+///
+/// Dropping the future withdraws the task if it has not started, and drops its closure at once.
+/// So a client that hangs up, `select!` and `tokio::time::timeout` leave no dead work in the
+/// queue. A task that has started runs on and its result is dropped. [`detach`](Self::detach)
+/// lets the task run unobserved; a future with a done-callback is detached when dropped.
+///
+/// # Cancel safety
+///
+/// Polling takes nothing until it is ready, so `&mut future` can be awaited in `select!` again
+/// and again. Awaiting the future itself moves it into the await; see above for its drop.
+///
+/// # Examples
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// # futures::executor::block_on(async {
+/// let pool = ThreadPoolExecutor::new();
+/// let answer = pool.submit(|| 6 * 7).await?;
+/// assert_eq!(answer, 42);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "dropping a TaskFuture withdraws its task if it has not started; await it, or call `detach()`"]
+pub struct TaskFuture<T> {
+    task: Arc<dyn Outcome<T>>,
+    /// The drop has nothing to do: the task was detached, or its result was taken.
+    released: bool,
+}
+
+impl<T> TaskFuture<T> {
+    pub(crate) fn new(task: Arc<dyn Outcome<T>>) -> Self {
+        Self { task, released: false }
+    }
+
+    /// A future that is finished from the start.
+    pub(crate) fn ready(outcome: Result<T, Error>) -> Self
+    where
+        T: Send + 'static,
+    {
+        Self::new(Promise::new(Completion::finished(outcome)))
+    }
+
+    /// A future that is completed by hand, to bridge code that reports by callback, and for
+    /// tests. It counts as pending until then, never as running.
+    ///
+    /// ```
+    /// use concurrent_futures::TaskFuture;
+    ///
+    /// let (completer, future) = TaskFuture::promise();
+    /// std::thread::spawn(move || completer.complete(Ok("done")));
+    /// assert_eq!(future.result()?, "done");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn promise() -> (Completer<T>, TaskFuture<T>)
+    where
+        T: Send + 'static,
+    {
+        let promise = Promise::new(Completion::new());
+        let future = Self::new(promise.clone());
+        (Completer { promise }, future)
+    }
+
+    /// Withdraws the task. `true` if it will not run: then the future is finished, at once, with
+    /// [`Error::Cancelled`], and the job has been dropped on this thread. Idempotent.
+    ///
+    /// If the job is running, the answer is `false` and its stop request is set, which the job
+    /// sees as [`task::is_cancelled`](crate::task::is_cancelled). A future given to
+    /// `submit_future` that is waiting is dropped at once, one that is being polled at its next
+    /// wait. A finished task stays as it is: `false`.
+    pub fn cancel(&self) -> bool {
+        Arc::clone(&self.task).cancel()
+    }
+
+    /// Lets the task run without anyone waiting for it; its result is dropped.
+    pub fn detach(mut self) {
+        self.released = true;
+        self.task.completion().abandon();
+    }
+
+    /// Whether there is a result: a value or an error. Stays true when it has been taken.
+    pub fn is_done(&self) -> bool {
+        self.task.completion().is_done()
+    }
+
+    /// Whether the task has started and not finished. A task inside `submit_future` counts as
+    /// running from its first poll on.
+    pub fn is_running(&self) -> bool {
+        self.task.is_running()
+    }
+
+    /// Whether the task ended with [`Error::Cancelled`].
+    pub fn is_cancelled(&self) -> bool {
+        self.task.completion().is_cancelled()
+    }
+
+    /// The number of the task, the same as [`task::id`](crate::task::id) inside of the job.
+    pub fn id(&self) -> TaskId {
+        self.task.info().id()
+    }
+
+    /// The label given with [`task().label(..)`](crate::TaskOptions::label).
+    pub fn label(&self) -> Option<&str> {
+        self.task.info().label().map(|label| &**label)
+    }
+
+    /// Waits for the result by blocking this thread.
+    ///
+    /// Inside a job this can't deadlock the pool, not even one with a single worker: a task of
+    /// the same pool that is still queued runs in place, on the waiting job's stack; for one that
+    /// runs elsewhere the worker lends its place to a spare thread while it waits. The spare is
+    /// also used when half of the worker's stack is in use. Only jobs that wait for each other in
+    /// a circle wait for ever.
+    ///
+    /// Called in async code, it blocks the thread that polls; await the future there instead.
+    pub fn result(mut self) -> Result<T, Error> {
+        if !self.is_done() {
+            Arc::clone(&self.task).run_in_place();
+        }
+        match parker::block_on(None, |cx| self.poll_outcome(cx)) {
+            Some(outcome) => outcome,
+            None => unreachable!("a wait without a limit ends with a result"),
+        }
+    }
+
+    /// Waits for the result by blocking this thread, for at most `limit`.
+    ///
+    /// # Errors
+    ///
+    /// Besides the task's own error: [`Error::TimedOut`] with this `limit` if there is no result
+    /// by then. The task goes on and the future is still usable; [`is_done`](Self::is_done) tells
+    /// this from a task that ended by a time limit of its own.
+    pub fn result_timeout(&mut self, limit: Duration) -> Result<T, Error> {
+        if self.is_done() {
+            return self.take();
+        }
+        let started = self.is_running();
+        if limit.is_zero() {
+            return Err(Error::TimedOut { limit, started });
+        }
+        parker::block_on(Some(deadline(limit)), |cx| self.poll_outcome(cx)).unwrap_or_else(|| {
+            self.task.completion().unlisten();
+            let started = self.is_running();
+            Err(Error::TimedOut { limit, started })
+        })
+    }
+
+    /// Calls `callback` with the result: on the worker that finishes the task, just before
+    /// anybody else sees that it has finished; on the thread that cancels it; or here and now if
+    /// it has finished. A panicking callback is reported by the panic hook and harms nothing.
+    /// If the result has been taken already, the callback gets [`Error::ResultTaken`].
+    ///
+    /// A future that has had a callback is detached when dropped.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    /// use std::sync::mpsc;
+    ///
+    /// let pool = ThreadPoolExecutor::new();
+    /// let (sender, results) = mpsc::channel();
+    /// let future = pool.submit(|| 3 * 3);
+    /// future.add_done_callback(move |result| {
+    ///     if let Ok(nine) = result {
+    ///         let _ = sender.send(*nine);
+    ///     }
+    /// });
+    /// drop(future); // the callback still comes
+    /// assert_eq!(results.recv(), Ok(9));
+    /// ```
+    pub fn add_done_callback<F>(&self, callback: F)
+    where
+        F: FnOnce(&Result<T, Error>) + Send + 'static,
+    {
+        self.task.completion().add_callback(Box::new(callback));
+    }
+
+    fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Result<T, Error>> {
+        let polled = self.task.completion().poll(cx);
+        self.released |= polled.is_ready();
+        polled
+    }
+
+    /// Takes the result of a future that is done.
+    pub(crate) fn take(&mut self) -> Result<T, Error> {
+        self.released = true;
+        self.task.completion().take()
+    }
+
+    /// Has `sink` told once this future is done; `false` if it is done already.
+    pub(crate) fn listen(&self, sink: &Arc<impl Sink + 'static>, index: usize) -> bool {
+        !self.is_done() && self.task.completion().listen(sink.clone(), index)
+    }
+
+    pub(crate) fn unlisten(&self) {
+        self.task.completion().unlisten();
+    }
+
+    /// Whether it ended with an error other than `Cancelled`.
+    pub(crate) fn is_failed(&self) -> bool {
+        self.task.completion().is_failed()
+    }
+}
+
+impl<T> Future for TaskFuture<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.poll_outcome(cx);
+        match polled {
+            Poll::Pending => context::pending(),
+            Poll::Ready(_) => context::resumed(),
+        }
+        polled
+    }
+}
+
+impl<T> Drop for TaskFuture<T> {
+    fn drop(&mut self) {
+        if self.released {
+            return;
+        }
+        let completion = self.task.completion();
+        if !completion.is_done() && !completion.is_observed() {
+            Arc::clone(&self.task).withdraw_unstarted();
+        }
+        completion.abandon();
+    }
+}
+
+impl<T> fmt::Debug for TaskFuture<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let completion = self.task.completion();
+        let mut debug = f.debug_struct("TaskFuture");
+        debug.field("id", &self.id());
+        if let Some(label) = self.label() {
+            debug.field("label", &label);
+        }
+        let state = if completion.is_cancelled() {
+            "cancelled".to_owned()
+        } else if completion.is_failed() {
+            let error = completion.error_name().unwrap_or("an error, taken");
+            format!("finished raised {error}")
+        } else if completion.is_done() {
+            format!("finished returned {}", std::any::type_name::<T>())
+        } else if self.is_running() {
+            "running".to_owned()
+        } else {
+            "pending".to_owned()
+        };
+        debug.field("state", &format_args!("{state}")).finish()
+    }
+}
+
+/// The other end of a [`TaskFuture::promise`].
+///
+/// Completing takes the completer, so a second completion can't be written:
+///
+/// ```compile_fail,E0382
+/// let (completer, _future) = concurrent_futures::TaskFuture::promise();
+/// completer.complete(Ok(1));
+/// completer.complete(Ok(2));
+/// ```
+///
+/// # Drop
+///
+/// Dropping it without completing ends the future with [`Error::Cancelled`].
+pub struct Completer<T: Send + 'static> {
+    promise: Arc<Promise<T>>,
+}
+
+impl<T: Send + 'static> Completer<T> {
+    /// Finishes the future. Its callbacks run on this thread. If the future was cancelled, the
+    /// result is dropped.
+    pub fn complete(self, result: Result<T, Error>) {
+        let settled = self.promise.completion.settle(result, || ());
+        crate::panic::drop_quietly(settled);
+    }
+
+    /// Whether nobody waits any more: the future was cancelled, or dropped without a callback.
+    pub fn is_cancelled(&self) -> bool {
+        let completion = &self.promise.completion;
+        completion.is_cancelled() || completion.is_abandoned()
+    }
+}
+
+impl<T: Send + 'static> Drop for Completer<T> {
+    fn drop(&mut self) {
+        let completion = &self.promise.completion;
+        if !completion.is_done() {
+            crate::panic::drop_quietly(completion.settle(Err(Error::Cancelled), || ()));
+        }
+    }
+}
+
+impl<T: Send + 'static> fmt::Debug for Completer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completer")
+            .field("id", &self.promise.info.id())
+            .field("is_cancelled", &self.is_cancelled())
+            .finish()
+    }
+}

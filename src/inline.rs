@@ -1,0 +1,302 @@
+//! The executor without threads.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, TrySubmitError};
+use crate::executor::sealed::Sealed;
+use crate::executor::{Executor, Permit, Portable};
+use crate::future::TaskFuture;
+use crate::job::{Call, Job};
+use crate::map::engine::{AfterChunk, Crew};
+use crate::map::{self, Map};
+use crate::metrics::{Metrics, Totals, WorkerMetrics};
+use crate::panic::{catch, drop_quietly, install_hook};
+use crate::shutdown::{Closing, Shutdown, ShutdownFuture, ShutdownReport};
+use crate::sync::Mutex;
+
+/// Runs every job at its submission, on the caller's thread. For unit tests of code that takes
+/// an [`Executor`]: no threads, no order but the program's.
+///
+/// The futures are finished when `submit` returns; a panic of the job is caught and becomes
+/// [`Error::Panicked`], as on threads. A [`Map`] computes its first item at the call and the
+/// others as they are asked for. There is no queue, so nothing waits, is full, or can be
+/// cancelled. After [`shutdown`](Self::shutdown) submissions end with [`Error::ShutDown`].
+///
+/// ```
+/// use concurrent_futures::InlineExecutor;
+///
+/// let executor = InlineExecutor::new();
+/// let future = executor.submit(|| 6 * 7);
+/// assert!(future.is_done());
+/// assert_eq!(future.result()?, 42);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct InlineExecutor {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    closed: AtomicBool,
+    counts: Mutex<Counts>,
+}
+
+struct Counts {
+    /// The lock makes this thread the only writer.
+    metrics: WorkerMetrics,
+    running: usize,
+    at_shutdown: Option<Totals>,
+}
+
+impl Shared {
+    fn totals(&self) -> Totals {
+        let mut totals = Totals::new();
+        totals.add(&self.counts.lock().metrics);
+        totals
+    }
+}
+
+impl InlineExecutor {
+    /// An open executor.
+    pub fn new() -> Self {
+        install_hook();
+        Self {
+            shared: Arc::new(Shared {
+                closed: AtomicBool::new(false),
+                counts: Mutex::new(Counts {
+                    metrics: WorkerMetrics::new(),
+                    running: 0,
+                    at_shutdown: None,
+                }),
+            }),
+        }
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.shared.closed.load(SeqCst) { Err(Error::ShutDown) } else { Ok(()) }
+    }
+
+    /// Runs the job, then returns its future.
+    pub fn submit<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
+        match self.check_open() {
+            Ok(()) => TaskFuture::ready(self.run(job)),
+            Err(error) => {
+                drop_quietly(job);
+                TaskFuture::ready(Err(error))
+            }
+        }
+    }
+
+    /// Runs the job, or gives it back after a shutdown.
+    ///
+    /// # Errors
+    ///
+    /// The job, with [`ShutDown`](Error::ShutDown).
+    pub fn try_submit<J: Job>(&self, job: J) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
+        match self.check_open() {
+            Ok(()) => Ok(TaskFuture::ready(self.run(job))),
+            Err(error) => Err(TrySubmitError::new(job, error)),
+        }
+    }
+
+    fn run<J: Job>(&self, job: J) -> Result<J::Output, Error> {
+        self.shared.counts.lock().running += 1;
+        let start = Instant::now();
+        let outcome = catch(|| job.run()).map_err(|panicked| Error::Panicked(Box::new(panicked)));
+        let mut counts = self.shared.counts.lock();
+        counts.running -= 1;
+        counts.metrics.started(Duration::ZERO);
+        counts.metrics.ran(start.elapsed());
+        if outcome.is_ok() {
+            counts.metrics.completed();
+        } else {
+            counts.metrics.failed();
+        }
+        outcome
+    }
+
+    /// Ready at once: there is always room.
+    ///
+    /// # Errors
+    ///
+    /// [`ShutDown`](Error::ShutDown).
+    pub async fn reserve(&self) -> Result<Permit<Self>, Error> {
+        self.check_open()?;
+        Ok(Permit::new(self.clone()))
+    }
+
+    /// Calls `f` with every item: the first now, the others when they are asked for.
+    pub fn map<A, R, F, I>(&self, f: F, items: I) -> Map<R>
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+        F: Fn(A) -> R + Send + Sync + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        map::start(self.clone(), f, items.into_iter()).0
+    }
+
+    /// One: the caller.
+    pub fn max_workers(&self) -> usize {
+        1
+    }
+
+    /// The executor's counters. `workers`, `idle`, `queued` and `cancelled` are always 0.
+    pub fn metrics(&self) -> Metrics {
+        let totals = self.shared.totals();
+        Metrics {
+            workers: 0,
+            idle: 0,
+            queued: 0,
+            running: self.shared.counts.lock().running,
+            completed: totals.completed,
+            failed: totals.failed,
+            cancelled: 0,
+            queue_time: totals.queue_time,
+            run_time: totals.run_time,
+        }
+    }
+
+    /// Takes no more jobs. There is nothing to wait for: the report is ready.
+    pub fn shutdown(&self, _how: Shutdown) -> ShutdownFuture {
+        self.shared.closed.store(true, SeqCst);
+        let totals = self.shared.totals();
+        self.shared.counts.lock().at_shutdown.get_or_insert(totals);
+        ShutdownFuture::new(self.shared.clone())
+    }
+
+    /// As [`shutdown`](Self::shutdown).
+    ///
+    /// # Errors
+    ///
+    /// None; the signature is that of all executors.
+    pub fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
+        self.shutdown(how).result()
+    }
+}
+
+impl Closing for Shared {
+    fn poll_ended(&self, _waker: &Waker) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn report(&self) -> ShutdownReport {
+        let now = self.totals();
+        let counts = self.counts.lock();
+        let before = counts.at_shutdown.as_ref();
+        ShutdownReport {
+            completed: now.completed - before.map_or(0, |totals| totals.completed),
+            failed: now.failed - before.map_or(0, |totals| totals.failed),
+            ..ShutdownReport::default()
+        }
+    }
+
+    fn escalate(&self) {}
+
+    fn is_inside(&self) -> bool {
+        false
+    }
+
+    fn join(&self) {}
+}
+
+impl Default for InlineExecutor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for InlineExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InlineExecutor")
+            .field("closed", &self.shared.closed)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Permit<InlineExecutor> {
+    /// Runs the job, then returns its future.
+    pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
+        self.submit_job(job)
+    }
+}
+
+impl Sealed for InlineExecutor {
+    fn submit_reserved<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
+        self.submit(job)
+    }
+
+    fn release_room(&self) {}
+}
+
+impl Executor for InlineExecutor {
+    fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+        self.submit(call)
+    }
+
+    fn try_submit<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        self.try_submit(call)
+    }
+
+    async fn reserve(&self) -> Result<Permit<Self>, Error> {
+        self.reserve().await
+    }
+
+    fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
+    where
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.map(function, items)
+    }
+
+    fn max_workers(&self) -> usize {
+        self.max_workers()
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.metrics()
+    }
+
+    fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
+        self.shutdown(how)
+    }
+
+    fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
+        self.shutdown_blocking(how)
+    }
+}
+
+/// The consumer computes a chunk whenever it has none.
+impl Crew for InlineExecutor {
+    fn size(&self) -> usize {
+        1
+    }
+
+    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> Result<(), Error> {
+        self.check_open()?;
+        self.run(driver)
+    }
+
+    fn after_chunk(&self) -> AfterChunk {
+        AfterChunk::Stop
+    }
+
+    fn refusal(&self) -> Error {
+        Error::ShutDown
+    }
+
+    fn may_help(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,414 @@
+//! One function over many items.
+//!
+//! [`engine`] is the workers' side: they pull the input themselves, under the window. [`chunk`]
+//! decides how many items a worker takes at a time. Here is the consumer's side: results in
+//! order, or as they come.
+
+mod chunk;
+pub(crate) mod engine;
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
+
+use self::chunk::ChunkItems;
+use self::engine::{Begin, Crew, Engine, Setting, Source, Taken};
+use crate::core::{context, parker};
+use crate::error::Error;
+use crate::panic::drop_quietly;
+use crate::timer::Delay;
+
+/// Starts a map; the second value begins it in earnest when the executor is shut down.
+pub(crate) fn start<A, R, I, F, C>(crew: C, f: F, input: I) -> (Map<R>, Weak<dyn Begin>)
+where
+    A: Send + 'static,
+    R: Send + 'static,
+    I: Iterator<Item = A> + Send + 'static,
+    F: Fn(A) -> R + Send + Sync + 'static,
+    C: Crew,
+{
+    let engine = Engine::new(crew, f, input);
+    engine.advance();
+    let begin: Arc<dyn Begin> = engine.clone();
+    let map = Map { consumer: Consumer::new(engine), all: Vec::new() };
+    (map, Arc::downgrade(&begin))
+}
+
+/// The results of `map`: awaited, all of them in order; as a stream, one by one in order.
+///
+/// * Awaited it is `Result<Vec<T>, Error>`. The first error in the order of the input wins; the
+///   items that have not started by then never run.
+/// * As a [`Stream`] of `Result<T, Error>`, an item's error stands in its place and does not end
+///   the stream. A consumer that pauses does not hold up the workers, only the window does.
+/// * [`unordered`](Self::unordered) yields results as they finish, with their index.
+/// * [`result`](Self::result) blocks, for synchronous code;
+///   `futures::executor::block_on_stream` makes an iterator of it.
+///
+/// # When the work starts
+///
+/// At the call, with the first item; no window forbids that. With the others as soon as it is
+/// known how far the workers may run ahead: when [`buffersize`](Self::buffersize) says so, or at
+/// the first poll, which fixes that there is no limit, or when the executor is shut down. To
+/// have a map without limit run before it is polled, say `.buffersize(usize::MAX)`.
+///
+/// The workers pull the input themselves, one of them at a time. An input that blocks holds one
+/// worker; an input that panics ends the map with that panic, in the place of the next item.
+///
+/// # Drop and cancel safety
+///
+/// Dropping the map stops it: items that have not started are dropped, running ones see
+/// [`task::is_cancelled`](crate::task::is_cancelled), and the input is dropped. `next()` may be
+/// dropped at any time; no result is lost.
+///
+/// # Examples
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+/// use futures::StreamExt;
+///
+/// # futures::executor::block_on(async {
+/// let pool = ThreadPoolExecutor::new();
+/// let squares: Vec<u64> = pool.map(|x| x * x, 0..1_000).await?;
+/// assert_eq!(squares[999], 998_001);
+///
+/// // An endless input, eight items ahead at most.
+/// let mut roots = pool.map(|x: u32| f64::from(x).sqrt(), 0..).buffersize(8);
+/// assert_eq!(roots.next().await.transpose()?, Some(0.0));
+/// # Ok::<(), concurrent_futures::Error>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "dropping a Map stops it; await it, or read it as a stream"]
+pub struct Map<T> {
+    consumer: Consumer<T>,
+    /// What has been collected, when awaited.
+    all: Vec<T>,
+}
+
+impl<T> Map<T> {
+    /// At most `n` items are taken from the input and not yet delivered, so an endless input
+    /// works and memory stays flat. An item counts as delivered when the next one is asked for.
+    /// Default: no limit.
+    ///
+    /// Awaiting a `Map` collects everything; the limit then bounds only what waits for its turn.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0: no item could ever be taken.
+    #[track_caller]
+    pub fn buffersize(self, n: usize) -> Self {
+        self.consumer.buffersize(n);
+        self
+    }
+
+    /// Hands the items to the workers in chunks of `n`. Default: chosen, and changed on the way,
+    /// such that a chunk takes about a quarter of a millisecond by what items have taken so far;
+    /// items that take longer go one by one.
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0.
+    #[track_caller]
+    pub fn chunksize(self, n: usize) -> Self {
+        self.consumer.chunksize(n);
+        self
+    }
+
+    /// Stops the map once `limit` has passed, counted from this call: the item that is waited
+    /// for ends with [`Error::TimedOut`], and nothing comes after it. Results that are there by
+    /// then are delivered first.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.consumer.delay = Some(Delay::new(limit));
+        self
+    }
+
+    /// Yields the results as they finish instead of in order, each with its index in the input.
+    pub fn unordered(mut self) -> Unordered<T> {
+        self.consumer.next = None;
+        Unordered { consumer: self.consumer }
+    }
+
+    /// Waits for all results by blocking this thread. Inside a job of the same executor, the
+    /// worker computes items itself while it waits.
+    ///
+    /// # Errors
+    ///
+    /// The first error in the order of the input.
+    pub fn result(mut self) -> Result<Vec<T>, Error> {
+        let all = parker::block_on(None, |cx| {
+            loop {
+                let polled = self.poll_all(cx);
+                if polled.is_ready() || !self.consumer.help() {
+                    return polled;
+                }
+            }
+        });
+        match all {
+            Some(all) => all,
+            None => unreachable!("a wait without a limit ends with a result"),
+        }
+    }
+
+    fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<T>, Error>> {
+        loop {
+            self.consumer.append_to(&mut self.all);
+            match self.consumer.poll_item(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Some((_, Ok(value)))) => self.all.push(value),
+                Poll::Ready(Some((_, Err(error)))) => {
+                    self.consumer.finish();
+                    drop_quietly(std::mem::take(&mut self.all));
+                    return Poll::Ready(Err(error));
+                }
+                Poll::Ready(None) => return Poll::Ready(Ok(std::mem::take(&mut self.all))),
+            }
+        }
+    }
+}
+
+impl<T> Future for Map<T> {
+    type Output = Result<Vec<T>, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.poll_all(cx);
+        note(&polled);
+        polled
+    }
+}
+
+impl<T> Stream for Map<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.consumer.poll_item(cx);
+        note(&polled);
+        polled.map(|item| item.map(|(_, result)| result))
+    }
+}
+
+impl<T> FusedStream for Map<T> {
+    fn is_terminated(&self) -> bool {
+        self.consumer.finished
+    }
+}
+
+// No field is pinned: results are moved out, never polled in place.
+impl<T> Unpin for Map<T> {}
+
+impl<T> fmt::Debug for Map<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.consumer.debug(f.debug_struct("Map"))
+    }
+}
+
+/// The results of a map as they finish, each with its index in the input. From
+/// [`Map::unordered`].
+///
+/// With chunks of more than one item, the results of a chunk come together.
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+/// use futures::StreamExt;
+///
+/// # futures::executor::block_on(async {
+/// let pool = ThreadPoolExecutor::new();
+/// let words = ["one", "three", "eleven"];
+/// let mut lengths = pool.map(str::len, words).unordered();
+/// while let Some((index, length)) = lengths.next().await {
+///     assert_eq!(length?, words[index].len());
+/// }
+/// # Ok::<(), concurrent_futures::Error>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "dropping an Unordered stops its map; read it as a stream"]
+pub struct Unordered<T> {
+    consumer: Consumer<T>,
+}
+
+impl<T> Unordered<T> {
+    /// As [`Map::buffersize`].
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0.
+    #[track_caller]
+    pub fn buffersize(self, n: usize) -> Self {
+        self.consumer.buffersize(n);
+        self
+    }
+
+    /// As [`Map::chunksize`].
+    ///
+    /// # Panics
+    ///
+    /// If `n` is 0.
+    #[track_caller]
+    pub fn chunksize(self, n: usize) -> Self {
+        self.consumer.chunksize(n);
+        self
+    }
+
+    /// As [`Map::timeout`]; the index that comes with the error is the number of results that
+    /// were delivered.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.consumer.delay = Some(Delay::new(limit));
+        self
+    }
+}
+
+impl<T> Stream for Unordered<T> {
+    type Item = (usize, Result<T, Error>);
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.consumer.poll_item(cx);
+        note(&polled);
+        polled
+    }
+}
+
+impl<T> FusedStream for Unordered<T> {
+    fn is_terminated(&self) -> bool {
+        self.consumer.finished
+    }
+}
+
+impl<T> Unpin for Unordered<T> {}
+
+impl<T> fmt::Debug for Unordered<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.consumer.debug(f.debug_struct("Unordered"))
+    }
+}
+
+fn note<T>(polled: &Poll<T>) {
+    match polled {
+        Poll::Pending => context::pending(),
+        Poll::Ready(_) => context::resumed(),
+    }
+}
+
+/// What both kinds of results share.
+struct Consumer<T> {
+    source: Arc<dyn Source<T>>,
+    /// The first item of the chunk that is wanted; `None`: any.
+    next: Option<usize>,
+    /// The chunk in hand, and the index of its next item.
+    items: ChunkItems<T>,
+    index: usize,
+    count: usize,
+    /// The item of the last poll, which the consumer may still work on.
+    handed_out: bool,
+    /// Delivered items that the workers have not been told of.
+    untold: usize,
+    tell_at: usize,
+    delay: Option<Delay>,
+    finished: bool,
+}
+
+impl<T> Consumer<T> {
+    fn new(source: Arc<dyn Source<T>>) -> Self {
+        Self {
+            source,
+            next: Some(0),
+            items: ChunkItems::empty(),
+            index: 0,
+            count: 0,
+            handed_out: false,
+            untold: 0,
+            tell_at: 0,
+            delay: None,
+            finished: false,
+        }
+    }
+
+    #[track_caller]
+    fn buffersize(&self, n: usize) {
+        assert!(n > 0, "buffersize must be at least 1, so that an item can be taken");
+        Arc::clone(&self.source).set(Setting::Window(n));
+    }
+
+    #[track_caller]
+    fn chunksize(&self, n: usize) {
+        assert!(n > 0, "chunksize must be at least 1");
+        Arc::clone(&self.source).set(Setting::ChunkSize(n));
+    }
+
+    /// The next result and its index.
+    fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<T, Error>)>> {
+        self.untold += usize::from(std::mem::take(&mut self.handed_out));
+        loop {
+            if self.finished {
+                return Poll::Ready(None);
+            }
+            if let Some(result) = self.items.next() {
+                if self.untold >= self.tell_at.max(1) {
+                    Arc::clone(&self.source).delivered(std::mem::take(&mut self.untold));
+                }
+                let index = self.index;
+                self.index += 1;
+                self.count += 1;
+                self.handed_out = true;
+                self.next = self.next.map(|next| next + 1);
+                return Poll::Ready(Some((index, result)));
+            }
+            let untold = std::mem::take(&mut self.untold);
+            match Arc::clone(&self.source).poll_chunk(self.next, untold, cx) {
+                Poll::Ready(Taken::Chunk(first, chunk)) => {
+                    self.items = chunk.into_iter();
+                    self.index = first;
+                    // Telling costs a lock; an eighth of the window may wait for it.
+                    self.tell_at = self.source.window() / 8;
+                }
+                Poll::Ready(Taken::Finished) => self.finish(),
+                Poll::Ready(Taken::Failed(error)) => {
+                    self.finish();
+                    return Poll::Ready(Some((self.count, Err(error))));
+                }
+                Poll::Pending => {
+                    let Some(delay) = &mut self.delay else { return Poll::Pending };
+                    let limit = ready!(delay.poll(cx));
+                    let started = self.source.is_taken(self.next.unwrap_or(self.count));
+                    self.finish();
+                    let error = Error::TimedOut { limit, started };
+                    return Poll::Ready(Some((self.count, Err(error))));
+                }
+            }
+        }
+    }
+
+    /// Moves the values at hand to `all`, many at a time.
+    fn append_to(&mut self, all: &mut Vec<T>) {
+        let count = self.items.append_to(all);
+        self.index += count;
+        self.count += count;
+        self.untold += count;
+        self.next = self.next.map(|next| next + count);
+    }
+
+    fn help(&self) -> bool {
+        Arc::clone(&self.source).help()
+    }
+
+    fn finish(&mut self) {
+        self.finished = true;
+        self.source.stop();
+    }
+
+    fn debug(&self, mut debug: fmt::DebugStruct<'_, '_>) -> fmt::Result {
+        debug
+            .field("delivered", &self.count)
+            .field("finished", &self.finished)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> Drop for Consumer<T> {
+    fn drop(&mut self) {
+        self.source.stop();
+    }
+}

@@ -1,0 +1,251 @@
+//! What an executor counts, and what it costs: one clock reading per submission and two per run,
+//! and counters that only their own worker writes.
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+/// Four buckets for every power of two: a bucket's width is at most a quarter of its lower end.
+const BUCKETS: usize = 252;
+
+/// A snapshot of an executor's counters, taken with `metrics()`.
+///
+/// The counters are read one after the other while the pool goes on, so sums may be off by what
+/// happened meanwhile. What has happened before a task's future became ready is counted.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Threads of the pool that are alive, spares for waiting workers included.
+    pub workers: usize,
+    /// Workers that have no task.
+    pub idle: usize,
+    /// Tasks that wait in the queue for a worker.
+    pub queued: usize,
+    /// Tasks that are on a worker now, those that wait for another task included.
+    pub running: usize,
+    /// Tasks that ran to their end and returned a value.
+    pub completed: u64,
+    /// Tasks that started and ended without a value: they panicked or ran into their time limit.
+    pub failed: u64,
+    /// Accepted tasks that were withdrawn, for whatever reason: cancelled, dropped, out of time
+    /// before they started, or ended by a shutdown or by the pool breaking.
+    pub cancelled: u64,
+    /// Time from submission to start, of every started task.
+    pub queue_time: Histogram,
+    /// Time on the worker: of every task; for `submit_future`, of every poll.
+    pub run_time: Histogram,
+}
+
+/// A distribution of durations, with a relative error of at most one quarter.
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// let pool = ThreadPoolExecutor::new();
+/// pool.submit(|| 6 * 7).result()?;
+/// let run_time = pool.metrics().run_time;
+/// assert_eq!(run_time.count(), 1);
+/// assert!(run_time.quantile(0.5).is_some());
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Histogram {
+    counts: Vec<u64>,
+    nanos: u64,
+}
+
+impl Histogram {
+    pub(crate) fn new() -> Self {
+        Self { counts: vec![0; BUCKETS], nanos: 0 }
+    }
+
+    /// How many durations were recorded.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    /// Their sum, to the nanosecond.
+    pub fn sum(&self) -> Duration {
+        Duration::from_nanos(self.nanos)
+    }
+
+    /// Their mean; `None` if there are none.
+    pub fn mean(&self) -> Option<Duration> {
+        self.nanos.checked_div(self.count()).map(Duration::from_nanos)
+    }
+
+    /// An upper bound for the duration that a share `q` of all does not exceed; `None` if there
+    /// are none. `q` is clamped to 0.0 ..= 1.0. O(1): the number of buckets is fixed.
+    pub fn quantile(&self, q: f64) -> Option<Duration> {
+        let count = self.count();
+        let rank = ((count as f64 * q.clamp(0.0, 1.0)).ceil() as u64).max(1);
+        let mut seen = 0;
+        self.buckets().find_map(|(bound, count)| {
+            seen += count;
+            (seen >= rank).then_some(bound)
+        })
+    }
+
+    /// The buckets that are not empty, by size: upper bound (inclusive) and count.
+    pub fn buckets(&self) -> impl Iterator<Item = (Duration, u64)> + '_ {
+        let counts = self.counts.iter().enumerate();
+        counts
+            .filter(|(_, count)| **count > 0)
+            .map(|(index, count)| (Duration::from_nanos(upper_bound(index)), *count))
+    }
+
+    fn add(&mut self, recorder: &Recorder) {
+        for (total, count) in self.counts.iter_mut().zip(&recorder.counts) {
+            *total += count.load(Relaxed);
+        }
+        self.nanos = self.nanos.saturating_add(recorder.nanos.load(Relaxed));
+    }
+}
+
+impl fmt::Debug for Histogram {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Histogram")
+            .field("count", &self.count())
+            .field("p50", &self.quantile(0.5))
+            .field("p99", &self.quantile(0.99))
+            .field("max", &self.quantile(1.0))
+            .finish()
+    }
+}
+
+fn bucket(nanos: u64) -> usize {
+    match nanos.checked_ilog2() {
+        None | Some(0 | 1) => nanos as usize,
+        Some(exponent) => {
+            let quarter = (nanos >> (exponent - 2)) & 3;
+            (exponent as usize - 1) * 4 + quarter as usize
+        }
+    }
+}
+
+fn upper_bound(bucket: usize) -> u64 {
+    if bucket < 4 {
+        return bucket as u64;
+    }
+    let (shift, quarter) = (bucket / 4 - 1, bucket as u64 % 4);
+    let next = u128::from(5 + quarter) << shift;
+    u64::try_from(next - 1).unwrap_or(u64::MAX)
+}
+
+/// Adds without a locked instruction; right only where one thread writes.
+fn add_alone(counter: &AtomicU64, n: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+}
+
+struct Recorder {
+    counts: [AtomicU64; BUCKETS],
+    nanos: AtomicU64,
+}
+
+impl Recorder {
+    fn new() -> Self {
+        Self { counts: [const { AtomicU64::new(0) }; BUCKETS], nanos: AtomicU64::new(0) }
+    }
+
+    fn record(&self, duration: Duration) {
+        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        add_alone(&self.counts[bucket(nanos)], 1);
+        add_alone(&self.nanos, nanos);
+    }
+}
+
+/// What one worker has counted. Written by that worker alone, read by anyone.
+pub(crate) struct WorkerMetrics {
+    completed: AtomicU64,
+    failed: AtomicU64,
+    queue_time: Recorder,
+    run_time: Recorder,
+}
+
+impl WorkerMetrics {
+    pub(crate) fn new() -> Self {
+        Self {
+            completed: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            queue_time: Recorder::new(),
+            run_time: Recorder::new(),
+        }
+    }
+
+    pub(crate) fn started(&self, queue_time: Duration) {
+        self.queue_time.record(queue_time);
+    }
+
+    pub(crate) fn ran(&self, run_time: Duration) {
+        self.run_time.record(run_time);
+    }
+
+    pub(crate) fn completed(&self) {
+        add_alone(&self.completed, 1);
+    }
+
+    pub(crate) fn failed(&self) {
+        add_alone(&self.failed, 1);
+    }
+}
+
+/// Sums over workers: those that have ended are added here, the living ones for each snapshot.
+#[derive(Clone)]
+pub(crate) struct Totals {
+    pub(crate) completed: u64,
+    pub(crate) failed: u64,
+    pub(crate) queue_time: Histogram,
+    pub(crate) run_time: Histogram,
+}
+
+impl Totals {
+    pub(crate) fn new() -> Self {
+        Self { completed: 0, failed: 0, queue_time: Histogram::new(), run_time: Histogram::new() }
+    }
+
+    pub(crate) fn add(&mut self, worker: &WorkerMetrics) {
+        self.completed += worker.completed.load(Relaxed);
+        self.failed += worker.failed.load(Relaxed);
+        self.queue_time.add(&worker.queue_time);
+        self.run_time.add(&worker.run_time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_cover_every_duration_in_order() {
+        let mut last = None;
+        for exponent in 0..64 {
+            for offset in [0u64, 1, 3] {
+                let nanos = (1u64 << exponent).saturating_add(offset << exponent.max(2) >> 2);
+                let index = bucket(nanos);
+                assert!(index < BUCKETS);
+                assert!(nanos <= upper_bound(index), "{nanos} in {index}");
+                assert!(index == 0 || nanos > upper_bound(index - 1), "{nanos} in {index}");
+                last = last.max(Some(index));
+            }
+        }
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+        assert_eq!(upper_bound(BUCKETS - 1), u64::MAX);
+        assert!(last.is_some());
+    }
+
+    #[test]
+    fn quantiles_are_upper_bounds() {
+        let recorder = Recorder::new();
+        for millis in 1..=100 {
+            recorder.record(Duration::from_millis(millis));
+        }
+        let mut histogram = Histogram::new();
+        assert_eq!(histogram.quantile(0.5), None);
+        histogram.add(&recorder);
+        assert_eq!(histogram.count(), 100);
+        assert_eq!(histogram.sum(), Duration::from_millis(5050));
+        let p50 = histogram.quantile(0.5).map(|d| d.as_millis());
+        assert!((50..=63).contains(&p50.unwrap_or(0)), "{p50:?}");
+        assert!(histogram.quantile(1.0) >= Some(Duration::from_millis(100)));
+    }
+}

@@ -1,0 +1,166 @@
+//! How an executor ends.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use crate::core::task::TaskId;
+use crate::core::{context, parker};
+use crate::error::Error;
+use crate::timer::Delay;
+
+/// What happens at a shutdown to tasks that were accepted and have not started. Tasks that run
+/// are always waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shutdown {
+    /// They run first.
+    Drain,
+    /// They end with [`Error::Cancelled`].
+    CancelQueued,
+}
+
+/// What a shutdown came to. The counts start at the first shutdown of the executor, so all who
+/// wait for it get the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Tasks that returned a value.
+    pub completed: u64,
+    /// Tasks that panicked or ran into their time limit.
+    pub failed: u64,
+    /// Tasks that were withdrawn, by this shutdown or otherwise.
+    pub cancelled: u64,
+    /// Tasks that were left in the queue, by a report that did not wait for the end.
+    pub queued: usize,
+    /// Tasks that were left running, by a report that did not wait for the end.
+    pub running: Vec<RunningTask>,
+}
+
+/// A task that runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RunningTask {
+    /// Its number.
+    pub id: TaskId,
+    /// Its label, if it was given one.
+    pub label: Option<Arc<str>>,
+    /// How long it has been on its worker.
+    pub elapsed: Duration,
+}
+
+/// What a shutdown needs of an executor.
+pub(crate) trait Closing: Send + Sync {
+    /// Whether all has ended; if not, `waker` is woken then.
+    fn poll_ended(&self, waker: &Waker) -> Poll<()>;
+
+    fn report(&self) -> ShutdownReport;
+
+    /// The deadline has come: withdraws what is queued and asks what runs to stop.
+    fn escalate(&self);
+
+    /// Whether this thread runs a job of the executor, which can't end while the job waits.
+    fn is_inside(&self) -> bool;
+
+    /// Waits for the threads themselves, which have nothing more to do.
+    fn join(&self);
+}
+
+/// Waits for the end of an executor. From `shutdown`.
+///
+/// The shutdown itself has begun with the call and goes on if this is dropped.
+///
+/// Polled inside a job of the same executor, it is ready at once, with what is left in
+/// [`queued`](ShutdownReport::queued) and [`running`](ShutdownReport::running), that job among
+/// them: an executor can't end while one of its jobs waits for that.
+///
+/// ```
+/// use concurrent_futures::{Shutdown, ThreadPoolExecutor};
+/// use std::time::Duration;
+///
+/// # futures::executor::block_on(async {
+/// let pool = ThreadPoolExecutor::new();
+/// let future = pool.submit(|| 1 + 1);
+/// let report = pool.shutdown(Shutdown::Drain).deadline(Duration::from_secs(30)).await;
+/// assert!(report.running.is_empty());
+/// assert_eq!(future.await?, 2);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// # }).unwrap();
+/// ```
+#[must_use = "the shutdown has begun; await this to know when it has ended, or drop it"]
+pub struct ShutdownFuture {
+    executor: Arc<dyn Closing>,
+    deadline: Option<Delay>,
+}
+
+impl ShutdownFuture {
+    pub(crate) fn new(executor: Arc<dyn Closing>) -> Self {
+        Self { executor, deadline: None }
+    }
+
+    /// Waits for `limit` at most, counted from this call. Then all that is queued is cancelled,
+    /// all that runs is asked to stop ([`task::is_cancelled`](crate::task::is_cancelled)), and
+    /// the report says what was left running. The executor still ends once those jobs do.
+    ///
+    /// The limit is kept as long as this future is polled.
+    pub fn deadline(mut self, limit: Duration) -> Self {
+        self.deadline = Some(Delay::new(limit));
+        self
+    }
+
+    /// Waits by blocking this thread, and for the threads of the executor to be gone.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::WouldDeadlock`] inside a job of this executor.
+    pub fn result(mut self) -> Result<ShutdownReport, Error> {
+        if self.executor.is_inside() {
+            return Err(Error::WouldDeadlock);
+        }
+        match parker::block_on(None, |cx| self.poll_report(cx)) {
+            Some((report, ended)) => {
+                if ended {
+                    self.executor.join();
+                }
+                Ok(report)
+            }
+            None => unreachable!("a wait without a limit ends with a report"),
+        }
+    }
+
+    /// The report, and whether all has ended.
+    fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<(ShutdownReport, bool)> {
+        let ended = self.executor.poll_ended(cx.waker()).is_ready();
+        if ended || self.executor.is_inside() {
+            return Poll::Ready((self.executor.report(), ended));
+        }
+        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
+        ready!(deadline.poll(cx));
+        self.executor.escalate();
+        let ended = self.executor.poll_ended(cx.waker()).is_ready();
+        Poll::Ready((self.executor.report(), ended))
+    }
+}
+
+impl Future for ShutdownFuture {
+    type Output = ShutdownReport;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.poll_report(cx).map(|(report, _)| report);
+        match polled {
+            Poll::Pending => context::pending(),
+            Poll::Ready(_) => context::resumed(),
+        }
+        polled
+    }
+}
+
+impl fmt::Debug for ShutdownFuture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ShutdownFuture")
+            .field("deadline", &self.deadline.as_ref().map(Delay::limit))
+            .finish_non_exhaustive()
+    }
+}

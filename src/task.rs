@@ -1,0 +1,77 @@
+//! What a running job can find out about itself.
+//!
+//! Outside of a job these functions answer as for a job that nobody has asked to stop.
+
+use std::time::Instant;
+
+pub use crate::core::task::TaskId;
+
+use crate::core::Info;
+use crate::core::context;
+use crate::error::Error;
+
+/// Whether this job is asked to stop: its future was cancelled while it ran, its time limit has
+/// passed, the map that it belongs to was dropped, or its pool's shutdown deadline has come.
+///
+/// A job that takes long looks at this now and then and returns early. Cheap: two loads.
+///
+/// ```
+/// use concurrent_futures::{ThreadPoolExecutor, task};
+/// use std::sync::mpsc;
+///
+/// let pool = ThreadPoolExecutor::new();
+/// let (started, running) = mpsc::channel();
+/// let future = pool.submit(move || {
+///     let _ = started.send(());
+///     let mut rounds = 0u64;
+///     while !task::is_cancelled() {
+///         rounds += 1;
+///     }
+///     rounds
+/// });
+/// running.recv().unwrap();
+/// assert!(!future.cancel()); // it is running, so it is asked to stop
+/// assert!(future.result().is_ok());
+/// ```
+pub fn is_cancelled() -> bool {
+    context::is_stop_requested()
+}
+
+/// [`is_cancelled`] for use with `?`, in a job that returns a `Result`.
+///
+/// # Errors
+///
+/// [`Error::Cancelled`] if this job is asked to stop.
+///
+/// ```
+/// use concurrent_futures::{Error, ThreadPoolExecutor, task};
+///
+/// let pool = ThreadPoolExecutor::new();
+/// let sum = pool.submit(|| {
+///     let mut sum = 0;
+///     for n in 0..1_000 {
+///         task::checkpoint()?;
+///         sum += n;
+///     }
+///     Ok::<_, Error>(sum)
+/// });
+/// assert_eq!(sum.result()??, 499_500);
+/// # Ok::<(), Error>(())
+/// ```
+pub fn checkpoint() -> Result<(), Error> {
+    if is_cancelled() {
+        return Err(Error::Cancelled);
+    }
+    Ok(())
+}
+
+/// When this job reaches the time limit it was given with
+/// [`task().timeout(..)`](crate::TaskOptions::timeout).
+pub fn deadline() -> Option<Instant> {
+    context::deadline()
+}
+
+/// The number of the task that this job is; `None` outside of a job.
+pub fn id() -> Option<TaskId> {
+    context::with_task(Info::id)
+}

@@ -1,0 +1,197 @@
+//! How a pool is made.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use tokio::runtime::Handle;
+
+use super::ThreadPoolExecutor;
+use crate::error::BuildError;
+
+/// The stack of a worker, as for any thread of Rust's standard library.
+const DEFAULT_STACK_SIZE: usize = 2 * 1024 * 1024;
+
+type Initializer = Arc<dyn Fn() -> Result<(), Box<dyn StdError + Send + Sync>> + Send + Sync>;
+
+pub(super) struct Config {
+    pub(super) max_workers: usize,
+    pub(super) thread_name_prefix: String,
+    pub(super) initializer: Option<Initializer>,
+    pub(super) stack_size: usize,
+    pub(super) queue_capacity: Option<usize>,
+    pub(super) runtime: Option<Handle>,
+}
+
+/// What an initializer may return: `()`, or a `Result<(), E>` with any error.
+///
+/// Sealed.
+pub trait InitializerOutcome: sealed::Outcome {}
+
+mod sealed {
+    use std::error::Error as StdError;
+
+    #[allow(unnameable_types, reason = "that is what seals the trait above")]
+    pub trait Outcome {
+        fn into_result(self) -> Result<(), Box<dyn StdError + Send + Sync>>;
+    }
+
+    impl Outcome for () {
+        fn into_result(self) -> Result<(), Box<dyn StdError + Send + Sync>> {
+            Ok(())
+        }
+    }
+
+    impl<E: Into<Box<dyn StdError + Send + Sync>>> Outcome for Result<(), E> {
+        fn into_result(self) -> Result<(), Box<dyn StdError + Send + Sync>> {
+            self.map_err(Into::into)
+        }
+    }
+}
+
+impl<T: sealed::Outcome> InitializerOutcome for T {}
+
+/// Builds a [`ThreadPoolExecutor`]. From [`ThreadPoolExecutor::builder`].
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// let pool = ThreadPoolExecutor::builder()
+///     .max_workers(8)
+///     .thread_name_prefix("render")
+///     .queue_capacity(1_000)
+///     .build()?;
+/// # drop(pool);
+/// # Ok::<(), concurrent_futures::BuildError>(())
+/// ```
+#[derive(Clone, Default)]
+#[must_use = "a builder makes a pool only when `build` is called"]
+pub struct ThreadPoolBuilder {
+    max_workers: Option<usize>,
+    thread_name_prefix: Option<String>,
+    initializer: Option<Initializer>,
+    stack_size: Option<usize>,
+    queue_capacity: Option<usize>,
+    runtime: Option<Handle>,
+}
+
+impl ThreadPoolBuilder {
+    /// The largest number of workers that run jobs at the same time. They start on demand, and an
+    /// idle one is used before a new one starts. A worker that waits for another task does not
+    /// count; a spare takes its place meanwhile.
+    ///
+    /// Default: `num_cpus::get()`, the CPUs that this process may use by its affinity and cgroup
+    /// quota. 0 is an error of [`build`](Self::build).
+    pub fn max_workers(mut self, n: usize) -> Self {
+        self.max_workers = Some(n);
+        self
+    }
+
+    /// Workers are named by this and their number: `render_0`, `render_1` and so on. Linux shows
+    /// the first 15 bytes.
+    ///
+    /// Default: `pool-` and a number that no other pool of the process has. A NUL byte in it is
+    /// an error of [`build`](Self::build).
+    pub fn thread_name_prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.thread_name_prefix = Some(prefix.into());
+        self
+    }
+
+    /// Runs in each worker before its first task, spares included. It may return `()` or a
+    /// `Result<(), E>`. If it fails or panics, the pool is broken: tasks that wait and all later
+    /// ones end with [`Error::BrokenPool`](crate::Error::BrokenPool), which carries the cause.
+    /// Default: none.
+    pub fn initializer<F, R>(mut self, initializer: F) -> Self
+    where
+        F: Fn() -> R + Send + Sync + 'static,
+        R: InitializerOutcome,
+    {
+        self.initializer = Some(Arc::new(move || initializer().into_result()));
+        self
+    }
+
+    /// The stack of each worker, in bytes; the system may round it up. Default: 2 MiB, whatever
+    /// `RUST_MIN_STACK` says. 0 is an error of [`build`](Self::build).
+    pub fn stack_size(mut self, bytes: usize) -> Self {
+        self.stack_size = Some(bytes);
+        self
+    }
+
+    /// Bounds the tasks that are accepted and have not started, rooms held by
+    /// [`Permit`](crate::Permit)s included. Beyond that `submit` and `try_submit` fail with
+    /// [`Error::QueueFull`](crate::Error::QueueFull), and `reserve` waits. Exact, also with many
+    /// submitters at the same time. A [`Map`](crate::Map) has a window of its own instead and
+    /// takes no room.
+    ///
+    /// Default: no bound. Then only memory limits how much work can pile up. 0 is an error of
+    /// [`build`](Self::build): nothing could ever be submitted.
+    pub fn queue_capacity(mut self, n: usize) -> Self {
+        self.queue_capacity = Some(n);
+        self
+    }
+
+    /// The tokio runtime that jobs see as the current one: `Handle::current()`, `tokio::spawn`
+    /// and `Handle::block_on` work inside of a job. Default: the runtime in whose context
+    /// [`build`](Self::build) is called, if any.
+    ///
+    /// The pool does not keep the runtime alive. When it has ended, jobs run on as before; what
+    /// they ask of it fails as tokio says: spawned tasks are cancelled, I/O and timers panic,
+    /// which ends that one job with [`Error::Panicked`](crate::Error::Panicked).
+    pub fn runtime(mut self, runtime: Handle) -> Self {
+        self.runtime = Some(runtime);
+        self
+    }
+
+    /// Makes the pool. No thread starts until there is a task for it.
+    ///
+    /// # Errors
+    ///
+    /// If a setting makes no sense; the text says which, and what is allowed.
+    pub fn build(self) -> Result<ThreadPoolExecutor, BuildError> {
+        static POOLS: AtomicUsize = AtomicUsize::new(0);
+
+        let zero = |setting, n: Option<usize>, rule| match n {
+            Some(0) => Err(BuildError(format!("{setting} must be at least 1: {rule}"))),
+            _ => Ok(()),
+        };
+        zero("max_workers", self.max_workers, "a pool without workers runs nothing")?;
+        zero("stack_size", self.stack_size, "a thread needs a stack")?;
+        zero("queue_capacity", self.queue_capacity, "a queue without room takes no tasks")?;
+        let too_large = self.queue_capacity.filter(|n| *n > tokio::sync::Semaphore::MAX_PERMITS);
+        if too_large.is_some() {
+            let limit = tokio::sync::Semaphore::MAX_PERMITS;
+            return Err(BuildError(format!(
+                "queue_capacity must be at most {limit}; leave it out for a queue without bound"
+            )));
+        }
+        let prefix = self.thread_name_prefix.unwrap_or_else(|| {
+            let number = POOLS.fetch_add(1, Relaxed);
+            format!("pool-{number}")
+        });
+        if prefix.contains('\0') {
+            return Err(BuildError("thread_name_prefix must not contain a NUL byte".to_owned()));
+        }
+        Ok(ThreadPoolExecutor::from_config(Config {
+            max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),
+            thread_name_prefix: prefix,
+            initializer: self.initializer,
+            stack_size: self.stack_size.unwrap_or(DEFAULT_STACK_SIZE),
+            queue_capacity: self.queue_capacity,
+            runtime: self.runtime.or_else(|| Handle::try_current().ok()),
+        }))
+    }
+}
+
+impl fmt::Debug for ThreadPoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadPoolBuilder")
+            .field("max_workers", &self.max_workers)
+            .field("thread_name_prefix", &self.thread_name_prefix)
+            .field("initializer", &self.initializer.is_some())
+            .field("stack_size", &self.stack_size)
+            .field("queue_capacity", &self.queue_capacity)
+            .field("runtime", &self.runtime.is_some())
+            .finish()
+    }
+}

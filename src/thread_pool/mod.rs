@@ -1,0 +1,399 @@
+//! The executor on threads.
+//!
+//! [`ThreadPoolExecutor`] is a thin handle. The [`pool`] behind it owns the [`queue`] and the
+//! counts of workers; a [`worker`] takes tasks from it and runs them; [`body`] says what a task
+//! computes. How a pool is made is in [`builder`], what one task may ask for in [`options`].
+
+mod body;
+mod builder;
+mod options;
+mod pool;
+mod queue;
+mod worker;
+
+pub use builder::{InitializerOutcome, ThreadPoolBuilder};
+pub use options::TaskOptions;
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use self::body::{Async, Once};
+use self::builder::Config;
+use self::pool::{Ending, Origin, Pool};
+use crate::core::{Host, Options, Runnable, Task, context};
+use crate::error::{Error, TrySubmitError};
+use crate::executor::sealed::Sealed;
+use crate::executor::{Executor, Permit, Portable};
+use crate::future::TaskFuture;
+use crate::job::{Call, Job};
+use crate::map::engine::{AfterChunk, Crew};
+use crate::map::{self, Map};
+use crate::metrics::Metrics;
+use crate::panic::{drop_quietly, install_hook};
+use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
+
+/// Runs jobs on a pool of threads of its own.
+///
+/// A cheap handle: clones share the pool. The queue is first in, first out, and unbounded unless
+/// [`queue_capacity`](ThreadPoolBuilder::queue_capacity) says otherwise; with one worker, jobs
+/// start in the order in which one caller submitted them.
+///
+/// # The end of a pool
+///
+/// Dropping the last handle closes the pool: what was accepted still runs, then the workers end.
+/// The drop never blocks and never joins, so it may happen anywhere: in an async task, or in one
+/// of the pool's own jobs. To wait, use [`shutdown`](Self::shutdown) or
+/// [`shutdown_blocking`](Self::shutdown_blocking).
+///
+/// The end of `main` ends the process and its threads, as always in Rust: jobs that have not
+/// finished by then do not finish. A pool in a `static` is never dropped, and ends like that.
+///
+/// # Waiting inside of a job
+///
+/// A job may submit to its own pool and wait for the result, also if there is a single worker;
+/// see [`TaskFuture::result`]. Blocking on this crate's futures in another way inside of a job,
+/// such as with `Handle::block_on`, works as well; it costs a spare thread for each wait.
+///
+/// # Examples
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// # futures::executor::block_on(async {
+/// let pool = ThreadPoolExecutor::new();
+/// let sum = pool.submit(|| (1..=100).sum::<u32>()).await?;
+/// assert_eq!(sum, 5050);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct ThreadPoolExecutor {
+    handle: Arc<Handle>,
+}
+
+/// What the clones share. Workers and tasks hold the pool, not this.
+struct Handle {
+    pool: Arc<Pool>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.pool.close(Shutdown::Drain);
+    }
+}
+
+impl ThreadPoolExecutor {
+    /// A pool with the defaults of [`builder`](Self::builder): one worker for each CPU that this
+    /// process may use. No thread starts until there is a task for it.
+    pub fn new() -> Self {
+        match Self::builder().build() {
+            Ok(pool) => pool,
+            Err(error) => unreachable!("the defaults are valid: {error}"),
+        }
+    }
+
+    /// Settings for a pool.
+    pub fn builder() -> ThreadPoolBuilder {
+        ThreadPoolBuilder::default()
+    }
+
+    fn from_config(config: Config) -> Self {
+        install_hook();
+        Self { handle: Arc::new(Handle { pool: Pool::new(config) }) }
+    }
+
+    fn pool(&self) -> &Arc<Pool> {
+        &self.handle.pool
+    }
+
+    /// Hands in a job: a closure, or [`call!`](crate::call)`(f(x))`. Never blocks.
+    ///
+    /// If it is refused, the future is finished with the error, and the job is dropped:
+    /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
+    /// [`BrokenPool`](Error::BrokenPool).
+    pub fn submit<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
+        self.submit_with(job, None)
+    }
+
+    /// Hands in a job, or gives it back.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::builder().queue_capacity(8).build()?;
+    /// let n = match pool.try_submit(|| 6 * 7) {
+    ///     Ok(future) => future.result()?,
+    ///     Err(refused) => refused.into_job()(), // do it here
+    /// };
+    /// assert_eq!(n, 42);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The job, with the same reasons as for [`submit`](Self::submit).
+    pub fn try_submit<J: Job>(&self, job: J) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
+        self.try_submit_with(job, None)
+    }
+
+    /// Hands in an async computation, which is polled on the pool's workers. So CPU-heavy async
+    /// code leaves the I/O threads alone. Refused as by [`submit`](Self::submit).
+    ///
+    /// It takes room in the queue until its first poll. While it waits it holds no worker, and
+    /// the pool does not end before it has; see [`TaskFuture::cancel`] for how to stop it.
+    pub fn submit_future<F>(&self, future: F) -> TaskFuture<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.submit_future_with(future, None)
+    }
+
+    /// Options for one task: a label, time limits.
+    pub fn task(&self) -> TaskOptions<'_> {
+        TaskOptions::new(self)
+    }
+
+    /// Waits for room in the queue, to submit without being refused. First come, first served.
+    /// Ready at once if the queue is unbounded.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up its place in the line and loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ShutDown`](Error::ShutDown) or [`BrokenPool`](Error::BrokenPool), also if that happens
+    /// during the wait.
+    pub async fn reserve(&self) -> Result<Permit<Self>, Error> {
+        self.pool().wait_for_room().await?;
+        Ok(Permit::new(self.clone()))
+    }
+
+    /// Calls `f` with every item, on the workers. Starts at the call; see [`Map`] for how the
+    /// results arrive. Two inputs are one with `zip`.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new();
+    /// let powers = pool.map(|(base, exponent)| u32::pow(base, exponent), (1..4).zip(2..5));
+    /// assert_eq!(powers.result()?, [1, 8, 81]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn map<A, R, F, I>(&self, f: F, items: I) -> Map<R>
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+        F: Fn(A) -> R + Send + Sync + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        let (map, begin) = map::start(self.clone(), f, items.into_iter());
+        self.pool().add_map(begin);
+        map
+    }
+
+    /// The largest number of workers that run jobs at the same time.
+    pub fn max_workers(&self) -> usize {
+        self.pool().max_workers()
+    }
+
+    /// The pool's counters. O(workers).
+    pub fn metrics(&self) -> Metrics {
+        self.pool().metrics()
+    }
+
+    /// Takes no more tasks, and ends. Begins with the call; await the future for the end and its
+    /// report. Idempotent, from any clone; a later call may tighten `Drain` to `CancelQueued`.
+    ///
+    /// Submissions from now on end with [`Error::ShutDown`], those of jobs that still run too.
+    /// Maps that were started go on under [`Shutdown::Drain`], as far as their windows allow.
+    pub fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
+        self.pool().close(how);
+        ShutdownFuture::new(Arc::new(Ending(Arc::clone(self.pool()))))
+    }
+
+    /// As [`shutdown`](Self::shutdown), waiting by blocking this thread until the workers'
+    /// threads are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldDeadlock`](Error::WouldDeadlock) inside a job of this pool. The pool stays open
+    /// then.
+    pub fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
+        if context::is_worker_of(self.pool().address()) {
+            return Err(Error::WouldDeadlock);
+        }
+        self.shutdown(how).result()
+    }
+
+    fn submit_with<J: Job>(&self, job: J, options: Option<Options>) -> TaskFuture<J::Output> {
+        self.try_submit_with(job, options).unwrap_or_else(refused)
+    }
+
+    fn try_submit_with<J: Job>(
+        &self,
+        job: J,
+        options: Option<Options>,
+    ) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
+        match self.pool().take_room() {
+            Ok(()) => self.submit_into_room(job, options),
+            Err(error) => Err(TrySubmitError::new(job, error)),
+        }
+    }
+
+    /// Submits with room in the queue taken, which the task gives back.
+    fn submit_into_room<J: Job>(
+        &self,
+        job: J,
+        options: Option<Options>,
+    ) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
+        let task = Task::new(self.pool(), Once::new(job), options, true);
+        match self.pool().push(task.clone(), Origin::Caller, None) {
+            Ok(()) => {
+                task.start_queue_clock();
+                Ok(TaskFuture::new(task))
+            }
+            Err(error) => {
+                self.pool().release_room();
+                match task.take_body().and_then(Once::into_job) {
+                    Some(job) => Err(TrySubmitError::new(job, error)),
+                    None => unreachable!("nobody else has seen the task"),
+                }
+            }
+        }
+    }
+
+    fn submit_future_with<F>(&self, future: F, options: Option<Options>) -> TaskFuture<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        if let Err(error) = self.pool().take_room() {
+            drop_quietly(future);
+            return TaskFuture::ready(Err(error));
+        }
+        let task = Task::new(self.pool(), Async::new(future), options, true);
+        let id = task.info().id();
+        match self.pool().push(task.clone(), Origin::Caller, Some(id)) {
+            Ok(()) => {
+                task.start_queue_clock();
+                TaskFuture::new(task)
+            }
+            Err(error) => {
+                self.pool().release_room();
+                drop_quietly(task.take_body());
+                TaskFuture::ready(Err(error))
+            }
+        }
+    }
+}
+
+/// The future of a job that was refused.
+fn refused<J: Job>(refused: TrySubmitError<J>) -> TaskFuture<J::Output> {
+    let (job, error) = refused.into_parts();
+    drop_quietly(job);
+    TaskFuture::ready(Err(error))
+}
+
+impl Default for ThreadPoolExecutor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for ThreadPoolExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ThreadPoolExecutor")
+            .field("max_workers", &self.max_workers())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Permit<ThreadPoolExecutor> {
+    /// Submits a job into the room. It fails only if the pool was shut down or broke meanwhile:
+    /// then the future is finished with that error.
+    pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
+        self.submit_job(job)
+    }
+}
+
+impl Sealed for ThreadPoolExecutor {
+    fn submit_reserved<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
+        self.submit_into_room(job, None).unwrap_or_else(refused)
+    }
+
+    fn release_room(&self) {
+        self.pool().release_room();
+    }
+}
+
+impl Executor for ThreadPoolExecutor {
+    fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+        self.submit(call)
+    }
+
+    fn try_submit<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        self.try_submit(call)
+    }
+
+    async fn reserve(&self) -> Result<Permit<Self>, Error> {
+        self.reserve().await
+    }
+
+    fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
+    where
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.map(function, items)
+    }
+
+    fn max_workers(&self) -> usize {
+        self.max_workers()
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.metrics()
+    }
+
+    fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
+        self.shutdown(how)
+    }
+
+    fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
+        self.shutdown_blocking(how)
+    }
+}
+
+/// A map keeps its pool open as long as it is held.
+impl Crew for ThreadPoolExecutor {
+    fn size(&self) -> usize {
+        self.max_workers()
+    }
+
+    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> Result<(), Error> {
+        let task = Task::new(self.pool(), Once::new(driver), None, false);
+        self.pool().push(task, Origin::Continuation, None)
+    }
+
+    fn after_chunk(&self) -> AfterChunk {
+        if self.pool().is_wanted() { AfterChunk::Requeue } else { AfterChunk::GoOn }
+    }
+
+    fn refusal(&self) -> Error {
+        self.pool().withdrawal()
+    }
+
+    fn may_help(&self) -> bool {
+        context::worker()
+            .is_some_and(|worker| worker.host() == self.pool().address() && worker.has_stack())
+    }
+}

@@ -1,0 +1,190 @@
+//! Waiting for some of a set of futures.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::core::{Sink, context, parker};
+use crate::future::TaskFuture;
+use crate::sync::Mutex;
+use crate::timer::Delay;
+
+/// When [`wait`] comes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReturnWhen {
+    /// When any future has finished or was cancelled.
+    FirstCompleted,
+    /// When any future has ended with an error other than
+    /// [`Cancelled`](crate::Error::Cancelled), or all have finished. A job's own `Err` is a value
+    /// and not meant here.
+    FirstError,
+    /// When all futures have finished or were cancelled.
+    AllCompleted,
+}
+
+/// What [`wait`] found, each part in the order of the input. Take the results with
+/// [`TaskFuture::result`] or by awaiting; for those in `done` that does not wait.
+#[derive(Debug)]
+pub struct DoneAndNotDone<T> {
+    /// The futures that have finished, cancelled ones included.
+    pub done: Vec<TaskFuture<T>>,
+    /// The others. Dropping them withdraws the tasks that have not started.
+    pub not_done: Vec<TaskFuture<T>>,
+}
+
+/// Waits until the futures are as `return_when` says, then gives them back in two parts.
+///
+/// If they are so already, or there are none, the answer is there at the first poll. O(1) for
+/// each completion, and O(n) once at the end.
+///
+/// # Drop
+///
+/// Dropping it before it is ready drops the futures, which withdraws the tasks that have not
+/// started.
+///
+/// # Examples
+///
+/// ```
+/// use concurrent_futures::{ReturnWhen, ThreadPoolExecutor, wait};
+///
+/// # futures::executor::block_on(async {
+/// let pool = ThreadPoolExecutor::new();
+/// let futures: Vec<_> = (0..4).map(|n| pool.submit(move || n * n)).collect();
+/// let all = wait(futures, ReturnWhen::AllCompleted).await;
+/// assert_eq!(all.done.len(), 4);
+/// let squares: Result<Vec<_>, _> = all.done.into_iter().map(|future| future.result()).collect();
+/// assert_eq!(squares?, [0, 1, 4, 9]);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// # }).unwrap();
+/// ```
+pub fn wait<T>(
+    futures: impl IntoIterator<Item = TaskFuture<T>>,
+    return_when: ReturnWhen,
+) -> Wait<T> {
+    Wait { futures: futures.into_iter().collect(), return_when, delay: None, countdown: None }
+}
+
+/// The future of [`wait`].
+#[must_use = "futures do nothing unless polled, and dropping this one withdraws tasks that have not started"]
+pub struct Wait<T> {
+    futures: Vec<TaskFuture<T>>,
+    return_when: ReturnWhen,
+    delay: Option<Delay>,
+    /// Made at the first poll.
+    countdown: Option<Arc<Countdown>>,
+}
+
+/// What has happened to the futures so far, and who waits for them.
+struct Countdown {
+    return_when: ReturnWhen,
+    total: usize,
+    state: Mutex<Count>,
+}
+
+#[derive(Default)]
+struct Count {
+    finished: usize,
+    failed: bool,
+    waker: Option<Waker>,
+}
+
+impl Countdown {
+    fn is_over(&self, count: &Count) -> bool {
+        count.finished == self.total
+            || match self.return_when {
+                ReturnWhen::AllCompleted => false,
+                ReturnWhen::FirstCompleted => count.finished > 0,
+                ReturnWhen::FirstError => count.failed,
+            }
+    }
+}
+
+impl Sink for Countdown {
+    fn finished(&self, _index: usize, failed: bool) {
+        let waker = {
+            let mut count = self.state.lock();
+            count.finished += 1;
+            count.failed |= failed;
+            if self.is_over(&count) { count.waker.take() } else { None }
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Wait<T> {
+    /// Comes back at the latest after `limit`, counted from this call, with what has finished by
+    /// then. That is no error.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.delay = Some(Delay::new(limit));
+        self
+    }
+
+    /// Waits by blocking this thread. Inside a job the worker's place is lent out meanwhile.
+    pub fn result(mut self) -> DoneAndNotDone<T> {
+        match parker::block_on(None, |cx| self.poll_parts(cx)) {
+            Some(parts) => parts,
+            None => unreachable!("a wait without a limit ends with an answer"),
+        }
+    }
+
+    fn poll_parts(&mut self, cx: &mut Context<'_>) -> Poll<DoneAndNotDone<T>> {
+        let first = self.countdown.is_none();
+        let countdown = self.countdown.get_or_insert_with(|| {
+            Arc::new(Countdown {
+                return_when: self.return_when,
+                total: self.futures.len(),
+                state: Mutex::default(),
+            })
+        });
+        if first {
+            for (index, future) in self.futures.iter().enumerate() {
+                if !future.listen(countdown, index) {
+                    countdown.finished(index, future.is_failed());
+                }
+            }
+        }
+        // The waker is in place before the look, so that no end falls in between.
+        let waker = cx.waker().clone();
+        let (is_over, old) = {
+            let mut count = countdown.state.lock();
+            let old = count.waker.replace(waker);
+            (countdown.is_over(&count), old)
+        };
+        drop(old);
+        let is_late = |delay: &mut Delay| delay.poll(cx).is_ready();
+        if !is_over && !self.delay.as_mut().is_some_and(is_late) {
+            return Poll::Pending;
+        }
+        let (done, not_done): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.futures).into_iter().partition(TaskFuture::is_done);
+        not_done.iter().for_each(TaskFuture::unlisten);
+        Poll::Ready(DoneAndNotDone { done, not_done })
+    }
+}
+
+impl<T> Future for Wait<T> {
+    type Output = DoneAndNotDone<T>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let polled = self.poll_parts(cx);
+        match polled {
+            Poll::Pending => context::pending(),
+            Poll::Ready(_) => context::resumed(),
+        }
+        polled
+    }
+}
+
+impl<T> fmt::Debug for Wait<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wait")
+            .field("futures", &self.futures.len())
+            .field("return_when", &self.return_when)
+            .finish_non_exhaustive()
+    }
+}
