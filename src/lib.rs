@@ -1,5 +1,89 @@
-//! Executors, `submit`, futures, `map`, `as_completed` and `wait`, in the manner of Python's
-//! `concurrent.futures`, with futures that are Rust futures.
+//! Executors for async Rust in the manner of Python's `concurrent.futures`: hand a computation
+//! to a pool of its own and await the result, while the runtime's threads stay free for I/O.
+//!
+//! ```
+//! use concurrent_futures::{ThreadPoolExecutor, as_completed};
+//! use futures::StreamExt;
+//!
+//! # fn render_row(y: u32) -> u32 { y }
+//! # futures::executor::block_on(async {
+//! let pool = ThreadPoolExecutor::new();
+//!
+//! // One computation.
+//! let answer = pool.submit(|| 6 * 7).await?;
+//! # assert_eq!(answer, 42);
+//!
+//! // The same function over many items: all results in order, or one by one.
+//! let squares: Vec<u64> = pool.map(|x| x * x, 0..1_000).await?;
+//! # assert_eq!(squares.len(), 1_000);
+//! let mut rows = pool.map(render_row, 0..100).buffersize(16);
+//! while let Some(row) = rows.next().await {
+//!     let row = row?;
+//! #   let _ = row;
+//! }
+//!
+//! // Different computations, in the order in which they finish.
+//! let futures: Vec<_> = ["a", "bb"].map(|word| pool.submit(|| word.len())).into();
+//! let mut done = as_completed(futures);
+//! while let Some((index, length)) = done.next().await {
+//!     assert_eq!(length?, index + 1);
+//! }
+//! # Ok::<(), concurrent_futures::Error>(())
+//! # }).unwrap();
+//! ```
+//!
+//! # The way of a task
+//!
+//! 1. [`submit`](ThreadPoolExecutor::submit) takes a [`Job`], a closure or a
+//!    [`call!`], and gives a [`TaskFuture`]. If the queue may be full, take
+//!    [`try_submit`](ThreadPoolExecutor::try_submit) or wait with
+//!    [`reserve`](ThreadPoolExecutor::reserve). [`task()`](ThreadPoolExecutor::task) sets a label
+//!    and time limits.
+//! 2. The task waits in the queue, first in, first out. Dropping its future withdraws it.
+//! 3. A worker runs it. The job can look at [`task::is_cancelled`], submit to its own pool, and
+//!    wait for that.
+//! 4. Done-callbacks run, then the future is ready: with the job's value or an [`Error`]. It is
+//!    awaited alone, or in a set: [`as_completed`], [`wait`].
+//! 5. [`shutdown`](ThreadPoolExecutor::shutdown) ends the pool and reports what became of the
+//!    rest. So does dropping the last handle, without a report.
+//!
+//! # Which executor
+//!
+//! [`ThreadPoolExecutor`] runs jobs on threads of its own. [`InlineExecutor`] runs them on the
+//! caller's thread, for unit tests. Code that is generic over [`Executor`] runs on both.
+//!
+//! # Values, errors and panics
+//!
+//! A job's own `Result` is its value, so a fallible job is awaited with `??`. [`Error`] says why
+//! there is no value. A panic of a job is [`Error::Panicked`], and the worker goes on; panics of
+//! callbacks, wakers and destructors that run on a worker are reported by the panic hook and go
+//! no further. To know where a job panicked, the crate puts a hook in front of the existing one
+//! when the first executor is made.
+//!
+//! # Time limits
+//!
+//! They hold on any executor, also without a tokio runtime: a thread of the crate's own keeps
+//! the time. It starts with the first limit and ends soon after the last.
+//!
+//! # How the crate is laid out
+//!
+//! A file uses only what is below it, or beside it in its folder.
+//!
+//! ```text
+//! 6  lib.rs              this page
+//! 5  thread_pool/        ThreadPoolExecutor, its builder, queue and workers
+//!    inline.rs           InlineExecutor
+//! 4  executor.rs         the trait Executor, and Permit
+//! 3  map/                Map: windows, chunks, order; built on what a crew can do
+//!    as_completed.rs     the completion queue
+//!    wait.rs             wait, ReturnWhen
+//!    shutdown.rs         how an executor ends
+//! 2  future.rs           TaskFuture: poll, cancel, result, callbacks; the drop rule
+//!    task.rs             what a running job sees
+//!    job.rs              Job, Call and call!
+//! 1  core/               the task cell: state, body, completion; the job's context
+//! 0  error.rs, panic.rs, metrics.rs, timer.rs, sync.rs
+//! ```
 
 #![forbid(unsafe_code)]
 
@@ -32,3 +116,8 @@ pub use panic::{PanicLocation, Panicked};
 pub use shutdown::{RunningTask, Shutdown, ShutdownFuture, ShutdownReport};
 pub use thread_pool::{InitializerOutcome, TaskOptions, ThreadPoolBuilder, ThreadPoolExecutor};
 pub use wait::{DoneAndNotDone, ReturnWhen, Wait, wait};
+
+/// The README's code is compiled and run with the documentation tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
