@@ -43,7 +43,7 @@
 //! 3. A worker runs it. The job can look at [`task::is_cancelled`], submit to its own pool, and
 //!    wait for that.
 //! 4. Done-callbacks run, then the future is ready: with the job's value or an [`Error`]. It is
-//!    awaited alone, or in a set: [`as_completed`], [`wait`].
+//!    awaited alone, or in a set: [`as_completed()`], [`wait()`].
 //! 5. [`shutdown`](ThreadPoolExecutor::shutdown) ends the pool and reports what became of the
 //!    rest. So does dropping the last handle, without a report.
 //!
