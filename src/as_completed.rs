@@ -101,6 +101,22 @@ impl<T> AsCompleted<T> {
     /// has finished by then is yielded first.
     ///
     /// After the error the stream is finished, and the futures that are left are dropped.
+    ///
+    /// ```
+    /// use concurrent_futures::{TaskFuture, as_completed};
+    /// use futures::executor::block_on_stream;
+    /// use std::time::Duration;
+    ///
+    /// let (completer, never) = TaskFuture::promise();
+    /// let (quick, one) = TaskFuture::promise();
+    /// quick.complete(Ok(1));
+    /// let mut done = block_on_stream(as_completed([never, one]).timeout(Duration::from_millis(1)));
+    /// assert!(matches!(done.next(), Some(Ok((1, Ok(1))))));
+    /// let late = done.next().unwrap().unwrap_err();
+    /// assert_eq!(late.to_string(), "1 (of 2) futures unfinished");
+    /// assert!(done.next().is_none());
+    /// # completer.complete(Ok(2));
+    /// ```
     pub fn timeout(self, limit: Duration) -> AsCompletedTimeout<T> {
         AsCompletedTimeout { total: self.pending.len(), inner: self, delay: Delay::new(limit) }
     }

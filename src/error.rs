@@ -12,7 +12,20 @@ use crate::panic::Panicked;
 
 /// Why a task has no value.
 ///
-/// Every future gets an error of its own. The enum may grow; match with a wildcard arm.
+/// Every future gets an error of its own. The enum may grow; match with a wildcard arm. A job
+/// that can fail has two results in one another:
+///
+/// ```
+/// use concurrent_futures::{Error, ThreadPoolExecutor};
+///
+/// let pool = ThreadPoolExecutor::new();
+/// match pool.submit(|| "42".parse::<u32>()).result() {
+///     Ok(Ok(number)) => assert_eq!(number, 42),
+///     Ok(Err(not_a_number)) => println!("the job says: {not_a_number}"),
+///     Err(Error::Panicked(panicked)) => println!("the job broke off: {}", panicked.message()),
+///     Err(error) => println!("the job did not run to its end: {error}"),
+/// }
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {

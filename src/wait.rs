@@ -119,6 +119,17 @@ impl Sink for Countdown {
 impl<T> Wait<T> {
     /// Comes back at the latest after `limit`, counted from this call, with what has finished by
     /// then. That is no error.
+    ///
+    /// ```
+    /// use concurrent_futures::{ReturnWhen, TaskFuture, wait};
+    /// use std::time::Duration;
+    ///
+    /// let (completer, future) = TaskFuture::promise();
+    /// let limit = Duration::from_millis(1);
+    /// let parts = wait([future], ReturnWhen::AllCompleted).timeout(limit).result();
+    /// assert_eq!((parts.done.len(), parts.not_done.len()), (0, 1));
+    /// completer.complete(Ok(1));
+    /// ```
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.delay = Some(Delay::new(limit));
         self

@@ -52,8 +52,28 @@ use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 /// # Waiting inside of a job
 ///
 /// A job may submit to its own pool and wait for the result, also if there is a single worker;
-/// see [`TaskFuture::result`]. Blocking on this crate's futures in another way inside of a job,
-/// such as with `Handle::block_on`, works as well; it costs a spare thread for each wait.
+/// see [`TaskFuture::result`]. It takes a clone of the handle along:
+///
+/// ```
+/// use concurrent_futures::{Error, ThreadPoolExecutor};
+///
+/// fn sum(pool: &ThreadPoolExecutor, mut numbers: Vec<u64>) -> Result<u64, Error> {
+///     if numbers.len() < 100 {
+///         return Ok(numbers.iter().sum());
+///     }
+///     let right = numbers.split_off(numbers.len() / 2);
+///     let handle = pool.clone();
+///     let right = pool.submit(move || sum(&handle, right));
+///     Ok(sum(pool, numbers)? + right.result()??)
+/// }
+///
+/// let pool = ThreadPoolExecutor::builder().max_workers(1).build()?;
+/// assert_eq!(sum(&pool, (1..=1_000).collect())?, 500_500);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Blocking on this crate's futures in another way inside of a job, such as with
+/// `Handle::block_on`, works as well; it costs a spare thread for each wait.
 ///
 /// # Examples
 ///
@@ -140,8 +160,25 @@ impl ThreadPoolExecutor {
     /// Hands in an async computation, which is polled on the pool's workers. So CPU-heavy async
     /// code leaves the I/O threads alone. Refused as by [`submit`](Self::submit).
     ///
-    /// It takes room in the queue until its first poll. While it waits it holds no worker, and
-    /// the pool does not end before it has; see [`TaskFuture::cancel`] for how to stop it.
+    /// It takes room in the queue until its first poll, which is its start: from then on, dropping
+    /// the [`TaskFuture`] lets it run on, and [`cancel`](TaskFuture::cancel) stops it at its next
+    /// wait. While it waits it holds no worker, and the pool does not end before it has.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let pool = ThreadPoolExecutor::new();
+    /// let (sender, receiver) = futures::channel::oneshot::channel();
+    /// let length = pool.submit_future(async move {
+    ///     let text: String = receiver.await.unwrap_or_default(); // holds no worker
+    ///     text.len()
+    /// });
+    /// let _ = sender.send("abc".to_owned());
+    /// assert_eq!(length.await?, 3);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn submit_future<F>(&self, future: F) -> TaskFuture<F::Output>
     where
         F: Future + Send + 'static,
