@@ -57,7 +57,13 @@ pub fn as_completed<T>(futures: impl IntoIterator<Item = TaskFuture<T>>) -> AsCo
             ready.push_back(index);
         }
     }
-    AsCompleted { unfinished: pending.len(), pending, ready, queue }
+    AsCompleted {
+        unfinished: pending.len(),
+        pending,
+        ready,
+        queue,
+        pending_here: context::Pending::default(),
+    }
 }
 
 /// The list that finishing workers leave positions in.
@@ -94,6 +100,7 @@ pub struct AsCompleted<T> {
     /// Positions that have been moved here from the shared list, a whole batch at a time.
     ready: VecDeque<usize>,
     queue: Arc<Finished>,
+    pending_here: context::Pending,
 }
 
 impl<T> AsCompleted<T> {
@@ -118,7 +125,12 @@ impl<T> AsCompleted<T> {
     /// # completer.complete(Ok(2));
     /// ```
     pub fn timeout(self, limit: Duration) -> AsCompletedTimeout<T> {
-        AsCompletedTimeout { total: self.pending.len(), inner: self, delay: Delay::new(limit) }
+        AsCompletedTimeout {
+            total: self.pending.len(),
+            inner: self,
+            delay: Delay::new(limit),
+            pending_here: context::Pending::default(),
+        }
     }
 
     /// Moves what has finished since the last time to `ready`.
@@ -170,10 +182,7 @@ impl<T> Stream for AsCompleted<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = self.poll_item(cx);
-        match polled {
-            Poll::Pending => context::pending(),
-            Poll::Ready(_) => context::resumed(),
-        }
+        self.pending_here.note(&polled);
         polled
     }
 
@@ -203,6 +212,7 @@ pub struct AsCompletedTimeout<T> {
     inner: AsCompleted<T>,
     total: usize,
     delay: Delay,
+    pending_here: context::Pending,
 }
 
 impl<T> Stream for AsCompletedTimeout<T> {
@@ -218,10 +228,7 @@ impl<T> Stream for AsCompletedTimeout<T> {
                 Some(Err(TimedOut { unfinished, total: self.total }))
             }),
         };
-        match polled {
-            Poll::Pending => context::pending(),
-            Poll::Ready(_) => context::resumed(),
-        }
+        self.pending_here.note(&polled);
         polled
     }
 }

@@ -46,11 +46,12 @@ pub struct TaskFuture<T> {
     task: Arc<dyn Outcome<T>>,
     /// The drop has nothing to do: the task was detached, or its result was taken.
     released: bool,
+    pending_here: context::Pending,
 }
 
 impl<T> TaskFuture<T> {
     pub(crate) fn new(task: Arc<dyn Outcome<T>>) -> Self {
-        Self { task, released: false }
+        Self { task, released: false, pending_here: context::Pending::default() }
     }
 
     /// A future that is finished from the start.
@@ -226,10 +227,7 @@ impl<T> Future for TaskFuture<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.poll_outcome(cx);
-        match polled {
-            Poll::Pending => context::pending(),
-            Poll::Ready(_) => context::resumed(),
-        }
+        self.pending_here.note(&polled);
         polled
     }
 }
@@ -258,7 +256,7 @@ impl<T> fmt::Debug for TaskFuture<T> {
         let state = if completion.is_cancelled() {
             "cancelled".to_owned()
         } else if completion.is_failed() {
-            let error = completion.error_name().unwrap_or("an error, taken");
+            let error = completion.error_name().unwrap_or("an error");
             format!("finished raised {error}")
         } else if completion.is_done() {
             format!("finished returned {}", std::any::type_name::<T>())

@@ -42,6 +42,8 @@ pub struct InlineExecutor {
 
 struct Shared {
     closed: AtomicBool,
+    /// Maps do not go on either.
+    cancelled: AtomicBool,
     counts: Mutex<Counts>,
 }
 
@@ -67,6 +69,7 @@ impl InlineExecutor {
         Self {
             shared: Arc::new(Shared {
                 closed: AtomicBool::new(false),
+                cancelled: AtomicBool::new(false),
                 counts: Mutex::new(Counts {
                     metrics: WorkerMetrics::new(),
                     running: 0,
@@ -163,7 +166,8 @@ impl InlineExecutor {
     }
 
     /// Takes no more jobs. There is nothing to wait for: the report is ready.
-    pub fn shutdown(&self, _how: Shutdown) -> ShutdownFuture {
+    pub fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
+        self.shared.cancelled.fetch_or(how == Shutdown::CancelQueued, SeqCst);
         self.shared.closed.store(true, SeqCst);
         let totals = self.shared.totals();
         self.shared.counts.lock().at_shutdown.get_or_insert(totals);
@@ -283,9 +287,15 @@ impl Crew for InlineExecutor {
         1
     }
 
-    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> Result<(), Error> {
-        self.check_open()?;
-        self.run(driver)
+    fn check_open(&self) -> Result<(), Error> {
+        self.check_open()
+    }
+
+    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
+        if self.shared.cancelled.load(SeqCst) {
+            return TaskFuture::ready(Err(self.refusal()));
+        }
+        TaskFuture::ready(self.run(driver))
     }
 
     fn after_chunk(&self) -> AfterChunk {
@@ -293,7 +303,7 @@ impl Crew for InlineExecutor {
     }
 
     fn refusal(&self) -> Error {
-        Error::ShutDown
+        Error::Cancelled
     }
 
     fn may_help(&self) -> bool {

@@ -111,14 +111,22 @@ macro_rules! call {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __call_split {
-    ([$($function:tt)+] ($($argument:expr),* $(,)?)) => {
-        $crate::__call_bind!([$($function)+] [] $($argument,)*)
+    ([$($function:tt)+] ($($arguments:tt)*)) => {
+        $crate::__call_arguments!([$($function)+] $($arguments)*)
     };
     ([$($function:tt)*] $next:tt $($rest:tt)*) => {
         $crate::__call_split!([$($function)* $next] $($rest)*)
     };
     ([$($function:tt)*]) => {
         ::core::compile_error!("call! takes a function call: call!(function(arguments))")
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __call_arguments {
+    ([$($function:tt)+] $($argument:expr),* $(,)?) => {
+        $crate::__call_bind!([$($function)+] [] $($argument,)*)
     };
 }
 

@@ -23,13 +23,7 @@ pub struct Panicked {
 
 impl Panicked {
     pub(crate) fn new(payload: Box<dyn Any + Send>, location: Option<PanicLocation>) -> Self {
-        let message = if let Some(text) = payload.downcast_ref::<&'static str>() {
-            (*text).to_owned()
-        } else if let Some(text) = payload.downcast_ref::<String>() {
-            text.clone()
-        } else {
-            "the panic's payload is not a text".to_owned()
-        };
+        let message = text_of(&*payload);
         Self { message, location, payload: Payload(Mutex::new(Some(payload))) }
     }
 
@@ -70,6 +64,16 @@ impl fmt::Debug for Panicked {
 }
 
 impl std::error::Error for Panicked {}
+
+fn text_of(payload: &(dyn Any + Send)) -> String {
+    if let Some(text) = payload.downcast_ref::<&'static str>() {
+        (*text).to_owned()
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "the panic's payload is not a text".to_owned()
+    }
+}
 
 /// A lock around the payload makes the error `Sync`; the drop keeps a payload that panics when
 /// dropped (rust-lang/rust#86027) from unwinding into whoever drops the error.
@@ -151,7 +155,7 @@ impl fmt::Display for PanicLocation {
 
 thread_local! {
     /// Where the last panic of this thread was raised; valid while `SEEN` is set.
-    static LOCATION: RefCell<Option<PanicLocation>> = const { RefCell::new(None) };
+    static LOCATION: RefCell<Option<(PanicLocation, String)>> = const { RefCell::new(None) };
     /// Set by the hook, cleared when a job starts. Apart from `LOCATION` because a `Cell<bool>`
     /// needs no destructor and is cheap to clear for every job.
     static SEEN: Cell<bool> = const { Cell::new(false) };
@@ -164,6 +168,9 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
     panic::catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
         // `resume_unwind` runs no hook, so there is a location only if one was seen.
         let location = SEEN.take().then(|| LOCATION.take()).flatten();
+        // The last panic that was seen need not be this one: user code catches panics as well.
+        let text = text_of(&*payload);
+        let location = location.filter(|(_, seen)| *seen == text).map(|(location, _)| location);
         Panicked::new(payload, location)
     })
 }
@@ -179,10 +186,13 @@ pub(crate) fn install_hook() {
     INSTALL.call_once(|| {
         let earlier = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            let location = info.location().map(|at| PanicLocation {
-                file: at.file().to_owned(),
-                line: at.line(),
-                column: at.column(),
+            let location = info.location().map(|at| {
+                let at = PanicLocation {
+                    file: at.file().to_owned(),
+                    line: at.line(),
+                    column: at.column(),
+                };
+                (at, text_of(info.payload()))
             });
             // A thread that is ending may have lost its storage; then there is nobody to tell.
             let noted = LOCATION.try_with(|cell| cell.try_borrow_mut().map(|mut l| *l = location));

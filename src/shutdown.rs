@@ -93,11 +93,12 @@ pub(crate) trait Closing: Send + Sync {
 pub struct ShutdownFuture {
     executor: Arc<dyn Closing>,
     deadline: Option<Delay>,
+    pending_here: context::Pending,
 }
 
 impl ShutdownFuture {
     pub(crate) fn new(executor: Arc<dyn Closing>) -> Self {
-        Self { executor, deadline: None }
+        Self { executor, deadline: None, pending_here: context::Pending::default() }
     }
 
     /// Waits for `limit` at most, counted from this call. Then all that is queued is cancelled,
@@ -149,10 +150,7 @@ impl Future for ShutdownFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.poll_report(cx).map(|(report, _)| report);
-        match polled {
-            Poll::Pending => context::pending(),
-            Poll::Ready(_) => context::resumed(),
-        }
+        self.pending_here.note(&polled);
         polled
     }
 }

@@ -44,12 +44,8 @@ impl Timer {
         let first = clock.pending.first_key_value().is_none_or(|(k, _)| key < *k);
         clock.pending.insert(key, action);
         if !clock.running {
-            clock.running = true;
             drop(clock);
-            let thread = std::thread::Builder::new().name("cf-timer".to_owned());
-            if thread.spawn(run).is_err() {
-                CLOCK.lock().running = false;
-            }
+            keep_time();
         } else if first {
             drop(clock);
             EARLIER.notify_one();
@@ -65,6 +61,17 @@ impl Drop for Timer {
     }
 }
 
+/// Starts a thread that keeps the time, if there is none.
+fn keep_time() {
+    if std::mem::replace(&mut CLOCK.lock().running, true) {
+        return;
+    }
+    let thread = std::thread::Builder::new().name("cf-timer".to_owned());
+    if thread.spawn(run).is_err() {
+        CLOCK.lock().running = false;
+    }
+}
+
 fn run() {
     let mut clock = CLOCK.lock();
     let mut idle_since = None;
@@ -74,12 +81,22 @@ fn run() {
         match next {
             Some(at) if at <= now => {
                 let action = clock.pending.pop_first().map(|(_, action)| action);
+                clock.running = false;
+                let others_wait = !clock.pending.is_empty();
                 drop(clock);
+                // The action may run user code, which may block: somebody else keeps the time.
+                if others_wait {
+                    keep_time();
+                }
                 // An action that panics must not end the clock for all the others.
                 if let Some(action) = action {
                     drop_quietly(std::panic::catch_unwind(std::panic::AssertUnwindSafe(action)));
                 }
                 clock = CLOCK.lock();
+                if clock.running {
+                    return;
+                }
+                clock.running = true;
                 idle_since = None;
             }
             Some(at) => {

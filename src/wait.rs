@@ -64,7 +64,13 @@ pub fn wait<T>(
     futures: impl IntoIterator<Item = TaskFuture<T>>,
     return_when: ReturnWhen,
 ) -> Wait<T> {
-    Wait { futures: futures.into_iter().collect(), return_when, delay: None, countdown: None }
+    Wait {
+        futures: futures.into_iter().collect(),
+        return_when,
+        delay: None,
+        countdown: None,
+        pending_here: context::Pending::default(),
+    }
 }
 
 /// The future of [`wait`].
@@ -75,6 +81,7 @@ pub struct Wait<T> {
     delay: Option<Delay>,
     /// Made at the first poll.
     countdown: Option<Arc<Countdown>>,
+    pending_here: context::Pending,
 }
 
 /// What has happened to the futures so far, and who waits for them.
@@ -183,10 +190,7 @@ impl<T> Future for Wait<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.poll_parts(cx);
-        match polled {
-            Poll::Pending => context::pending(),
-            Poll::Ready(_) => context::resumed(),
-        }
+        self.pending_here.note(&polled);
         polled
     }
 }

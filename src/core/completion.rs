@@ -48,7 +48,7 @@ const CANCELLED: u8 = 3;
 enum Phase<T> {
     /// No result yet, or the settling thread still runs callbacks with it.
     Open,
-    Settling,
+    Settling(bool),
     Done(Result<T, Error>),
     Taken,
 }
@@ -57,6 +57,8 @@ struct Slot<T> {
     phase: Phase<T>,
     listener: Listener,
     callbacks: Vec<Callback<T>>,
+    /// The name of the error, for `Debug`; stays when the result is taken.
+    error: Option<&'static str>,
     /// A callback was added at some time, so the drop of the future detaches it.
     observed: bool,
     /// The future is gone: the result is dropped as soon as it is there.
@@ -77,6 +79,7 @@ impl<T> Completion<T> {
                 phase: Phase::Open,
                 listener: Listener::None,
                 callbacks: Vec::new(),
+                error: None,
                 observed: false,
                 abandoned: false,
             }),
@@ -98,17 +101,39 @@ impl<T> Completion<T> {
         outcome: Result<T, Error>,
         account: impl FnOnce(),
     ) -> Result<(), Result<T, Error>> {
-        {
-            let mut slot = self.slot.lock();
-            if !matches!(slot.phase, Phase::Open) {
-                return Err(outcome);
-            }
-            slot.phase = Phase::Settling;
+        if !self.begin_as(matches!(outcome, Err(Error::Cancelled))) {
+            return Err(outcome);
         }
+        self.conclude(outcome, account);
+        Ok(())
+    }
+
+    /// Takes the right to settle; whoever gets it must [`conclude`](Self::conclude).
+    pub(crate) fn begin(&self) -> bool {
+        self.begin_as(false)
+    }
+
+    fn begin_as(&self, cancelled: bool) -> bool {
+        let mut slot = self.slot.lock();
+        let open = matches!(slot.phase, Phase::Open);
+        if open {
+            slot.phase = Phase::Settling(cancelled);
+        }
+        open
+    }
+
+    pub(crate) fn conclude(&self, outcome: Result<T, Error>, account: impl FnOnce()) {
         while self.run_callbacks(&outcome) {}
         account();
         self.publish(outcome);
-        Ok(())
+    }
+
+    /// Cancelled, or about to be: callbacks still run.
+    pub(crate) fn is_being_cancelled(&self) -> bool {
+        match self.slot.lock().phase {
+            Phase::Settling(cancelled) => cancelled,
+            _ => self.is_cancelled(),
+        }
     }
 
     /// Runs the callbacks there are now; tells whether there were any.
@@ -136,6 +161,7 @@ impl<T> Completion<T> {
             slot = self.slot.lock();
         }
         self.status.store(status, Release);
+        slot.error = outcome.as_ref().err().map(Error::name);
         let unwanted = if slot.abandoned {
             slot.phase = Phase::Taken;
             Some(outcome)
@@ -155,12 +181,12 @@ impl<T> Completion<T> {
         let mut slot = self.slot.lock();
         slot.observed = true;
         match slot.phase {
-            Phase::Open | Phase::Settling => slot.callbacks.push(callback),
+            Phase::Open | Phase::Settling(_) => slot.callbacks.push(callback),
             Phase::Done(_) => {
                 // Lent to this thread; callbacks added meanwhile are run by it as well.
                 slot.callbacks.push(callback);
                 let outcome = take(&mut slot.phase);
-                slot.phase = Phase::Settling;
+                slot.phase = Phase::Settling(self.is_cancelled());
                 drop(slot);
                 if let Some(outcome) = outcome {
                     self.publish(outcome);
@@ -250,12 +276,9 @@ impl<T> Completion<T> {
         self.status.load(Acquire) == FAILED
     }
 
-    /// The name of the error, as long as the result is here.
+    /// The name of the error that it ended with.
     pub(crate) fn error_name(&self) -> Option<&'static str> {
-        match &self.slot.lock().phase {
-            Phase::Done(Err(error)) => Some(error.name()),
-            _ => None,
-        }
+        self.slot.lock().error
     }
 }
 

@@ -3,10 +3,12 @@
 //! Each worker thread keeps a stack of frames, one for each task that is on it. There is more
 //! than one when a job waits for a queued task and runs it in place.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::task::{Info, Runnable};
@@ -48,8 +50,12 @@ struct Frame {
     stop: Option<Arc<AtomicBool>>,
     /// Polled, so a future that is pending here blocks nobody.
     asynchronous: bool,
-    /// The worker's place is lent out.
-    waiting: bool,
+    /// Set when the first future is pending here.
+    id: Option<FrameId>,
+    /// Futures that were found pending here and are still there.
+    pending: usize,
+    /// The worker's place is lent out. Only while this is the top frame.
+    lent: bool,
 }
 
 struct Local {
@@ -58,6 +64,9 @@ struct Local {
 }
 
 thread_local! {
+    /// The pool that this thread belongs to, from its first moment to its last: the initializer and
+    /// the destructors of thread-locals can't wait for the pool's end either.
+    static HOST: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
     static LOCAL: RefCell<Local> = const {
         RefCell::new(Local { worker: None, frames: Vec::new() })
     };
@@ -86,9 +95,17 @@ pub(crate) fn leave_worker() {
 }
 
 fn push(task: Option<Arc<dyn Runnable>>, asynchronous: bool) {
-    with_local(|local| {
-        local.frames.push(Frame { task, stop: None, asynchronous, waiting: false });
+    let worker = with_local(|local| {
+        let below = local.frames.last_mut();
+        // What is to run here computes.
+        let taken_back = below.is_some_and(|frame| std::mem::take(&mut frame.lent));
+        let frame = Frame { task, stop: None, asynchronous, id: None, pending: 0, lent: false };
+        local.frames.push(frame);
+        taken_back.then(|| local.worker.clone()).flatten()
     });
+    if let Some(worker) = worker.flatten() {
+        worker.wait_end();
+    }
 }
 
 /// The worker that this thread is.
@@ -98,8 +115,12 @@ pub(crate) fn worker() -> Option<Rc<dyn WorkerContext>> {
 
 /// Whether this thread is a worker of the pool at `host`.
 pub(crate) fn is_worker_of(host: *const ()) -> bool {
-    with_local(|local| local.worker.as_ref().is_some_and(|worker| worker.host() == host))
-        .unwrap_or(false)
+    HOST.get() == host
+}
+
+/// This thread is one of the pool at `host`.
+pub(crate) fn belong_to(host: *const ()) {
+    HOST.set(host);
 }
 
 /// Runs `f` as the body of `task`.
@@ -111,9 +132,23 @@ pub(crate) fn run_in_frame<R>(
     struct Pop;
     impl Drop for Pop {
         fn drop(&mut self) {
-            resumed();
-            let frame = with_local(|local| local.frames.pop());
-            drop(frame);
+            let popped = with_local(|local| {
+                let frame = local.frames.pop();
+                let below = local.frames.last_mut();
+                let lend = below.is_some_and(|below| {
+                    below.lent = below.pending > 0;
+                    below.lent
+                });
+                (frame, lend, local.worker.clone())
+            });
+            if let Some((frame, lend, Some(worker))) = popped {
+                if frame.is_some_and(|frame| frame.lent) {
+                    worker.wait_end();
+                }
+                if lend {
+                    worker.wait_begin();
+                }
+            }
         }
     }
     push(Some(task), asynchronous);
@@ -126,39 +161,87 @@ pub(crate) fn also_stop_for(stop: Arc<AtomicBool>) {
     with_frame(|frame| frame.stop.replace(stop));
 }
 
-/// A future of ours is pending on this thread. If that is a worker inside a synchronous job, the
-/// job is about to block on it, so the worker's place is lent out until [`resumed`].
-pub(crate) fn pending() {
-    lend_out(false);
+/// A future's note of the frame in which it was last found pending. As long as a synchronous job
+/// has such futures it may be blocked on one of them, so its worker's place is lent out; a future
+/// that becomes ready, or is dropped, takes back its own share of that and no other's.
+#[derive(Default)]
+pub(crate) struct Pending(Option<FrameId>);
+
+impl Pending {
+    pub(crate) fn note<T>(&mut self, polled: &Poll<T>) {
+        match polled {
+            Poll::Pending => self.enter(),
+            Poll::Ready(_) => self.leave(),
+        }
+    }
+
+    fn enter(&mut self) {
+        let worker = with_local(|local| {
+            let worker = local.worker.as_ref()?;
+            let frame = local.frames.last_mut()?;
+            // Callbacks and wakers do not block, or say so.
+            if frame.asynchronous || frame.task.is_none() {
+                return None;
+            }
+            let id = *frame.id.get_or_insert_with(next_frame);
+            if self.0 != Some(id) {
+                self.0 = Some(id);
+                frame.pending += 1;
+            }
+            (!std::mem::replace(&mut frame.lent, true)).then(|| worker.clone())
+        });
+        if let Some(worker) = worker.flatten() {
+            worker.wait_begin();
+        }
+    }
+
+    fn leave(&mut self) {
+        let Some(id) = self.0.take() else { return };
+        let worker = with_local(|local| {
+            let frame = local.frames.iter_mut().rev().find(|frame| frame.id == Some(id))?;
+            frame.pending -= 1;
+            let over = frame.pending == 0 && std::mem::take(&mut frame.lent);
+            over.then(|| local.worker.clone()).flatten()
+        });
+        if let Some(worker) = worker.flatten() {
+            worker.wait_end();
+        }
+    }
 }
 
-/// As [`pending`], for a caller that certainly blocks.
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// Tells frames apart for as long as a future may remember one; small, since every future has
+/// room for one.
+type FrameId = NonZeroU32;
+
+fn next_frame() -> FrameId {
+    static NEXT: AtomicU32 = AtomicU32::new(1);
+    FrameId::new(NEXT.fetch_add(1, Relaxed)).unwrap_or(FrameId::MAX)
+}
+
+/// This thread blocks now.
 pub(crate) fn about_to_block() {
-    lend_out(true);
-}
-
-fn lend_out(even_if_asynchronous: bool) {
     let worker = with_local(|local| {
         let frame = local.frames.last_mut()?;
-        if frame.waiting || (frame.asynchronous && !even_if_asynchronous) {
-            return None;
-        }
-        frame.waiting = true;
-        local.worker.clone()
+        let lend = !std::mem::replace(&mut frame.lent, true);
+        lend.then(|| local.worker.clone()).flatten()
     });
     if let Some(worker) = worker.flatten() {
         worker.wait_begin();
     }
 }
 
-/// The wait is over.
+/// It does not any more.
 pub(crate) fn resumed() {
     let worker = with_local(|local| {
         let frame = local.frames.last_mut()?;
-        if !std::mem::take(&mut frame.waiting) {
-            return None;
-        }
-        local.worker.clone()
+        let over = frame.pending == 0 && std::mem::take(&mut frame.lent);
+        over.then(|| local.worker.clone()).flatten()
     });
     if let Some(worker) = worker.flatten() {
         worker.wait_end();

@@ -146,8 +146,13 @@ pub(crate) trait Runnable: Send + Sync {
 
     fn is_started(&self) -> bool;
 
-    /// Ends a task that has no entry in the queue any more, if it has not started or is
-    /// suspended; a running one is asked to stop.
+    /// Withdraws a task that has not started; called under the queue's lock, so that it is counted
+    /// before anybody can find the queue empty. The rest is for `taken_out`, without the lock.
+    fn take_out(&self) -> bool;
+
+    fn taken_out(self: Arc<Self>, error: Error);
+
+    /// Ends a task that is queued or suspended; a running one is asked to stop.
     fn withdraw(self: Arc<Self>, error: Error);
 
     fn is_stop_requested(&self) -> bool;
@@ -214,7 +219,7 @@ impl<B: Body, H: Host> Task<B, H> {
         });
         let mut timer = extra.timer.lock();
         // Whoever claims or ends the task looks at the timer after that, so none is left behind.
-        if self.state.is_queued() {
+        if self.state.is_queued() && !self.state.is_started() {
             *timer = Some(Timer::new(deadline(limit), expire));
         }
     }
@@ -246,23 +251,35 @@ impl<B: Body, H: Host> Task<B, H> {
 
     /// Withdraws a task that has an entry in the queue and has not started.
     fn withdraw_in_queue(&self, error: Error) -> bool {
-        let taken = self.host.take_queued(&mut || self.state.withdraw_unstarted());
+        let taken = self.host.take_queued(&mut || {
+            let taken = self.state.withdraw_unstarted();
+            if taken {
+                self.host.count_cancelled();
+            }
+            taken
+        });
         if taken {
             self.release_room();
-            self.withdrawn(error);
+            self.withdrawn(error, || ());
         }
         taken
     }
 
+    /// Ends a task that has started and whose state has just been moved to `ENDED` by this
+    /// thread. It is not counted if its time limit has finished the future already.
+    fn broken_off(&self, error: Error) {
+        self.withdrawn(error, || self.host.count_cancelled());
+    }
+
     /// Ends a task whose state has just been moved to `ENDED` by this thread.
-    fn withdrawn(&self, error: Error) {
+    fn withdrawn(&self, error: Error, account: impl FnOnce()) {
         self.info.disarm();
         drop_quietly(self.take_body());
+        let settled = self.completion.settle(Err(error), account);
+        drop_quietly(settled);
         if B::ASYNC {
             self.host.async_ended(self.info.id);
         }
-        let settled = self.completion.settle(Err(error), || self.host.count_cancelled());
-        drop_quietly(settled);
     }
 
     /// Starts the clock of `timeout`: at the limit the future ends, and the job is asked to stop.
@@ -271,12 +288,14 @@ impl<B: Body, H: Host> Task<B, H> {
         let timer = extra.options.timeout.map(|limit| {
             let at = *extra.deadline.get_or_init(|| deadline(limit));
             let expire = self.when_alive(move |task| {
-                task.state.request_stop();
-                let error = Error::TimedOut { limit, started: true };
-                let settled = task.completion.settle(Err(error), || task.host.count_failed());
-                drop_quietly(settled);
+                // First the right to say what came of it: who sees the request may end at once.
+                if task.completion.begin() {
+                    task.state.request_stop();
+                    let error = Error::TimedOut { limit, started: true };
+                    task.completion.conclude(Err(error), || task.host.count_failed());
+                }
                 if B::ASYNC && task.state.withdraw_suspended() {
-                    task.withdrawn(Error::Cancelled);
+                    task.broken_off(Error::Cancelled);
                 }
             });
             Timer::new(at, expire)
@@ -293,9 +312,6 @@ impl<B: Body, H: Host> Task<B, H> {
         since: Instant,
     ) {
         self.info.disarm();
-        if B::ASYNC {
-            self.host.async_ended(self.info.id);
-        }
         let end = if outcome.is_ok() { End::Completed } else { End::Failed };
         if let Err(late) = self.completion.settle(outcome, || worker.stopped(since.elapsed(), end))
         {
@@ -305,6 +321,9 @@ impl<B: Body, H: Host> Task<B, H> {
         }
         // After the result is there: an ended task without one is a withdrawn task.
         self.state.end();
+        if B::ASYNC {
+            self.host.async_ended(self.info.id);
+        }
     }
 
     fn suspend(self: Arc<Self>, body: B, worker: &dyn WorkerContext, since: Instant) {
@@ -317,8 +336,17 @@ impl<B: Body, H: Host> Task<B, H> {
             }
             Suspend::Stop => {
                 worker.stopped(since.elapsed(), End::Uncounted);
-                self.withdrawn(Error::Cancelled);
+                self.broken_off(Error::Cancelled);
             }
+        }
+    }
+}
+
+/// A suspended body that nobody can wake, since its waker and its future are gone, has ended.
+impl<B: Body, H: Host> Drop for Task<B, H> {
+    fn drop(&mut self) {
+        if B::ASYNC && self.state.is_underway() {
+            self.broken_off(Error::Cancelled);
         }
     }
 }
@@ -369,15 +397,31 @@ impl<B: Body, H: Host> Runnable for Task<B, H> {
         self.state.is_started()
     }
 
+    fn take_out(&self) -> bool {
+        let taken = self.state.withdraw_unstarted();
+        if taken {
+            self.host.count_cancelled();
+        }
+        taken
+    }
+
+    fn taken_out(self: Arc<Self>, error: Error) {
+        self.release_room();
+        self.withdrawn(error, || ());
+    }
+
     fn withdraw(self: Arc<Self>, error: Error) {
         self.state.request_stop();
-        if let Some(started) = self.state.withdraw_queued() {
-            if !started {
-                self.release_room();
-            }
-            self.withdrawn(error);
-        } else if self.state.withdraw_suspended() {
-            self.withdrawn(error);
+        let mut started = None;
+        self.host.take_queued(&mut || {
+            started = self.state.withdraw_queued();
+            started.is_some()
+        });
+        if started == Some(false) {
+            self.release_room();
+        }
+        if started.is_some() || self.state.withdraw_suspended() {
+            self.broken_off(error);
         }
     }
 
@@ -407,7 +451,7 @@ impl<B: Body, H: Host> Outcome<B::Output> for Task<B, H> {
         let queued_again =
             B::ASYNC && self.host.take_queued(&mut || self.state.withdraw_queued().is_some());
         if queued_again || self.state.withdraw_suspended() {
-            self.withdrawn(Error::Cancelled);
+            self.broken_off(Error::Cancelled);
         }
         // Ended without a result: another thread is withdrawing it right now.
         self.state.is_ended() && (!self.completion.is_done() || self.completion.is_cancelled())
@@ -470,7 +514,7 @@ impl<T: Send> Outcome<T> for Promise<T> {
 
     fn cancel(self: Arc<Self>) -> bool {
         drop_quietly(self.completion.settle(Err(Error::Cancelled), || ()));
-        self.completion.is_cancelled()
+        self.completion.is_being_cancelled()
     }
 
     fn withdraw_unstarted(self: Arc<Self>) {}

@@ -11,8 +11,8 @@
 //!    back starts another if there is more to do.
 //! 2. A driver that ends for want of room or items does so under the lock that the consumer takes
 //!    to make room, so one of the two sees the other, and no map stands still.
-//! 3. Drivers in the queue hold a `Weak`: a dropped map is gone, with its input, its function and
-//!    its results, as soon as no driver computes.
+//! 3. Drivers in the queue hold a `Weak`, and are withdrawn when the map is stopped: a dropped map
+//!    is gone, with its input, its function and its results, as soon as no driver computes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -23,6 +23,7 @@ use std::vec;
 use super::chunk::{Chunk, ChunkSize};
 use crate::core::context;
 use crate::error::Error;
+use crate::future::TaskFuture;
 use crate::panic::{Quiet, catch, drop_quietly};
 use crate::sync::Mutex;
 
@@ -31,8 +32,12 @@ pub(crate) trait Crew: Send + Sync + 'static {
     /// How many drivers are useful at the same time.
     fn size(&self) -> usize;
 
-    /// Queues a driver. It is dropped without running if the executor comes to its end before.
-    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> Result<(), Error>;
+    /// Whether a new map is accepted.
+    fn check_open(&self) -> Result<(), Error>;
+
+    /// Queues a driver. It is dropped without running if the executor takes nothing more, or
+    /// comes to its end before, or if the future is dropped before.
+    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()>;
 
     /// What a driver does after a chunk.
     fn after_chunk(&self) -> AfterChunk;
@@ -51,6 +56,8 @@ pub(crate) enum AfterChunk {
     Requeue,
     /// The consumer says when to go on.
     Stop,
+    /// The executor has come to its end.
+    GiveUp,
 }
 
 /// The consumer's view of an engine; it knows only the type of the results.
@@ -70,8 +77,8 @@ pub(super) trait Source<R>: Send + Sync {
     /// `count` items more have reached the consumer; there may be room for others.
     fn delivered(self: Arc<Self>, count: usize);
 
-    /// The window, once the first poll has fixed it.
-    fn window(&self) -> usize;
+    /// Whether the workers may run ahead only so far. Fixed by the first poll.
+    fn is_bounded(&self) -> bool;
 
     /// Whether item `index` has been taken from the input.
     fn is_taken(&self, index: usize) -> bool;
@@ -101,6 +108,9 @@ pub(crate) trait Begin: Send + Sync {
     fn begin(self: Arc<Self>);
 }
 
+/// Items for which memory is taken in advance, at most.
+const MOST_RESERVED: usize = 4096;
+
 pub(super) struct Engine<A, R, I, F, C> {
     state: Mutex<State<A, R, I>>,
     /// Apart from the state, since jobs look at it often.
@@ -124,6 +134,8 @@ struct State<A, R, I> {
     window: Option<usize>,
     chunk_size: ChunkSize,
     drivers: usize,
+    /// The drivers that have not begun, and perhaps some that have.
+    queued: Vec<TaskFuture<()>>,
     computing: usize,
     failure: Option<Error>,
     consumer: Option<Waker>,
@@ -192,6 +204,7 @@ where
                 window: None,
                 chunk_size: ChunkSize::measured(),
                 drivers: 0,
+                queued: Vec::new(),
                 computing: 0,
                 failure: None,
                 consumer: None,
@@ -206,8 +219,16 @@ where
         self.stopped.load(Relaxed)
     }
 
+    /// Starts the map, unless the executor takes nothing new.
+    pub(super) fn open(self: &Arc<Self>) {
+        match self.crew.check_open() {
+            Ok(()) => self.advance(),
+            Err(error) => self.state.lock().failure = Some(error),
+        }
+    }
+
     /// Starts a driver, if there is work for one more.
-    pub(super) fn advance(self: &Arc<Self>) {
+    fn advance(self: &Arc<Self>) {
         {
             let mut state = self.state.lock();
             let useful = state.has_work() && state.failure.is_none() && !self.is_stopped();
@@ -228,9 +249,17 @@ where
                 engine.drive();
             }
         });
-        if let Err(refused) = self.crew.start(driver) {
-            self.give_up(refused);
-        }
+        let driver = self.crew.start(driver);
+        let begun = {
+            let mut state = self.state.lock();
+            state.queued.push(driver);
+            let has_begun = |driver: &TaskFuture<()>| driver.is_running() || driver.is_done();
+            let (begun, queued): (Vec<_>, _) =
+                std::mem::take(&mut state.queued).into_iter().partition(has_begun);
+            state.queued = queued;
+            begun
+        };
+        drop(begun);
     }
 
     /// One driver less, and if it was the last, no others for this reason.
@@ -271,7 +300,8 @@ where
         let workers = self.crew.size();
         let pulled = catch(|| {
             let count = size.next(room, workers, window, input.size_hint().0);
-            items.reserve(count.min(input.size_hint().1.unwrap_or(0)));
+            // What an input says of its length need not be near the truth.
+            items.reserve(count.min(input.size_hint().1.unwrap_or(0)).min(MOST_RESERVED));
             while items.len() < count {
                 match input.next() {
                     Some(item) => items.push(item),
@@ -365,6 +395,7 @@ where
             match self.crew.after_chunk() {
                 AfterChunk::GoOn => {}
                 AfterChunk::Requeue => return self.start_driver(),
+                AfterChunk::GiveUp => return self.give_up(self.crew.refusal()),
                 AfterChunk::Stop => {
                     self.state.lock().drivers -= 1;
                     return;
@@ -432,7 +463,10 @@ where
             } else if state.is_exhausted() && state.finished.is_empty() {
                 (Poll::Ready(Taken::Finished), None)
             } else if state.is_idle() && state.failure.is_some() {
+                self.stopped.store(true, Relaxed);
                 let failed = state.failure.take().map_or(Taken::Finished, Taken::Failed);
+                // Without this the look for more work below would find no failure any more.
+                self.stopped.store(true, Relaxed);
                 (Poll::Ready(failed), None)
             } else {
                 (Poll::Pending, state.consumer.replace(waker))
@@ -448,8 +482,8 @@ where
         self.advance();
     }
 
-    fn window(&self) -> usize {
-        self.state.lock().window.unwrap_or(1)
+    fn is_bounded(&self) -> bool {
+        self.state.lock().window != Some(usize::MAX)
     }
 
     fn is_taken(&self, index: usize) -> bool {
@@ -476,7 +510,10 @@ where
         self.stopped.store(true, Relaxed);
         let dropped = {
             let mut state = self.state.lock();
+            // A driver too many ends by itself; those with work to do are withdrawn.
+            let is_exhausted = state.is_exhausted();
             (
+                if is_exhausted { Vec::new() } else { std::mem::take(&mut state.queued) },
                 state.input.take(),
                 std::mem::take(&mut state.given_back),
                 std::mem::take(&mut state.finished),

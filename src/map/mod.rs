@@ -34,7 +34,7 @@ where
     C: Crew,
 {
     let engine = Engine::new(crew, f, input);
-    engine.advance();
+    engine.open();
     let begin: Arc<dyn Begin> = engine.clone();
     let map = Map { consumer: Consumer::new(engine), all: Vec::new() };
     (map, Arc::downgrade(&begin))
@@ -143,6 +143,8 @@ impl<T> Map<T> {
         let all = parker::block_on(None, |cx| {
             loop {
                 let polled = self.poll_all(cx);
+                // It may compute again, so it is not blocked.
+                context::resumed();
                 if polled.is_ready() || !self.consumer.help() {
                     return polled;
                 }
@@ -176,7 +178,7 @@ impl<T> Future for Map<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.poll_all(cx);
-        note(&polled);
+        self.consumer.pending_here.note(&polled);
         polled
     }
 }
@@ -186,7 +188,7 @@ impl<T> Stream for Map<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = self.consumer.poll_item(cx);
-        note(&polled);
+        self.consumer.pending_here.note(&polled);
         polled.map(|item| item.map(|(_, result)| result))
     }
 }
@@ -266,7 +268,7 @@ impl<T> Stream for Unordered<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = self.consumer.poll_item(cx);
-        note(&polled);
+        self.consumer.pending_here.note(&polled);
         polled
     }
 }
@@ -285,13 +287,6 @@ impl<T> fmt::Debug for Unordered<T> {
     }
 }
 
-fn note<T>(polled: &Poll<T>) {
-    match polled {
-        Poll::Pending => context::pending(),
-        Poll::Ready(_) => context::resumed(),
-    }
-}
-
 /// What both kinds of results share.
 struct Consumer<T> {
     source: Arc<dyn Source<T>>,
@@ -305,9 +300,11 @@ struct Consumer<T> {
     handed_out: bool,
     /// Delivered items that the workers have not been told of.
     untold: usize,
-    tell_at: usize,
+    /// There is a window, so the workers want to know.
+    is_bounded: bool,
     delay: Option<Delay>,
     finished: bool,
+    pending_here: context::Pending,
 }
 
 impl<T> Consumer<T> {
@@ -320,9 +317,10 @@ impl<T> Consumer<T> {
             count: 0,
             handed_out: false,
             untold: 0,
-            tell_at: 0,
+            is_bounded: false,
             delay: None,
             finished: false,
+            pending_here: context::Pending::default(),
         }
     }
 
@@ -346,7 +344,7 @@ impl<T> Consumer<T> {
                 return Poll::Ready(None);
             }
             if let Some(result) = self.items.next() {
-                if self.untold >= self.tell_at.max(1) {
+                if self.untold > 0 && self.is_bounded {
                     Arc::clone(&self.source).delivered(std::mem::take(&mut self.untold));
                 }
                 let index = self.index;
@@ -361,8 +359,7 @@ impl<T> Consumer<T> {
                 Poll::Ready(Taken::Chunk(first, chunk)) => {
                     self.items = chunk.into_iter();
                     self.index = first;
-                    // Telling costs a lock; an eighth of the window may wait for it.
-                    self.tell_at = self.source.window() / 8;
+                    self.is_bounded = self.source.is_bounded();
                 }
                 Poll::Ready(Taken::Finished) => self.finish(),
                 Poll::Ready(Taken::Failed(error)) => {

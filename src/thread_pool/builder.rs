@@ -107,6 +107,7 @@ impl ThreadPoolBuilder {
         F: Fn() -> R + Send + Sync + 'static,
         R: InitializerOutcome,
     {
+        let initializer = crate::panic::Quiet::new(initializer);
         self.initializer = Some(Arc::new(move || initializer().into_result()));
         self
     }

@@ -416,13 +416,20 @@ impl Crew for ThreadPoolExecutor {
         self.max_workers()
     }
 
-    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> Result<(), Error> {
+    fn check_open(&self) -> Result<(), Error> {
+        self.pool().check_open()
+    }
+
+    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
         let task = Task::new(self.pool(), Once::new(driver), None, false);
-        self.pool().push(task, Origin::Continuation, None)
+        match self.pool().push(task.clone(), Origin::Continuation, None) {
+            Ok(()) => TaskFuture::new(task),
+            Err(error) => TaskFuture::ready(Err(error)),
+        }
     }
 
     fn after_chunk(&self) -> AfterChunk {
-        if self.pool().is_wanted() { AfterChunk::Requeue } else { AfterChunk::GoOn }
+        self.pool().after_chunk()
     }
 
     fn refusal(&self) -> Error {

@@ -15,9 +15,11 @@
 //! * A worker that retires with tasks in the queue hands its wake-up on.
 
 use std::collections::HashMap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, MutexGuard, Weak};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread::JoinHandle;
 
 use tokio::sync::Semaphore;
@@ -28,7 +30,7 @@ use super::worker::{self, Seat};
 use crate::core::task::TaskId;
 use crate::core::{Host, Runnable, context};
 use crate::error::{BrokenPool, Error};
-use crate::map::engine::Begin;
+use crate::map::engine::{AfterChunk, Begin};
 use crate::metrics::{Metrics, Totals};
 use crate::panic::{catch, drop_quietly};
 use crate::shutdown::{Closing, Shutdown, ShutdownReport};
@@ -47,6 +49,8 @@ pub(super) struct Pool {
     timed_out: AtomicU64,
     /// Every job is asked to stop.
     stopping: AtomicBool,
+    /// Held by the one that joins the threads; the others wait for it.
+    joining: Mutex<()>,
 }
 
 struct State {
@@ -54,7 +58,10 @@ struct State {
     phase: Phase,
     /// By number; free places are used again.
     seats: Vec<Option<Arc<Seat>>>,
-    threads: Vec<(Arc<Seat>, JoinHandle<()>)>,
+    /// All that were started, but for some that have ended.
+    threads: Vec<JoinHandle<()>>,
+    /// Threads that are being started and are not in `threads` yet.
+    starting: usize,
     /// Workers that have a seat; those of them that wait for a task in the queue; those that
     /// were woken and have not got to it; those that wait inside of a job.
     live: usize,
@@ -100,9 +107,21 @@ impl State {
         self.live - self.blocked
     }
 
+    /// The worker at `seat` looks at the queue no more. In one step with its decision, since
+    /// whoever pushes or blocks next must not count on it.
+    fn retire(&mut self, seat: &Arc<Seat>) {
+        let Some(place) = self.seats.get_mut(seat.index) else { return };
+        if place.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, seat)) {
+            *place = None;
+            self.live -= 1;
+            self.totals.add(&seat.metrics);
+        }
+    }
+
     fn has_ended(&self) -> bool {
         !matches!(self.phase, Phase::Open)
             && self.live == 0
+            && self.starting == 0
             && self.queue.is_empty()
             && self.async_tasks.is_empty()
     }
@@ -135,6 +154,7 @@ impl Pool {
                 phase: Phase::Open,
                 seats: Vec::new(),
                 threads: Vec::new(),
+                starting: 0,
                 live: 0,
                 idle: 0,
                 woken: 0,
@@ -150,6 +170,7 @@ impl Pool {
             cancelled: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            joining: Mutex::new(()),
         })
     }
 
@@ -177,7 +198,13 @@ impl Pool {
 
     pub(super) async fn wait_for_room(&self) -> Result<(), Error> {
         if let Some(room) = &self.room {
-            match room.acquire().await {
+            let mut acquire = pin!(room.acquire());
+            // The semaphore wakes several at a time; one that panics must not cost the others.
+            let acquired = poll_fn(|cx| {
+                let waker = Waker::from(Arc::new(QuietWaker(cx.waker().clone())));
+                acquire.as_mut().poll(&mut Context::from_waker(&waker))
+            });
+            match acquired.await {
                 Ok(permit) => permit.forget(),
                 Err(_closed) => return Err(self.refusal()),
             }
@@ -189,6 +216,11 @@ impl Pool {
         Err(self.refusal())
     }
 
+    pub(super) fn check_open(&self) -> Result<(), Error> {
+        let is_open = matches!(self.state.lock().phase, Phase::Open);
+        if is_open { Ok(()) } else { Err(self.refusal()) }
+    }
+
     /// Why the pool takes no tasks.
     pub(super) fn refusal(&self) -> Error {
         match &self.state.lock().phase {
@@ -197,7 +229,7 @@ impl Pool {
         }
     }
 
-    /// Why the pool dropped a task that it had accepted.
+    /// Why the pool does not go on with a map that it had accepted.
     pub(super) fn withdrawal(&self) -> Error {
         match &self.state.lock().phase {
             Phase::Broken(cause) => Error::BrokenPool(cause.clone()),
@@ -234,9 +266,14 @@ impl Pool {
         Ok(())
     }
 
-    /// Tells whether tasks wait in the queue.
-    pub(super) fn is_wanted(&self) -> bool {
-        !self.state.lock().queue.is_empty()
+    /// What a map's driver does between two chunks.
+    pub(super) fn after_chunk(&self) -> AfterChunk {
+        let state = self.state.lock();
+        match state.phase {
+            Phase::Closed(true) | Phase::Broken(_) => AfterChunk::GiveUp,
+            _ if state.queue.is_empty() => AfterChunk::GoOn,
+            _ => AfterChunk::Requeue,
+        }
     }
 
     /// Chooses who is to look at the queue.
@@ -261,6 +298,7 @@ impl Pool {
             state.seats.push(Some(Arc::clone(&seat)));
         }
         state.live += 1;
+        state.starting += 1;
         Rouse::New(seat)
     }
 
@@ -274,18 +312,18 @@ impl Pool {
     }
 
     fn start_worker(self: &Arc<Self>, seat: Arc<Seat>) {
-        match worker::spawn(self, &seat) {
-            Ok(thread) => {
-                let mut state = self.state.lock();
-                let is_here = state.seats().any(|other| Arc::ptr_eq(other, &seat));
-                // One that has retired meanwhile needs no one to wait for it.
-                if is_here || !matches!(state.phase, Phase::Open) {
-                    state.threads.push((seat, thread));
-                }
-            }
-            Err(refused) => {
-                let is_last = self.leave(&seat);
-                if is_last {
+        let spawned = worker::spawn(self, &seat);
+        let refused = {
+            let mut state = self.state.lock();
+            state.starting -= 1;
+            // The threads of workers that have retired meanwhile need no one to wait for them.
+            state.threads.retain(|thread| !thread.is_finished());
+            spawned.map(|thread| state.threads.push(thread)).err()
+        };
+        match refused {
+            None => self.wake_at_end(),
+            Some(refused) => {
+                if self.leave(&seat) {
                     let refused = format!("the system refused to start a worker thread: {refused}");
                     self.break_with(refused.into());
                 }
@@ -293,10 +331,15 @@ impl Pool {
         }
     }
 
+    fn wake_at_end(&self) {
+        let wakers = self.state.lock().wakers_at_end();
+        wake_all(wakers);
+    }
+
     // ---- The worker's view ----
 
     /// The next task for the worker at `seat`; waits for one. `None`: the worker is to end.
-    pub(super) fn next_task(&self, seat: &Seat) -> Option<Arc<dyn Runnable>> {
+    pub(super) fn next_task(&self, seat: &Arc<Seat>) -> Option<Arc<dyn Runnable>> {
         let mut state = self.state.lock();
         seat.set_busy(false);
         loop {
@@ -306,6 +349,7 @@ impl Pool {
                     state.woken += 1;
                     self.work.notify_one();
                 }
+                state.retire(seat);
                 return None;
             }
             if let Some(task) = state.queue.pop() {
@@ -313,6 +357,7 @@ impl Pool {
                 return Some(task);
             }
             if state.is_over() {
+                state.retire(seat);
                 return None;
             }
             state.idle += 1;
@@ -326,21 +371,13 @@ impl Pool {
         self.state.lock().queue.dead_popped();
     }
 
-    /// The worker has ended; `true` if it was the last one.
+    /// The worker's last step; `true` if there is no other.
     pub(super) fn leave(&self, seat: &Arc<Seat>) -> bool {
-        let (is_last, thread, wakers) = {
+        let (is_last, wakers) = {
             let mut state = self.state.lock();
-            state.live -= 1;
-            state.totals.add(&seat.metrics);
-            if let Some(place) = state.seats.get_mut(seat.index) {
-                *place = None;
-            }
-            let mine = state.threads.iter().position(|(other, _)| Arc::ptr_eq(other, seat));
-            let mine = mine.filter(|_| matches!(state.phase, Phase::Open));
-            let thread = mine.map(|index| state.threads.swap_remove(index));
-            (state.live == 0, thread, state.wakers_at_end())
+            state.retire(seat);
+            (state.live == 0, state.wakers_at_end())
         };
-        drop(thread);
         wake_all(wakers);
         is_last
     }
@@ -395,7 +432,8 @@ impl Pool {
                 Phase::Closed(cancelled) => *cancelled |= cancel,
                 Phase::Broken(_) => {}
             }
-            let withdrawn = if cancel { state.queue.take_unstarted() } else { Vec::new() };
+            let mut withdrawn = if cancel { state.queue.take_unstarted() } else { Vec::new() };
+            withdrawn.retain(|task| task.take_out());
             (withdrawn, state.wakers_at_end())
         };
         self.finish_close(withdrawn, &Error::Cancelled, wakers);
@@ -404,15 +442,19 @@ impl Pool {
     /// Ends all that waits, for a cause that all further submissions are told.
     pub(super) fn break_with(self: &Arc<Self>, cause: Box<dyn std::error::Error + Send + Sync>) {
         let cause = BrokenPool::new(cause);
-        let (mut withdrawn, wakers) = {
+        let (withdrawn, wakers) = {
             let mut state = self.state.lock();
             if matches!(state.phase, Phase::Broken(_)) {
                 return; // The first cause stays.
             }
             state.phase = Phase::Broken(cause.clone());
-            (state.queue.take_unstarted(), state.wakers_at_end())
+            let mut withdrawn = state.queue.take_unstarted();
+            withdrawn.retain(|task| task.take_out());
+            (withdrawn, state.wakers_at_end())
         };
-        withdrawn.extend(self.async_tasks());
+        for task in self.async_tasks() {
+            task.withdraw(Error::BrokenPool(cause.clone()));
+        }
         self.finish_close(withdrawn, &Error::BrokenPool(cause), wakers);
     }
 
@@ -425,7 +467,7 @@ impl Pool {
                 Error::BrokenPool(cause) => Error::BrokenPool(cause.clone()),
                 _ => Error::Cancelled,
             };
-            task.withdraw(why);
+            task.taken_out(why);
         }
         self.work.notify_all();
         wake_all(wakers);
@@ -470,6 +512,15 @@ impl Pool {
     /// For `Debug`, which must not wait for a lock that its caller might hold up.
     pub(super) fn max_workers(&self) -> usize {
         self.config.max_workers
+    }
+}
+
+/// Keeps a panic of the waker inside to itself.
+struct QuietWaker(Waker);
+
+impl Wake for QuietWaker {
+    fn wake(self: Arc<Self>) {
+        drop_quietly(catch(|| self.0.wake_by_ref()));
     }
 }
 
@@ -571,8 +622,10 @@ impl Closing for Ending {
     }
 
     fn join(&self) {
+        // Whoever comes second waits as well.
+        let _joining = self.0.joining.lock();
         let threads = std::mem::take(&mut self.0.state.lock().threads);
-        for (_, thread) in threads {
+        for thread in threads {
             // A worker does not panic; if it did, it has ended all the same.
             drop_quietly(thread.join());
         }

@@ -27,7 +27,11 @@ impl Queue {
 
     /// The oldest entry, which may be dead.
     pub(super) fn pop(&mut self) -> Option<Arc<dyn Runnable>> {
-        self.entries.pop_front()
+        let entry = self.entries.pop_front();
+        if self.entries.capacity() > 1024 && self.entries.len() < self.entries.capacity() / 4 {
+            self.entries.shrink_to(self.entries.len() * 2);
+        }
+        entry
     }
 
     /// How many tasks wait.

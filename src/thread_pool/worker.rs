@@ -129,6 +129,7 @@ pub(super) fn spawn(pool: &Arc<Pool>, seat: &Arc<Seat>) -> io::Result<JoinHandle
     let name = format!("{}_{}", pool.config.thread_name_prefix, seat.index);
     let (pool, seat) = (Arc::clone(pool), Arc::clone(seat));
     std::thread::Builder::new().name(name).stack_size(pool.config.stack_size).spawn(move || {
+        context::belong_to(pool.address());
         run(&pool, &seat);
         pool.leave(&seat);
     })

@@ -1,0 +1,178 @@
+//! Which auto traits the public types have. A trait that is lost is a breaking change that no
+//! other test sees.
+//!
+//! What must not compile is in `compile_fail`; where "not" is a fact and no promise, it is
+//! neither here nor there.
+
+use std::cell::Cell;
+use std::fmt::{Debug, Display};
+use std::hash::Hash;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::rc::Rc;
+
+use concurrent_futures::task::TaskId;
+use concurrent_futures::{
+    AsCompleted, AsCompletedTimeout, BrokenPool, BuildError, Call, Completer, DoneAndNotDone,
+    Error, Executor, Histogram, InlineExecutor, Map, Metrics, PanicLocation, Panicked, Permit,
+    ReturnWhen, RunningTask, Shutdown, ShutdownFuture, ShutdownReport, TaskFuture, TaskOptions,
+    ThreadPoolBuilder, ThreadPoolExecutor, TimedOut, TrySubmitError, Unordered, Wait,
+};
+
+fn send<T: Send>() {}
+fn sync<T: Sync>() {}
+fn unpin<T: Unpin>() {}
+fn unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+fn is_static<T: 'static>() {}
+fn clone<T: Clone>() {}
+fn debug<T: Debug>() {}
+fn error<T: std::error::Error + Send + Sync + 'static>() {}
+fn value<T: Copy + Eq + Debug>() {}
+
+fn send_value<T: Send>(_: &T) {}
+
+/// Can move to another thread, but can't be shared.
+type NotSync = Cell<u8>;
+
+macro_rules! all {
+    ($($check:ident: $($type:ty),+ $(,)?;)+) => { $($( $check::<$type>(); )+)+ };
+}
+
+#[test]
+fn executors_and_what_they_give() {
+    all! {
+        send: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>,
+            Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
+        sync: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>,
+            Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
+        unpin: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>,
+            Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
+        is_static: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder,
+            Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
+        clone: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>;
+        debug: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>,
+            Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
+    }
+}
+
+#[test]
+fn futures_and_streams_move_with_whatever_they_yield() {
+    // The result needs to be `Send`, since a worker makes it, and nothing else.
+    all! {
+        send: TaskFuture<NotSync>, Completer<NotSync>, AsCompleted<NotSync>,
+            AsCompletedTimeout<NotSync>, Wait<NotSync>, DoneAndNotDone<NotSync>, Map<NotSync>,
+            Unordered<NotSync>, ShutdownFuture;
+        unpin: TaskFuture<NotSync>, Completer<NotSync>, AsCompleted<NotSync>,
+            AsCompletedTimeout<NotSync>, Wait<NotSync>, DoneAndNotDone<NotSync>, Map<NotSync>,
+            Unordered<NotSync>, ShutdownFuture;
+        // Shared, they let go of a result only to an owner.
+        sync: TaskFuture<NotSync>, Completer<NotSync>, AsCompleted<NotSync>,
+            AsCompletedTimeout<NotSync>, Wait<NotSync>, DoneAndNotDone<NotSync>, Map<u8>,
+            Unordered<u8>, ShutdownFuture;
+        debug: TaskFuture<NotDebug>, Completer<NotDebug>, AsCompleted<NotDebug>,
+            AsCompletedTimeout<NotDebug>, Wait<NotDebug>, DoneAndNotDone<u8>, Map<NotDebug>,
+            Unordered<NotDebug>, ShutdownFuture;
+        is_static: TaskFuture<u8>, Completer<u8>, AsCompleted<u8>, AsCompletedTimeout<u8>,
+            Wait<u8>, DoneAndNotDone<u8>, Map<u8>, Unordered<u8>, ShutdownFuture;
+    }
+}
+
+/// Without `Debug`, which no future asks of its result; nor `Unpin`.
+struct NotDebug(std::marker::PhantomPinned);
+
+#[test]
+fn a_result_that_is_pinned_pins_no_future() {
+    all! {
+        unpin: TaskFuture<NotDebug>, AsCompleted<NotDebug>, AsCompletedTimeout<NotDebug>,
+            Wait<NotDebug>, Map<NotDebug>, Unordered<NotDebug>;
+    }
+}
+
+#[test]
+fn errors() {
+    all! {
+        error: Error, Panicked, BuildError, TimedOut, TrySubmitError<fn()>;
+        unpin: Error, Panicked, BrokenPool, BuildError, TimedOut, TrySubmitError<fn()>;
+        send: BrokenPool;
+        sync: BrokenPool;
+        clone: BrokenPool, TimedOut;
+        debug: TrySubmitError<NotDebug>;
+        unwind_safe: Panicked, BuildError, TimedOut, PanicLocation;
+    }
+    // Boxed and questioned like any error.
+    fn boxed() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        Err(Error::Cancelled)?
+    }
+    assert!(boxed().unwrap_err().is::<Error>());
+}
+
+#[test]
+fn plain_values() {
+    fn hash<T: Hash + Ord + Copy + Display>() {}
+    hash::<TaskId>();
+    all! {
+        value: TaskId, ReturnWhen, Shutdown, TimedOut;
+        clone: Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
+        debug: Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
+        send: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
+            PanicLocation;
+        sync: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
+            PanicLocation;
+        unpin: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
+            PanicLocation;
+        unwind_safe: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport,
+            RunningTask, PanicLocation;
+        is_static: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
+            PanicLocation;
+    }
+}
+
+#[test]
+fn a_call_is_as_its_arguments_are() {
+    all! {
+        send: Call<NotSync, NotSync>, Call<NotSync, Rc<u8>>;
+        sync: Call<u8, Rc<u8>>;
+        unpin: Call<u8, NotDebug>;
+        unwind_safe: Call<u8, NotSync>;
+        is_static: Call<u8, u8>;
+        debug: Call<u8, NotDebug>;
+    }
+}
+
+/// What an `async fn` gives has no name; that it may be spawned is a promise all the same.
+#[test]
+fn the_futures_of_async_methods_are_send() {
+    fn generic<E: Executor>(executor: &E) {
+        send_value(&executor.reserve());
+        send_value(&executor.map(u32::count_ones, 0..3));
+    }
+
+    let (pool, inline) = (ThreadPoolExecutor::new(), InlineExecutor::new());
+    send_value(&pool.reserve());
+    send_value(&inline.reserve());
+    generic(&pool);
+    generic(&inline);
+    let all = concurrent_futures::as_completed([pool.submit(|| 1)]);
+    send_value(&async move {
+        let mut all = all;
+        futures::StreamExt::next(&mut all).await
+    });
+    send_value(&async move { pool.shutdown(Shutdown::Drain).await });
+}
+
+/// Neither a job nor a body has to be `Sync` or `Unpin`, and its result neither.
+#[test]
+fn jobs_and_bodies_need_no_more_than_send() {
+    let pool = ThreadPoolExecutor::new();
+    let cell = Cell::new(7);
+    assert_eq!(pool.submit(move || cell).result().unwrap().get(), 7);
+    let cell = Cell::new(8);
+    let body = async move {
+        let pinned = std::marker::PhantomPinned;
+        futures::future::ready(()).await;
+        let _ = pinned;
+        cell
+    };
+    assert_eq!(pool.submit_future(body).result().unwrap().get(), 8);
+    let cells = pool.map(|cell: Cell<u8>| cell, [Cell::new(9)]).result().unwrap();
+    assert_eq!(cells[0].get(), 9);
+}

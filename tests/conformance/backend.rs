@@ -1,0 +1,312 @@
+//! What a test runs over: the executors, and futures in every state.
+
+use std::future::Future;
+use std::hint;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Release};
+use std::sync::{Mutex, Once};
+use std::thread;
+use std::time::Duration;
+
+use concurrent_futures::{
+    Completer, Error, Executor, InlineExecutor, Job, Map, ReturnWhen, Shutdown, TaskFuture,
+    ThreadPoolExecutor, wait,
+};
+
+use crate::support::{Counter, Gate, POOL_SIZES, on_runtimes, pool, within_limit};
+
+/// A limit that no test reaches.
+pub(crate) const LONG: Duration = Duration::from_secs(3600);
+
+/// A limit that every test that sets it waits for.
+pub(crate) const SHORT: Duration = Duration::from_millis(20);
+
+/// What the executors do with closures; the trait [`Executor`] takes plain functions only.
+pub(crate) trait Backend: Executor {
+    fn submit_job<J: Job>(&self, job: J) -> TaskFuture<J::Output>;
+
+    fn map_with<A, R, F, I>(&self, f: F, items: I) -> Map<R>
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+        F: Fn(A) -> R + Send + Sync + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static;
+}
+
+macro_rules! backend {
+    ($executor:ty) => {
+        impl Backend for $executor {
+            fn submit_job<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
+                self.submit(job)
+            }
+
+            fn map_with<A, R, F, I>(&self, f: F, items: I) -> Map<R>
+            where
+                A: Send + 'static,
+                R: Send + 'static,
+                F: Fn(A) -> R + Send + Sync + 'static,
+                I: IntoIterator<Item = A>,
+                I::IntoIter: Send + 'static,
+            {
+                self.map(f, items)
+            }
+        }
+    };
+}
+
+backend!(ThreadPoolExecutor);
+backend!(InlineExecutor);
+
+/// Runs `async fn check<E: Backend>(executor: E)` over the pool with one worker and with several
+/// and over the inline executor, on both kinds of runtime.
+macro_rules! over_executors {
+    ($check:ident) => {
+        $crate::support::on_runtimes(|| async {
+            for max_workers in $crate::support::POOL_SIZES {
+                let pool = $crate::support::pool(max_workers);
+                $check(pool.clone()).await;
+                $crate::backend::ended(&pool).await;
+            }
+            $check(concurrent_futures::InlineExecutor::new()).await;
+        })
+    };
+}
+pub(crate) use over_executors;
+
+/// Ends a pool and sees that no worker is left.
+pub(crate) async fn ended(pool: &ThreadPoolExecutor) {
+    let report = pool.shutdown(Shutdown::Drain).await;
+    assert_eq!(report.running, []);
+    assert_eq!(pool.metrics().workers, 0);
+}
+
+/// Runs a test over the pool with one worker and with several.
+pub(crate) fn over_pools(check: impl Fn(&ThreadPoolExecutor) + Send + 'static) {
+    within_limit(move || {
+        for max_workers in POOL_SIZES {
+            let pool = pool(max_workers);
+            check(&pool);
+            pool.shutdown_blocking(Shutdown::Drain).unwrap();
+            assert_eq!(pool.metrics().workers, 0);
+        }
+    });
+}
+
+/// As [`over_pools`], for an async test on both kinds of runtime.
+pub(crate) fn over_pools_async<F, Fut>(check: F)
+where
+    F: Fn(ThreadPoolExecutor) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = ()> + Send + 'static,
+{
+    on_runtimes(move || {
+        let check = check.clone();
+        async move {
+            for max_workers in POOL_SIZES {
+                let pool = pool(max_workers);
+                check(pool.clone()).await;
+                ended(&pool).await;
+            }
+        }
+    });
+}
+
+/// A gate that opens when it is dropped, so that a failed test leaves no thread behind.
+pub(crate) struct Held(Gate);
+
+impl Held {
+    pub(crate) fn new() -> Self {
+        Self(Gate::new())
+    }
+
+    pub(crate) fn gate(&self) -> Gate {
+        self.0.clone()
+    }
+
+    pub(crate) fn open(&self) {
+        self.0.open();
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.open();
+    }
+}
+
+/// Occupies every worker of `pool` with a job that returns 42 once the gate is open. Returns when
+/// they all run.
+pub(crate) fn occupy_all(pool: &ThreadPoolExecutor, held: &Held) -> Vec<TaskFuture<u32>> {
+    let started = Counter::new();
+    let futures = (0..pool.max_workers()).map(|_| {
+        let (started, gate) = (started.clone(), held.gate());
+        pool.submit(move || {
+            started.add();
+            gate.wait();
+            42
+        })
+    });
+    let futures = futures.collect();
+    started.wait_for(pool.max_workers());
+    futures
+}
+
+/// A future that the pool has finished with 42.
+pub(crate) fn finished_task(pool: &impl Backend) -> TaskFuture<u32> {
+    until_done(pool.submit_job(|| 42))
+}
+
+/// A future whose job has panicked with "failed".
+pub(crate) fn failed_task(pool: &impl Backend) -> TaskFuture<u32> {
+    until_done(pool.submit_job(|| -> u32 { panic!("failed") }))
+}
+
+/// Waits for a future and leaves the result in it.
+pub(crate) fn until_done<T>(future: TaskFuture<T>) -> TaskFuture<T> {
+    let mut parts = wait([future], ReturnWhen::AllCompleted).result();
+    assert_eq!(parts.not_done.len(), 0);
+    parts.done.pop().unwrap()
+}
+
+/// A task of a pool in every state that there is. All workers are occupied until the gate opens.
+pub(crate) struct States {
+    /// Behind the occupied workers; its value is 42.
+    pub(crate) pending: TaskFuture<u32>,
+    /// Blocked on the gate; its value is 42.
+    pub(crate) running: TaskFuture<u32>,
+    /// Cancelled in the queue, where no worker has come to it.
+    pub(crate) cancelled: TaskFuture<u32>,
+    /// Cancelled in the queue, and a worker has come and gone.
+    pub(crate) noticed: TaskFuture<u32>,
+    /// Panicked with "failed".
+    pub(crate) failed: TaskFuture<u32>,
+    /// Its value is 42.
+    pub(crate) finished: TaskFuture<u32>,
+    /// On the other workers.
+    pub(crate) others: Vec<TaskFuture<u32>>,
+    pub(crate) held: Held,
+}
+
+impl States {
+    pub(crate) fn new(pool: &ThreadPoolExecutor) -> Self {
+        let first = Held::new();
+        let occupied = occupy_all(pool, &first);
+        let noticed = cancelled_task(pool);
+        first.open();
+        occupied.into_iter().for_each(|future| assert_eq!(future.result().unwrap(), 42));
+        // Behind the cancelled task in the queue, so a worker has been there when this is done.
+        let finished = finished_task(pool);
+        let failed = failed_task(pool);
+        let held = Held::new();
+        let mut others = occupy_all(pool, &held);
+        let running = others.remove(0);
+        let cancelled = cancelled_task(pool);
+        let pending = pool.submit(|| 42);
+        Self { pending, running, cancelled, noticed, failed, finished, others, held }
+    }
+}
+
+/// Submits a task to a pool whose workers are all occupied, and cancels it.
+fn cancelled_task(pool: &ThreadPoolExecutor) -> TaskFuture<u32> {
+    let cancelled = pool.submit(|| -> u32 { unreachable!("it is cancelled") });
+    assert!(cancelled.cancel());
+    cancelled
+}
+
+/// Waits for many futures, one after the other. Another thread ends each, sooner or later after
+/// the wait has begun, so that in the end every moment of a wait has had its turn.
+pub(crate) fn end_during_the_wait<T: Send + 'static>(
+    end: impl Fn(Completer<T>) + Sync,
+    wait_for: impl Fn(TaskFuture<T>),
+) {
+    let (completers, futures): (Vec<_>, Vec<_>) =
+        (0..10_000).map(|_| TaskFuture::promise()).unzip();
+    let begun = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for (n, completer) in completers.into_iter().enumerate() {
+                // Without a system call as a rule: both threads must be at it at the same time.
+                for spins in 1.. {
+                    if begun.load(Acquire) > n {
+                        break;
+                    } else if spins % 2_000 == 0 {
+                        thread::yield_now();
+                    } else {
+                        hint::spin_loop();
+                    }
+                }
+                for _ in 0..n % 100 {
+                    hint::spin_loop();
+                }
+                end(completer);
+            }
+        });
+        for future in futures {
+            begun.fetch_add(1, Release);
+            wait_for(future);
+        }
+    });
+}
+
+/// How often the panic hook has reported a panic with just this text, a literal.
+pub(crate) fn reports(text: &str) -> usize {
+    REPORTED.lock().unwrap().iter().filter(|reported| *reported == text).count()
+}
+
+static REPORTED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Has panics noted for [`reports`] from here on.
+pub(crate) fn note_reports() {
+    static INSTALL: Once = Once::new();
+    INSTALL.call_once(|| {
+        // The crate puts its own hook in place with the first executor; two threads that change
+        // the hook at the same time would lose one.
+        let _executor = InlineExecutor::new();
+        let earlier = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if let Some(text) = info.payload().downcast_ref::<&str>() {
+                REPORTED.lock().unwrap().push((*text).to_owned());
+            }
+            earlier(info);
+        }));
+    });
+}
+
+/// The text of the panic that `f` ends with.
+#[track_caller]
+pub(crate) fn panic_text<R>(f: impl FnOnce() -> R) -> String {
+    match catch_unwind(AssertUnwindSafe(f)) {
+        Ok(_) => panic!("no panic"),
+        Err(payload) => match payload.downcast::<&'static str>() {
+            Ok(text) => (*text).to_owned(),
+            Err(payload) => *payload.downcast::<String>().unwrap(),
+        },
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_cancelled<T: std::fmt::Debug>(outcome: &Result<T, Error>) {
+    assert!(matches!(outcome, Err(Error::Cancelled)), "{outcome:?}");
+}
+
+#[track_caller]
+pub(crate) fn assert_panicked<T: std::fmt::Debug>(outcome: &Result<T, Error>, text: &str) {
+    match outcome {
+        Err(Error::Panicked(panicked)) => assert_eq!(panicked.message(), text),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_timed_out<T: std::fmt::Debug>(
+    outcome: &Result<T, Error>,
+    after: Duration,
+    was_started: bool,
+) {
+    match outcome {
+        Err(Error::TimedOut { limit, started }) => {
+            assert_eq!((*limit, *started), (after, was_started));
+        }
+        other => panic!("{other:?}"),
+    }
+}

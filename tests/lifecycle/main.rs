@@ -1,0 +1,15 @@
+//! From the first thread of a pool to its last: sections 2, 8 and 9 of the conformance list (TP, IN,
+//! SD), the runtime that jobs see, and the ends that a pool can come to.
+//!
+//! What takes a process of its own is in files of its own: TP-5 and TP-6 in `fork.rs`, SD-2, SD-6
+//! and SD-17 in `program_end.rs`, and the count of the process's threads in `threads_left.rs`.
+
+mod ending;
+mod init;
+mod runtime;
+mod sd;
+#[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
+#[path = "../support/mod.rs"]
+mod support;
+mod threads;
+mod tp;

@@ -1,0 +1,17 @@
+//! What happens to a task between its submission and its end: dropped, cancelled, panicking,
+//! woken, out of time; what is counted of it; and how the executors are made.
+
+#[allow(unreachable_pub, reason = "each test binary includes it as a private module")]
+#[path = "../support/mod.rs"]
+mod support;
+mod tools;
+
+mod async_bodies;
+mod builder;
+mod cancel;
+mod dropping;
+mod executors;
+mod metrics;
+mod panics;
+mod time_limits;
+mod wakers;
