@@ -1,4 +1,4 @@
-//! What can go wrong with a task, and with handing one in.
+//! What can go wrong with a task, with handing one in, and with making a pool.
 //!
 //! There is one error type for all executors, so that code which moves from threads to processes
 //! keeps its `match`. A job's own `Result` is not an error here but its value:
@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::panic::Panicked;
 
-/// Why a task has no value.
+/// Why a task has no value, or why there is no pool.
 ///
 /// Every future gets an error of its own. The enum may grow; match with a wildcard arm. A job
 /// that can fail has two results in one another:
@@ -76,6 +76,15 @@ pub enum Error {
     )]
     WouldDeadlock,
 
+    /// A builder was given a value that makes no sense.
+    #[error("{setting} {rule}")]
+    InvalidSetting {
+        /// The setter's name.
+        setting: &'static str,
+        /// What is allowed, and why.
+        rule: String,
+    },
+
     /// The result was asked for again after an earlier call had taken it.
     #[error(
         "the result of this task was already taken; keep the value that the first call returned"
@@ -94,6 +103,7 @@ impl Error {
             Error::QueueFull { .. } => "QueueFull",
             Error::ShutDown => "ShutDown",
             Error::WouldDeadlock => "WouldDeadlock",
+            Error::InvalidSetting { .. } => "InvalidSetting",
             Error::ResultTaken => "ResultTaken",
         }
     }
@@ -169,8 +179,3 @@ pub struct TimedOut {
     /// How many there were.
     pub total: usize,
 }
-
-/// A builder was given a value that makes no sense; the text names the setting and the rule.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct BuildError(pub(crate) String);

@@ -20,11 +20,6 @@ use std::fmt;
 /// let shared = std::rc::Rc::new(1);
 /// let one = pool.submit(move || *shared);
 /// ```
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` can't be submitted",
-    label = "not a job",
-    note = "a job is a closure without parameters, or `call!(function(arguments))`"
-)]
 pub trait Job: Send + 'static {
     /// What it computes.
     type Output: Send + 'static;

@@ -105,7 +105,7 @@ mod timer;
 mod wait;
 
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};
-pub use error::{BrokenPool, BuildError, Error, TimedOut, TrySubmitError};
+pub use error::{BrokenPool, Error, TimedOut, TrySubmitError};
 pub use executor::{Executor, Permit, Portable};
 pub use future::{Completer, TaskFuture};
 pub use inline::InlineExecutor;

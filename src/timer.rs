@@ -132,10 +132,14 @@ impl Delay {
         self.limit
     }
 
+    pub(crate) fn has_passed(&self) -> bool {
+        Instant::now() >= self.at
+    }
+
     /// Ready with the limit once it has passed; until then the waker of the last poll is woken
     /// at that time.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Duration> {
-        if Instant::now() >= self.at {
+        if self.has_passed() {
             return Poll::Ready(self.limit);
         }
         let old = self.waker.lock().replace(cx.waker().clone());

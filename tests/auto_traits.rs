@@ -12,9 +12,9 @@ use std::rc::Rc;
 
 use concurrent_futures::task::TaskId;
 use concurrent_futures::{
-    AsCompleted, AsCompletedTimeout, BrokenPool, BuildError, Call, Completer, DoneAndNotDone,
-    Error, Executor, Histogram, InlineExecutor, Map, Metrics, PanicLocation, Panicked, Permit,
-    ReturnWhen, RunningTask, Shutdown, ShutdownFuture, ShutdownReport, TaskFuture, TaskOptions,
+    AsCompleted, AsCompletedTimeout, BrokenPool, Call, Completer, DoneAndNotDone, Error, Executor,
+    Histogram, InlineExecutor, Map, Metrics, PanicLocation, Panicked, Permit, ReturnWhen,
+    RunningTask, Shutdown, ShutdownFuture, ShutdownReport, TaskFuture, TaskOptions,
     ThreadPoolBuilder, ThreadPoolExecutor, TimedOut, TrySubmitError, Unordered, Wait,
 };
 
@@ -90,13 +90,13 @@ fn a_result_that_is_pinned_pins_no_future() {
 #[test]
 fn errors() {
     all! {
-        error: Error, Panicked, BuildError, TimedOut, TrySubmitError<fn()>;
-        unpin: Error, Panicked, BrokenPool, BuildError, TimedOut, TrySubmitError<fn()>;
+        error: Error, Panicked, TimedOut, TrySubmitError<fn()>;
+        unpin: Error, Panicked, BrokenPool, TimedOut, TrySubmitError<fn()>;
         send: BrokenPool;
         sync: BrokenPool;
         clone: BrokenPool, TimedOut;
         debug: TrySubmitError<NotDebug>;
-        unwind_safe: Panicked, BuildError, TimedOut, PanicLocation;
+        unwind_safe: Panicked, TimedOut, PanicLocation;
     }
     // Boxed and questioned like any error.
     fn boxed() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {

@@ -210,7 +210,9 @@ fn waits_for_room_that_were_given_up_leave_nothing() {
 // ---- Work that was done ----
 
 /// Has a million tasks wait at the same time, then run, and looks at what the idle pool keeps.
-fn a_million_at_a_time(hand_in: impl Fn(&ThreadPoolExecutor, &Arc<AtomicUsize>)) {
+///
+/// `hand_in` opens the gate when all of them wait.
+fn a_million_at_a_time(hand_in: impl Fn(&ThreadPoolExecutor, &Arc<AtomicUsize>, &Gate)) {
     const N: usize = 1_000_000;
     for workers in POOL_SIZES {
         let pool = pool(workers);
@@ -219,16 +221,7 @@ fn a_million_at_a_time(hand_in: impl Fn(&ThreadPoolExecutor, &Arc<AtomicUsize>))
         let gate = Gate::new();
         let held: Vec<_> = (0..workers).map(|_| occupy(&pool, &gate)).collect();
         let drops = Arc::new(AtomicUsize::new(0));
-        let opener = gate.clone();
-        let metrics = pool.clone();
-        let open = std::thread::spawn(move || {
-            while metrics.metrics().queued < N {
-                std::thread::yield_now();
-            }
-            opener.open();
-        });
-        hand_in(&pool, &drops);
-        open.join().unwrap();
+        hand_in(&pool, &drops, &gate);
         for job in held {
             job.result().unwrap();
         }
@@ -244,10 +237,12 @@ fn a_million_at_a_time(hand_in: impl Fn(&ThreadPoolExecutor, &Arc<AtomicUsize>))
 #[test]
 fn a_million_completed_tasks_leave_nothing() {
     alone(|| {
-        a_million_at_a_time(|pool, drops| {
+        a_million_at_a_time(|pool, drops, gate| {
             let inside = || CountDrops(Arc::clone(drops));
             let submit = |inside: CountDrops| pool.submit(move || inside);
             let futures: Vec<_> = (0..1_000_000).map(|_| submit(inside())).collect();
+            assert_eq!(pool.metrics().queued, futures.len());
+            gate.open();
             for future in futures {
                 drop(block_on(future).unwrap());
             }
@@ -258,11 +253,12 @@ fn a_million_completed_tasks_leave_nothing() {
 #[test]
 fn a_million_detached_tasks_leave_nothing() {
     alone(|| {
-        a_million_at_a_time(|pool, drops| {
+        a_million_at_a_time(|pool, drops, gate| {
             for _ in 0..1_000_000 {
                 let inside = CountDrops(Arc::clone(drops));
                 pool.submit(move || drop(inside)).detach();
             }
+            gate.open();
         });
     });
 }

@@ -176,6 +176,9 @@ impl Pending {
     }
 
     fn enter(&mut self) {
+        if self.0.is_some() && self.0 != with_frame(|frame| frame.id) {
+            self.leave(); // It was pending in another frame.
+        }
         let worker = with_local(|local| {
             let worker = local.worker.as_ref()?;
             let frame = local.frames.last_mut()?;

@@ -10,7 +10,8 @@ use crate::panic::catch;
 pub(super) const TARGET: Duration = Duration::from_micros(250);
 
 /// How many items are computed between two looks at the clock, at most. The look costs some
-/// 25 ns; items that suddenly become slow hold at most this many neighbours back.
+/// 25 ns. Between two looks, items that suddenly become slow are shared only with workers that
+/// have nothing to do.
 const LOOK_EVERY: usize = 64;
 
 /// The results of neighbouring items, in order.
@@ -33,17 +34,17 @@ impl<R> Chunk<R> {
         self.values.len() + self.errors.len()
     }
 
-    /// Computes up to `count` items. One landing pad serves the whole run, so an item that does
+    /// Computes an item, and up to `count` until it is enough. One landing pad serves the whole run, so an item that does
     /// not panic pays nothing for it.
     fn compute<A>(
         &mut self,
         items: &mut impl Iterator<Item = A>,
         count: usize,
         f: &impl Fn(A) -> R,
-        is_stopped: &impl Fn() -> bool,
+        is_enough: &impl Fn() -> bool,
     ) {
         let end = self.len() + count;
-        while self.len() < end && !is_stopped() {
+        loop {
             let values = &mut self.values;
             let left = end - values.len() - self.errors.len();
             let mut exhausted = false;
@@ -56,7 +57,7 @@ impl<R> Chunk<R> {
                             break;
                         }
                     }
-                    if is_stopped() {
+                    if is_enough() {
                         break;
                     }
                 }
@@ -64,8 +65,9 @@ impl<R> Chunk<R> {
             if let Err(panicked) = ran {
                 let error = Error::Panicked(Box::new(panicked));
                 self.errors.push((self.len(), error));
-            } else if exhausted {
-                break;
+            }
+            if exhausted || self.len() >= end || is_enough() {
+                return;
             }
         }
     }
@@ -76,15 +78,15 @@ impl<R> Chunk<R> {
         items: &mut std::vec::IntoIter<A>,
         patience: bool,
         f: &impl Fn(A) -> R,
-        is_stopped: &impl Fn() -> bool,
+        is_enough: &impl Fn() -> bool,
     ) -> (Self, Duration) {
         let start = Instant::now();
         let mut chunk = Self::with_capacity(items.len());
         let mut block = 1;
         loop {
-            chunk.compute(items, if patience { block } else { usize::MAX / 2 }, f, is_stopped);
+            chunk.compute(items, if patience { block } else { usize::MAX / 2 }, f, is_enough);
             let elapsed = start.elapsed();
-            if items.len() == 0 || is_stopped() || (patience && elapsed > 2 * TARGET) {
+            if items.len() == 0 || is_enough() || (patience && elapsed > 2 * TARGET) {
                 let count = u32::try_from(chunk.len().max(1)).unwrap_or(u32::MAX);
                 return (chunk, elapsed / count);
             }
@@ -218,6 +220,21 @@ mod tests {
         assert_eq!(size.next(64, 2, 64, 0), 16);
         assert_eq!(size.next(2, 2, 2, 0), 1);
         assert_eq!(ChunkSize::Fixed(40).next(7, 2, 7, 0), 7);
+    }
+
+    #[test]
+    fn a_chunk_ends_with_the_item_that_is_enough_and_leaves_the_rest() {
+        let mut items = (0..100).collect::<Vec<_>>().into_iter();
+        let last = std::cell::Cell::new(0);
+        let f = |n: u32| {
+            last.set(n);
+            if n == 5 { panic!("five") } else { n }
+        };
+        let (chunk, _) = Chunk::computed(&mut items, true, &f, &|| last.get() >= 10);
+        assert_eq!((chunk.len(), items.next()), (11, Some(11)));
+        // What is enough from the start still goes on by one item.
+        let (chunk, _) = Chunk::computed(&mut items, true, &f, &|| true);
+        assert_eq!((chunk.len(), items.next()), (1, Some(13)));
     }
 
     #[test]

@@ -86,6 +86,10 @@ pub(super) trait Source<R>: Send + Sync {
     /// Computes one chunk on this thread, if it may and there is one.
     fn help(self: Arc<Self>) -> bool;
 
+    /// Nothing more is to be computed, but what is there is still wanted. `false`: there is nothing
+    /// left to compute anyway.
+    fn halt(&self) -> bool;
+
     /// No more results are wanted.
     fn stop(&self);
 }
@@ -115,6 +119,8 @@ pub(super) struct Engine<A, R, I, F, C> {
     state: Mutex<State<A, R, I>>,
     /// Apart from the state, since jobs look at it often.
     stopped: Arc<AtomicBool>,
+    /// A driver has found nothing to do while others compute: they are to share.
+    hungry: AtomicBool,
     f: Quiet<F>,
     crew: C,
 }
@@ -210,6 +216,7 @@ where
                 consumer: None,
             }),
             stopped: Arc::default(),
+            hungry: AtomicBool::new(false),
             f: Quiet::new(f),
             crew,
         })
@@ -283,6 +290,7 @@ where
             let mut state = self.state.lock();
             if self.is_stopped() || !state.has_work() {
                 state.drivers -= 1;
+                self.hungry.store(state.computing > 0, Relaxed);
                 return None;
             }
             if let Some(returned) = self.take_given_back(&mut state) {
@@ -346,7 +354,8 @@ where
     fn take_given_back(&self, state: &mut State<A, R, I>) -> Option<(usize, vec::IntoIter<A>)> {
         let (first, mut items) = state.given_back.pop_front()?;
         state.computing += 1;
-        let count = state.chunk_size.next(items.len(), self.crew.size(), usize::MAX, 0);
+        let share = items.len().div_ceil(self.crew.size());
+        let count = state.chunk_size.next(share, self.crew.size(), usize::MAX, 0);
         if count >= items.len() {
             return Some((first, items));
         }
@@ -356,10 +365,15 @@ where
     }
 
     fn compute(self: &Arc<Self>, first: usize, mut items: vec::IntoIter<A>) {
+        if self.is_stopped() {
+            self.state.lock().computing -= 1;
+            drop_quietly(items);
+            return;
+        }
         let patience = self.state.lock().chunk_size.is_measured();
-        let is_stopped = || self.is_stopped();
-        let (chunk, per_item) = Chunk::computed(&mut items, patience, &*self.f, &is_stopped);
-        if is_stopped() {
+        let is_enough = || self.is_stopped() || (patience && self.hungry.load(Relaxed));
+        let (chunk, per_item) = Chunk::computed(&mut items, patience, &*self.f, &is_enough);
+        if self.is_stopped() {
             self.state.lock().computing -= 1;
             drop_quietly((chunk, items));
             return;
@@ -372,6 +386,7 @@ where
             state.finished.insert(first, chunk);
             if items.len() > 0 {
                 state.given_back.push_front((rest, items));
+                self.hungry.store(false, Relaxed);
             }
             state.consumer.take()
         };
@@ -504,6 +519,20 @@ where
             }
             None => false,
         }
+    }
+
+    fn halt(&self) -> bool {
+        let dropped = {
+            let mut state = self.state.lock();
+            if state.is_exhausted() {
+                return false;
+            }
+            self.stopped.store(true, Relaxed);
+            let queued = std::mem::take(&mut state.queued);
+            (queued, state.input.take(), std::mem::take(&mut state.given_back))
+        };
+        drop_quietly(dropped);
+        true
     }
 
     fn stop(&self) {

@@ -46,6 +46,8 @@ where
 ///   items that have not started by then never run.
 /// * As a [`Stream`] of `Result<T, Error>`, an item's error stands in its place and does not end
 ///   the stream. A consumer that pauses does not hold up the workers, only the window does.
+///   `Map` is a future and a stream, so where both `FutureExt` and `StreamExt` are in scope a method
+///   that both have is named in full: `StreamExt::map(results, ..)`.
 /// * [`unordered`](Self::unordered) yields results as they finish, with their index.
 /// * [`result`](Self::result) blocks, for synchronous code;
 ///   `futures::executor::block_on_stream` makes an iterator of it.
@@ -303,6 +305,8 @@ struct Consumer<T> {
     /// There is a window, so the workers want to know.
     is_bounded: bool,
     delay: Option<Delay>,
+    /// The limit has passed: what is there is delivered, and nothing more is computed.
+    is_late: bool,
     finished: bool,
     pending_here: context::Pending,
 }
@@ -319,6 +323,7 @@ impl<T> Consumer<T> {
             untold: 0,
             is_bounded: false,
             delay: None,
+            is_late: false,
             finished: false,
             pending_here: context::Pending::default(),
         }
@@ -354,6 +359,9 @@ impl<T> Consumer<T> {
                 self.next = self.next.map(|next| next + 1);
                 return Poll::Ready(Some((index, result)));
             }
+            if !self.is_late && self.delay.as_ref().is_some_and(Delay::has_passed) {
+                self.is_late = self.source.halt();
+            }
             let untold = std::mem::take(&mut self.untold);
             match Arc::clone(&self.source).poll_chunk(self.next, untold, cx) {
                 Poll::Ready(Taken::Chunk(first, chunk)) => {
@@ -361,6 +369,7 @@ impl<T> Consumer<T> {
                     self.index = first;
                     self.is_bounded = self.source.is_bounded();
                 }
+                _ if self.is_late => return Poll::Ready(Some(self.time_out())),
                 Poll::Ready(Taken::Finished) => self.finish(),
                 Poll::Ready(Taken::Failed(error)) => {
                     self.finish();
@@ -368,14 +377,19 @@ impl<T> Consumer<T> {
                 }
                 Poll::Pending => {
                     let Some(delay) = &mut self.delay else { return Poll::Pending };
-                    let limit = ready!(delay.poll(cx));
-                    let started = self.source.is_taken(self.next.unwrap_or(self.count));
-                    self.finish();
-                    let error = Error::TimedOut { limit, started };
-                    return Poll::Ready(Some((self.count, Err(error))));
+                    ready!(delay.poll(cx));
+                    return Poll::Ready(Some(self.time_out()));
                 }
             }
         }
+    }
+
+    /// Ends the map with the error of its time limit.
+    fn time_out(&mut self) -> (usize, Result<T, Error>) {
+        let limit = self.delay.as_ref().map(Delay::limit).unwrap_or_default();
+        let started = self.source.is_taken(self.next.unwrap_or(self.count));
+        self.finish();
+        (self.count, Err(Error::TimedOut { limit, started }))
     }
 
     /// Moves the values at hand to `all`, many at a time.

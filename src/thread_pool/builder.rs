@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::runtime::Handle;
 
 use super::ThreadPoolExecutor;
-use crate::error::BuildError;
+use crate::error::Error;
 
 /// The stack of a worker, as for any thread of Rust's standard library.
 const DEFAULT_STACK_SIZE: usize = 2 * 1024 * 1024;
@@ -63,7 +63,7 @@ impl<T: sealed::Outcome> InitializerOutcome for T {}
 ///     .queue_capacity(1_000)
 ///     .build()?;
 /// # drop(pool);
-/// # Ok::<(), concurrent_futures::BuildError>(())
+/// # Ok::<(), concurrent_futures::Error>(())
 /// ```
 #[derive(Clone, Default)]
 #[must_use = "a builder makes a pool only when `build` is called"]
@@ -149,29 +149,40 @@ impl ThreadPoolBuilder {
     /// # Errors
     ///
     /// If a setting makes no sense; the text says which, and what is allowed.
-    pub fn build(self) -> Result<ThreadPoolExecutor, BuildError> {
+    pub fn build(self) -> Result<ThreadPoolExecutor, Error> {
+        const MAX_PERMITS: usize = tokio::sync::Semaphore::MAX_PERMITS;
         static POOLS: AtomicUsize = AtomicUsize::new(0);
 
-        let zero = |setting, n: Option<usize>, rule| match n {
-            Some(0) => Err(BuildError(format!("{setting} must be at least 1: {rule}"))),
-            _ => Ok(()),
+        let invalid = |setting, rule: &str| {
+            let rule = rule.to_owned();
+            Err(Error::InvalidSetting { setting, rule })
         };
-        zero("max_workers", self.max_workers, "a pool without workers runs nothing")?;
-        zero("stack_size", self.stack_size, "a thread needs a stack")?;
-        zero("queue_capacity", self.queue_capacity, "a queue without room takes no tasks")?;
-        let too_large = self.queue_capacity.filter(|n| *n > tokio::sync::Semaphore::MAX_PERMITS);
-        if too_large.is_some() {
-            let limit = tokio::sync::Semaphore::MAX_PERMITS;
-            return Err(BuildError(format!(
-                "queue_capacity must be at most {limit}; leave it out for a queue without bound"
-            )));
+        if self.max_workers == Some(0) {
+            return invalid(
+                "max_workers",
+                "must be at least 1: a pool without workers runs nothing",
+            );
+        }
+        if self.stack_size == Some(0) {
+            return invalid("stack_size", "must be at least 1: a thread needs a stack");
+        }
+        if self.queue_capacity == Some(0) {
+            return invalid(
+                "queue_capacity",
+                "must be at least 1: a queue without room takes no tasks",
+            );
+        }
+        if self.queue_capacity > Some(MAX_PERMITS) {
+            let rule = "must be at most";
+            let way_out = "leave it out for a queue without bound";
+            return invalid("queue_capacity", &format!("{rule} {MAX_PERMITS}; {way_out}"));
         }
         let prefix = self.thread_name_prefix.unwrap_or_else(|| {
             let number = POOLS.fetch_add(1, Relaxed);
             format!("pool-{number}")
         });
         if prefix.contains('\0') {
-            return Err(BuildError("thread_name_prefix must not contain a NUL byte".to_owned()));
+            return invalid("thread_name_prefix", "must not contain a NUL byte");
         }
         Ok(ThreadPoolExecutor::from_config(Config {
             max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),

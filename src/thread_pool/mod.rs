@@ -49,6 +49,10 @@ use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 /// The end of `main` ends the process and its threads, as always in Rust: jobs that have not
 /// finished by then do not finish. A pool in a `static` is never dropped, and ends like that.
 ///
+/// A child process made by a bare `fork` has a copy of the pool's memory and none of its threads.
+/// It can make a pool of its own, but must not use this one, nor time limits, nor wait in the job
+/// that forked.
+///
 /// # Waiting inside of a job
 ///
 /// A job may submit to its own pool and wait for the result, also if there is a single worker;
@@ -246,7 +250,8 @@ impl ThreadPoolExecutor {
     /// report. Idempotent, from any clone; a later call may tighten `Drain` to `CancelQueued`.
     ///
     /// Submissions from now on end with [`Error::ShutDown`], those of jobs that still run too.
-    /// Maps that were started go on under [`Shutdown::Drain`], as far as their windows allow.
+    /// Maps that were started go on under [`Shutdown::Drain`]: what their windows allow runs before
+    /// the end; the rest runs when they are read, on workers that start again for it.
     pub fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
         self.pool().close(how);
         ShutdownFuture::new(Arc::new(Ending(Arc::clone(self.pool()))))

@@ -371,12 +371,12 @@ impl Pool {
         self.state.lock().queue.dead_popped();
     }
 
-    /// The worker's last step; `true` if there is no other.
+    /// The worker's last step; `true` if there is no other that could look at the queue.
     pub(super) fn leave(&self, seat: &Arc<Seat>) -> bool {
         let (is_last, wakers) = {
             let mut state = self.state.lock();
             state.retire(seat);
-            (state.live == 0, state.wakers_at_end())
+            (state.active() == 0, state.wakers_at_end())
         };
         wake_all(wakers);
         is_last
@@ -494,13 +494,22 @@ impl Pool {
     }
 
     pub(super) fn metrics(&self) -> Metrics {
-        let state = self.state.lock();
-        let totals = self.totals(&state);
+        // Only what must fit together is read under the lock; submitters and workers need it.
+        let (mut totals, seats, workers, idle, queued) = {
+            let state = self.state.lock();
+            let seats: Vec<_> = state.seats().cloned().collect();
+            let idle = seats.iter().filter(|seat| !seat.is_busy()).count();
+            (state.totals.clone(), seats, state.live, idle, state.queue.len())
+        };
+        for seat in &seats {
+            totals.add(&seat.metrics);
+        }
+        totals.failed += self.timed_out.load(Relaxed);
         Metrics {
-            workers: state.live,
-            idle: state.seats().filter(|seat| !seat.is_busy()).count(),
-            queued: state.queue.len(),
-            running: state.seats().map(|seat| seat.running().len()).sum(),
+            workers,
+            idle,
+            queued,
+            running: seats.iter().map(|seat| seat.running().len()).sum(),
             completed: totals.completed,
             failed: totals.failed,
             cancelled: self.cancelled.load(Relaxed),
@@ -509,7 +518,6 @@ impl Pool {
         }
     }
 
-    /// For `Debug`, which must not wait for a lock that its caller might hold up.
     pub(super) fn max_workers(&self) -> usize {
         self.config.max_workers
     }

@@ -226,7 +226,7 @@ pub(crate) fn end_during_the_wait<T: Send + 'static>(
         scope.spawn(|| {
             for (n, completer) in completers.into_iter().enumerate() {
                 // Without a system call as a rule: both threads must be at it at the same time.
-                for spins in 1.. {
+                for spins in 1u64.. {
                     if begun.load(Acquire) > n {
                         break;
                     } else if spins % 2_000 == 0 {

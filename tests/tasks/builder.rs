@@ -5,15 +5,15 @@ use std::thread;
 use std::time::Duration;
 
 use concurrent_futures::{
-    BuildError, Error, InlineExecutor, ReturnWhen, Shutdown, TaskFuture, ThreadPoolBuilder,
-    ThreadPoolExecutor, as_completed, call, task, wait,
+    Error, InlineExecutor, ReturnWhen, Shutdown, TaskFuture, ThreadPoolBuilder, ThreadPoolExecutor,
+    as_completed, call, task, wait,
 };
 use futures::executor::block_on;
 
 use crate::support::{Gate, occupy, pool, within_limit};
 use crate::tools::{occupy_all, soon};
 
-fn text(built: Result<ThreadPoolExecutor, BuildError>) -> String {
+fn text(built: Result<ThreadPoolExecutor, Error>) -> String {
     built.expect_err("it makes no sense").to_string()
 }
 

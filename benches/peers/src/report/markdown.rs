@@ -1,0 +1,136 @@
+//! The report: a summary, then a table for each metric.
+
+use std::fmt::{self, Write};
+
+use super::{Report, Table, number, variant};
+use crate::bench::WORKERS;
+use crate::machine;
+use crate::workloads::{Better, Contender, Kind, Workload};
+
+pub(super) fn report(report: &Report) -> String {
+    let mut text = String::new();
+    write(&mut text, report).expect("a String takes everything");
+    text
+}
+
+fn write(text: &mut String, report: &Report) -> fmt::Result {
+    let (machine, versions) = machine::describe();
+    writeln!(text, "# concurrent-futures and its peers\n")?;
+    if report.smoke {
+        writeln!(text, "**A trial with a hundredth of the tasks: the figures mean nothing.**\n")?;
+    }
+    writeln!(text, "* Machine: {machine}")?;
+    writeln!(text, "* Versions: {versions}")?;
+    writeln!(
+        text,
+        "* {WORKERS} workers in each pool, a tokio runtime with {WORKERS} workers, the measured \
+         future spawned on it"
+    )?;
+    writeln!(
+        text,
+        "* Rounds: {}, in {:.0} s; figures are medians over the rounds",
+        report.rounds,
+        report.took.as_secs_f64(),
+    )?;
+    if let [Some(before), Some(after)] = &report.load {
+        writeln!(text, "* Load average of the machine: {before} before, {after} after")?;
+    }
+    summary(text, report)?;
+    for table in &report.tables {
+        workload(text, table)?;
+    }
+    Ok(())
+}
+
+fn summary(text: &mut String, report: &Report) -> fmt::Result {
+    writeln!(text, "\n## Summary\n")?;
+    writeln!(text, "The ratio is ours to the best peer's. ↓: lower is better, ↑: higher is.\n")?;
+    writeln!(text, "| workload | | concurrent-futures | best peer | | ratio |")?;
+    writeln!(text, "| --- | --- | ---: | ---: | --- | ---: |")?;
+    for table in &report.tables {
+        for (index, metric) in table.workload.metrics.iter().enumerate() {
+            let Some((peer, best)) = table.best_peer(index) else { continue };
+            // Maps of different inputs are several rows of ours.
+            for (row, ours) in table.ranking(index) {
+                if row.kind == Kind::Ours {
+                    writeln!(
+                        text,
+                        "| {}{} | {} {}, {} | **{}** | {} | {} | {} |",
+                        table.workload.title,
+                        variant(row),
+                        arrow(metric.better),
+                        metric.name,
+                        metric.unit,
+                        number(ours.median),
+                        number(best.median),
+                        peer.name,
+                        number(ours.median / best.median),
+                    )?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn arrow(better: Better) -> char {
+    match better {
+        Better::Lower => '↓',
+        Better::Higher => '↑',
+    }
+}
+
+fn workload(text: &mut String, table: &Table) -> fmt::Result {
+    let workload = &table.workload;
+    writeln!(text, "\n## {}\n\n{}", workload.title, workload.about)?;
+    for (index, metric) in workload.metrics.iter().enumerate() {
+        let ranking = table.ranking(index);
+        if ranking.is_empty() {
+            continue;
+        }
+        let better = match metric.better {
+            Better::Lower => "lower",
+            Better::Higher => "higher",
+        };
+        writeln!(text, "\n### {}: {}, {better} is better\n", metric.name, metric.unit)?;
+        writeln!(text, "| | median | min … max | × best peer | |")?;
+        writeln!(text, "| --- | ---: | ---: | ---: | --- |")?;
+        let best = table.best_peer(index).map(|(_, spread)| spread.median);
+        for (row, spread) in ranking {
+            let times = best.map_or("–".to_owned(), |best| number(spread.median / best));
+            let note = note(workload, row);
+            writeln!(
+                text,
+                "| {} | {} | {} … {} | {times} | {note} |",
+                styled(row),
+                number(spread.median),
+                number(spread.min),
+                number(spread.max),
+            )?;
+        }
+    }
+    let mut skipped = table.skipped().peekable();
+    if skipped.peek().is_some() {
+        writeln!(text, "\nNot measured:\n")?;
+        for row in skipped {
+            writeln!(text, "* {}: {}", row.name, row.note)?;
+        }
+    }
+    writeln!(text, "\n![{}]({}.svg)", workload.title, workload.name)
+}
+
+fn styled(row: &Contender) -> String {
+    match row.kind {
+        Kind::Ours => format!("**{}**", row.name),
+        Kind::Peer => row.name.clone(),
+        Kind::Reference | Kind::Python => format!("*{}*", row.name),
+    }
+}
+
+/// The remark on a row; a count other than the workload's is always told.
+fn note(workload: &Workload, row: &Contender) -> String {
+    let count = (row.count != workload.count)
+        .then(|| format!("{} {}", number(row.count as f64), workload.unit));
+    let note = (!row.note.is_empty()).then(|| row.note.clone());
+    [count, note].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
