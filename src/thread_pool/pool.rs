@@ -25,7 +25,7 @@ use std::thread::JoinHandle;
 use tokio::sync::Semaphore;
 
 use super::builder::Config;
-use super::queue::Queue;
+use super::queue::{Queue, Tasks};
 use super::worker::{self, Seat};
 use crate::core::task::TaskId;
 use crate::core::{Host, Runnable, context};
@@ -133,6 +133,12 @@ impl State {
             Phase::Closed(_) => self.async_tasks.is_empty(),
             Phase::Broken(_) => true,
         }
+    }
+
+    /// Takes all tasks out of the queue that have not started. The second part are dead entries, to
+    /// be dropped once the lock is released.
+    fn withdraw_unstarted(&mut self) -> (Tasks, Tasks) {
+        self.queue.take_unstarted().into_iter().partition(|task| task.take_out())
     }
 
     fn wakers_at_end(&mut self) -> Vec<Waker> {
@@ -422,7 +428,7 @@ impl Pool {
             }
         }
         let cancel = how == Shutdown::CancelQueued;
-        let (withdrawn, wakers) = {
+        let (withdrawn, dead, wakers) = {
             let mut state = self.state.lock();
             if state.at_shutdown.is_none() {
                 state.at_shutdown = Some(self.counts(&state));
@@ -432,33 +438,34 @@ impl Pool {
                 Phase::Closed(cancelled) => *cancelled |= cancel,
                 Phase::Broken(_) => {}
             }
-            let mut withdrawn = if cancel { state.queue.take_unstarted() } else { Vec::new() };
-            withdrawn.retain(|task| task.take_out());
-            (withdrawn, state.wakers_at_end())
+            let (withdrawn, dead) =
+                if cancel { state.withdraw_unstarted() } else { (Vec::new(), Vec::new()) };
+            (withdrawn, dead, state.wakers_at_end())
         };
+        drop(dead);
         self.finish_close(withdrawn, &Error::Cancelled, wakers);
     }
 
     /// Ends all that waits, for a cause that all further submissions are told.
     pub(super) fn break_with(self: &Arc<Self>, cause: Box<dyn std::error::Error + Send + Sync>) {
         let cause = BrokenPool::new(cause);
-        let (withdrawn, wakers) = {
+        let (withdrawn, dead, wakers) = {
             let mut state = self.state.lock();
             if matches!(state.phase, Phase::Broken(_)) {
                 return; // The first cause stays.
             }
             state.phase = Phase::Broken(cause.clone());
-            let mut withdrawn = state.queue.take_unstarted();
-            withdrawn.retain(|task| task.take_out());
-            (withdrawn, state.wakers_at_end())
+            let (withdrawn, dead) = state.withdraw_unstarted();
+            (withdrawn, dead, state.wakers_at_end())
         };
+        drop(dead);
         for task in self.async_tasks() {
             task.withdraw(Error::BrokenPool(cause.clone()));
         }
         self.finish_close(withdrawn, &Error::BrokenPool(cause), wakers);
     }
 
-    fn finish_close(&self, withdrawn: Vec<Arc<dyn Runnable>>, why: &Error, wakers: Vec<Waker>) {
+    fn finish_close(&self, withdrawn: Tasks, why: &Error, wakers: Vec<Waker>) {
         if let Some(room) = &self.room {
             room.close();
         }
@@ -473,7 +480,7 @@ impl Pool {
         wake_all(wakers);
     }
 
-    fn async_tasks(&self) -> Vec<Arc<dyn Runnable>> {
+    fn async_tasks(&self) -> Tasks {
         self.state.lock().async_tasks.values().filter_map(Weak::upgrade).collect()
     }
 

@@ -10,6 +10,8 @@ use std::sync::Arc;
 
 use crate::core::Runnable;
 
+pub(super) type Tasks = Vec<Arc<dyn Runnable>>;
+
 /// Below this many dead entries a sweep is not worth its while.
 const FEW: usize = 32;
 
@@ -45,7 +47,7 @@ impl Queue {
 
     /// An entry has died where it is. The answer is what was swept out, to be dropped once the
     /// queue's lock is released.
-    pub(super) fn one_died(&mut self) -> Vec<Arc<dyn Runnable>> {
+    pub(super) fn one_died(&mut self) -> Tasks {
         self.dead += 1;
         if self.dead <= FEW || self.dead <= self.entries.len() / 2 {
             return Vec::new();
@@ -61,12 +63,12 @@ impl Queue {
     }
 
     /// Takes all tasks out that have not started, and all dead entries.
-    pub(super) fn take_unstarted(&mut self) -> Vec<Arc<dyn Runnable>> {
+    pub(super) fn take_unstarted(&mut self) -> Tasks {
         self.dead = 0;
         self.remove(|task| !task.is_started() || !task.is_queued())
     }
 
-    fn remove(&mut self, is_out: impl Fn(&Arc<dyn Runnable>) -> bool) -> Vec<Arc<dyn Runnable>> {
+    fn remove(&mut self, is_out: impl Fn(&Arc<dyn Runnable>) -> bool) -> Tasks {
         let (mut out, mut kept) = (Vec::new(), VecDeque::new());
         for task in std::mem::take(&mut self.entries) {
             if is_out(&task) {
