@@ -100,7 +100,7 @@ impl ThreadPoolBuilder {
 
     /// Runs in each worker before its first task, spares included. It may return `()` or a
     /// `Result<(), E>`. If it fails or panics, the pool is broken: tasks that wait and all later
-    /// ones end with [`Error::BrokenPool`](crate::Error::BrokenPool), which carries the cause.
+    /// ones end with [`Error::BrokenPool`], which carries the cause.
     /// Default: none.
     pub fn initializer<F, R>(mut self, initializer: F) -> Self
     where
@@ -121,7 +121,7 @@ impl ThreadPoolBuilder {
 
     /// Bounds the tasks that are accepted and have not started, rooms held by
     /// [`Permit`](crate::Permit)s included. Beyond that `submit` and `try_submit` fail with
-    /// [`Error::QueueFull`](crate::Error::QueueFull), and `reserve` waits. Exact, also with many
+    /// [`Error::QueueFull`], and `reserve` waits. Exact, also with many
     /// submitters at the same time. A [`Map`](crate::Map) has a window of its own instead and
     /// takes no room.
     ///
@@ -138,7 +138,7 @@ impl ThreadPoolBuilder {
     ///
     /// The pool does not keep the runtime alive. When it has ended, jobs run on as before; what
     /// they ask of it fails as tokio says: spawned tasks are cancelled, I/O and timers panic,
-    /// which ends that one job with [`Error::Panicked`](crate::Error::Panicked).
+    /// which ends that one job with [`Error::Panicked`].
     pub fn runtime(mut self, runtime: Handle) -> Self {
         self.runtime = Some(runtime);
         self
