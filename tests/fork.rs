@@ -19,7 +19,7 @@ mod program;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -176,6 +176,44 @@ fn tp_6_also_while_another_thread_submits_to_that_pool() {
                 fork_in_a_job(&pool, move || use_a_pool(size));
             }
         });
+    });
+}
+
+/// In the child, the job that forked is still on the stack, and its pool has tasks in its queue.
+/// They are the parent's: none of them runs twice.
+#[test]
+fn tp_6_a_child_forked_in_a_job_leaves_the_parents_tasks_to_the_parent() {
+    program("tp_6_a_child_forked_in_a_job_leaves_the_parents_tasks_to_the_parent", |size| {
+        let pool = pool(size);
+        let ran = Arc::new(AtomicUsize::new(0));
+        let (gate, queued) = (Gate::new(), Gate::new());
+        let busy: Vec<_> = (1..size).map(|_| occupy(&pool, &gate)).collect();
+        let (count, there) = (ran.clone(), queued.clone());
+        let forks = pool.submit(move || {
+            there.wait();
+            let child = move || {
+                for _ in 0..50 {
+                    use_a_pool(1);
+                }
+                // The child's own copy of the count.
+                assert_eq!(count.load(SeqCst), 0);
+            };
+            Child::fork(child).ends_well();
+        });
+        let tasks: Vec<_> = (0..10)
+            .map(|_| {
+                let count = ran.clone();
+                pool.submit(move || count.fetch_add(1, SeqCst))
+            })
+            .collect();
+        queued.open();
+        forks.result().unwrap();
+        gate.open();
+        for task in tasks {
+            task.result().unwrap();
+        }
+        assert_eq!(ran.load(SeqCst), 10);
+        drop(busy);
     });
 }
 

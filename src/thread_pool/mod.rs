@@ -50,8 +50,7 @@ use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 /// finished by then do not finish. A pool in a `static` is never dropped, and ends like that.
 ///
 /// A child process made by a bare `fork` has a copy of the pool's memory and none of its threads.
-/// It can make a pool of its own, but must not use this one, nor time limits, nor wait in the job
-/// that forked.
+/// It can make a pool of its own and wait for that, but must use neither this one nor time limits.
 ///
 /// # Waiting inside of a job
 ///

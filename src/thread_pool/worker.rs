@@ -71,8 +71,17 @@ struct Worker {
     /// place. Beyond that a wait uses a spare thread, whose stack is fresh.
     stack_base: usize,
     stack_budget: usize,
+    /// A child that was forked inside of a job has a copy of this worker, but the pool is not its
+    /// own: nothing there may run the parent's tasks, and the lock may be held for ever.
+    process: u32,
     /// Tasks on the stack.
     depth: Cell<usize>,
+}
+
+impl Worker {
+    fn is_forked(&self) -> bool {
+        self.process != std::process::id()
+    }
 }
 
 impl WorkerContext for Worker {
@@ -110,11 +119,15 @@ impl WorkerContext for Worker {
     }
 
     fn wait_begin(&self) {
-        self.pool.block();
+        if !self.is_forked() {
+            self.pool.block();
+        }
     }
 
     fn wait_end(&self) {
-        self.pool.unblock();
+        if !self.is_forked() {
+            self.pool.unblock();
+        }
     }
 }
 
@@ -153,6 +166,7 @@ fn run(pool: &Arc<Pool>, seat: &Arc<Seat>) {
         seat: Arc::clone(seat),
         stack_base: stack_position(),
         stack_budget: pool.config.stack_size / 2,
+        process: std::process::id(),
         depth: Cell::new(0),
     });
     context::enter_worker(worker.clone());
