@@ -230,11 +230,12 @@ mod tests {
             last.set(n);
             if n == 5 { panic!("five") } else { n }
         };
-        let (chunk, _) = Chunk::computed(&mut items, true, &f, &|| last.get() >= 10);
+        let mut chunk = Chunk::with_capacity(100);
+        chunk.compute(&mut items, 64, &f, &|| last.get() >= 10);
         assert_eq!((chunk.len(), items.next()), (11, Some(11)));
         // What is enough from the start still goes on by one item.
-        let (chunk, _) = Chunk::computed(&mut items, true, &f, &|| true);
-        assert_eq!((chunk.len(), items.next()), (1, Some(13)));
+        chunk.compute(&mut items, 64, &f, &|| true);
+        assert_eq!((chunk.len(), items.next()), (12, Some(13)));
     }
 
     #[test]
