@@ -141,6 +141,11 @@ impl State {
         self.load() & PHASE == QUEUED
     }
 
+    /// Queued or suspended.
+    pub(super) fn is_at_rest(&self) -> bool {
+        matches!(self.load() & PHASE, QUEUED | SUSPENDED)
+    }
+
     pub(super) fn is_started(&self) -> bool {
         self.load() & STARTED != 0
     }

@@ -448,10 +448,13 @@ impl<B: Body, H: Host> Outcome<B::Output> for Task<B, H> {
         }
         // Asked first: a body that is suspended from here on sees the request.
         self.state.request_stop();
-        let queued_again =
-            B::ASYNC && self.host.take_queued(&mut || self.state.withdraw_queued().is_some());
-        if queued_again || self.state.withdraw_suspended() {
-            self.broken_off(Error::Cancelled);
+        // Again if a wake-up came between the two tries, so that neither found it.
+        while B::ASYNC && self.state.is_at_rest() {
+            let queued_again =
+                self.host.take_queued(&mut || self.state.withdraw_queued().is_some());
+            if queued_again || self.state.withdraw_suspended() {
+                self.broken_off(Error::Cancelled);
+            }
         }
         // Ended without a result: another thread is withdrawing it right now.
         self.state.is_ended() && (!self.completion.is_done() || self.completion.is_cancelled())
