@@ -411,17 +411,21 @@ impl<B: Body, H: Host> Runnable for Task<B, H> {
     }
 
     fn withdraw(self: Arc<Self>, error: Error) {
+        // Asked first: a body that is suspended from here on sees the request.
         self.state.request_stop();
-        let mut started = None;
-        self.host.take_queued(&mut || {
-            started = self.state.withdraw_queued();
-            started.is_some()
-        });
-        if started == Some(false) {
-            self.release_room();
-        }
-        if started.is_some() || self.state.withdraw_suspended() {
-            self.broken_off(error);
+        // Again if a wake-up came between the two looks, so that neither found it.
+        while self.state.is_at_rest() {
+            let mut started = None;
+            self.host.take_queued(&mut || {
+                started = self.state.withdraw_queued();
+                started.is_some()
+            });
+            if started == Some(false) {
+                self.release_room();
+            }
+            if started.is_some() || self.state.withdraw_suspended() {
+                return self.broken_off(error);
+            }
         }
     }
 
@@ -446,16 +450,7 @@ impl<B: Body, H: Host> Outcome<B::Output> for Task<B, H> {
         if self.withdraw_in_queue(Error::Cancelled) {
             return true;
         }
-        // Asked first: a body that is suspended from here on sees the request.
-        self.state.request_stop();
-        // Again if a wake-up came between the two tries, so that neither found it.
-        while B::ASYNC && self.state.is_at_rest() {
-            let queued_again =
-                self.host.take_queued(&mut || self.state.withdraw_queued().is_some());
-            if queued_again || self.state.withdraw_suspended() {
-                self.broken_off(Error::Cancelled);
-            }
-        }
+        Arc::clone(&self).withdraw(Error::Cancelled);
         // Ended without a result: another thread is withdrawing it right now.
         self.state.is_ended() && (!self.completion.is_done() || self.completion.is_cancelled())
     }
