@@ -1,0 +1,84 @@
+//! What is counted.
+//!
+//! valgrind runs one thread at a time, and it is chance how often it changes between them. So
+//! only one of the two threads has something to do in a measured part: a gate keeps the single
+//! worker busy while the queue is filled, and this thread sleeps while the worker works it off.
+
+use concurrent_futures::{Shutdown, ThreadPoolExecutor, as_completed};
+use core_benches::{Gate, ITEMS, TASKS, await_all, opaque, pool, square, submit_all, vec};
+use futures::StreamExt;
+use futures::executor::block_on;
+
+use crate::callgrind::measured;
+
+/// Each is run in a process of its own.
+pub(crate) const ALL: [(&str, fn()); 4] =
+    [("tasks", tasks), ("cancel", cancel), ("as_completed", in_order_of_completion), ("map", map)];
+
+fn tasks() {
+    let pool = warm_pool();
+    let gate = Gate::close(&pool);
+    let futures = measured("submit", TASKS, || submit_all(&pool));
+    measured("run", TASKS, || work_off(&pool, gate));
+    measured("await, finished", TASKS, || block_on(await_all(futures)));
+}
+
+fn cancel() {
+    let pool = warm_pool();
+    let gate = Gate::close(&pool);
+    let futures = submit_all(&pool);
+    // With what the worker still has to do with them, if anything.
+    measured("cancel by drop, queued", TASKS, || {
+        drop(futures);
+        work_off(&pool, gate);
+    });
+}
+
+fn in_order_of_completion() {
+    let pool = warm_pool();
+    let gate = Gate::close(&pool);
+    let futures = submit_all(&pool);
+    let mut done = measured("as_completed, queued", TASKS, || as_completed(futures));
+    measured("run, in as_completed", TASKS, || work_off(&pool, gate));
+    measured("next of as_completed", TASKS, || {
+        block_on(async { while done.next().await.is_some() {} });
+    });
+}
+
+/// In chunks of a fixed size; by default it depends on the time that items take.
+fn map() {
+    one_map("map, range", 0..ITEMS, 1_000);
+    one_map("map, Vec", vec(), 1_000);
+    one_map("map, any iterator", opaque(), 1_000);
+    one_map("map, range, chunks of 1", 0..ITEMS, 1);
+}
+
+/// The shutdown sleeps until the worker has computed everything; then the results are collected.
+fn one_map<I>(name: &str, items: I, chunksize: usize)
+where
+    I: IntoIterator<Item = usize, IntoIter: Send + 'static>,
+{
+    let pool = warm_pool();
+    measured(name, ITEMS, || {
+        let map = pool.map(square, items).chunksize(chunksize).buffersize(usize::MAX);
+        pool.shutdown_blocking(Shutdown::Drain).expect("this is no worker");
+        block_on(map).expect("no item fails")
+    });
+}
+
+/// Has the allocator's lists filled, and the queue at its size.
+fn warm_pool() -> ThreadPoolExecutor {
+    let pool = pool(1);
+    let gate = Gate::close(&pool);
+    let futures = submit_all(&pool);
+    work_off(&pool, gate);
+    block_on(await_all(futures));
+    pool
+}
+
+/// Opens the gate, and sleeps until the worker has come to the end of the queue.
+fn work_off(pool: &ThreadPoolExecutor, gate: Gate) {
+    let last = pool.submit(|| ());
+    drop(gate);
+    last.result().expect("an empty job does not fail");
+}
