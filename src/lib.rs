@@ -85,7 +85,7 @@
 //! 0  error.rs, panic.rs, metrics.rs, timer.rs, sync.rs
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod as_completed;
 mod core;
