@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::segment::Segment;
 use crate::error::Error;
 use crate::panic::catch;
 
@@ -9,55 +10,78 @@ use crate::panic::catch;
 /// (about a microsecond), short against what a person or a load balancer notices.
 pub(super) const TARGET: Duration = Duration::from_micros(250);
 
-/// How many items are computed between two looks at the clock, at most. The look costs some
-/// 25 ns. Between two looks, items that suddenly become slow are shared only with workers that
-/// have nothing to do.
-const LOOK_EVERY: usize = 64;
+/// How long items are computed without a look at the clock, which costs some 25 ns.
+const CLOCK_EVERY: Duration = Duration::from_micros(16);
+
+/// How many blocks of items lie between two looks at the clock. After each block the worker looks
+/// whether it is to stop or to share. A look after each item would cost more than a tiny item,
+/// and keep the compiler from a good loop; what takes a microsecond is a block by itself.
+const BLOCKS: usize = 32;
+
+/// The longest block, by items, since the next ones may suddenly be slow.
+const LONGEST_BLOCK: usize = 64;
+
+/// The most items in a chunk. Room for all of its results is reserved.
+const LONGEST_CHUNK: usize = 1 << 20;
+
+/// How many items of a worker's share are left for shorter chunks.
+const AT_THE_END: usize = 1024;
+
+/// How many bytes of results are moved to have one chunk instead of two.
+const SMALL: usize = 1024;
 
 /// The results of neighbouring items, in order.
 pub(super) struct Chunk<R> {
-    values: Vec<R>,
+    values: Segment<R>,
     /// What has no value: the offset in the chunk, and why.
     errors: Vec<(usize, Error)>,
 }
 
 impl<R> Chunk<R> {
-    fn with_capacity(items: usize) -> Self {
-        Self { values: Vec::with_capacity(items), errors: Vec::new() }
-    }
-
     pub(super) fn error(error: Error) -> Self {
-        Self { values: Vec::new(), errors: vec![(0, error)] }
+        Self { values: Segment::empty(), errors: vec![(0, error)] }
     }
 
     pub(super) fn len(&self) -> usize {
         self.values.len() + self.errors.len()
     }
 
-    /// Computes an item, and up to `count` until it is enough. One landing pad serves the whole run, so an item that does
-    /// not panic pays nothing for it.
+    pub(super) fn has_error(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// Adds the results of the chunk behind this one, or gives it back if that is much work. In a
+    /// narrow window most chunks are single items, and would take much memory by themselves.
+    pub(super) fn join(&mut self, mut next: Self) -> Option<Self> {
+        let is_small = |chunk: &Self| !chunk.has_error() && chunk.len() * size_of::<R>() <= SMALL;
+        if !is_small(self) || !is_small(&next) {
+            return Some(next);
+        }
+        self.values.append(&mut next.values);
+        None
+    }
+
+    /// Computes an item, and up to `count` until it is enough, with a look at that after each
+    /// `block`. One landing pad serves the whole run, so an item that does not panic pays nothing
+    /// for it.
     fn compute<A>(
         &mut self,
         items: &mut impl Iterator<Item = A>,
         count: usize,
+        block: usize,
         f: &impl Fn(A) -> R,
         is_enough: &impl Fn() -> bool,
     ) {
         let end = self.len() + count;
         loop {
             let values = &mut self.values;
-            let left = end - values.len() - self.errors.len();
-            let mut exhausted = false;
+            let mut left = end - values.len() - self.errors.len();
             let ran = catch(|| {
-                for _ in 0..left {
-                    match items.next() {
-                        Some(item) => values.push(f(item)),
-                        None => {
-                            exhausted = true;
-                            break;
-                        }
-                    }
-                    if is_enough() {
+                loop {
+                    let count = left.min(block);
+                    push_all(values, items, count, f);
+                    left -= count;
+                    if left == 0 || is_enough() {
                         break;
                     }
                 }
@@ -66,33 +90,58 @@ impl<R> Chunk<R> {
                 let error = Error::Panicked(Box::new(panicked));
                 self.errors.push((self.len(), error));
             }
-            if exhausted || self.len() >= end || is_enough() {
+            if self.len() >= end || is_enough() {
                 return;
             }
         }
     }
 
-    /// Computes `items` and tells how long one took. With `patience`, stops when the chunk has
-    /// taken much longer than intended, and leaves the rest in `items`.
+    /// Computes `items`, for whose results there is a `place`. Also gives the rest of the place,
+    /// and how long an item took. With `patience`, stops when the chunk has taken much longer
+    /// than intended, and leaves the rest in `items`.
     pub(super) fn computed<A>(
-        items: &mut std::vec::IntoIter<A>,
+        items: &mut impl Iterator<Item = A>,
+        place: Segment<R>,
         patience: bool,
         f: &impl Fn(A) -> R,
         is_enough: &impl Fn() -> bool,
-    ) -> (Self, Duration) {
+    ) -> (Self, Segment<R>, Duration) {
         let start = Instant::now();
-        let mut chunk = Self::with_capacity(items.len());
-        let mut block = 1;
+        let mut chunk = Self { values: place, errors: Vec::new() };
+        let mut run = 1;
         loop {
-            chunk.compute(items, if patience { block } else { usize::MAX / 2 }, f, is_enough);
+            let block = (run / BLOCKS).clamp(1, LONGEST_BLOCK);
+            chunk.compute(items, run.min(items.size_hint().0), block, f, is_enough);
             let elapsed = start.elapsed();
-            if items.len() == 0 || is_enough() || (patience && elapsed > 2 * TARGET) {
-                let count = u32::try_from(chunk.len().max(1)).unwrap_or(u32::MAX);
-                return (chunk, elapsed / count);
+            let count = chunk.len();
+            let per_item = elapsed / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
+            let is_late = patience && elapsed > 2 * TARGET;
+            if items.size_hint().0 == 0 || is_enough() || is_late {
+                let Self { values: mut rest, errors } = chunk;
+                return (Self { values: rest.cut(count), errors }, rest, per_item);
             }
-            block = (block * 2).min(LOOK_EVERY);
+            run = how_many(CLOCK_EVERY, per_item).min(BLOCKS * LONGEST_BLOCK);
         }
     }
+}
+
+/// A function by itself, so that the compiler knows that what `items` and `values` point to is
+/// apart, and keeps both in registers.
+fn push_all<A, R>(
+    values: &mut Segment<R>,
+    items: &mut impl Iterator<Item = A>,
+    count: usize,
+    f: &impl Fn(A) -> R,
+) {
+    for item in items.take(count) {
+        values.push(f(item));
+    }
+}
+
+/// How many items of this length fill a time; one at least.
+fn how_many(time: Duration, per_item: Duration) -> usize {
+    // The cast saturates, also where an item took no time that the clock would show.
+    (time.div_duration_f64(per_item) as usize).max(1)
 }
 
 impl<R> IntoIterator for Chunk<R> {
@@ -100,37 +149,30 @@ impl<R> IntoIterator for Chunk<R> {
     type IntoIter = ChunkItems<R>;
 
     fn into_iter(self) -> ChunkItems<R> {
-        ChunkItems {
-            offset: 0,
-            values: self.values.into_iter(),
-            errors: self.errors.into_iter().peekable(),
-        }
+        ChunkItems { offset: 0, values: self.values, errors: self.errors.into_iter().peekable() }
     }
 }
 
 pub(super) struct ChunkItems<R> {
     offset: usize,
-    values: std::vec::IntoIter<R>,
+    values: Segment<R>,
     errors: std::iter::Peekable<std::vec::IntoIter<(usize, Error)>>,
 }
 
 impl<R> ChunkItems<R> {
     pub(super) fn empty() -> Self {
-        Chunk::with_capacity(0).into_iter()
+        Chunk { values: Segment::empty(), errors: Vec::new() }.into_iter()
     }
 
     /// Appends the values up to the first error, and tells how many there were.
-    pub(super) fn append_to(&mut self, all: &mut Vec<R>) -> usize {
-        let before = all.len();
-        if self.errors.peek().is_none() {
-            all.extend(&mut self.values);
-        } else {
-            while self.errors.peek().is_some_and(|(at, _)| *at > self.offset) {
-                self.offset += 1;
-                all.extend(self.values.next());
-            }
-        }
-        all.len() - before
+    pub(super) fn append_to(&mut self, all: &mut Segment<R>) -> usize {
+        let count = match self.errors.peek() {
+            Some((at, _)) => at - self.offset,
+            None => self.values.len(),
+        };
+        self.offset += count;
+        all.append(&mut self.values.cut(count));
+        count
     }
 }
 
@@ -169,25 +211,25 @@ impl ChunkSize {
     /// `window` items under way at most and at least `left` items to come.
     ///
     /// So that all workers get a share, a measured chunk is at most half of a worker's share of
-    /// the window, and a quarter of its share of what is left.
+    /// the window, and of what is left it leaves some: the last items go in ever shorter chunks.
     pub(super) fn next(&self, room: usize, workers: usize, window: usize, left: usize) -> usize {
-        match *self {
+        let count = match *self {
             Self::Fixed(n) => n.min(room),
             Self::Measured(n) => {
                 let share = (window / (2 * workers)).max(1);
-                let fair = if left == 0 { n } else { (left / (4 * workers)).max(1) };
+                let fair = (left / workers).saturating_sub(AT_THE_END).max(left / (4 * workers));
+                let fair = if left == 0 { n } else { fair.max(1) };
                 n.min(share).min(fair).min(room)
             }
-        }
+        };
+        count.min(LONGEST_CHUNK)
     }
 
     /// A chunk has shown how long an item takes. Growth is limited to eightfold, since a few
     /// items may not speak for all; shrinking is not.
     pub(super) fn learn(&mut self, per_item: Duration) {
         if let Self::Measured(n) = self {
-            let fitting = TARGET.as_nanos() / per_item.as_nanos().max(1);
-            let fitting = usize::try_from(fitting).unwrap_or(usize::MAX).max(1);
-            *n = fitting.min(n.saturating_mul(8));
+            *n = how_many(TARGET, per_item).min(n.saturating_mul(8));
         }
     }
 }
@@ -196,17 +238,23 @@ impl ChunkSize {
 mod tests {
     use super::*;
 
+    fn empty_chunk<R>(slots: usize) -> Chunk<R> {
+        Chunk { values: Segment::with_capacity(slots), errors: Vec::new() }
+    }
+
     #[test]
     fn measured_chunks_grow_for_quick_items_and_shrink_at_once_for_slow_ones() {
         let mut size = ChunkSize::measured();
-        let next = |size: &ChunkSize| size.next(usize::MAX, 2, usize::MAX, 1_000_000);
+        let next = |size: &ChunkSize| size.next(usize::MAX, 2, usize::MAX, 100_000);
         assert_eq!(next(&size), 1);
         size.learn(Duration::from_nanos(1));
         assert_eq!(next(&size), 8);
         for _ in 0..10 {
             size.learn(Duration::from_nanos(1));
         }
-        assert_eq!(next(&size), 1_000_000 / 8); // a quarter of each worker's share
+        assert_eq!(next(&size), 100_000 / 2 - AT_THE_END);
+        assert_eq!(size.next(usize::MAX, 2, usize::MAX, 80), 80 / 2 / 4);
+        assert_eq!(size.next(usize::MAX, 2, usize::MAX, 5), 1);
         size.learn(Duration::from_secs(1));
         assert_eq!(next(&size), 1);
     }
@@ -230,19 +278,34 @@ mod tests {
             last.set(n);
             if n == 5 { panic!("five") } else { n }
         };
-        let mut chunk = Chunk::with_capacity(100);
-        chunk.compute(&mut items, 64, &f, &|| last.get() >= 10);
+        let mut chunk = empty_chunk(100);
+        chunk.compute(&mut items, 64, 1, &f, &|| last.get() >= 10);
         assert_eq!((chunk.len(), items.next()), (11, Some(11)));
         // What is enough from the start still goes on by one item.
-        chunk.compute(&mut items, 64, &f, &|| true);
+        chunk.compute(&mut items, 64, 1, &f, &|| true);
         assert_eq!((chunk.len(), items.next()), (12, Some(13)));
+    }
+
+    #[test]
+    fn small_chunks_become_one() {
+        let of = |values: Vec<u64>| Chunk { values: values.into(), errors: Vec::new() };
+        let mut all = of(vec![0]);
+        for n in 1..100 {
+            assert!(all.join(of(vec![n])).is_none());
+        }
+        assert!(all.join(Chunk::error(Error::Cancelled)).is_some_and(|next| next.len() == 1));
+        assert!(all.join(of(vec![0; 200])).is_some_and(|next| next.len() == 200));
+        assert!(all.into_iter().map(Result::unwrap).eq(0..100));
+        assert!(Chunk::error(Error::Cancelled).join(of(vec![1])).is_some());
+        assert!(of(vec![0; 200]).join(of(vec![1])).is_some());
     }
 
     #[test]
     fn a_panic_takes_the_place_of_its_item() {
         let mut items = vec![0, 1, 2, 3].into_iter();
         let f = |n: u32| if n == 1 { panic!("one") } else { n };
-        let (chunk, _) = Chunk::computed(&mut items, false, &f, &|| false);
+        let (chunk, ..) =
+            Chunk::computed(&mut items, Segment::with_capacity(5), false, &f, &|| false);
         assert_eq!(chunk.len(), 4);
         let shown: Vec<_> = chunk.into_iter().map(|item| item.ok()).collect();
         assert_eq!(shown, [Some(0), None, Some(2), Some(3)]);
@@ -252,12 +315,13 @@ mod tests {
     fn values_before_an_error_can_be_taken_together() {
         let mut items = (0..5).collect::<Vec<_>>().into_iter();
         let f = |n: u32| if n == 3 { panic!("three") } else { n };
-        let (chunk, _) = Chunk::computed(&mut items, false, &f, &|| false);
-        let (mut items, mut all) = (chunk.into_iter(), Vec::new());
+        let (chunk, ..) =
+            Chunk::computed(&mut items, Segment::with_capacity(5), false, &f, &|| false);
+        let (mut items, mut all) = (chunk.into_iter(), Segment::empty());
         assert_eq!(items.append_to(&mut all), 3);
-        assert_eq!(all, [0, 1, 2]);
         assert!(items.next().is_some_and(|item| item.is_err()));
         assert_eq!(items.append_to(&mut all), 1);
         assert!(items.next().is_none());
+        assert_eq!(all.into_vec(), [0, 1, 2, 4]);
     }
 }

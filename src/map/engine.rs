@@ -6,21 +6,27 @@
 //! chunks a driver goes to the end of the queue if other tasks wait, so that a long map does not
 //! shut them out.
 //!
-//! 1. The input is pulled by one driver at a time, which takes the iterator out of the state, so
-//!    that no lock is held while it runs. A driver that finds it taken ends; the one that puts it
-//!    back starts another if there is more to do.
+//! 1. An input that must be asked for its items is pulled by one driver at a time, which takes the
+//!    iterator out of the state, so that no lock is held while it runs. A driver that finds it
+//!    taken ends; the one that puts it back starts another if there is more to do. Of an input
+//!    whose items are known a driver cuts off its share under the lock.
 //! 2. A driver that ends for want of room or items does so under the lock that the consumer takes
 //!    to make room, so one of the two sees the other, and no map stands still.
 //! 3. Drivers in the queue hold a `Weak`, and are withdrawn when the map is stopped: a dropped map
 //!    is gone, with its input, its function and its results, as soon as no driver computes.
+//! 4. If all results are wanted together, and it is known how many there will be, there is one
+//!    place for all of them: each share of the items comes with its slots, and the consumer gets
+//!    the results without a copy. It is not woken before the end then, or before an error.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
-use std::vec;
 
 use super::chunk::{Chunk, ChunkSize};
+use super::input::{Input, Items};
+use super::segment::Segment;
 use crate::core::context;
 use crate::error::Error;
 use crate::future::TaskFuture;
@@ -65,11 +71,15 @@ pub(super) trait Source<R>: Send + Sync {
     /// Changes the settings; more work may become possible by that.
     fn set(self: Arc<Self>, change: Setting);
 
-    /// Takes a finished chunk: that which starts with item `next`, or any. `delivered` items
-    /// more have reached the consumer since the last call.
+    /// All results are wanted in one segment; that for those from item `next` on, with slots at
+    /// least for what has been taken by now.
+    fn gather(&self, next: usize) -> Segment<R>;
+
+    /// Takes a finished chunk. `delivered` items more have reached the consumer since the last
+    /// call.
     fn poll_chunk(
         self: Arc<Self>,
-        next: Option<usize>,
+        wanted: Wanted,
         delivered: usize,
         cx: &Context<'_>,
     ) -> Poll<Taken<R>>;
@@ -99,6 +109,16 @@ pub(super) enum Setting {
     ChunkSize(usize),
 }
 
+/// Which chunk the consumer waits for.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted {
+    Any,
+    /// That which starts with this item.
+    From(usize),
+    /// The same, but there is no hurry: all of them are wanted.
+    All(usize),
+}
+
 pub(super) enum Taken<R> {
     Chunk(usize, Chunk<R>),
     /// All has been taken.
@@ -115,23 +135,63 @@ pub(crate) trait Begin: Send + Sync {
 /// Items for which memory is taken in advance, at most.
 const MOST_RESERVED: usize = 4096;
 
+/// Neighbouring items that a driver is to compute.
+struct Share<A, R> {
+    /// The index of the first.
+    first: usize,
+    items: Items<A>,
+    /// Where the results go. `None`: wherever there is memory.
+    place: Option<Segment<R>>,
+    /// By what was known when it was taken.
+    size: ChunkSize,
+}
+
+impl<A: 'static, R> Share<A, R> {
+    fn cut(&mut self, count: usize) -> Self {
+        let items = self.items.cut(count);
+        let place = self.place.as_mut().map(|place| place.cut(count));
+        let first = self.first;
+        self.first += count;
+        Self { first, items, place, size: self.size }
+    }
+}
+
 pub(super) struct Engine<A, R, I, F, C> {
-    state: Mutex<State<A, R, I>>,
+    state: OnLinesOfItsOwn<Mutex<State<A, R, I>>>,
     /// Apart from the state, since jobs look at it often.
     stopped: Arc<AtomicBool>,
     /// A driver has found nothing to do while others compute: they are to share.
     hungry: AtomicBool,
     f: Quiet<F>,
     crew: C,
+    /// The length of the input, if that is sure.
+    length: Option<usize>,
+}
+
+/// What the drivers change is not on the same cache lines as what they read for each item.
+#[repr(align(128))]
+struct OnLinesOfItsOwn<T>(T);
+
+impl<T> Deref for OnLinesOfItsOwn<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 struct State<A, R, I> {
     /// The input; `None` while a driver pulls it, and after its end.
-    input: Option<I>,
+    input: Option<Input<A, I>>,
     pulling: bool,
+    /// The slots for the results of all items that have not been taken.
+    place: Option<Segment<R>>,
+    /// There is or was such a place.
+    gathers: bool,
     /// Items that were taken and given back, by a chunk that took too long.
-    given_back: VecDeque<(usize, vec::IntoIter<A>)>,
+    given_back: VecDeque<Share<A, R>>,
     finished: BTreeMap<usize, Chunk<R>>,
+    has_error: bool,
     /// Items taken from the input, and those of them that the consumer has.
     taken: usize,
     delivered: usize,
@@ -144,6 +204,7 @@ struct State<A, R, I> {
     queued: Vec<TaskFuture<()>>,
     computing: usize,
     failure: Option<Error>,
+    wanted: Wanted,
     consumer: Option<Waker>,
 }
 
@@ -162,6 +223,46 @@ impl<A, R, I> State<A, R, I> {
 
     fn is_exhausted(&self) -> bool {
         self.input.is_none() && self.is_idle() && self.given_back.is_empty()
+    }
+
+    /// Counts items as taken; their index and place.
+    fn take(&mut self, items: Items<A>, count: usize) -> Share<A, R> {
+        let first = self.taken;
+        self.taken += count;
+        self.computing += 1;
+        let place = match &mut self.place {
+            Some(place) if place.slots() > count => Some(place.cut(count)),
+            // The last ones get what there is, so that nobody else has a part of this memory.
+            place => place.take(),
+        };
+        Share { first, items, place, size: self.chunk_size }
+    }
+
+    fn finish(&mut self, first: usize, chunk: Chunk<R>) {
+        self.has_error |= chunk.has_error();
+        let before = self.finished.range_mut(..first).next_back();
+        let chunk = match before {
+            // What is gathered stays where it is.
+            Some((at, before)) if !self.gathers && at + before.len() == first => before.join(chunk),
+            _ => Some(chunk),
+        };
+        if let Some(chunk) = chunk {
+            self.finished.insert(first, chunk);
+        }
+    }
+
+    /// The consumer, if there is something for it.
+    fn consumer_to_wake(&mut self) -> Option<Waker> {
+        let is_due = match self.wanted {
+            Wanted::Any => true,
+            Wanted::From(next) => self.finished.contains_key(&next),
+            // In a window there is room for others only when these have been delivered.
+            Wanted::All(next) => {
+                (self.has_error || self.window != Some(usize::MAX))
+                    && self.finished.contains_key(&next)
+            }
+        };
+        if is_due || self.is_exhausted() { self.consumer.take() } else { None }
     }
 }
 
@@ -199,12 +300,17 @@ where
     C: Crew,
 {
     pub(super) fn new(crew: C, f: F, input: I) -> Arc<Self> {
+        let input = Input::new(input);
         Arc::new(Self {
-            state: Mutex::new(State {
+            length: input.len(),
+            state: OnLinesOfItsOwn(Mutex::new(State {
                 input: Some(input),
                 pulling: false,
+                place: None,
+                gathers: false,
                 given_back: VecDeque::new(),
                 finished: BTreeMap::new(),
+                has_error: false,
                 taken: 0,
                 delivered: 0,
                 window: None,
@@ -213,8 +319,9 @@ where
                 queued: Vec::new(),
                 computing: 0,
                 failure: None,
+                wanted: Wanted::From(0),
                 consumer: None,
-            }),
+            })),
             stopped: Arc::default(),
             hungry: AtomicBool::new(false),
             f: Quiet::new(f),
@@ -236,15 +343,32 @@ where
 
     /// Starts a driver, if there is work for one more.
     fn advance(self: &Arc<Self>) {
-        {
-            let mut state = self.state.lock();
-            let useful = state.has_work() && state.failure.is_none() && !self.is_stopped();
-            if !useful || state.drivers >= self.crew.size() {
-                return;
-            }
-            state.drivers += 1;
+        let is_due = self.count_driver(&mut self.state.lock());
+        if is_due {
+            self.start_driver();
         }
-        self.start_driver();
+    }
+
+    /// Whether a driver is to be started; it is counted already then.
+    fn count_driver(&self, state: &mut State<A, R, I>) -> bool {
+        let is_due = state.has_work()
+            && state.drivers < self.crew.size()
+            && state.failure.is_none()
+            && !self.is_stopped();
+        state.drivers += usize::from(is_due);
+        is_due
+    }
+
+    /// What a driver does when it has changed the state: wakes the consumer if there is something
+    /// for it, and starts another driver if there is work for one more.
+    fn publish(self: &Arc<Self>, mut state: MutexGuard<'_, State<A, R, I>>) {
+        let consumer = state.consumer_to_wake();
+        let is_due = self.count_driver(&mut state);
+        drop(state);
+        wake(consumer);
+        if is_due {
+            self.start_driver();
+        }
     }
 
     /// Queues a driver that is counted already.
@@ -283,33 +407,64 @@ where
         wake(consumer);
     }
 
-    /// The next items to compute and the index of the first. `None`: there are none, and the
-    /// driver has given up its place.
-    fn take_items(self: &Arc<Self>) -> Option<(usize, vec::IntoIter<A>)> {
-        let (input, room, window, size) = {
-            let mut state = self.state.lock();
-            if self.is_stopped() || !state.has_work() {
-                state.drivers -= 1;
-                self.hungry.store(state.computing > 0, Relaxed);
-                return None;
-            }
-            if let Some(returned) = self.take_given_back(&mut state) {
-                drop(state);
-                self.advance();
-                return Some(returned);
-            }
-            state.pulling = true;
-            let window = state.window.unwrap_or(1);
-            (state.input.take(), state.room(), window, state.chunk_size)
-        };
-        let Some(mut input) = input else { unreachable!("there is room only if there is input") };
-
-        let mut items = Vec::new();
+    /// The next items to compute. `None`: there are none, and the driver has given up its place.
+    fn take_share(self: &Arc<Self>) -> Option<Share<A, R>> {
         let workers = self.crew.size();
+        let mut state = self.state.lock();
+        if self.is_stopped() || !state.has_work() {
+            state.drivers -= 1;
+            self.hungry.store(state.computing > 0, Relaxed);
+            return None;
+        }
+        let share = if let Some(mut share) = state.given_back.pop_front() {
+            let length = share.items.len();
+            let part = length.div_ceil(workers);
+            let count = state.chunk_size.next(part, workers, usize::MAX, 0);
+            state.computing += 1;
+            if count < length {
+                let part = share.cut(count);
+                state.given_back.push_front(share);
+                share = part;
+            }
+            Some(share)
+        } else {
+            let (room, window, size) = (state.room(), state.window.unwrap_or(1), state.chunk_size);
+            match state.input.take() {
+                Some(Input::Known(mut items)) => {
+                    let length = items.len();
+                    let count = size.next(room, workers, window, length).min(length);
+                    if count < length {
+                        let share = items.cut(count);
+                        state.input = Some(Input::Known(items));
+                        items = share;
+                    }
+                    (count > 0).then(|| state.take(items, count))
+                }
+                Some(Input::Unknown(input)) => {
+                    state.pulling = true;
+                    drop(state);
+                    return self.pull(input, |left| size.next(room, workers, window, left));
+                }
+                None => unreachable!("there is room only if there is input"),
+            }
+        };
+        state.drivers -= usize::from(share.is_none());
+        self.publish(state);
+        share
+    }
+
+    /// Asks the input for items, as many as `count` says when it knows the least number left.
+    fn pull(
+        self: &Arc<Self>,
+        mut input: I,
+        count: impl FnOnce(usize) -> usize,
+    ) -> Option<Share<A, R>> {
+        let mut items = Vec::new();
         let pulled = catch(|| {
-            let count = size.next(room, workers, window, input.size_hint().0);
+            let (least, most) = input.size_hint();
+            let count = count(least);
             // What an input says of its length need not be near the truth.
-            items.reserve(count.min(input.size_hint().1.unwrap_or(0)).min(MOST_RESERVED));
+            items.reserve(count.min(most.unwrap_or(count)).min(MOST_RESERVED));
             while items.len() < count {
                 match input.next() {
                     Some(item) => items.push(item),
@@ -319,79 +474,63 @@ where
             true
         });
 
-        let count = items.len();
         let mut state = self.state.lock();
         state.pulling = false;
-        let first = state.taken;
-        state.taken += count;
         let mut spent = None;
+        let count = items.len();
+        let share = (count > 0).then(|| state.take(Items::Values(items.into()), count));
+        state.drivers -= usize::from(share.is_none());
         match pulled {
-            Ok(true) if !self.is_stopped() => state.input = Some(input),
+            Ok(true) if !self.is_stopped() => state.input = Some(Input::Unknown(input)),
             Ok(_) => spent = Some(input),
             Err(panicked) => {
                 spent = Some(input);
                 let at = state.taken;
                 state.taken += 1;
                 let error = Error::Panicked(Box::new(panicked));
-                state.finished.insert(at, Chunk::error(error));
+                state.finish(at, Chunk::error(error));
             }
         }
-        if count > 0 {
-            state.computing += 1;
-        } else {
-            state.drivers -= 1;
-        }
-        // The end of the input may be what the consumer waits for.
-        let consumer = if spent.is_some() { state.consumer.take() } else { None };
-        drop(state);
-        wake(consumer);
+        self.publish(state);
         drop_quietly(spent);
-        self.advance();
-        (count > 0).then(|| (first, items.into_iter()))
+        share
     }
 
-    /// Takes a chunk from the items that were given back.
-    fn take_given_back(&self, state: &mut State<A, R, I>) -> Option<(usize, vec::IntoIter<A>)> {
-        let (first, mut items) = state.given_back.pop_front()?;
-        state.computing += 1;
-        let share = items.len().div_ceil(self.crew.size());
-        let count = state.chunk_size.next(share, self.crew.size(), usize::MAX, 0);
-        if count >= items.len() {
-            return Some((first, items));
-        }
-        let chunk: Vec<_> = items.by_ref().take(count).collect();
-        state.given_back.push_front((first + count, items));
-        Some((first, chunk.into_iter()))
-    }
-
-    fn compute(self: &Arc<Self>, first: usize, mut items: vec::IntoIter<A>) {
+    fn compute(self: &Arc<Self>, share: Share<A, R>) {
+        let Share { first, mut items, place, size } = share;
         if self.is_stopped() {
             self.state.lock().computing -= 1;
-            drop_quietly(items);
+            drop_quietly((items, place));
             return;
         }
-        let patience = self.state.lock().chunk_size.is_measured();
+        let patience = size.is_measured();
         let is_enough = || self.is_stopped() || (patience && self.hungry.load(Relaxed));
-        let (chunk, per_item) = Chunk::computed(&mut items, patience, &*self.f, &is_enough);
+        let place = place.unwrap_or_else(|| Segment::with_capacity(items.len()));
+        let f = &*self.f;
+        let (chunk, place, per_item) = match &mut items {
+            Items::Values(values) => Chunk::computed(values, place, patience, f, &is_enough),
+            Items::Integers(integers) => Chunk::computed(integers, place, patience, f, &is_enough),
+        };
         if self.is_stopped() {
             self.state.lock().computing -= 1;
             drop_quietly((chunk, items));
             return;
         }
-        let consumer = {
-            let mut state = self.state.lock();
-            state.computing -= 1;
-            state.chunk_size.learn(per_item);
-            let rest = first + chunk.len();
-            state.finished.insert(first, chunk);
-            if items.len() > 0 {
-                state.given_back.push_front((rest, items));
-                self.hungry.store(false, Relaxed);
-            }
-            state.consumer.take()
-        };
-        wake(consumer);
-        self.advance();
+        let rest = (items.len() > 0).then(|| Share {
+            first: first + chunk.len(),
+            items,
+            place: Some(place),
+            size,
+        });
+        let mut state = self.state.lock();
+        state.computing -= 1;
+        state.chunk_size.learn(per_item);
+        state.finish(first, chunk);
+        if let Some(rest) = rest {
+            state.given_back.push_front(rest);
+            self.hungry.store(false, Relaxed);
+        }
+        self.publish(state);
     }
 }
 
@@ -405,15 +544,19 @@ where
 {
     fn drive(self: Arc<Self>) {
         context::also_stop_for(Arc::clone(&self.stopped));
-        while let Some((first, items)) = self.take_items() {
-            self.compute(first, items);
+        while let Some(share) = self.take_share() {
+            self.compute(share);
             match self.crew.after_chunk() {
                 AfterChunk::GoOn => {}
                 AfterChunk::Requeue => return self.start_driver(),
                 AfterChunk::GiveUp => return self.give_up(self.crew.refusal()),
                 AfterChunk::Stop => {
-                    self.state.lock().drivers -= 1;
-                    return;
+                    let consumer = {
+                        let mut state = self.state.lock();
+                        state.drivers -= 1;
+                        state.consumer.take()
+                    };
+                    return wake(consumer);
                 }
             }
         }
@@ -458,9 +601,20 @@ where
         self.advance();
     }
 
+    fn gather(&self, next: usize) -> Segment<R> {
+        // What an input says of its length may be more than there is memory for.
+        let place = self.length.and_then(|length| Segment::try_with_capacity(length - next));
+        let Some(mut place) = place else { return Segment::empty() };
+        let mut state = self.state.lock();
+        state.gathers = true;
+        let taken = place.cut(state.taken - next);
+        state.place = (place.slots() > 0).then_some(place);
+        taken
+    }
+
     fn poll_chunk(
         self: Arc<Self>,
-        next: Option<usize>,
+        wanted: Wanted,
         delivered: usize,
         cx: &Context<'_>,
     ) -> Poll<Taken<R>> {
@@ -469,9 +623,12 @@ where
             let mut state = self.state.lock();
             state.window.get_or_insert(usize::MAX);
             state.delivered += delivered;
-            let chunk = match next {
-                Some(next) => state.finished.remove(&next).map(|chunk| (next, chunk)),
-                None => state.finished.pop_first(),
+            state.wanted = wanted;
+            let chunk = match wanted {
+                Wanted::From(next) | Wanted::All(next) => {
+                    state.finished.remove(&next).map(|chunk| (next, chunk))
+                }
+                Wanted::Any => state.finished.pop_first(),
             };
             if let Some((first, chunk)) = chunk {
                 (Poll::Ready(Taken::Chunk(first, chunk)), None)
@@ -510,9 +667,9 @@ where
             return false;
         }
         self.state.lock().drivers += 1;
-        match self.take_items() {
-            Some((first, items)) => {
-                self.compute(first, items);
+        match self.take_share() {
+            Some(share) => {
+                self.compute(share);
                 self.state.lock().drivers -= 1;
                 self.advance();
                 true
@@ -529,7 +686,7 @@ where
             }
             self.stopped.store(true, Relaxed);
             let queued = std::mem::take(&mut state.queued);
-            (queued, state.input.take(), std::mem::take(&mut state.given_back))
+            (queued, state.input.take(), std::mem::take(&mut state.given_back), state.place.take())
         };
         drop_quietly(dropped);
         true
@@ -544,6 +701,7 @@ where
             (
                 if is_exhausted { Vec::new() } else { std::mem::take(&mut state.queued) },
                 state.input.take(),
+                state.place.take(),
                 std::mem::take(&mut state.given_back),
                 std::mem::take(&mut state.finished),
                 state.consumer.take(),

@@ -1,11 +1,14 @@
 //! One function over many items.
 //!
-//! [`engine`] is the workers' side: they pull the input themselves, under the window. [`chunk`]
-//! decides how many items a worker takes at a time. Here is the consumer's side: results in
-//! order, or as they come.
+//! [`engine`] is the workers' side: they take shares of the [`input`] themselves, under the window.
+//! [`chunk`] decides how long a share is, and computes it. [`segment`] is the memory in which items
+//! and results lie. Here is the consumer's side: results in order, or as they come.
 
 mod chunk;
 pub(crate) mod engine;
+mod input;
+mod integers;
+mod segment;
 
 use std::fmt;
 use std::future::Future;
@@ -18,7 +21,8 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
 use self::chunk::ChunkItems;
-use self::engine::{Begin, Crew, Engine, Setting, Source, Taken};
+use self::engine::{Begin, Crew, Engine, Setting, Source, Taken, Wanted};
+use self::segment::Segment;
 use crate::core::{context, parker};
 use crate::error::Error;
 use crate::panic::drop_quietly;
@@ -36,7 +40,7 @@ where
     let engine = Engine::new(crew, f, input);
     engine.open();
     let begin: Arc<dyn Begin> = engine.clone();
-    let map = Map { consumer: Consumer::new(engine), all: Vec::new() };
+    let map = Map { consumer: Consumer::new(engine), all: None };
     (map, Arc::downgrade(&begin))
 }
 
@@ -88,8 +92,8 @@ where
 #[must_use = "dropping a Map stops it; await it, or read it as a stream"]
 pub struct Map<T> {
     consumer: Consumer<T>,
-    /// What has been collected, when awaited.
-    all: Vec<T>,
+    /// What has been gathered, when awaited.
+    all: Option<Segment<T>>,
 }
 
 impl<T> Map<T> {
@@ -159,19 +163,25 @@ impl<T> Map<T> {
     }
 
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<T>, Error>> {
-        loop {
-            self.consumer.append_to(&mut self.all);
-            match self.consumer.poll_item(cx) {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Some((_, Ok(value)))) => self.all.push(value),
-                Poll::Ready(Some((_, Err(error)))) => {
-                    self.consumer.finish();
-                    drop_quietly(std::mem::take(&mut self.all));
-                    return Poll::Ready(Err(error));
-                }
-                Poll::Ready(None) => return Poll::Ready(Ok(std::mem::take(&mut self.all))),
+        let consumer = &mut self.consumer;
+        let all = self.all.get_or_insert_with(|| consumer.source.gather(consumer.count));
+        consumer.wants_all = true;
+        let failed = loop {
+            match consumer.append_to(all) {
+                Err(error) => break error,
+                Ok(()) => match ready!(consumer.poll_more(cx)) {
+                    Ok(true) => {}
+                    Ok(false) => {
+                        let all = self.all.take().map_or_else(Vec::new, Segment::into_vec);
+                        return Poll::Ready(Ok(all));
+                    }
+                    Err(error) => break error,
+                },
             }
-        }
+        };
+        consumer.finish();
+        drop_quietly(self.all.take());
+        Poll::Ready(Err(failed))
     }
 }
 
@@ -189,6 +199,7 @@ impl<T> Stream for Map<T> {
     type Item = Result<T, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.consumer.wants_all = false;
         let polled = self.consumer.poll_item(cx);
         self.consumer.pending_here.note(&polled);
         polled.map(|item| item.map(|(_, result)| result))
@@ -292,8 +303,10 @@ impl<T> fmt::Debug for Unordered<T> {
 /// What both kinds of results share.
 struct Consumer<T> {
     source: Arc<dyn Source<T>>,
-    /// The first item of the chunk that is wanted; `None`: any.
+    /// The next item that is wanted; `None`: any.
     next: Option<usize>,
+    /// It is wanted together with all others.
+    wants_all: bool,
     /// The chunk in hand, and the index of its next item.
     items: ChunkItems<T>,
     index: usize,
@@ -316,6 +329,7 @@ impl<T> Consumer<T> {
         Self {
             source,
             next: Some(0),
+            wants_all: false,
             items: ChunkItems::empty(),
             index: 0,
             count: 0,
@@ -345,59 +359,86 @@ impl<T> Consumer<T> {
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<T, Error>)>> {
         self.untold += usize::from(std::mem::take(&mut self.handed_out));
         loop {
-            if self.finished {
-                return Poll::Ready(None);
-            }
             if let Some(result) = self.items.next() {
                 if self.untold > 0 && self.is_bounded {
                     Arc::clone(&self.source).delivered(std::mem::take(&mut self.untold));
                 }
                 let index = self.index;
-                self.index += 1;
-                self.count += 1;
+                self.pass(1);
                 self.handed_out = true;
-                self.next = self.next.map(|next| next + 1);
                 return Poll::Ready(Some((index, result)));
             }
-            if !self.is_late && self.delay.as_ref().is_some_and(Delay::has_passed) {
-                self.is_late = self.source.halt();
+            match ready!(self.poll_more(cx)) {
+                Ok(true) => {}
+                Ok(false) => return Poll::Ready(None),
+                Err(error) => return Poll::Ready(Some((self.count, Err(error)))),
             }
-            let untold = std::mem::take(&mut self.untold);
-            match Arc::clone(&self.source).poll_chunk(self.next, untold, cx) {
-                Poll::Ready(Taken::Chunk(first, chunk)) => {
-                    self.items = chunk.into_iter();
-                    self.index = first;
-                    self.is_bounded = self.source.is_bounded();
-                }
-                _ if self.is_late => return Poll::Ready(Some(self.time_out())),
-                Poll::Ready(Taken::Finished) => self.finish(),
-                Poll::Ready(Taken::Failed(error)) => {
-                    self.finish();
-                    return Poll::Ready(Some((self.count, Err(error))));
-                }
-                Poll::Pending => {
-                    let Some(delay) = &mut self.delay else { return Poll::Pending };
-                    ready!(delay.poll(cx));
-                    return Poll::Ready(Some(self.time_out()));
-                }
+        }
+    }
+
+    /// Waits until there are items in hand. `false`: there are no others. After an error there
+    /// are none either.
+    fn poll_more(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, Error>> {
+        if self.finished {
+            return Poll::Ready(Ok(false));
+        }
+        if !self.is_late && self.delay.as_ref().is_some_and(Delay::has_passed) {
+            self.is_late = self.source.halt();
+        }
+        let wanted = match self.next {
+            None => Wanted::Any,
+            Some(next) if self.wants_all => Wanted::All(next),
+            Some(next) => Wanted::From(next),
+        };
+        let untold = std::mem::take(&mut self.untold);
+        match Arc::clone(&self.source).poll_chunk(wanted, untold, cx) {
+            Poll::Ready(Taken::Chunk(first, chunk)) => {
+                self.items = chunk.into_iter();
+                self.index = first;
+                self.is_bounded = self.source.is_bounded();
+                Poll::Ready(Ok(true))
+            }
+            _ if self.is_late => Poll::Ready(Err(self.time_out())),
+            Poll::Ready(Taken::Finished) => {
+                self.finish();
+                Poll::Ready(Ok(false))
+            }
+            Poll::Ready(Taken::Failed(error)) => {
+                self.finish();
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => {
+                let Some(delay) = &mut self.delay else { return Poll::Pending };
+                ready!(delay.poll(cx));
+                Poll::Ready(Err(self.time_out()))
             }
         }
     }
 
     /// Ends the map with the error of its time limit.
-    fn time_out(&mut self) -> (usize, Result<T, Error>) {
+    fn time_out(&mut self) -> Error {
         let limit = self.delay.as_ref().map(Delay::limit).unwrap_or_default();
         let started = self.source.is_taken(self.next.unwrap_or(self.count));
         self.finish();
-        (self.count, Err(Error::TimedOut { limit, started }))
+        Error::TimedOut { limit, started }
     }
 
-    /// Moves the values at hand to `all`, many at a time.
-    fn append_to(&mut self, all: &mut Vec<T>) {
+    /// Moves the values at hand to `all`, up to the first error.
+    fn append_to(&mut self, all: &mut Segment<T>) -> Result<(), Error> {
+        self.untold += usize::from(std::mem::take(&mut self.handed_out));
         let count = self.items.append_to(all);
+        self.pass(count);
+        self.untold += count;
+        match self.items.next() {
+            Some(Err(error)) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// `count` of the items in hand are the consumer's.
+    fn pass(&mut self, count: usize) {
         self.index += count;
         self.count += count;
-        self.untold += count;
         self.next = self.next.map(|next| next + count);
     }
 
@@ -407,6 +448,8 @@ impl<T> Consumer<T> {
 
     fn finish(&mut self) {
         self.finished = true;
+        // It may share its memory with other results.
+        self.items = ChunkItems::empty();
         self.source.stop();
     }
 
@@ -421,5 +464,242 @@ impl<T> Consumer<T> {
 impl<T> Drop for Consumer<T> {
     fn drop(&mut self) {
         self.source.stop();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::task::Waker;
+    use std::thread::JoinHandle;
+
+    use super::engine::AfterChunk;
+    use super::*;
+    use crate::future::TaskFuture;
+    use crate::sync::Mutex;
+
+    /// A thread for each driver, two at a time.
+    #[derive(Clone, Default)]
+    struct Threads(Arc<Mutex<Vec<JoinHandle<()>>>>);
+
+    impl Threads {
+        fn map<A, R, I, F>(&self, f: F, input: I) -> Map<R>
+        where
+            A: Send + 'static,
+            R: Send + 'static,
+            I: IntoIterator<Item = A>,
+            I::IntoIter: Send + 'static,
+            F: Fn(A) -> R + Send + Sync + 'static,
+        {
+            start(self.clone(), f, input.into_iter()).0
+        }
+
+        /// Until no driver runs.
+        fn join(&self) {
+            loop {
+                let Some(thread) = self.0.lock().pop() else { return };
+                thread.join().unwrap();
+            }
+        }
+    }
+
+    impl Crew for Threads {
+        fn size(&self) -> usize {
+            2
+        }
+
+        fn check_open(&self) -> Result<(), Error> {
+            Ok(())
+        }
+
+        fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
+            self.0.lock().push(std::thread::spawn(driver));
+            TaskFuture::ready(Ok(()))
+        }
+
+        fn after_chunk(&self) -> AfterChunk {
+            AfterChunk::GoOn
+        }
+
+        fn refusal(&self) -> Error {
+            Error::Cancelled
+        }
+
+        fn may_help(&self) -> bool {
+            false
+        }
+    }
+
+    fn poll_once<T>(map: &mut Map<T>) -> Poll<Result<Vec<T>, Error>> {
+        Pin::new(map).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn poll_next<T>(map: &mut Map<T>) -> Poll<Option<Result<T, Error>>> {
+        Pin::new(map).poll_next(&mut Context::from_waker(Waker::noop()))
+    }
+
+    fn next<T>(map: &mut Map<T>) -> Option<T> {
+        let next = parker::block_on(None, |cx| Pin::new(&mut *map).poll_next(cx)).unwrap();
+        next.transpose().unwrap()
+    }
+
+    #[test]
+    fn results_of_known_number_are_gathered_in_one_place() {
+        for n in [0, 1, 2, 63, 5_000, 100_001] {
+            for chunk in [None, Some(1_000)] {
+                let crew = Threads::default();
+                let all = |map: Map<usize>| {
+                    let map = match chunk {
+                        Some(n) => map.chunksize(n),
+                        None => map,
+                    };
+                    let all = map.result().unwrap();
+                    assert!(all.iter().copied().eq((0..n).map(|n| 2 * n)));
+                    all.capacity()
+                };
+                // A copy into a `Vec` that grows would leave it with room.
+                assert_eq!(all(crew.map(|n| 2 * n, 0..n)), n);
+                assert_eq!(all(crew.map(|n| 2 * n, (0..n).collect::<Vec<_>>())), n);
+                assert_eq!(all(crew.map(|n| 2 * n, 0..n).buffersize(7)), n);
+                all(crew.map(|n| 2 * n, (0..n).filter(|_| true)));
+            }
+        }
+    }
+
+    #[test]
+    fn shares_that_were_given_back_keep_their_place() {
+        let crew = Threads::default();
+        // Quick at first, so the chunks get long; then each takes more than the time of a chunk.
+        let f = |n: usize| {
+            if n > 20_000 && n % 100 == 0 {
+                std::thread::sleep(Duration::from_micros(600));
+            }
+            n
+        };
+        let all = crew.map(f, 0..40_000).result().unwrap();
+        assert!(all.iter().copied().eq(0..40_000));
+        assert_eq!(all.capacity(), 40_000);
+    }
+
+    #[test]
+    fn a_map_may_be_read_in_both_ways() {
+        let crew = Threads::default();
+        let mut map = crew.map(|n| n, 0..1_000);
+        assert_eq!([next(&mut map), next(&mut map)], [Some(0), Some(1)]);
+        assert!(map.result().unwrap().into_iter().eq(2..1_000));
+
+        let mut map = crew.map(|n| n, 0..1_000);
+        let gathered = match poll_once(&mut map) {
+            Poll::Pending => map.all.as_ref().map_or(0, Segment::len),
+            Poll::Ready(all) => return assert!(all.unwrap().into_iter().eq(0..1_000)),
+        };
+        assert_eq!(next(&mut map), Some(gathered));
+        assert_eq!(next(&mut map), Some(gathered + 1));
+        let rest = (0..gathered).chain(gathered + 2..1_000);
+        assert!(map.result().unwrap().into_iter().eq(rest));
+    }
+
+    #[test]
+    fn known_items_stay_within_the_window() {
+        for window in [1, 2, 7, 100] {
+            for by_vec in [false, true] {
+                let crew = Threads::default();
+                let computed = Arc::new(AtomicUsize::new(0));
+                let count = Arc::clone(&computed);
+                let f = move |_: usize| count.fetch_add(1, SeqCst);
+                let map = if by_vec {
+                    crew.map(f, (0..1_000).collect::<Vec<_>>())
+                } else {
+                    crew.map(f, 0..1_000)
+                };
+                let mut map = map.buffersize(window);
+                for delivered in 0..1_000 {
+                    assert!(next(&mut map).is_some());
+                    if delivered % 50 == 0 {
+                        crew.join();
+                        let most = (delivered + window).min(1_000);
+                        assert_eq!(computed.load(SeqCst), most, "{window}, {delivered}");
+                    }
+                    assert!(computed.load(SeqCst) <= delivered + window);
+                }
+                assert!(next(&mut map).is_none());
+            }
+        }
+    }
+
+    #[test]
+    fn an_awaited_map_is_woken_by_an_error_before_its_end() {
+        let crew = Threads::default();
+        let stuck = Arc::new(Mutex::new(()));
+        let held = stuck.lock();
+        let wait = Arc::clone(&stuck);
+        let f = move |n: usize| match n {
+            0..5 => n,
+            5 => panic!("five"),
+            _ => {
+                drop(wait.lock());
+                n
+            }
+        };
+        let error = crew.map(f, 0..1_000).chunksize(1).result().unwrap_err();
+        assert!(error.to_string().contains("five"), "{error}");
+        drop(held);
+        crew.join();
+    }
+
+    /// Counts how many there are.
+    struct Tracked(Arc<AtomicUsize>);
+
+    impl Tracked {
+        fn new(count: &Arc<AtomicUsize>) -> Self {
+            count.fetch_add(1, SeqCst);
+            Self(Arc::clone(count))
+        }
+    }
+
+    impl Drop for Tracked {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn known_items_and_their_results_are_dropped_once_however_the_map_ends() {
+        for ending in 0..6 {
+            for chunk in [None, Some(1), Some(70)] {
+                let crew = Threads::default();
+                let (items, results) = (Arc::default(), Arc::default());
+                let input: Vec<_> = (0..500).map(|n| (n, Tracked::new(&items))).collect();
+                let make = Arc::clone(&results);
+                let f = move |(n, _): (usize, Tracked)| {
+                    assert!(ending < 4 || n != 333, "in the middle");
+                    Tracked::new(&make)
+                };
+                let mut map = crew.map(f, input);
+                if let Some(n) = chunk {
+                    map = map.chunksize(n);
+                }
+                match ending {
+                    0 => drop(map),
+                    1 => {
+                        let _ = poll_once(&mut map);
+                        drop(map);
+                    }
+                    2 => {
+                        let _ = (poll_once(&mut map), poll_next(&mut map));
+                        drop(map);
+                    }
+                    3 => assert_eq!(map.result().unwrap().len(), 500),
+                    4 => assert!(map.result().is_err()),
+                    _ => {
+                        (0..333).for_each(|_| drop(next(&mut map)));
+                        drop(map);
+                    }
+                }
+                crew.join();
+                let left = (items.load(SeqCst), results.load(SeqCst));
+                assert_eq!(left, (0, 0), "{ending}, {chunk:?}");
+            }
+        }
     }
 }
