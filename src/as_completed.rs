@@ -1,19 +1,18 @@
 //! Results in the order in which they come.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
-use crate::core::{Sink, context};
+use crate::core::context;
+use crate::core::set::{CompletionSet, WakeAt};
 use crate::error::{Error, TimedOut};
 use crate::future::TaskFuture;
-use crate::sync::Mutex;
 use crate::timer::Delay;
 
 /// Yields the results of `futures` as they finish, each with its position in the input.
@@ -49,45 +48,21 @@ use crate::timer::Delay;
 /// # }).unwrap();
 /// ```
 pub fn as_completed<T>(futures: impl IntoIterator<Item = TaskFuture<T>>) -> AsCompleted<T> {
-    let queue = Arc::new(Finished::default());
-    let mut ready = VecDeque::new();
-    let pending: Vec<_> = futures.into_iter().map(Some).collect();
-    for (index, future) in pending.iter().enumerate() {
-        if future.as_ref().is_some_and(|future| !future.listen(&queue, index)) {
-            ready.push_back(index);
+    let mut pending: Vec<_> = futures.into_iter().map(Some).collect();
+    let set = Arc::new(CompletionSet::new(pending.len(), WakeAt::Any));
+    let mut ready = Vec::new();
+    for (index, future) in pending.iter_mut().enumerate() {
+        if future.as_mut().is_some_and(|future| !future.listen(&set, index)) {
+            ready.push(index);
         }
     }
     AsCompleted {
         unfinished: pending.len(),
         pending,
         ready,
-        queue,
+        yielded: 0,
+        set,
         pending_here: context::Pending::default(),
-    }
-}
-
-/// The list that finishing workers leave positions in.
-#[derive(Default)]
-struct Finished {
-    list: Mutex<List>,
-}
-
-#[derive(Default)]
-struct List {
-    indexes: VecDeque<usize>,
-    waker: Option<Waker>,
-}
-
-impl Sink for Finished {
-    fn finished(&self, index: usize, _failed: bool) {
-        let waker = {
-            let mut list = self.list.lock();
-            list.indexes.push_back(index);
-            list.waker.take()
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
     }
 }
 
@@ -97,9 +72,11 @@ pub struct AsCompleted<T> {
     /// By position; taken when yielded.
     pending: Vec<Option<TaskFuture<T>>>,
     unfinished: usize,
-    /// Positions that have been moved here from the shared list, a whole batch at a time.
-    ready: VecDeque<usize>,
-    queue: Arc<Finished>,
+    /// Positions that have been moved here from the set, a whole batch at a time, and how many of
+    /// them have been yielded.
+    ready: Vec<usize>,
+    yielded: usize,
+    set: Arc<CompletionSet>,
     pending_here: context::Pending,
 }
 
@@ -133,39 +110,20 @@ impl<T> AsCompleted<T> {
         }
     }
 
-    /// Moves what has finished since the last time to `ready`.
-    fn poll_batch(&mut self, cx: &Context<'_>) -> Poll<()> {
-        let mut waker = None;
-        loop {
-            let mut list = self.queue.list.lock();
-            if !list.indexes.is_empty() {
-                std::mem::swap(&mut list.indexes, &mut self.ready);
-                return Poll::Ready(());
-            }
-            if list.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                return Poll::Pending;
-            }
-            if let Some(waker) = waker {
-                let old = list.waker.replace(waker);
-                drop(list);
-                drop(old);
-                return Poll::Pending;
-            }
-            // Wakers are user code: cloned and dropped outside of the lock.
-            drop(list);
-            waker = Some(cx.waker().clone());
-        }
-    }
-
     fn poll_index(&mut self, cx: &Context<'_>) -> Poll<Option<usize>> {
         if self.unfinished == 0 {
             return Poll::Ready(None);
         }
-        if self.ready.is_empty() && self.poll_batch(cx).is_pending() {
-            return Poll::Pending;
+        if self.yielded == self.ready.len() {
+            self.ready.clear();
+            self.yielded = 0;
+            if self.set.poll(cx.waker(), &mut self.ready).is_pending() {
+                return Poll::Pending;
+            }
         }
         self.unfinished -= 1;
-        Poll::Ready(self.ready.pop_front())
+        self.yielded += 1;
+        Poll::Ready(Some(self.ready[self.yielded - 1]))
     }
 
     fn poll_item(&mut self, cx: &Context<'_>) -> Poll<Option<(usize, Result<T, Error>)>> {

@@ -93,18 +93,31 @@ pub enum Error {
 }
 
 impl Error {
-    /// The variant's name, for `Debug` texts of futures.
-    pub(crate) fn name(&self) -> &'static str {
+    /// The variants' names by [`number`](Self::number), for `Debug` texts of futures.
+    pub(crate) const NAMES: [&str; 9] = [
+        "Cancelled",
+        "Panicked",
+        "TimedOut",
+        "BrokenPool",
+        "QueueFull",
+        "ShutDown",
+        "WouldDeadlock",
+        "InvalidSetting",
+        "ResultTaken",
+    ];
+
+    /// The variant's number.
+    pub(crate) fn number(&self) -> u8 {
         match self {
-            Error::Cancelled => "Cancelled",
-            Error::Panicked(_) => "Panicked",
-            Error::TimedOut { .. } => "TimedOut",
-            Error::BrokenPool(_) => "BrokenPool",
-            Error::QueueFull { .. } => "QueueFull",
-            Error::ShutDown => "ShutDown",
-            Error::WouldDeadlock => "WouldDeadlock",
-            Error::InvalidSetting { .. } => "InvalidSetting",
-            Error::ResultTaken => "ResultTaken",
+            Error::Cancelled => 0,
+            Error::Panicked(_) => 1,
+            Error::TimedOut { .. } => 2,
+            Error::BrokenPool(_) => 3,
+            Error::QueueFull { .. } => 4,
+            Error::ShutDown => 5,
+            Error::WouldDeadlock => 6,
+            Error::InvalidSetting { .. } => 7,
+            Error::ResultTaken => 8,
         }
     }
 }

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::core::set::CompletionSet;
+use crate::core::state::Kind;
 use crate::core::task::TaskId;
-use crate::core::{Completion, Outcome, Promise, Sink, context, parker};
+use crate::core::{Outcome, Promise, context, parker};
 use crate::error::Error;
 use crate::timer::deadline;
 
@@ -43,15 +45,15 @@ use crate::timer::deadline;
 /// ```
 #[must_use = "dropping a TaskFuture withdraws its task if it has not started; await it, or call `detach()`"]
 pub struct TaskFuture<T> {
-    task: Arc<dyn Outcome<T>>,
+    outcome: Outcome<T>,
     /// The drop has nothing to do: the task was detached, or its result was taken.
     released: bool,
     pending_here: context::Pending,
 }
 
 impl<T> TaskFuture<T> {
-    pub(crate) fn new(task: Arc<dyn Outcome<T>>) -> Self {
-        Self { task, released: false, pending_here: context::Pending::default() }
+    pub(crate) fn new(outcome: Outcome<T>) -> Self {
+        Self { outcome, released: false, pending_here: context::Pending::default() }
     }
 
     /// A future that is finished from the start.
@@ -59,7 +61,7 @@ impl<T> TaskFuture<T> {
     where
         T: Send + 'static,
     {
-        Self::new(Promise::new(Completion::finished(outcome)))
+        Self::new(Promise::kept(outcome))
     }
 
     /// A future that is completed by hand, to bridge code that reports by callback, and for
@@ -77,9 +79,8 @@ impl<T> TaskFuture<T> {
     where
         T: Send + 'static,
     {
-        let promise = Promise::new(Completion::new());
-        let future = Self::new(promise.clone());
-        (Completer { promise }, future)
+        let (promise, outcome) = Promise::new();
+        (Completer { promise }, Self::new(outcome))
     }
 
     /// Withdraws the task. `true` if it will not run: then the future is finished, at once, with
@@ -90,39 +91,42 @@ impl<T> TaskFuture<T> {
     /// `submit_future` that is waiting is dropped at once, one that is being polled at its next
     /// wait. A finished task stays as it is: `false`.
     pub fn cancel(&self) -> bool {
-        Arc::clone(&self.task).cancel()
+        let task = self.outcome.task();
+        task.runnable().cancel(task)
     }
 
     /// Lets the task run without anyone waiting for it; its result is dropped.
     pub fn detach(mut self) {
         self.released = true;
-        self.task.completion().abandon();
+        self.outcome.abandon();
     }
 
     /// Whether there is a result: a value or an error. Stays true when it has been taken.
     pub fn is_done(&self) -> bool {
-        self.task.completion().is_done()
+        self.outcome.is_done()
     }
 
     /// Whether the task has started and not finished. A task inside `submit_future` counts as
     /// running from its first poll on.
     pub fn is_running(&self) -> bool {
-        self.task.is_running()
+        let now = self.outcome.look();
+        now.is_underway() && !now.is_done()
     }
 
     /// Whether the task ended with [`Error::Cancelled`].
     pub fn is_cancelled(&self) -> bool {
-        self.task.completion().is_cancelled()
+        self.outcome.look().is_cancelled()
     }
 
     /// The number of the task, the same as [`task::id`](crate::task::id) inside of the job.
     pub fn id(&self) -> TaskId {
-        self.task.info().id()
+        self.outcome.task().header().id()
     }
 
     /// The label given with [`task().label(..)`](crate::TaskOptions::label).
     pub fn label(&self) -> Option<&str> {
-        self.task.info().label().map(|label| &**label)
+        let extra = self.outcome.task().runnable().extra();
+        extra.and_then(|extra| extra.label()).map(|label| &**label)
     }
 
     /// Waits for the result by blocking this thread.
@@ -136,7 +140,8 @@ impl<T> TaskFuture<T> {
     /// Called in async code, it blocks the thread that polls; await the future there instead.
     pub fn result(mut self) -> Result<T, Error> {
         if !self.is_done() {
-            Arc::clone(&self.task).run_in_place();
+            let task = self.outcome.task();
+            task.runnable().run_in_place(task);
         }
         match parker::block_on(None, |cx| self.poll_outcome(cx)) {
             Some(outcome) => outcome,
@@ -160,7 +165,7 @@ impl<T> TaskFuture<T> {
             return Err(Error::TimedOut { limit, started });
         }
         parker::block_on(Some(deadline(limit)), |cx| self.poll_outcome(cx)).unwrap_or_else(|| {
-            self.task.completion().unlisten();
+            self.outcome.unlisten();
             let started = self.is_running();
             Err(Error::TimedOut { limit, started })
         })
@@ -192,11 +197,11 @@ impl<T> TaskFuture<T> {
     where
         F: FnOnce(&Result<T, Error>) + Send + 'static,
     {
-        self.task.completion().add_callback(Box::new(callback));
+        self.outcome.add_callback(Box::new(callback));
     }
 
     fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Result<T, Error>> {
-        let polled = self.task.completion().poll(cx);
+        let polled = self.outcome.poll(cx);
         self.released |= polled.is_ready();
         polled
     }
@@ -204,21 +209,21 @@ impl<T> TaskFuture<T> {
     /// Takes the result of a future that is done.
     pub(crate) fn take(&mut self) -> Result<T, Error> {
         self.released = true;
-        self.task.completion().take()
+        self.outcome.take()
     }
 
-    /// Has `sink` told once this future is done; `false` if it is done already.
-    pub(crate) fn listen(&self, sink: &Arc<impl Sink + 'static>, index: usize) -> bool {
-        !self.is_done() && self.task.completion().listen(sink.clone(), index)
+    /// Has `set` told once this future is done; `false` if it is done already.
+    pub(crate) fn listen(&mut self, set: &Arc<CompletionSet>, index: usize) -> bool {
+        self.outcome.listen(set, index)
     }
 
-    pub(crate) fn unlisten(&self) {
-        self.task.completion().unlisten();
+    pub(crate) fn unlisten(&mut self) {
+        self.outcome.unlisten();
     }
 
     /// Whether it ended with an error other than `Cancelled`.
     pub(crate) fn is_failed(&self) -> bool {
-        self.task.completion().is_failed()
+        self.outcome.look().is_failed()
     }
 }
 
@@ -237,28 +242,29 @@ impl<T> Drop for TaskFuture<T> {
         if self.released {
             return;
         }
-        let completion = self.task.completion();
-        if !completion.is_done() && !completion.is_observed() {
-            Arc::clone(&self.task).withdraw_unstarted();
+        let now = self.outcome.look();
+        if !now.is_done() && !now.is_observed() {
+            let task = self.outcome.task();
+            task.runnable().withdraw_unstarted(task);
         }
-        completion.abandon();
+        self.outcome.abandon();
     }
 }
 
 impl<T> fmt::Debug for TaskFuture<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let completion = self.task.completion();
+        let now = self.outcome.look();
         let mut debug = f.debug_struct("TaskFuture");
         debug.field("id", &self.id());
         if let Some(label) = self.label() {
             debug.field("label", &label);
         }
-        let state = if completion.is_cancelled() {
+        let state = if now.is_cancelled() {
             "cancelled".to_owned()
-        } else if completion.is_failed() {
-            let error = completion.error_name().unwrap_or("an error");
+        } else if let Some(error) = now.kind().filter(|_| now.is_done()).and_then(Kind::error_name)
+        {
             format!("finished raised {error}")
-        } else if completion.is_done() {
+        } else if now.is_done() {
             format!("finished returned {}", std::any::type_name::<T>())
         } else if self.is_running() {
             "running".to_owned()
@@ -283,37 +289,33 @@ impl<T> fmt::Debug for TaskFuture<T> {
 ///
 /// Dropping it without completing ends the future with [`Error::Cancelled`].
 pub struct Completer<T: Send + 'static> {
-    promise: Arc<Promise<T>>,
+    promise: Promise<T>,
 }
 
 impl<T: Send + 'static> Completer<T> {
     /// Finishes the future. Its callbacks run on this thread. If the future was cancelled, the
     /// result is dropped.
     pub fn complete(self, result: Result<T, Error>) {
-        let settled = self.promise.completion.settle(result, || ());
-        crate::panic::drop_quietly(settled);
+        self.promise.keep(result);
     }
 
     /// Whether nobody waits any more: the future was cancelled, or dropped without a callback.
     pub fn is_cancelled(&self) -> bool {
-        let completion = &self.promise.completion;
-        completion.is_cancelled() || completion.is_abandoned()
+        let now = self.promise.look();
+        now.is_cancelled() || now.is_abandoned()
     }
 }
 
 impl<T: Send + 'static> Drop for Completer<T> {
     fn drop(&mut self) {
-        let completion = &self.promise.completion;
-        if !completion.is_done() {
-            crate::panic::drop_quietly(completion.settle(Err(Error::Cancelled), || ()));
-        }
+        self.promise.keep(Err(Error::Cancelled));
     }
 }
 
 impl<T: Send + 'static> fmt::Debug for Completer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Completer")
-            .field("id", &self.promise.info.id())
+            .field("id", &self.promise.id())
             .field("is_cancelled", &self.is_cancelled())
             .finish()
     }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
 
+use crate::clock;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
 use crate::executor::{Executor, Permit, Portable};
@@ -108,12 +108,12 @@ impl InlineExecutor {
 
     fn run<J: Job>(&self, job: J) -> Result<J::Output, Error> {
         self.shared.counts.lock().running += 1;
-        let start = Instant::now();
+        let start = clock::now();
         let outcome = catch(|| job.run()).map_err(|panicked| Error::Panicked(Box::new(panicked)));
         let mut counts = self.shared.counts.lock();
         counts.running -= 1;
-        counts.metrics.started(Duration::ZERO);
-        counts.metrics.ran(start.elapsed());
+        counts.metrics.started(0);
+        counts.metrics.ran(clock::now() - start);
         if outcome.is_ok() {
             counts.metrics.completed();
         } else {

@@ -81,13 +81,15 @@
 //! 2  future.rs           TaskFuture: poll, cancel, result, callbacks; the drop rule
 //!    task.rs             what a running job sees
 //!    job.rs              Job, Call and call!
-//! 1  core/               the task cell: state, body, completion; the job's context
-//! 0  error.rs, panic.rs, metrics.rs, timer.rs, sync.rs
+//! 1  core/               the task cell: state, memory, run, outcome; the job's context
+//! 0  error.rs, panic.rs, metrics.rs, timer.rs, clock.rs, sync.rs
 //! ```
 
 #![deny(unsafe_code)]
 
 mod as_completed;
+mod clock;
+#[allow(unsafe_code)]
 mod core;
 mod error;
 mod executor;

@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use crate::clock;
+
 /// Four buckets for every power of two: a bucket's width is at most a quarter of its lower end.
 const BUCKETS: usize = 252;
 
@@ -50,13 +52,14 @@ pub struct Metrics {
 /// ```
 #[derive(Clone)]
 pub struct Histogram {
+    /// By the number of ticks; see [`clock`].
     counts: Vec<u64>,
-    nanos: u64,
+    ticks: u64,
 }
 
 impl Histogram {
     pub(crate) fn new() -> Self {
-        Self { counts: vec![0; BUCKETS], nanos: 0 }
+        Self { counts: vec![0; BUCKETS], ticks: 0 }
     }
 
     /// How many durations were recorded.
@@ -64,14 +67,15 @@ impl Histogram {
         self.counts.iter().sum()
     }
 
-    /// Their sum, to the nanosecond.
+    /// Their sum. Each is exact to a few nanoseconds; times in the queue, which each task carries
+    /// along in a few bits, to some hundred, and modulo some hours.
     pub fn sum(&self) -> Duration {
-        Duration::from_nanos(self.nanos)
+        clock::duration(self.ticks)
     }
 
     /// Their mean; `None` if there are none.
     pub fn mean(&self) -> Option<Duration> {
-        self.nanos.checked_div(self.count()).map(Duration::from_nanos)
+        self.ticks.checked_div(self.count()).map(clock::duration)
     }
 
     /// An upper bound for the duration that a share `q` of all does not exceed; `None` if there
@@ -91,14 +95,14 @@ impl Histogram {
         let counts = self.counts.iter().enumerate();
         counts
             .filter(|(_, count)| **count > 0)
-            .map(|(index, count)| (Duration::from_nanos(upper_bound(index)), *count))
+            .map(|(index, count)| (clock::duration(upper_bound(index)), *count))
     }
 
     fn add(&mut self, recorder: &Recorder) {
         for (total, count) in self.counts.iter_mut().zip(&recorder.counts) {
             *total += count.load(Relaxed);
         }
-        self.nanos = self.nanos.saturating_add(recorder.nanos.load(Relaxed));
+        self.ticks = self.ticks.saturating_add(recorder.ticks.load(Relaxed));
     }
 }
 
@@ -113,11 +117,11 @@ impl fmt::Debug for Histogram {
     }
 }
 
-fn bucket(nanos: u64) -> usize {
-    match nanos.checked_ilog2() {
-        None | Some(0 | 1) => nanos as usize,
+fn bucket(ticks: u64) -> usize {
+    match ticks.checked_ilog2() {
+        None | Some(0 | 1) => ticks as usize,
         Some(exponent) => {
-            let quarter = (nanos >> (exponent - 2)) & 3;
+            let quarter = (ticks >> (exponent - 2)) & 3;
             (exponent as usize - 1) * 4 + quarter as usize
         }
     }
@@ -139,18 +143,17 @@ fn add_alone(counter: &AtomicU64, n: u64) {
 
 struct Recorder {
     counts: [AtomicU64; BUCKETS],
-    nanos: AtomicU64,
+    ticks: AtomicU64,
 }
 
 impl Recorder {
     fn new() -> Self {
-        Self { counts: [const { AtomicU64::new(0) }; BUCKETS], nanos: AtomicU64::new(0) }
+        Self { counts: [const { AtomicU64::new(0) }; BUCKETS], ticks: AtomicU64::new(0) }
     }
 
-    fn record(&self, duration: Duration) {
-        let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
-        add_alone(&self.counts[bucket(nanos)], 1);
-        add_alone(&self.nanos, nanos);
+    fn record(&self, ticks: u64) {
+        add_alone(&self.counts[bucket(ticks)], 1);
+        add_alone(&self.ticks, ticks);
     }
 }
 
@@ -172,12 +175,14 @@ impl WorkerMetrics {
         }
     }
 
-    pub(crate) fn started(&self, queue_time: Duration) {
-        self.queue_time.record(queue_time);
+    /// A task has started, which had waited for so many ticks.
+    pub(crate) fn started(&self, waited: u64) {
+        self.queue_time.record(waited);
     }
 
-    pub(crate) fn ran(&self, run_time: Duration) {
-        self.run_time.record(run_time);
+    /// A task was on the worker for so many ticks.
+    pub(crate) fn ran(&self, ticks: u64) {
+        self.run_time.record(ticks);
     }
 
     pub(crate) fn completed(&self) {
@@ -237,15 +242,15 @@ mod tests {
     fn quantiles_are_upper_bounds() {
         let recorder = Recorder::new();
         for millis in 1..=100 {
-            recorder.record(Duration::from_millis(millis));
+            recorder.record((millis as f64 * 1e6 / clock::nanos_per_tick()) as u64);
         }
         let mut histogram = Histogram::new();
         assert_eq!(histogram.quantile(0.5), None);
         histogram.add(&recorder);
         assert_eq!(histogram.count(), 100);
-        assert_eq!(histogram.sum(), Duration::from_millis(5050));
+        assert!(histogram.sum().abs_diff(Duration::from_millis(5050)) < Duration::from_millis(50));
         let p50 = histogram.quantile(0.5).map(|d| d.as_millis());
         assert!((50..=63).contains(&p50.unwrap_or(0)), "{p50:?}");
-        assert!(histogram.quantile(1.0) >= Some(Duration::from_millis(100)));
+        assert!(histogram.quantile(1.0) >= Some(Duration::from_millis(99)));
     }
 }

@@ -4,7 +4,44 @@
 //! bug of this crate. The wrappers take the value of a poisoned lock all the same: one task that
 //! meets such a bug must not take the pool with it.
 
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::PoisonError;
+
+pub(crate) use std::sync::{MutexGuard, atomic};
+
+/// The first looks of a thread that watches follow each other at once: a few microseconds in all,
+/// in which the next task often comes.
+const SPINS: u32 = 64;
+
+/// How often a worker without a task looks for one before it sleeps: some 50 microseconds on an
+/// idle CPU.
+pub(crate) const WATCH_ROUNDS: u32 = SPINS + 320;
+
+/// Between two looks at what another thread is about to change; `round` counts them.
+pub(crate) fn pause(round: u32) {
+    if round < SPINS {
+        std::hint::spin_loop();
+    } else {
+        std::thread::yield_now();
+    }
+}
+
+/// Memory that is shared by a protocol of its own. The models check that protocol, and so have
+/// another one in this place.
+pub(crate) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+
+impl<T> UnsafeCell<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self(std::cell::UnsafeCell::new(value))
+    }
+
+    pub(crate) fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    pub(crate) fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
 
 #[derive(Default)]
 pub(crate) struct Mutex<T>(std::sync::Mutex<T>);

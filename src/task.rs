@@ -6,7 +6,6 @@ use std::time::Instant;
 
 pub use crate::core::task::TaskId;
 
-use crate::core::Info;
 use crate::core::context;
 use crate::error::Error;
 
@@ -73,5 +72,5 @@ pub fn deadline() -> Option<Instant> {
 
 /// The number of the task that this job is; `None` outside of a job.
 pub fn id() -> Option<TaskId> {
-    context::with_task(Info::id)
+    context::with_task(|task| task.header().id())
 }

@@ -4,12 +4,12 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::core::{Sink, context, parker};
+use crate::core::set::{CompletionSet, WakeAt};
+use crate::core::{context, parker};
 use crate::future::TaskFuture;
-use crate::sync::Mutex;
 use crate::timer::Delay;
 
 /// When [`wait`] comes back.
@@ -68,7 +68,7 @@ pub fn wait<T>(
         futures: futures.into_iter().collect(),
         return_when,
         delay: None,
-        countdown: None,
+        set: None,
         pending_here: context::Pending::default(),
     }
 }
@@ -80,49 +80,11 @@ pub struct Wait<T> {
     return_when: ReturnWhen,
     delay: Option<Delay>,
     /// Made at the first poll.
-    countdown: Option<Arc<Countdown>>,
+    set: Option<Arc<CompletionSet>>,
     pending_here: context::Pending,
 }
 
 /// What has happened to the futures so far, and who waits for them.
-struct Countdown {
-    return_when: ReturnWhen,
-    total: usize,
-    state: Mutex<Count>,
-}
-
-#[derive(Default)]
-struct Count {
-    finished: usize,
-    failed: bool,
-    waker: Option<Waker>,
-}
-
-impl Countdown {
-    fn is_over(&self, count: &Count) -> bool {
-        count.finished == self.total
-            || match self.return_when {
-                ReturnWhen::AllCompleted => false,
-                ReturnWhen::FirstCompleted => count.finished > 0,
-                ReturnWhen::FirstError => count.failed,
-            }
-    }
-}
-
-impl Sink for Countdown {
-    fn finished(&self, _index: usize, failed: bool) {
-        let waker = {
-            let mut count = self.state.lock();
-            count.finished += 1;
-            count.failed |= failed;
-            if self.is_over(&count) { count.waker.take() } else { None }
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
-
 impl<T> Wait<T> {
     /// Comes back at the latest after `limit`, counted from this call, with what has finished by
     /// then. That is no error.
@@ -151,36 +113,31 @@ impl<T> Wait<T> {
     }
 
     fn poll_parts(&mut self, cx: &mut Context<'_>) -> Poll<DoneAndNotDone<T>> {
-        let first = self.countdown.is_none();
-        let countdown = self.countdown.get_or_insert_with(|| {
-            Arc::new(Countdown {
-                return_when: self.return_when,
-                total: self.futures.len(),
-                state: Mutex::default(),
-            })
-        });
-        if first {
-            for (index, future) in self.futures.iter().enumerate() {
-                if !future.listen(countdown, index) {
-                    countdown.finished(index, future.is_failed());
+        let set = match &self.set {
+            Some(set) => set,
+            None => {
+                let wake_at = match self.return_when {
+                    ReturnWhen::FirstCompleted => WakeAt::First,
+                    ReturnWhen::FirstError => WakeAt::Failure,
+                    ReturnWhen::AllCompleted => WakeAt::All,
+                };
+                let set = Arc::new(CompletionSet::new(self.futures.len(), wake_at));
+                for (index, future) in self.futures.iter_mut().enumerate() {
+                    if !future.listen(&set, index) {
+                        set.finished(index, future.is_failed());
+                    }
                 }
+                self.set.insert(set)
             }
-        }
-        // The waker is in place before the look, so that no end falls in between.
-        let waker = cx.waker().clone();
-        let (is_over, old) = {
-            let mut count = countdown.state.lock();
-            let old = count.waker.replace(waker);
-            (countdown.is_over(&count), old)
         };
-        drop(old);
+        let is_over = set.poll_over(cx.waker()).is_ready();
         let is_late = |delay: &mut Delay| delay.poll(cx).is_ready();
         if !is_over && !self.delay.as_mut().is_some_and(is_late) {
             return Poll::Pending;
         }
-        let (done, not_done): (Vec<_>, Vec<_>) =
+        let (done, mut not_done): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.futures).into_iter().partition(TaskFuture::is_done);
-        not_done.iter().for_each(TaskFuture::unlisten);
+        not_done.iter_mut().for_each(TaskFuture::unlisten);
         Poll::Ready(DoneAndNotDone { done, not_done })
     }
 }

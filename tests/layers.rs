@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// Top-level files and folders of `src`, from the bottom up. Within layer 0 the files may import
 /// from each other; in all other layers they may not.
 const LAYERS: [&[&str]; 7] = [
-    &["error", "metrics", "panic", "sync", "timer"],
+    &["clock", "error", "metrics", "panic", "sync", "timer"],
     &["core"],
     &["future", "job", "task"],
     &["as_completed", "map", "shutdown", "wait"],
@@ -20,7 +20,8 @@ const LAYERS: [&[&str]; 7] = [
 ];
 
 /// Where `unsafe` may occur, by style.md.
-const UNSAFE_ALLOWED: [&str; 4] = ["core/", "function.rs", "map/segment.rs", "process_pool/sys"];
+const UNSAFE_ALLOWED: [&str; 5] =
+    ["clock.rs", "core/", "function.rs", "map/segment.rs", "process_pool/sys"];
 
 fn layer(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.contains(&module))

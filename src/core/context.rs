@@ -9,9 +9,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::task::{Info, Runnable};
+use super::cell::{RunningTask, TaskRef};
 
 /// What a worker thread offers to the tasks that run on it.
 pub(crate) trait WorkerContext {
@@ -21,11 +21,11 @@ pub(crate) trait WorkerContext {
     /// Whether the stack has room for one more task in place.
     fn has_stack(&self) -> bool;
 
-    /// A task starts here. `queue_time`: at its first start, how long it has waited.
-    fn started(&self, info: &Info, queue_time: Option<Duration>);
+    /// A task starts here, for the first time or not. The answer is when.
+    fn started(&self, task: &TaskRef, first: bool, label: Option<&Arc<str>>) -> u64;
 
-    /// The task leaves the worker.
-    fn stopped(&self, run_time: Duration, end: End);
+    /// The task, which was here `since` then, leaves the worker.
+    fn stopped(&self, since: u64, end: End);
 
     /// The worker is about to block; its place is lent out.
     fn wait_begin(&self);
@@ -44,73 +44,100 @@ pub(crate) enum End {
     Uncounted,
 }
 
+/// A stay of a task on this thread. It lies on the stack of the function that runs the task, and
+/// knows the one below; so to begin and to end a stay costs a few moves.
 struct Frame {
-    task: Option<Arc<dyn Runnable>>,
+    below: *const Frame,
+    /// `None` for the lowest: what runs between tasks, which is callbacks and wakers.
+    task: Option<RunningTask>,
     /// A stop request besides the task's own: that of a map.
-    stop: Option<Arc<AtomicBool>>,
+    stop: RefCell<Option<Arc<AtomicBool>>>,
     /// Polled, so a future that is pending here blocks nobody.
     asynchronous: bool,
     /// Set when the first future is pending here.
-    id: Option<FrameId>,
+    id: Cell<Option<FrameId>>,
     /// Futures that were found pending here and are still there.
-    pending: usize,
+    pending: Cell<usize>,
     /// The worker's place is lent out. Only while this is the top frame.
-    lent: bool,
-}
-
-struct Local {
-    worker: Option<Rc<dyn WorkerContext>>,
-    frames: Vec<Frame>,
+    lent: Cell<bool>,
 }
 
 thread_local! {
     /// The pool that this thread belongs to, from its first moment to its last: the initializer and
     /// the destructors of thread-locals can't wait for the pool's end either.
     static HOST: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
-    static LOCAL: RefCell<Local> = const {
-        RefCell::new(Local { worker: None, frames: Vec::new() })
+    static WORKER: RefCell<Option<Rc<dyn WorkerContext>>> = const { RefCell::new(None) };
+    /// The top frame.
+    static TOP: Cell<*const Frame> = const { Cell::new(std::ptr::null()) };
+}
+
+/// The frame at an address from `TOP` or from a frame, if there is one.
+fn frame<'a>(at: *const Frame) -> Option<&'a Frame> {
+    // SAFETY: `run_frame` takes a frame out of the list before it ends, and nothing here keeps one
+    // for longer than a call.
+    unsafe { at.as_ref() }
+}
+
+fn top<'a>() -> Option<&'a Frame> {
+    frame(TOP.get())
+}
+
+/// Runs `f` on top of a frame.
+fn run_frame<R>(task: Option<RunningTask>, asynchronous: bool, f: impl FnOnce() -> R) -> R {
+    struct Pop<'a>(&'a Frame);
+    impl Drop for Pop<'_> {
+        fn drop(&mut self) {
+            TOP.set(self.0.below);
+            if self.0.lent.get() {
+                take_back();
+            }
+            if let Some(below) = frame(self.0.below).filter(|below| below.pending.get() > 0) {
+                below.lent.set(true);
+                lend();
+            }
+        }
+    }
+    let below = TOP.get();
+    if frame(below).is_some_and(|below| below.lent.take()) {
+        take_back(); // What is to run here computes.
+    }
+    let frame = Frame {
+        below,
+        task,
+        stop: RefCell::new(None),
+        asynchronous,
+        id: Cell::new(None),
+        pending: Cell::new(0),
+        lent: Cell::new(false),
     };
+    TOP.set(&frame);
+    let _pop = Pop(&frame);
+    f()
 }
 
-/// Reads this thread's context; `None` where the thread's storage is gone already.
-fn with_local<R>(f: impl FnOnce(&mut Local) -> R) -> Option<R> {
-    LOCAL.try_with(|local| f(&mut local.borrow_mut())).ok()
+fn lend() {
+    if let Some(worker) = worker() {
+        worker.wait_begin();
+    }
 }
 
-fn with_frame<R>(f: impl FnOnce(&mut Frame) -> Option<R>) -> Option<R> {
-    with_local(|local| local.frames.last_mut().and_then(f)).flatten()
-}
-
-/// Makes this thread a worker. The base frame stands for what runs between tasks: callbacks and
-/// wakers.
-pub(crate) fn enter_worker(worker: Rc<dyn WorkerContext>) {
-    with_local(|local| local.worker = Some(worker));
-    push(None, false);
-}
-
-/// Makes this thread an ordinary one again.
-pub(crate) fn leave_worker() {
-    let old = with_local(|local| (local.worker.take(), std::mem::take(&mut local.frames)));
-    drop(old);
-}
-
-fn push(task: Option<Arc<dyn Runnable>>, asynchronous: bool) {
-    let worker = with_local(|local| {
-        let below = local.frames.last_mut();
-        // What is to run here computes.
-        let taken_back = below.is_some_and(|frame| std::mem::take(&mut frame.lent));
-        let frame = Frame { task, stop: None, asynchronous, id: None, pending: 0, lent: false };
-        local.frames.push(frame);
-        taken_back.then(|| local.worker.clone()).flatten()
-    });
-    if let Some(worker) = worker.flatten() {
+fn take_back() {
+    if let Some(worker) = worker() {
         worker.wait_end();
     }
 }
 
-/// The worker that this thread is.
+/// Makes this thread a worker for the length of `f`.
+pub(crate) fn run_as_worker(worker: Rc<dyn WorkerContext>, f: impl FnOnce()) {
+    WORKER.set(Some(worker));
+    run_frame(None, false, f);
+    let worker = WORKER.take();
+    drop(worker);
+}
+
+/// The worker that this thread is. `None` also where the thread's storage is gone already.
 pub(crate) fn worker() -> Option<Rc<dyn WorkerContext>> {
-    with_local(|local| local.worker.clone()).flatten()
+    WORKER.try_with(|worker| worker.borrow().clone()).ok().flatten()
 }
 
 /// Whether this thread is a worker of the pool at `host`.
@@ -124,41 +151,16 @@ pub(crate) fn belong_to(host: *const ()) {
 }
 
 /// Runs `f` as the body of `task`.
-pub(crate) fn run_in_frame<R>(
-    task: Arc<dyn Runnable>,
-    asynchronous: bool,
-    f: impl FnOnce() -> R,
-) -> R {
-    struct Pop;
-    impl Drop for Pop {
-        fn drop(&mut self) {
-            let popped = with_local(|local| {
-                let frame = local.frames.pop();
-                let below = local.frames.last_mut();
-                let lend = below.is_some_and(|below| {
-                    below.lent = below.pending > 0;
-                    below.lent
-                });
-                (frame, lend, local.worker.clone())
-            });
-            if let Some((frame, lend, Some(worker))) = popped {
-                if frame.is_some_and(|frame| frame.lent) {
-                    worker.wait_end();
-                }
-                if lend {
-                    worker.wait_begin();
-                }
-            }
-        }
-    }
-    push(Some(task), asynchronous);
-    let _pop = Pop;
-    f()
+pub(crate) fn run_in_frame<R>(task: &TaskRef, asynchronous: bool, f: impl FnOnce() -> R) -> R {
+    // SAFETY: the frame is gone before this function returns, and nothing else keeps it.
+    run_frame(Some(unsafe { RunningTask::new(task) }), asynchronous, f)
 }
 
 /// Lets `is_cancelled` be true as well while `stop` is set, for the rest of this frame.
 pub(crate) fn also_stop_for(stop: Arc<AtomicBool>) {
-    with_frame(|frame| frame.stop.replace(stop));
+    if let Some(frame) = top() {
+        frame.stop.replace(Some(stop));
+    }
 }
 
 /// A future's note of the frame in which it was last found pending. As long as a synchronous job
@@ -168,53 +170,52 @@ pub(crate) fn also_stop_for(stop: Arc<AtomicBool>) {
 pub(crate) struct Pending(Option<FrameId>);
 
 impl Pending {
+    #[inline]
     pub(crate) fn note<T>(&mut self, polled: &Poll<T>) {
         match polled {
             Poll::Pending => self.enter(),
-            Poll::Ready(_) => self.leave(),
+            Poll::Ready(_) if self.0.is_some() => self.leave(),
+            Poll::Ready(_) => {}
         }
     }
 
     fn enter(&mut self) {
-        if self.0.is_some() && self.0 != with_frame(|frame| frame.id) {
+        let top = top();
+        if self.0.is_some() && self.0 != top.and_then(|frame| frame.id.get()) {
             self.leave(); // It was pending in another frame.
         }
-        let worker = with_local(|local| {
-            let worker = local.worker.as_ref()?;
-            let frame = local.frames.last_mut()?;
-            // Callbacks and wakers do not block, or say so.
-            if frame.asynchronous || frame.task.is_none() {
-                return None;
-            }
-            let id = *frame.id.get_or_insert_with(next_frame);
-            if self.0 != Some(id) {
-                self.0 = Some(id);
-                frame.pending += 1;
-            }
-            (!std::mem::replace(&mut frame.lent, true)).then(|| worker.clone())
-        });
-        if let Some(worker) = worker.flatten() {
-            worker.wait_begin();
+        // Callbacks and wakers do not block, or say so.
+        let Some(frame) = top.filter(|frame| !frame.asynchronous && frame.task.is_some()) else {
+            return;
+        };
+        let id = frame.id.get().unwrap_or_else(next_frame);
+        frame.id.set(Some(id));
+        if self.0 != Some(id) {
+            self.0 = Some(id);
+            frame.pending.set(frame.pending.get() + 1);
+        }
+        if !frame.lent.replace(true) {
+            lend();
         }
     }
 
     fn leave(&mut self) {
         let Some(id) = self.0.take() else { return };
-        let worker = with_local(|local| {
-            let frame = local.frames.iter_mut().rev().find(|frame| frame.id == Some(id))?;
-            frame.pending -= 1;
-            let over = frame.pending == 0 && std::mem::take(&mut frame.lent);
-            over.then(|| local.worker.clone()).flatten()
-        });
-        if let Some(worker) = worker.flatten() {
-            worker.wait_end();
+        let mut frames = std::iter::successors(top(), |above| frame(above.below));
+        let Some(frame) = frames.find(|frame| frame.id.get() == Some(id)) else { return };
+        frame.pending.set(frame.pending.get() - 1);
+        if frame.pending.get() == 0 && frame.lent.take() {
+            take_back();
         }
     }
 }
 
 impl Drop for Pending {
+    #[inline]
     fn drop(&mut self) {
-        self.leave();
+        if self.0.is_some() {
+            self.leave();
+        }
     }
 }
 
@@ -229,43 +230,32 @@ fn next_frame() -> FrameId {
 
 /// This thread blocks now.
 pub(crate) fn about_to_block() {
-    let worker = with_local(|local| {
-        let frame = local.frames.last_mut()?;
-        let lend = !std::mem::replace(&mut frame.lent, true);
-        lend.then(|| local.worker.clone()).flatten()
-    });
-    if let Some(worker) = worker.flatten() {
-        worker.wait_begin();
+    if top().is_some_and(|frame| !frame.lent.replace(true)) {
+        lend();
     }
 }
 
 /// It does not any more.
 pub(crate) fn resumed() {
-    let worker = with_local(|local| {
-        let frame = local.frames.last_mut()?;
-        let over = frame.pending == 0 && std::mem::take(&mut frame.lent);
-        over.then(|| local.worker.clone()).flatten()
-    });
-    if let Some(worker) = worker.flatten() {
-        worker.wait_end();
+    if top().is_some_and(|frame| frame.pending.get() == 0 && frame.lent.take()) {
+        take_back();
     }
 }
 
 pub(crate) fn is_stop_requested() -> bool {
-    with_frame(|frame| {
-        let by_map = frame.stop.as_ref().is_some_and(|stop| stop.load(Relaxed));
-        let by_task = frame.task.as_ref().is_some_and(|task| task.is_stop_requested());
-        Some(by_map || by_task)
+    let by_map = |stop: &Arc<AtomicBool>| stop.load(Relaxed);
+    let by_task = |task: RunningTask| task.with(|task| task.runnable().is_stop_requested());
+    top().is_some_and(|frame| {
+        frame.stop.borrow().as_ref().is_some_and(by_map) || frame.task.is_some_and(by_task)
     })
-    .unwrap_or(false)
 }
 
-/// Applies `f` to the description of the task that runs here.
-pub(crate) fn with_task<R>(f: impl FnOnce(&Info) -> R) -> Option<R> {
-    with_frame(|frame| frame.task.as_ref().map(|task| f(task.info())))
+/// Applies `f` to the task that runs here.
+pub(crate) fn with_task<R>(f: impl FnOnce(&TaskRef) -> R) -> Option<R> {
+    top().and_then(|frame| frame.task).map(|task| task.with(f))
 }
 
 /// When the task that runs here reaches its time limit.
 pub(crate) fn deadline() -> Option<Instant> {
-    with_task(Info::deadline).flatten()
+    with_task(|task| task.runnable().extra().and_then(|extra| extra.deadline())).flatten()
 }

@@ -1,15 +1,24 @@
-//! The task cell: what a submitted job becomes.
+//! The task cell: what a submitted job becomes. All of the crate's `unsafe` is in this folder.
 //!
-//! One allocation serves both sides. The worker's side is a [`Runnable`] (claim it, run it,
-//! withdraw it); the caller's side is an [`Outcome`] (is it done, what came of it). Between them
-//! lie the [`state`] of the run, the [`completion`] with its one listener, and the [`context`]
-//! through which a running job finds its task and its worker.
+//! One allocation serves both sides. The worker's side has a [`TaskRef`]: claim it, run it,
+//! withdraw it. The caller's side has an [`Outcome`]: is it done, what came of it, who is to be
+//! told. Between them lie the [`state`], one word with all that is known of the task, and the
+//! [`cell`], the memory, which says who may touch what. A running job finds its task and its
+//! worker through the [`context`].
 
-pub(crate) mod completion;
+pub(crate) mod cell;
 pub(crate) mod context;
+pub(crate) mod outcome;
 pub(crate) mod parker;
-mod state;
+pub(crate) mod promise;
+pub(crate) mod set;
+pub(crate) mod share;
+mod slab;
+pub(crate) mod state;
 pub(crate) mod task;
+mod watch;
 
-pub(crate) use completion::{Completion, Sink};
-pub(crate) use task::{Body, Host, Info, Options, Outcome, Promise, Runnable, Task};
+pub(crate) use cell::{Registry, TaskRef};
+pub(crate) use outcome::Outcome;
+pub(crate) use promise::Promise;
+pub(crate) use task::{Body, Extra, Host, MaybeExtra, Options, Polled, Task, TaskWaker};

@@ -1,4 +1,7 @@
-//! Where a task is in its life, in one word.
+//! All that is known of a task, in one word: where it is in its life, what came of it, who
+//! listens, how many references there are, and when it was submitted.
+//!
+//! # The run
 //!
 //! | phase | who may touch the body | what can come next |
 //! | --- | --- | --- |
@@ -7,33 +10,158 @@
 //! | `SUSPENDED` | nobody | `QUEUED` (woken), `ENDED` (withdrawn) |
 //! | `ENDED` | the thread that ended it, once | nothing |
 //!
-//! Every transition below is one compare-and-swap or fetch-or, so exactly one thread wins the
-//! body. Whether there is a result already is another matter, kept by the completion: a time
-//! limit can finish the future of a task that still runs.
+//! # The result
+//!
+//! Open, then settled (one thread has the right to say what came of it, its `KIND` is fixed), then
+//! `DONE` (everybody may see it), then `TAKEN`. It is apart from the run, since a time limit can settle a task that
+//! still runs.
+//!
+//! # The slot of the listener
+//!
+//! | `LISTENING` | `BUSY` | `DONE` | who owns the slot |
+//! | --- | --- | --- | --- |
+//! | `NONE` | | | nobody; it is empty |
+//! | others | | | nobody; whoever sets `BUSY` gets it |
+//! | `NONE` | set | | the thread that set `BUSY` |
+//! | `NONE` | set | set | the same: it sees `DONE` when it gives the slot back, and tells its listener itself |
+//! | `WATCH` | | any | the lock inside of the watch, for as long as the task lives |
+//!
+//! So the publisher takes a listener out *before* it sets `DONE`, and never waits for anybody.
+//!
+//! Every transition is a named function here, and one compare-and-swap or fetch-or.
 
-use std::sync::atomic::{AtomicU8, Ordering::AcqRel, Ordering::Acquire};
+use crate::error::Error;
+use crate::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
 
-const PHASE: u8 = 0b0011;
-const QUEUED: u8 = 0;
-const RUNNING: u8 = 1;
-const SUSPENDED: u8 = 2;
-const ENDED: u8 = 3;
+const PHASE: u64 = 0b11;
+const QUEUED: u64 = 0;
+const RUNNING: u64 = 1;
+const SUSPENDED: u64 = 2;
+const ENDED: u64 = 3;
 
 /// Set if an async body was woken while it was being polled. Set by its waker, only while
 /// `RUNNING`; cleared when the body is suspended.
-const WOKEN: u8 = 0b0100;
+const WOKEN: u64 = 1 << 2;
 /// Set if the task is asked to stop. Set by `cancel` and by time limits; never cleared.
-const STOP: u8 = 0b1000;
+const STOP: u64 = 1 << 3;
 /// Set if the task has been claimed before. Set by the first claim; never cleared.
-const STARTED: u8 = 0b1_0000;
+const STARTED: u64 = 1 << 4;
+/// Set if the result is there for all to see. Never cleared.
+const DONE: u64 = 1 << 5;
+/// What came of it, as a [`Kind`], or 0. Set by the thread that settles; never cleared.
+const KIND: u64 = 0xf << KIND_SHIFT;
+const KIND_SHIFT: u32 = 6;
+/// Set if the stored result is gone from its place, or was not wanted there. Set by whoever moves
+/// it out; never cleared.
+const TAKEN: u64 = 1 << 10;
+/// What is in the slot; see [`Listening`].
+const LISTENING: u64 = 0b11 << LISTENING_SHIFT;
+const LISTENING_SHIFT: u32 = 11;
+/// Set if a thread owns the slot. Cleared by that thread.
+const BUSY: u64 = 1 << 13;
+/// Set if nobody will ask for the result. Set by the caller's side; never cleared.
+const ABANDONED: u64 = 1 << 14;
+/// Set if a callback was ever added. Never cleared.
+const OBSERVED: u64 = 1 << 15;
+/// Set if the task counts against the queue's capacity until it starts. Never changes.
+const ROOM: u64 = 1 << 16;
+/// Set if a [registry](super::registry) may add references. Set before the task is shared.
+const REGISTERED: u64 = 1 << 17;
 
-pub(super) struct State(AtomicU8);
+/// References: the queue's or the worker's, the caller's, those of timers and of an async body's
+/// waker, and of threads that are about to cancel. There are never more than a handful.
+const REF: u64 = 1 << 18;
+const REFS: u64 = 0x3f << 18;
+
+/// When the task was submitted, in units of 256 ticks of the [`clock`](crate::clock): some 100 ns,
+/// modulo a day or more.
+const TIME_SHIFT: u32 = 24;
+const UNIT_SHIFT: u32 = 8;
+
+pub(crate) struct State(AtomicU64);
+
+/// What came of a task.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Kind(u8);
+
+impl Kind {
+    /// The value is stored.
+    pub(crate) const VALUE: Self = Self(1);
+    /// `Error::Cancelled`; nothing is stored.
+    pub(crate) const CANCELLED: Self = Self(2);
+    /// `Error::TimedOut`, by a limit of the task's own; nothing is stored.
+    pub(crate) const TIME_LIMIT: Self = Self(3);
+    /// Further ones are of stored errors.
+    const FIRST_STORED_ERROR: u8 = 4;
+
+    #[inline]
+    pub(crate) fn of<T>(outcome: &Result<T, Error>) -> Self {
+        outcome.as_ref().map_or_else(Self::of_error, |_| Self::VALUE)
+    }
+
+    pub(crate) fn of_error(error: &Error) -> Self {
+        match error {
+            Error::Cancelled => Self::CANCELLED,
+            _ => Self(Self::FIRST_STORED_ERROR + error.number()),
+        }
+    }
+
+    #[inline]
+    pub(super) fn is_stored(self) -> bool {
+        self != Self::CANCELLED && self != Self::TIME_LIMIT
+    }
+
+    /// The name of the error.
+    pub(crate) fn error_name(self) -> Option<&'static str> {
+        match self {
+            Self::VALUE => None,
+            Self::CANCELLED => Some("Cancelled"),
+            Self::TIME_LIMIT => Some("TimedOut"),
+            Self(number) => Error::NAMES.get(usize::from(number - 4)).copied(),
+        }
+    }
+
+    fn bits(self) -> u64 {
+        u64::from(self.0) << KIND_SHIFT
+    }
+
+    #[inline]
+    fn in_word(word: u64) -> Option<Self> {
+        let kind = ((word & KIND) >> KIND_SHIFT) as u8;
+        (kind != 0).then_some(Self(kind))
+    }
+}
+
+/// What is in the slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Listening {
+    None = 0,
+    Waker = 1,
+    Set = 2,
+    Watch = 3,
+}
+
+impl Listening {
+    fn bits(self) -> u64 {
+        (self as u64) << LISTENING_SHIFT
+    }
+
+    #[inline]
+    fn in_word(word: u64) -> Self {
+        match (word & LISTENING) >> LISTENING_SHIFT {
+            0 => Self::None,
+            1 => Self::Waker,
+            2 => Self::Set,
+            _ => Self::Watch,
+        }
+    }
+}
 
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Claim {
     /// The caller runs it, for the first time.
-    First,
+    First { takes_room: bool },
     /// The caller runs it on, after a suspension.
     Again,
     /// Somebody else has it.
@@ -51,37 +179,186 @@ pub(super) enum Suspend {
     Stop,
 }
 
-impl State {
-    pub(super) fn new() -> Self {
-        Self(AtomicU8::new(QUEUED))
+/// What the publisher found; until it is `Done` it has to try again.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Publish {
+    /// There is a listener, which the publisher now owns: it takes it out of the slot.
+    Listener(Listening),
+    /// There is a watch, with callbacks and a lock: publish through that.
+    Watch,
+    /// It is done, and the publisher's reference is given back.
+    Released,
+    /// As `Released`, and that was the last one: the publisher frees the task.
+    Last,
+    /// It is done, and nobody wants the result: the publisher still has its reference, and drops
+    /// what it had stored.
+    Unwanted,
+    /// It is done, and the publisher still has its reference, as it wanted.
+    Kept,
+}
+
+/// What the caller's side found when it wanted the slot.
+#[must_use]
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Slot {
+    /// It has it, with this in it.
+    Owned(Listening),
+    /// The result is there, and there is no watch.
+    Done,
+    /// There is a watch; use its lock.
+    Watch,
+}
+
+/// The task as the caller's side sees it at one moment.
+#[derive(Clone, Copy)]
+pub(crate) struct Snapshot(u64);
+
+impl Snapshot {
+    #[inline]
+    pub(crate) fn is_done(self) -> bool {
+        self.0 & DONE != 0
     }
 
-    fn load(&self) -> u8 {
-        self.0.load(Acquire)
+    /// What came of it, or is about to.
+    #[inline]
+    pub(crate) fn kind(self) -> Option<Kind> {
+        Kind::in_word(self.0)
+    }
+
+    pub(crate) fn is_cancelled(self) -> bool {
+        self.is_done() && self.kind() == Some(Kind::CANCELLED)
+    }
+
+    /// Done with an error other than `Cancelled`.
+    pub(crate) fn is_failed(self) -> bool {
+        self.is_done() && !matches!(self.kind(), Some(Kind::VALUE | Kind::CANCELLED))
+    }
+
+    #[inline]
+    pub(crate) fn is_taken(self) -> bool {
+        self.0 & TAKEN != 0
+    }
+
+    pub(crate) fn is_observed(self) -> bool {
+        self.0 & OBSERVED != 0
+    }
+
+    pub(crate) fn is_abandoned(self) -> bool {
+        self.0 & ABANDONED != 0
+    }
+
+    pub(crate) fn is_started(self) -> bool {
+        self.0 & STARTED != 0
+    }
+
+    pub(crate) fn is_queued(self) -> bool {
+        self.0 & PHASE == QUEUED
+    }
+
+    pub(crate) fn is_ended(self) -> bool {
+        self.0 & PHASE == ENDED
+    }
+
+    /// Queued or suspended.
+    #[inline]
+    pub(crate) fn is_at_rest(self) -> bool {
+        matches!(self.0 & PHASE, QUEUED | SUSPENDED)
+    }
+
+    /// Started and not ended.
+    pub(crate) fn is_underway(self) -> bool {
+        self.is_started() && !self.is_ended()
+    }
+
+    pub(crate) fn is_stop_requested(self) -> bool {
+        self.0 & STOP != 0
+    }
+
+    /// Whether there is a body in its place.
+    #[inline]
+    pub(super) fn has_body(self) -> bool {
+        self.is_at_rest()
+    }
+
+    /// Whether there is a result in its place.
+    #[inline]
+    pub(super) fn has_result(self) -> bool {
+        self.is_done() && !self.is_taken() && self.kind().is_some_and(Kind::is_stored)
+    }
+
+    #[inline]
+    pub(super) fn listening(self) -> Listening {
+        Listening::in_word(self.0)
+    }
+
+    #[inline]
+    pub(super) fn is_only_reference(self) -> bool {
+        self.0 & (REFS | REGISTERED) == REF
+    }
+}
+
+impl State {
+    /// A queued task with a reference for the queue and one for the caller, submitted at `ticks`.
+    #[inline]
+    pub(super) fn queued(ticks: u64, takes_room: bool, is_registered: bool) -> Self {
+        let room = if takes_room { ROOM } else { 0 };
+        let registered = if is_registered { REGISTERED } else { 0 };
+        let time = (ticks >> UNIT_SHIFT) << TIME_SHIFT;
+        Self(AtomicU64::new(time | room | registered | (2 * REF) | QUEUED))
+    }
+
+    /// What never runs: with a reference for who finishes it and one for the caller.
+    pub(super) fn promised() -> Self {
+        Self(AtomicU64::new((2 * REF) | ENDED))
+    }
+
+    /// What has never run and is done, with a reference for the caller.
+    pub(super) fn finished(kind: Kind) -> Self {
+        Self(AtomicU64::new(REF | ENDED | DONE | kind.bits()))
+    }
+
+    #[inline]
+    pub(crate) fn look(&self) -> Snapshot {
+        Snapshot(self.0.load(Acquire))
+    }
+
+    /// How long before `now` the task was submitted, in ticks.
+    #[inline]
+    pub(crate) fn waited(&self, now: u64) -> u64 {
+        let since = self.0.load(Relaxed) >> TIME_SHIFT;
+        let units = (now >> UNIT_SHIFT).wrapping_sub(since) & (u64::MAX >> TIME_SHIFT);
+        // The clocks of two threads may be off by a few ticks.
+        if units > u64::MAX >> (TIME_SHIFT + 1) { 0 } else { units << UNIT_SHIFT }
+    }
+
+    /// Applies `change` where it gives a new word; the answer is the old one.
+    fn update(&self, change: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
+        self.0.fetch_update(AcqRel, Acquire, change)
     }
 
     /// Moves from `phase` by `change`, or does nothing if the phase is another one.
-    fn advance(&self, phase: u8, change: impl Fn(u8) -> u8) -> Option<u8> {
-        let change = |now| (now & PHASE == phase).then(|| change(now));
-        self.0.fetch_update(AcqRel, Acquire, change).ok()
+    fn advance(&self, phase: u64, change: impl Fn(u64) -> u64) -> Option<u64> {
+        self.update(|now| (now & PHASE == phase).then(|| change(now))).ok()
     }
 
+    // ---- The run ----
+
     /// `QUEUED` to `RUNNING`.
+    #[inline]
     pub(super) fn claim(&self) -> Claim {
         match self.advance(QUEUED, |now| (now & !PHASE) | RUNNING | STARTED) {
             None => Claim::Lost,
-            Some(before) if before & STARTED == 0 => Claim::First,
+            Some(before) if before & STARTED == 0 => {
+                Claim::First { takes_room: before & ROOM != 0 }
+            }
             Some(_) => Claim::Again,
         }
     }
 
     /// `QUEUED` to `ENDED`, if it never started.
     pub(super) fn withdraw_unstarted(&self) -> bool {
-        self.0
-            .fetch_update(AcqRel, Acquire, |now| {
-                (now & (PHASE | STARTED) == QUEUED).then_some(now | ENDED)
-            })
-            .is_ok()
+        self.update(|now| (now & (PHASE | STARTED) == QUEUED).then_some(now | ENDED)).is_ok()
     }
 
     /// `QUEUED` to `ENDED`; tells whether it had started.
@@ -95,7 +372,7 @@ impl State {
         self.advance(SUSPENDED, |now| now | ENDED).is_some()
     }
 
-    /// `RUNNING` to `ENDED`.
+    /// `RUNNING` to `ENDED`, of a task whose result is there already.
     pub(super) fn end(&self) {
         let before = self.0.fetch_or(ENDED, AcqRel);
         debug_assert_eq!(before & PHASE, RUNNING);
@@ -121,7 +398,7 @@ impl State {
     /// Tells whether the caller must queue the task: `SUSPENDED` became `QUEUED`. A running task
     /// is marked instead and queues itself.
     pub(super) fn wake(&self) -> bool {
-        let before = self.0.fetch_update(AcqRel, Acquire, |now| match now & PHASE {
+        let before = self.update(|now| match now & PHASE {
             SUSPENDED => Some((now & !PHASE) | QUEUED),
             RUNNING if now & WOKEN == 0 => Some(now | WOKEN),
             _ => None,
@@ -133,82 +410,167 @@ impl State {
         self.0.fetch_or(STOP, AcqRel);
     }
 
-    pub(super) fn is_stop_requested(&self) -> bool {
-        self.load() & STOP != 0
+    pub(super) fn takes_room(&self) -> bool {
+        self.0.load(Relaxed) & ROOM != 0
     }
 
-    pub(super) fn is_queued(&self) -> bool {
-        self.load() & PHASE == QUEUED
+    // ---- The result ----
+
+    /// Takes the right to publish. Whoever gets it must do so.
+    #[must_use]
+    pub(super) fn settle(&self, kind: Kind) -> bool {
+        self.update(|now| (now & KIND == 0).then_some(now | kind.bits())).is_ok()
     }
 
-    /// Queued or suspended.
-    pub(super) fn is_at_rest(&self) -> bool {
-        matches!(self.load() & PHASE, QUEUED | SUSPENDED)
+    /// Makes the result visible. What is to be stored is in its place.
+    ///
+    /// * `ends`: the task, which runs on this thread, ends with it.
+    /// * `owned`: the slot, since the last try; it is given back.
+    /// * `watched`: this thread holds the watch's lock.
+    /// * `release`: the publisher gives its reference back in the same step, if somebody wants the
+    ///   result.
+    #[inline]
+    pub(super) fn publish(
+        &self,
+        kind: Kind,
+        ends: bool,
+        owned: bool,
+        watched: bool,
+        release: bool,
+    ) -> Publish {
+        let mut now = self.0.load(Acquire);
+        loop {
+            let listening = Listening::in_word(now);
+            let (next, answer) = match listening {
+                Listening::Waker | Listening::Set => {
+                    ((now & !LISTENING) | BUSY, Publish::Listener(listening))
+                }
+                Listening::Watch if !watched => return Publish::Watch,
+                _ => {
+                    let mut next = now | DONE | kind.bits();
+                    if ends {
+                        next |= ENDED;
+                    }
+                    if owned {
+                        next &= !BUSY;
+                    }
+                    if now & ABANDONED != 0 && kind.is_stored() {
+                        (next | TAKEN, Publish::Unwanted)
+                    } else if !release {
+                        (next, Publish::Kept)
+                    } else if now & REFS == REF {
+                        (next - REF, Publish::Last)
+                    } else {
+                        (next - REF, Publish::Released)
+                    }
+                }
+            };
+            match self.0.compare_exchange_weak(now, next, AcqRel, Acquire) {
+                Ok(_) => return answer,
+                Err(changed) => now = changed,
+            }
+        }
     }
 
-    pub(super) fn is_started(&self) -> bool {
-        self.load() & STARTED != 0
+    /// The result is about to be moved out of its place, by its only taker. `false`: it has been.
+    #[must_use]
+    #[inline]
+    pub(super) fn take(&self) -> bool {
+        let now = self.0.load(Acquire);
+        debug_assert!(now & DONE != 0);
+        if now & TAKEN != 0 {
+            return false;
+        }
+        if Snapshot(now).is_only_reference() {
+            self.0.store(now | TAKEN, Relaxed); // Nobody else can touch it.
+            return true;
+        }
+        self.0.fetch_or(TAKEN, AcqRel) & TAKEN == 0
     }
 
-    pub(super) fn is_ended(&self) -> bool {
-        self.load() & PHASE == ENDED
+    // ---- The caller's side ----
+
+    /// Takes the slot.
+    pub(super) fn open_slot(&self) -> Slot {
+        for round in 0.. {
+            let now = self.0.load(Acquire);
+            let listening = Listening::in_word(now);
+            if listening == Listening::Watch {
+                return Slot::Watch;
+            }
+            // Another thread that adds a callback, for a few moves; or one that publishes, which
+            // has taken the slot over and is about to be done.
+            if now & BUSY != 0 {
+                crate::sync::pause(round);
+                continue;
+            }
+            if now & DONE != 0 {
+                return Slot::Done;
+            }
+            let next = (now & !LISTENING) | BUSY;
+            if self.0.compare_exchange_weak(now, next, AcqRel, Acquire).is_ok() {
+                return Slot::Owned(listening);
+            }
+        }
+        unreachable!("the slot is held for a few moves only")
     }
 
-    /// Started and not ended.
-    pub(super) fn is_underway(&self) -> bool {
-        let now = self.load();
-        now & STARTED != 0 && now & PHASE != ENDED
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_closure_is_claimed_once() {
-        let state = State::new();
-        assert!(state.is_queued());
-        assert_eq!(state.claim(), Claim::First);
-        assert_eq!(state.claim(), Claim::Lost);
-        assert!(!state.withdraw_unstarted());
-        assert_eq!(state.withdraw_queued(), None);
-        assert!(state.is_underway());
-        state.end();
-        assert!(!state.is_underway());
+    /// Gives the slot back with `listening` in it. `false`: the result has come, the slot counts
+    /// as empty (but for a watch), and what is in it is still this thread's.
+    #[must_use]
+    pub(super) fn close_slot(&self, listening: Listening) -> bool {
+        let before = self.update(|now| {
+            let stays = now & DONE == 0 || listening == Listening::Watch;
+            Some((now & !(BUSY | LISTENING)) | if stays { listening.bits() } else { 0 })
+        });
+        before.is_ok_and(|before| before & DONE == 0)
     }
 
-    #[test]
-    fn a_withdrawn_task_can_not_be_claimed() {
-        let state = State::new();
-        assert!(state.withdraw_unstarted());
-        assert_eq!(state.claim(), Claim::Lost);
-        assert!(!state.wake());
+    /// Takes the slot for a watch; also of a task that is done.
+    pub(super) fn open_slot_for_watch(&self) -> Slot {
+        loop {
+            match self.open_slot() {
+                Slot::Done => {
+                    let taken =
+                        self.update(|now| (now & (BUSY | LISTENING) == 0).then_some(now | BUSY));
+                    if taken.is_ok() {
+                        return Slot::Owned(Listening::None);
+                    }
+                }
+                slot => return slot,
+            }
+        }
     }
 
-    #[test]
-    fn a_wake_during_a_poll_queues_once() {
-        let state = State::new();
-        assert_eq!(state.claim(), Claim::First);
-        assert!(!state.wake());
-        assert!(!state.wake());
-        assert_eq!(state.suspend(), Suspend::Requeue);
-        assert!(!state.wake());
-        assert_eq!(state.claim(), Claim::Again);
-        assert_eq!(state.suspend(), Suspend::Waiting);
-        assert!(state.wake());
-        assert!(!state.withdraw_unstarted());
-        assert_eq!(state.withdraw_queued(), Some(true));
+    pub(super) fn observe(&self) {
+        self.0.fetch_or(OBSERVED, AcqRel);
     }
 
-    #[test]
-    fn a_stop_request_ends_at_the_next_suspension() {
-        let state = State::new();
-        assert_eq!(state.claim(), Claim::First);
-        state.request_stop();
-        assert!(state.is_stop_requested());
-        assert_eq!(state.suspend(), Suspend::Stop);
-        assert_eq!(state.claim(), Claim::Lost);
-        assert!(!state.withdraw_suspended());
+    /// Nobody will ask for the result. The slot must be empty, or a watch.
+    pub(super) fn abandon(&self) -> Snapshot {
+        Snapshot(self.0.fetch_or(ABANDONED, AcqRel))
+    }
+
+    // ---- References ----
+
+    pub(super) fn add_reference(&self) {
+        let before = self.0.fetch_add(REF, Relaxed);
+        debug_assert!(before & REFS != REFS, "too many references");
+    }
+
+    /// Adds a reference, unless the last one is gone.
+    #[must_use]
+    pub(super) fn try_add_reference(&self) -> bool {
+        self.update(|now| (now & REFS != 0).then_some(now + REF)).is_ok()
+    }
+
+    /// `true`: that was the last one.
+    #[must_use]
+    #[inline]
+    pub(super) fn release(&self) -> bool {
+        if self.look().is_only_reference() {
+            return true; // Nobody else can touch it.
+        }
+        self.0.fetch_sub(REF, AcqRel) & REFS == REF
     }
 }

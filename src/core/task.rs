@@ -1,42 +1,22 @@
-//! The task cell and its two faces.
+//! A submitted job: claimed, run, withdrawn.
 
-use std::fmt;
-use std::num::NonZeroU64;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Poll, Wake, Waker};
+use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::completion::Completion;
+pub use super::cell::TaskId;
+use super::cell::{Cell, Header, TaskRef, VTable, free_block, make_block};
 use super::context::{self, End, WorkerContext};
-use super::state::{Claim, State, Suspend};
+use super::outcome::{Outcome, Publisher, publish};
+use super::state::{Claim, Kind, Snapshot, State, Suspend};
+use crate::clock;
 use crate::error::Error;
-use crate::panic::{catch, drop_quietly};
+use crate::panic::{Panicked, drop_quietly};
 use crate::sync::Mutex;
 use crate::timer::{Timer, deadline};
-
-/// Names a task. Unique within the process, and never used again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TaskId(NonZeroU64);
-
-impl TaskId {
-    fn next() -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
-        Self(NonZeroU64::new(NEXT.fetch_add(1, Relaxed)).unwrap_or(NonZeroU64::MAX))
-    }
-}
-
-impl fmt::Debug for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TaskId({})", self.0)
-    }
-}
-
-impl fmt::Display for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
 
 /// What a submitter may ask for one task.
 #[derive(Clone, Default)]
@@ -46,64 +26,64 @@ pub(crate) struct Options {
     pub(crate) queue_timeout: Option<Duration>,
 }
 
-/// The part of a task that only few tasks have.
-struct Extra {
+/// The part of a task that only those with options have.
+pub(crate) struct Extra {
     options: Options,
     deadline: OnceLock<Instant>,
     timer: Mutex<Option<Timer>>,
 }
 
-/// What is known of a task, whatever its types.
-pub(crate) struct Info {
-    id: TaskId,
-    submitted: Instant,
-    /// Counts against the queue's capacity until it starts.
-    takes_room: bool,
-    extra: Option<Box<Extra>>,
-}
-
-impl Info {
-    fn new(options: Option<Options>, takes_room: bool) -> Self {
-        let extra = |options| {
-            Box::new(Extra { options, deadline: OnceLock::new(), timer: Mutex::new(None) })
-        };
-        Self {
-            id: TaskId::next(),
-            submitted: Instant::now(),
-            takes_room,
-            extra: options.map(extra),
-        }
-    }
-
-    pub(crate) fn id(&self) -> TaskId {
-        self.id
+impl Extra {
+    pub(crate) fn new(options: Options) -> Self {
+        Self { options, deadline: OnceLock::new(), timer: Mutex::new(None) }
     }
 
     pub(crate) fn label(&self) -> Option<&Arc<str>> {
-        self.extra.as_ref().and_then(|extra| extra.options.label.as_ref())
+        self.options.label.as_ref()
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.extra.as_ref().and_then(|extra| extra.deadline.get().copied())
+        self.deadline.get().copied()
     }
 
     fn disarm(&self) {
-        if let Some(extra) = &self.extra {
-            let timer = extra.timer.lock().take();
-            drop(timer);
-        }
+        let timer = self.timer.lock().take();
+        drop(timer);
+    }
+}
+
+/// [`Extra`], or nothing.
+pub(crate) trait MaybeExtra: Send + Sync + 'static {
+    fn get(&self) -> Option<&Extra>;
+}
+
+impl MaybeExtra for () {
+    fn get(&self) -> Option<&Extra> {
+        None
+    }
+}
+
+impl MaybeExtra for Extra {
+    fn get(&self) -> Option<&Extra> {
+        Some(self)
     }
 }
 
 /// What a task computes. A closure is a computation that is ready at its first poll, so one cell
 /// serves closures and futures.
-pub(crate) trait Body: Send + 'static {
+pub(crate) trait Body: Send + Sized + 'static {
     type Output: Send + 'static;
 
     /// Whether a poll may come back without a value.
     const ASYNC: bool;
 
-    fn poll(&mut self, waker: &dyn Fn() -> Waker) -> Poll<Self::Output>;
+    /// Runs it, and catches its panics.
+    fn poll(self, task: &TaskRef) -> Polled<Self>;
+}
+
+pub(crate) enum Polled<B: Body> {
+    Ready(Result<B::Output, Panicked>),
+    Pending(B),
 }
 
 /// What a task needs of the pool that it was submitted to.
@@ -113,7 +93,7 @@ pub(crate) trait Host: Send + Sync + 'static {
     fn take_queued(&self, take: &mut dyn FnMut() -> bool) -> bool;
 
     /// Queues a woken task again.
-    fn requeue(self: &Arc<Self>, task: Arc<dyn Runnable>);
+    fn requeue(self: &Arc<Self>, task: TaskRef);
 
     /// A task that had not started has left the queue; there is room for another.
     fn release_room(&self);
@@ -124,402 +104,484 @@ pub(crate) trait Host: Send + Sync + 'static {
     /// A task has run into its time limit.
     fn count_failed(&self);
 
-    /// A task with an async body has ended.
+    /// A task with an async body has ended: it leaves the registry that it was entered in.
     fn async_ended(&self, id: TaskId);
 
     /// All jobs of the pool are asked to stop.
     fn is_stopping(&self) -> bool;
 }
 
-/// The worker's side of a task.
-pub(crate) trait Runnable: Send + Sync {
-    fn info(&self) -> &Info;
+/// The right to run a task, from [`Runnable::claim`].
+#[must_use]
+pub(crate) struct Claimed {
+    first: bool,
+    takes_room: bool,
+}
 
-    /// Takes the task to run it, unless somebody was faster.
-    fn claim(&self) -> Option<Claimed>;
-
-    /// Runs the claimed task on this thread, which is a worker.
-    fn run(self: Arc<Self>, worker: &dyn WorkerContext, claimed: Claimed);
-
-    /// Whether the entry in the queue still stands for a task that waits for a worker.
-    fn is_queued(&self) -> bool;
-
-    fn is_started(&self) -> bool;
+/// A task, whatever its types. `this` is the reference through which it is called.
+pub(crate) trait Runnable {
+    fn extra(&self) -> Option<&Extra>;
 
     /// Withdraws a task that has not started; called under the queue's lock, so that it is counted
     /// before anybody can find the queue empty. The rest is for `taken_out`, without the lock.
     fn take_out(&self) -> bool;
 
-    fn taken_out(self: Arc<Self>, error: Error);
+    fn taken_out(&self, this: &TaskRef, error: Error);
 
     /// Ends a task that is queued or suspended; a running one is asked to stop.
-    fn withdraw(self: Arc<Self>, error: Error);
+    fn withdraw(&self, this: &TaskRef, error: Error);
+
+    /// Ends the task, if it does not run at this moment; else asks it to stop. Tells whether it
+    /// ended.
+    fn cancel(&self, this: &TaskRef) -> bool;
+
+    /// The future is dropped: ends the task if it has not started.
+    fn withdraw_unstarted(&self, this: &TaskRef);
+
+    /// Runs the task on this thread, if that is a worker of its pool, the task is queued, and
+    /// the stack has room.
+    fn run_in_place(&self, this: &TaskRef);
+
+    /// The waker of an async body queues its task.
+    fn wake(&self, this: &TaskRef);
+
+    /// The clock of `queue_timeout` has run out.
+    fn queued_too_long(&self, this: &TaskRef, limit: Duration);
+
+    /// The clock of `timeout` has run out.
+    fn ran_too_long(&self, this: &TaskRef, limit: Duration);
 
     fn is_stop_requested(&self) -> bool;
 }
 
-/// The right to run a task, from [`Runnable::claim`].
-#[must_use]
-pub(crate) struct Claimed {
-    first: bool,
-}
-
-/// The caller's side of a task.
-pub(crate) trait Outcome<T>: Send + Sync {
-    fn completion(&self) -> &Completion<T>;
-
-    fn info(&self) -> &Info;
-
-    /// Ends the task, if it does not run at this moment; else asks it to stop. Tells whether it
-    /// ended.
-    fn cancel(self: Arc<Self>) -> bool;
-
-    /// The future is dropped: ends the task if it has not started.
-    fn withdraw_unstarted(self: Arc<Self>);
-
-    /// Runs the task on this thread, if that is a worker of its pool, the task is queued, and
-    /// the stack has room.
-    fn run_in_place(self: Arc<Self>);
-
-    fn is_running(&self) -> bool;
-}
-
-/// One allocation: what the queue, the worker and the future share.
-pub(crate) struct Task<B: Body, H: Host> {
-    state: State,
-    info: Info,
+/// One allocation: what the queue, the worker and the caller share.
+#[repr(C)]
+pub(crate) struct Task<B: Body, H: Host, X: MaybeExtra> {
+    cell: Cell<B, B::Output>,
     host: Arc<H>,
-    /// Whoever moves `state` away from `QUEUED` or `SUSPENDED` takes it.
-    body: Mutex<Option<B>>,
-    completion: Completion<B::Output>,
+    extra: X,
 }
 
-impl<B: Body, H: Host> Task<B, H> {
-    pub(crate) fn new(
-        host: &Arc<H>,
-        body: B,
-        options: Option<Options>,
-        takes_room: bool,
-    ) -> Arc<Self> {
-        Arc::new(Self {
-            state: State::new(),
-            info: Info::new(options, takes_room),
-            host: Arc::clone(host),
-            body: Mutex::new(Some(body)),
-            completion: Completion::new(),
-        })
-    }
+/// The submitter's side of a task that was just made.
+pub(crate) struct Submitted<B: Body, H: Host, X: MaybeExtra> {
+    task: TaskRef,
+    types: PhantomData<Task<B, H, X>>,
+}
 
-    /// Starts the clock of `queue_timeout`, once the task is queued.
-    pub(crate) fn start_queue_clock(self: &Arc<Self>) {
-        let Some(extra) = &self.info.extra else { return };
+impl<B: Body, H: Host, X: MaybeExtra> Submitted<B, H, X> {
+    /// Starts the clock of `queue_timeout`, now that the task is queued.
+    fn start_queue_clock(&self) {
+        let Some(extra) = Task::<B, H, X>::of(&self.task).extra.get() else { return };
         let Some(limit) = extra.options.queue_timeout else { return };
-        let expire = self.when_alive(move |task| {
-            task.withdraw_in_queue(Error::TimedOut { limit, started: false });
-        });
+        let task = self.task.clone();
+        let expire = move || task.runnable().queued_too_long(&task, limit);
         let mut timer = extra.timer.lock();
         // Whoever claims or ends the task looks at the timer after that, so none is left behind.
-        if self.state.is_queued() && !self.state.is_started() {
-            *timer = Some(Timer::new(deadline(limit), expire));
+        let now = self.task.header().state.look();
+        if now.is_queued() && !now.is_started() {
+            *timer = Some(Timer::new(deadline(limit), Box::new(expire)));
         }
     }
 
+    /// The task was queued.
+    pub(crate) fn accepted(self) -> Outcome<B::Output> {
+        self.start_queue_clock();
+        // SAFETY: the types are the task's, and this is the one place that makes its outcome.
+        unsafe { Outcome::new(self.task) }
+    }
+
+    /// The task was refused, and `queued` comes back from the queue: its body.
+    pub(crate) fn refused(self, queued: TaskRef) -> B {
+        debug_assert_eq!(self.task.as_ptr(), queued.as_ptr());
+        let task = Task::<B, H, X>::of(&self.task);
+        let withdrawn = task.state().withdraw_unstarted();
+        assert!(withdrawn, "nobody else has seen the task");
+        // SAFETY: this thread has ended the task.
+        unsafe { task.cell.take_body() }
+    }
+}
+
+impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
+    const VTABLE: VTable = VTable {
+        runnable: |block| {
+            // The table's task begins with its header.
+            let task: NonNull<Self> = block.cast();
+            task
+        },
+        run: Self::run,
+        take: Self::take,
+        put_back: Self::put_back,
+        free: Self::free,
+    };
+
+    /// Makes a task: the queue's reference, and the submitter's.
+    pub(crate) fn submit(
+        host: &Arc<H>,
+        body: B,
+        extra: X,
+        takes_room: bool,
+    ) -> (TaskRef, Submitted<B, H, X>) {
+        let state = State::queued(clock::now(), takes_room, B::ASYNC);
+        let make = |cell| Self { cell, host: Arc::clone(host), extra };
+        let block = make_block(&Self::VTABLE, state, Some(body), make);
+        // SAFETY: the table fits the block, and the state has two references.
+        let (queued, task) = unsafe { (TaskRef::from_raw(block), TaskRef::from_raw(block)) };
+        (queued, Submitted { task, types: PhantomData })
+    }
+
+    fn of(this: &TaskRef) -> &Self {
+        // SAFETY: private to this module, which calls it only through this type's own table, or
+        // with a reference that `new` has made.
+        unsafe { this.as_ptr().cast::<Self>().as_ref() }
+    }
+
+    fn state(&self) -> &State {
+        self.cell.state()
+    }
+
     fn release_room(&self) {
-        if self.info.takes_room {
+        if self.state().takes_room() {
             self.host.release_room();
         }
     }
 
-    /// The body, for whoever has the right to it: the thread that moved the state, or the
-    /// submitter of a task that was refused and that nobody else has seen.
-    pub(crate) fn take_body(&self) -> Option<B> {
-        self.body.lock().take()
+    /// Whether somebody else might settle the task while it is this thread's.
+    fn has_rivals(&self) -> bool {
+        self.extra.get().is_some_and(|extra| extra.options.timeout.is_some())
     }
 
-    /// An action for the timer, which must not keep the task alive.
-    fn when_alive(
-        self: &Arc<Self>,
-        f: impl FnOnce(Arc<Self>) + Send + 'static,
-    ) -> Box<dyn FnOnce() + Send> {
-        let task: Weak<Self> = Arc::downgrade(self);
-        Box::new(move || {
-            if let Some(task) = task.upgrade() {
-                f(task);
-            }
-        })
-    }
+    // ---- The run ----
 
-    /// Withdraws a task that has an entry in the queue and has not started.
-    fn withdraw_in_queue(&self, error: Error) -> bool {
-        let taken = self.host.take_queued(&mut || {
-            let taken = self.state.withdraw_unstarted();
-            if taken {
-                self.host.count_cancelled();
+    fn run(this: TaskRef, worker: &dyn WorkerContext, claimed: Claimed) {
+        let task = Self::of(&this);
+        let label = task.extra.get().and_then(Extra::label);
+        let since = worker.started(&this, claimed.first, label);
+        if claimed.first {
+            if claimed.takes_room {
+                task.host.release_room();
             }
-            taken
-        });
-        if taken {
-            self.release_room();
-            self.withdrawn(error, || ());
+            task.start_clock(&this);
         }
-        taken
-    }
-
-    /// Ends a task that has started and whose state has just been moved to `ENDED` by this
-    /// thread. It is not counted if its time limit has finished the future already.
-    fn broken_off(&self, error: Error) {
-        self.withdrawn(error, || self.host.count_cancelled());
-    }
-
-    /// Ends a task whose state has just been moved to `ENDED` by this thread.
-    fn withdrawn(&self, error: Error, account: impl FnOnce()) {
-        self.info.disarm();
-        drop_quietly(self.take_body());
-        let settled = self.completion.settle(Err(error), account);
-        drop_quietly(settled);
-        if B::ASYNC {
-            self.host.async_ended(self.info.id);
+        // SAFETY: this thread has claimed the task.
+        let body = unsafe { task.cell.take_body() };
+        match context::run_in_frame(&this, B::ASYNC, || body.poll(&this)) {
+            Polled::Ready(Ok(value)) => Self::finish(this, Ok(value), worker, since),
+            Polled::Ready(Err(panicked)) => {
+                Self::finish(this, Err(Error::Panicked(Box::new(panicked))), worker, since);
+            }
+            Polled::Pending(body) => Self::suspend(this, body, worker, since),
         }
     }
 
     /// Starts the clock of `timeout`: at the limit the future ends, and the job is asked to stop.
-    fn start_clock(self: &Arc<Self>) {
-        let Some(extra) = &self.info.extra else { return };
+    fn start_clock(&self, this: &TaskRef) {
+        let Some(extra) = self.extra.get() else { return };
         let timer = extra.options.timeout.map(|limit| {
             let at = *extra.deadline.get_or_init(|| deadline(limit));
-            let expire = self.when_alive(move |task| {
-                // First the right to say what came of it: who sees the request may end at once.
-                if task.completion.begin() {
-                    task.state.request_stop();
-                    let error = Error::TimedOut { limit, started: true };
-                    task.completion.conclude(Err(error), || task.host.count_failed());
-                }
-                if B::ASYNC && task.state.withdraw_suspended() {
-                    task.broken_off(Error::Cancelled);
-                }
-            });
-            Timer::new(at, expire)
+            let task = this.clone();
+            Timer::new(at, Box::new(move || task.runnable().ran_too_long(&task, limit)))
         });
         let queue_timer = std::mem::replace(&mut *extra.timer.lock(), timer);
         drop(queue_timer);
     }
 
     /// Ends a task that this thread runs.
+    #[inline]
     fn finish(
-        &self,
+        this: TaskRef,
         outcome: Result<B::Output, Error>,
         worker: &dyn WorkerContext,
-        since: Instant,
+        since: u64,
     ) {
-        self.info.disarm();
-        let end = if outcome.is_ok() { End::Completed } else { End::Failed };
-        if let Err(late) = self.completion.settle(outcome, || worker.stopped(since.elapsed(), end))
-        {
+        let task = Self::of(&this);
+        let kind = Kind::of(&outcome);
+        if let Some(extra) = task.extra.get() {
+            extra.disarm();
+        }
+        if task.has_rivals() && !task.state().settle(kind) {
             // The time limit has finished the future already, and has counted it.
-            worker.stopped(since.elapsed(), End::Uncounted);
-            drop_quietly(late);
+            worker.stopped(since, End::Uncounted);
+            drop_quietly(outcome);
+            task.state().end();
+            return task.ended();
         }
-        // After the result is there: an ended task without one is a withdrawn task.
-        self.state.end();
+        let end = if outcome.is_ok() { End::Completed } else { End::Failed };
+        // The registry holds no reference, so the task must live until it has left it.
+        let registered = B::ASYNC.then(|| this.clone());
+        let account = || worker.stopped(since, end);
+        // SAFETY: it is such a cell; this thread has run it and settles it; the place is empty.
+        unsafe {
+            publish::<B, _>(Publisher::Releasing(this), kind, outcome, account, true);
+        }
+        if let Some(this) = registered {
+            Self::of(&this).ended();
+        }
+    }
+
+    fn ended(&self) {
         if B::ASYNC {
-            self.host.async_ended(self.info.id);
+            self.host.async_ended(self.cell.header().id());
         }
     }
 
-    fn suspend(self: Arc<Self>, body: B, worker: &dyn WorkerContext, since: Instant) {
-        *self.body.lock() = Some(body);
-        match self.state.suspend() {
-            Suspend::Waiting => worker.stopped(since.elapsed(), End::Uncounted),
-            Suspend::Requeue => {
-                worker.stopped(since.elapsed(), End::Uncounted);
-                self.host.requeue(self.clone());
+    fn suspend(this: TaskRef, body: B, worker: &dyn WorkerContext, since: u64) {
+        let task = Self::of(&this);
+        // SAFETY: the place is this thread's since it has claimed the task, and empty.
+        unsafe { task.cell.put_body(body) };
+        let next = task.state().suspend();
+        worker.stopped(since, End::Uncounted);
+        match next {
+            Suspend::Waiting => {}
+            Suspend::Requeue => task.host.requeue(this.clone()),
+            Suspend::Stop => task.broken_off(&this, Error::Cancelled),
+        }
+    }
+
+    // ---- Withdrawal ----
+
+    /// Withdraws a task that has an entry in the queue and has not started.
+    fn withdraw_in_queue(&self, this: &TaskRef, error: Error) -> bool {
+        let taken = self.host.take_queued(&mut || self.take_out());
+        if taken {
+            self.taken_out(this, error);
+        }
+        taken
+    }
+
+    /// Ends a task that has started and whose state has just been moved to `ENDED` by this
+    /// thread. It is not counted if its time limit has finished the future already.
+    fn broken_off(&self, this: &TaskRef, error: Error) {
+        self.withdrawn(this, error, || self.host.count_cancelled());
+    }
+
+    /// Ends a task whose state has just been moved to `ENDED` by this thread.
+    fn withdrawn(&self, this: &TaskRef, error: Error, account: impl FnOnce()) {
+        if let Some(extra) = self.extra.get() {
+            extra.disarm();
+        }
+        // SAFETY: this thread has ended the task, which was at rest.
+        drop_quietly(unsafe { self.cell.take_body() });
+        let kind = match error {
+            Error::TimedOut { .. } => Kind::TIME_LIMIT,
+            _ => Kind::of_error(&error),
+        };
+        if !self.has_rivals() || self.state().settle(kind) {
+            // SAFETY: it is such a cell; this thread settles it; the place is empty.
+            unsafe {
+                let this = Publisher::Keeping(this);
+                publish::<B, B::Output>(this, kind, Err(error), account, false);
             }
-            Suspend::Stop => {
-                worker.stopped(since.elapsed(), End::Uncounted);
-                self.broken_off(Error::Cancelled);
-            }
         }
-    }
-}
-
-/// A suspended body that nobody can wake, since its waker and its future are gone, has ended.
-impl<B: Body, H: Host> Drop for Task<B, H> {
-    fn drop(&mut self) {
-        if B::ASYNC && self.state.is_underway() {
-            self.broken_off(Error::Cancelled);
-        }
-    }
-}
-
-impl<B: Body, H: Host> Runnable for Task<B, H> {
-    fn info(&self) -> &Info {
-        &self.info
+        self.ended();
     }
 
-    fn claim(&self) -> Option<Claimed> {
-        match self.state.claim() {
-            Claim::Lost => None,
-            Claim::First => Some(Claimed { first: true }),
-            Claim::Again => Some(Claimed { first: false }),
-        }
-    }
+    // ---- The table ----
 
-    fn run(self: Arc<Self>, worker: &dyn WorkerContext, claimed: Claimed) {
-        let Some(mut body) = self.take_body() else { unreachable!("a claimed task has its body") };
-        let since = Instant::now();
-        let queue_time = claimed.first.then(|| since - self.info.submitted);
-        worker.started(&self.info, queue_time);
-        if claimed.first {
-            self.release_room();
-            self.start_clock();
-        }
-        let polled = context::run_in_frame(self.clone(), B::ASYNC, || {
-            catch(|| body.poll(&|| Waker::from(Arc::clone(&self))))
+    /// The result of a task that has stored none.
+    fn not_stored(&self, now: Snapshot) -> Error {
+        let started = now.is_started();
+        let limit = self.extra.get().and_then(|extra| {
+            if started { extra.options.timeout } else { extra.options.queue_timeout }
         });
-        match polled {
-            Ok(Poll::Pending) => self.suspend(body, worker, since),
-            Ok(Poll::Ready(value)) => {
-                drop_quietly(body);
-                self.finish(Ok(value), worker, since);
+        match limit {
+            Some(limit) if now.kind() == Some(Kind::TIME_LIMIT) => {
+                Error::TimedOut { limit, started }
             }
-            Err(panicked) => {
-                drop_quietly(body);
-                self.finish(Err(Error::Panicked(Box::new(panicked))), worker, since);
-            }
+            _ => Error::Cancelled,
         }
     }
 
-    fn is_queued(&self) -> bool {
-        self.state.is_queued()
+    /// # Safety
+    ///
+    /// As for [`TaskRef::take`].
+    unsafe fn take(block: NonNull<Header>, result: *mut ()) {
+        // SAFETY: this function is in the table of such tasks only.
+        let task = unsafe { block.cast::<Self>().as_ref() };
+        let now = task.state().look();
+        let outcome = match now.kind() {
+            // SAFETY: the caller has the right to the result, and one is stored.
+            Some(kind) if kind.is_stored() => unsafe { task.cell.load(kind) },
+            _ => Err(task.not_stored(now)),
+        };
+        // SAFETY: the pointer is to such a result.
+        unsafe { result.cast::<Result<B::Output, Error>>().write(outcome) };
     }
 
-    fn is_started(&self) -> bool {
-        self.state.is_started()
+    /// # Safety
+    ///
+    /// As for [`TaskRef::put_back`].
+    unsafe fn put_back(block: NonNull<Header>, result: *mut ()) {
+        // SAFETY: this function is in the table of such tasks only.
+        let task = unsafe { block.cast::<Self>().as_ref() };
+        // SAFETY: the pointer is to such a result, which moves.
+        let outcome = unsafe { result.cast::<Result<B::Output, Error>>().read() };
+        if task.state().look().kind().is_some_and(Kind::is_stored) {
+            // SAFETY: the place is this thread's, and empty since the result was taken.
+            unsafe { task.cell.store(outcome) };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// There is no reference left.
+    unsafe fn free(block: NonNull<Header>) {
+        // SAFETY: this function is in the table of such tasks only; the block is alive until it
+        // is freed below.
+        let task = unsafe { block.cast::<Self>().as_ref() };
+        if B::ASYNC && task.state().look().is_underway() {
+            // A suspended body that nobody can wake, since its waker and its future are gone, has
+            // ended.
+            // SAFETY: not a reference that counts, for the length of the call.
+            let this = ManuallyDrop::new(unsafe { TaskRef::from_raw(block) });
+            if task.state().withdraw_suspended() {
+                task.broken_off(&this, Error::Cancelled);
+            }
+        }
+        // SAFETY: there is no reference left.
+        unsafe { task.cell.clear() };
+        // SAFETY: `submit` has made it, there is no reference left, and the cell is cleared.
+        unsafe { free_block::<Self>(block) };
+    }
+}
+
+impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
+    fn extra(&self) -> Option<&Extra> {
+        self.extra.get()
     }
 
     fn take_out(&self) -> bool {
-        let taken = self.state.withdraw_unstarted();
+        let taken = self.state().withdraw_unstarted();
         if taken {
             self.host.count_cancelled();
         }
         taken
     }
 
-    fn taken_out(self: Arc<Self>, error: Error) {
+    fn taken_out(&self, this: &TaskRef, error: Error) {
         self.release_room();
-        self.withdrawn(error, || ());
+        self.withdrawn(this, error, || ());
     }
 
-    fn withdraw(self: Arc<Self>, error: Error) {
+    fn withdraw(&self, this: &TaskRef, error: Error) {
         // Asked first: a body that is suspended from here on sees the request.
-        self.state.request_stop();
+        self.state().request_stop();
         // Again if a wake-up came between the two looks, so that neither found it.
-        while self.state.is_at_rest() {
+        while self.state().look().is_at_rest() {
             let mut started = None;
             self.host.take_queued(&mut || {
-                started = self.state.withdraw_queued();
+                started = self.state().withdraw_queued();
                 started.is_some()
             });
             if started == Some(false) {
                 self.release_room();
             }
-            if started.is_some() || self.state.withdraw_suspended() {
-                return self.broken_off(error);
+            if started.is_some() || self.state().withdraw_suspended() {
+                return self.broken_off(this, error);
             }
         }
     }
 
-    fn is_stop_requested(&self) -> bool {
-        self.state.is_stop_requested() || self.host.is_stopping()
-    }
-}
-
-impl<B: Body, H: Host> Outcome<B::Output> for Task<B, H> {
-    fn completion(&self) -> &Completion<B::Output> {
-        &self.completion
-    }
-
-    fn info(&self) -> &Info {
-        &self.info
-    }
-
-    fn cancel(self: Arc<Self>) -> bool {
-        if self.completion.is_done() {
-            return self.completion.is_cancelled();
+    fn cancel(&self, this: &TaskRef) -> bool {
+        let now = self.state().look();
+        if now.is_done() {
+            return now.is_cancelled();
         }
-        if self.withdraw_in_queue(Error::Cancelled) {
+        if self.withdraw_in_queue(this, Error::Cancelled) {
             return true;
         }
-        Arc::clone(&self).withdraw(Error::Cancelled);
+        self.withdraw(this, Error::Cancelled);
+        let now = self.state().look();
         // Ended without a result: another thread is withdrawing it right now.
-        self.state.is_ended() && (!self.completion.is_done() || self.completion.is_cancelled())
+        now.is_ended() && (!now.is_done() || now.is_cancelled())
     }
 
-    fn withdraw_unstarted(self: Arc<Self>) {
-        self.withdraw_in_queue(Error::Cancelled);
+    fn withdraw_unstarted(&self, this: &TaskRef) {
+        let now = self.state().look();
+        if now.is_queued() && !now.is_started() {
+            self.withdraw_in_queue(this, Error::Cancelled);
+        }
     }
 
-    fn run_in_place(self: Arc<Self>) {
-        let host = Arc::as_ptr(&self.host).cast();
+    fn run_in_place(&self, this: &TaskRef) {
         let Some(worker) = context::worker() else { return };
-        if worker.host() != host || !worker.has_stack() {
+        if worker.host() != Arc::as_ptr(&self.host).cast() || !worker.has_stack() {
             return;
         }
         let mut claimed = None;
         self.host.take_queued(&mut || {
-            claimed = self.claim();
+            claimed = this.claim();
             claimed.is_some()
         });
         if let Some(claimed) = claimed {
-            self.run(&*worker, claimed);
+            this.clone().run(&*worker, claimed);
         }
     }
 
-    fn is_running(&self) -> bool {
-        self.state.is_underway() && !self.completion.is_done()
+    fn wake(&self, this: &TaskRef) {
+        if self.state().wake() {
+            self.host.requeue(this.clone());
+        }
+    }
+
+    fn queued_too_long(&self, this: &TaskRef, limit: Duration) {
+        self.withdraw_in_queue(this, Error::TimedOut { limit, started: false });
+    }
+
+    fn ran_too_long(&self, this: &TaskRef, limit: Duration) {
+        // First the right to say what came of it: who sees the request may end at once.
+        if self.state().settle(Kind::TIME_LIMIT) {
+            self.state().request_stop();
+            let error = Err(Error::TimedOut { limit, started: true });
+            let account = || self.host.count_failed();
+            // SAFETY: it is such a cell; this thread has settled it; nothing is stored.
+            unsafe {
+                let this = Publisher::Keeping(this);
+                publish::<B, B::Output>(this, Kind::TIME_LIMIT, error, account, false);
+            }
+        }
+        if B::ASYNC && self.state().withdraw_suspended() {
+            self.broken_off(this, Error::Cancelled);
+        }
+    }
+
+    fn is_stop_requested(&self) -> bool {
+        self.state().look().is_stop_requested() || self.host.is_stopping()
     }
 }
 
-/// The waker of an async body queues its task.
-impl<B: Body, H: Host> Wake for Task<B, H> {
+impl TaskRef {
+    /// Takes the task to run it, unless somebody was faster.
+    pub(crate) fn claim(&self) -> Option<Claimed> {
+        match self.header().state.claim() {
+            Claim::Lost => None,
+            Claim::First { takes_room } => Some(Claimed { first: true, takes_room }),
+            Claim::Again => Some(Claimed { first: false, takes_room: false }),
+        }
+    }
+}
+
+/// The waker of an async body.
+pub(crate) struct TaskWaker(TaskRef);
+
+impl TaskWaker {
+    /// The waker that `kept` refers to, as long as anybody has it, or a new one. All that a task
+    /// has at a time is one, so that its references are few.
+    pub(crate) fn get(kept: &mut Weak<Self>, task: &TaskRef) -> Waker {
+        let waker = kept.upgrade().unwrap_or_else(|| {
+            let waker = Arc::new(Self(task.clone()));
+            *kept = Arc::downgrade(&waker);
+            waker
+        });
+        Waker::from(waker)
+    }
+}
+
+impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
-        if self.state.wake() {
-            self.host.requeue(self.clone());
-        }
-    }
-}
-
-/// A completion without a task behind it: finished at once, or by hand.
-pub(crate) struct Promise<T> {
-    pub(crate) info: Info,
-    pub(crate) completion: Completion<T>,
-}
-
-impl<T> Promise<T> {
-    pub(crate) fn new(completion: Completion<T>) -> Arc<Self> {
-        Arc::new(Self { info: Info::new(None, false), completion })
-    }
-}
-
-impl<T: Send> Outcome<T> for Promise<T> {
-    fn completion(&self) -> &Completion<T> {
-        &self.completion
+        self.0.runnable().wake(&self.0);
     }
 
-    fn info(&self) -> &Info {
-        &self.info
-    }
-
-    fn cancel(self: Arc<Self>) -> bool {
-        drop_quietly(self.completion.settle(Err(Error::Cancelled), || ()));
-        self.completion.is_being_cancelled()
-    }
-
-    fn withdraw_unstarted(self: Arc<Self>) {}
-
-    fn run_in_place(self: Arc<Self>) {}
-
-    fn is_running(&self) -> bool {
-        false
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.runnable().wake(&self.0);
     }
 }

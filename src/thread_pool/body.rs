@@ -2,43 +2,35 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::sync::Weak;
+use std::task::{Context, Poll};
 
-use crate::core::Body;
+use crate::core::{Body, Polled, TaskRef, TaskWaker};
 use crate::job::Job;
+use crate::panic::{catch, drop_quietly};
 
 /// A job: ready at its first poll.
-pub(super) struct Once<J>(Option<J>);
-
-impl<J> Once<J> {
-    pub(super) fn new(job: J) -> Self {
-        Self(Some(job))
-    }
-
-    pub(super) fn into_job(self) -> Option<J> {
-        self.0
-    }
-}
+pub(super) struct Once<J>(pub(super) J);
 
 impl<J: Job> Body for Once<J> {
     type Output = J::Output;
 
     const ASYNC: bool = false;
 
-    fn poll(&mut self, _waker: &dyn Fn() -> Waker) -> Poll<J::Output> {
-        match self.0.take() {
-            Some(job) => Poll::Ready(job.run()),
-            None => unreachable!("a job is polled once"),
-        }
+    fn poll(self, _task: &TaskRef) -> Polled<Self> {
+        Polled::Ready(catch(|| self.0.run()))
     }
 }
 
 /// An async computation. In a box, since the cell hands its body out by value.
-pub(super) struct Async<F>(Pin<Box<F>>);
+pub(super) struct Async<F> {
+    future: Pin<Box<F>>,
+    waker: Weak<TaskWaker>,
+}
 
 impl<F> Async<F> {
     pub(super) fn new(future: F) -> Self {
-        Self(Box::pin(future))
+        Self { future: Box::pin(future), waker: Weak::new() }
     }
 }
 
@@ -51,7 +43,14 @@ where
 
     const ASYNC: bool = true;
 
-    fn poll(&mut self, waker: &dyn Fn() -> Waker) -> Poll<F::Output> {
-        self.0.as_mut().poll(&mut Context::from_waker(&waker()))
+    fn poll(mut self, task: &TaskRef) -> Polled<Self> {
+        let waker = TaskWaker::get(&mut self.waker, task);
+        let outcome = match catch(|| self.future.as_mut().poll(&mut Context::from_waker(&waker))) {
+            Ok(Poll::Pending) => return Polled::Pending(self),
+            Ok(Poll::Ready(value)) => Ok(value),
+            Err(panicked) => Err(panicked),
+        };
+        drop_quietly(self);
+        Polled::Ready(outcome)
     }
 }

@@ -1,7 +1,7 @@
 //! The executor on threads.
 //!
 //! [`ThreadPoolExecutor`] is a thin handle. The [`pool`] behind it owns the [`queue`] and the
-//! counts of workers; a [`worker`] takes tasks from it and runs them; [`body`] says what a task
+//! counts of workers; a [`worker`] takes tasks from it and runs them; [`sleep`] is how it waits; [`body`] says what a task
 //! computes. How a pool is made is in [`builder`], what one task may ask for in [`options`].
 
 mod body;
@@ -9,6 +9,7 @@ mod builder;
 mod options;
 mod pool;
 mod queue;
+mod sleep;
 mod worker;
 
 pub use builder::{InitializerOutcome, ThreadPoolBuilder};
@@ -21,7 +22,7 @@ use std::sync::Arc;
 use self::body::{Async, Once};
 use self::builder::Config;
 use self::pool::{Ending, Origin, Pool};
-use crate::core::{Host, Options, Runnable, Task, context};
+use crate::core::{Body, Extra, Host, MaybeExtra, Options, Outcome, Task, context};
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
 use crate::executor::{Executor, Permit, Portable};
@@ -291,18 +292,15 @@ impl ThreadPoolExecutor {
         job: J,
         options: Option<Options>,
     ) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
-        let task = Task::new(self.pool(), Once::new(job), options, true);
-        match self.pool().push(task.clone(), Origin::Caller, None) {
-            Ok(()) => {
-                task.start_queue_clock();
-                Ok(TaskFuture::new(task))
-            }
-            Err(error) => {
+        let queued = match options {
+            None => self.enqueue(Once(job), (), true, Origin::Caller),
+            Some(options) => self.enqueue(Once(job), Extra::new(options), true, Origin::Caller),
+        };
+        match queued {
+            Ok(outcome) => Ok(TaskFuture::new(outcome)),
+            Err((Once(job), error)) => {
                 self.pool().release_room();
-                match task.take_body().and_then(Once::into_job) {
-                    Some(job) => Err(TrySubmitError::new(job, error)),
-                    None => unreachable!("nobody else has seen the task"),
-                }
+                Err(TrySubmitError::new(job, error))
             }
         }
     }
@@ -316,18 +314,29 @@ impl ThreadPoolExecutor {
             drop_quietly(future);
             return TaskFuture::ready(Err(error));
         }
-        let task = Task::new(self.pool(), Async::new(future), options, true);
-        let id = task.info().id();
-        match self.pool().push(task.clone(), Origin::Caller, Some(id)) {
-            Ok(()) => {
-                task.start_queue_clock();
-                TaskFuture::new(task)
-            }
-            Err(error) => {
+        let extra = Extra::new(options.unwrap_or_default());
+        match self.enqueue(Async::new(future), extra, true, Origin::AsyncCaller) {
+            Ok(outcome) => TaskFuture::new(outcome),
+            Err((body, error)) => {
                 self.pool().release_room();
-                drop_quietly(task.take_body());
+                drop_quietly(body);
                 TaskFuture::ready(Err(error))
             }
+        }
+    }
+
+    /// Makes a task and queues it, or gives its body back.
+    fn enqueue<B: Body, X: MaybeExtra>(
+        &self,
+        body: B,
+        extra: X,
+        takes_room: bool,
+        origin: Origin,
+    ) -> Result<Outcome<B::Output>, (B, Error)> {
+        let (task, submitted) = Task::submit(self.pool(), body, extra, takes_room);
+        match self.pool().push(task, origin) {
+            Ok(()) => Ok(submitted.accepted()),
+            Err((task, error)) => Err((submitted.refused(task), error)),
         }
     }
 }
@@ -425,10 +434,9 @@ impl Crew for ThreadPoolExecutor {
     }
 
     fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
-        let task = Task::new(self.pool(), Once::new(driver), None, false);
-        match self.pool().push(task.clone(), Origin::Continuation, None) {
-            Ok(()) => TaskFuture::new(task),
-            Err(error) => TaskFuture::ready(Err(error)),
+        match self.enqueue(Once(driver), (), false, Origin::Continuation) {
+            Ok(outcome) => TaskFuture::new(outcome),
+            Err((_driver, error)) => TaskFuture::ready(Err(error)),
         }
     }
 

@@ -13,12 +13,18 @@
 //!   meanwhile, so a spare can start. When it goes on there may be one worker too many; the next
 //!   one to look for a task retires.
 //! * A worker that retires with tasks in the queue hands its wake-up on.
+//!
+//! # Shares
+//!
+//! A worker whose tasks are quick takes several at once, its *share*; so the lock is taken once
+//! for many tasks. Others take from a share what would have to wait: all of it when its worker
+//! blocks, or has not come back to it between two looks; half of it when they have nothing else
+//! to do. No worker sleeps while there is a task in any share.
 
-use std::collections::HashMap;
 use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, MutexGuard, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::JoinHandle;
 
@@ -26,21 +32,23 @@ use tokio::sync::Semaphore;
 
 use super::builder::Config;
 use super::queue::{Queue, Tasks};
+use super::sleep::{Called, Sleep, Sleepers};
 use super::worker::{self, Seat};
+use crate::core::share::{OwnShare, Share};
 use crate::core::task::TaskId;
-use crate::core::{Host, Runnable, context};
+use crate::core::{Host, Registry, TaskRef, context};
 use crate::error::{BrokenPool, Error};
 use crate::map::engine::{AfterChunk, Begin};
 use crate::metrics::{Metrics, Totals};
 use crate::panic::{catch, drop_quietly};
 use crate::shutdown::{Closing, Shutdown, ShutdownReport};
-use crate::sync::{Condvar, Mutex};
+use crate::sync::{Mutex, MutexGuard};
 
 pub(super) struct Pool {
     pub(super) config: Config,
     state: Mutex<State>,
     /// Idle workers wait here.
-    work: Condvar,
+    sleep: Sleep,
     /// Room in a bounded queue; fair, so that nobody who waits for room is passed over.
     room: Option<Semaphore>,
     /// Counted by whoever withdraws a task, which need not be a worker.
@@ -62,14 +70,14 @@ struct State {
     threads: Vec<JoinHandle<()>>,
     /// Threads that are being started and are not in `threads` yet.
     starting: usize,
-    /// Workers that have a seat; those of them that wait for a task in the queue; those that
-    /// were woken and have not got to it; those that wait inside of a job.
+    /// Workers that have a seat, and those of them that wait inside of a job.
     live: usize,
-    idle: usize,
-    woken: usize,
     blocked: usize,
+    sleepers: Sleepers,
+    /// The seat whose share is to be looked at next.
+    next_look: usize,
     /// Tasks with async bodies that have not ended. A suspended one is in no queue.
-    async_tasks: HashMap<TaskId, Weak<dyn Runnable>>,
+    async_tasks: Registry,
     /// Maps that may not have begun in earnest.
     maps: Vec<Weak<dyn Begin>>,
     /// Of workers that have ended.
@@ -77,6 +85,12 @@ struct State {
     /// What was counted when the first shutdown began.
     at_shutdown: Option<(u64, u64, u64)>,
     waiting_for_end: Vec<Waker>,
+}
+
+impl AsMut<Sleepers> for State {
+    fn as_mut(&mut self) -> &mut Sleepers {
+        &mut self.sleepers
+    }
 }
 
 enum Phase {
@@ -90,6 +104,8 @@ enum Phase {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     Caller,
+    /// The same, with an async body.
+    AsyncCaller,
     /// Work that was accepted before goes on.
     Continuation,
 }
@@ -98,13 +114,24 @@ pub(super) enum Origin {
 #[must_use]
 enum Rouse {
     Nobody,
-    Idle,
-    New(Arc<Seat>),
+    Called(Called),
+    New(Arc<Seat>, OwnShare),
 }
 
 impl State {
     fn active(&self) -> usize {
         self.live - self.blocked
+    }
+
+    /// Whether there is anybody to wake, or one more worker to start.
+    fn may_find_worker(&self, max_workers: usize) -> bool {
+        self.sleepers.can_be_called() || self.active() < max_workers
+    }
+
+    /// How many tasks wait, in the queue or in a share.
+    fn waiting(&self) -> usize {
+        let shared: usize = self.seats().map(|seat| seat.share.len()).sum();
+        (self.queue.entries() + shared).saturating_sub(self.queue.dead())
     }
 
     /// The worker at `seat` looks at the queue no more. In one step with its decision, since
@@ -122,7 +149,7 @@ impl State {
         !matches!(self.phase, Phase::Open)
             && self.live == 0
             && self.starting == 0
-            && self.queue.is_empty()
+            && self.waiting() == 0
             && self.async_tasks.is_empty()
     }
 
@@ -138,7 +165,38 @@ impl State {
     /// Takes all tasks out of the queue that have not started. The second part are dead entries, to
     /// be dropped once the lock is released.
     fn withdraw_unstarted(&mut self) -> (Tasks, Tasks) {
-        self.queue.take_unstarted().into_iter().partition(|task| task.take_out())
+        for seat in self.seats.iter().flatten() {
+            self.queue.put_back(std::iter::from_fn(|| seat.share.take()).collect());
+        }
+        self.queue.take_unstarted().into_iter().partition(|task| task.runnable().take_out())
+    }
+
+    /// A task for a worker whose own share is empty, and up to `more` others for that.
+    fn take_tasks(&mut self, own: &mut OwnShare, more: usize) -> Option<TaskRef> {
+        self.free_stuck_share();
+        if let Some(task) = self.queue.pop() {
+            let fair = self.queue.entries() / (2 * self.active().max(1));
+            if more > 0 && fair > 0 {
+                own.fill(self.queue.pop_many(fair.min(more).min(own.room())));
+            }
+            return Some(task);
+        }
+        let full = self.seats().find(|seat| !seat.share.is_empty())?;
+        let half = full.share.len() / 2;
+        let task = full.share.take()?;
+        own.fill(std::iter::from_fn(|| full.share.take()).take(half.min(own.room())));
+        Some(task)
+    }
+
+    /// Puts a share back into the queue whose worker has not come back to it since it was last
+    /// looked at. Each call looks at one.
+    fn free_stuck_share(&mut self) {
+        self.next_look = (self.next_look + 1) % self.seats.len().max(1);
+        if let Some(Some(seat)) = self.seats.get(self.next_look) {
+            if seat.is_stuck() {
+                self.queue.put_back(std::iter::from_fn(|| seat.share.take()).collect());
+            }
+        }
     }
 
     fn wakers_at_end(&mut self) -> Vec<Waker> {
@@ -162,16 +220,16 @@ impl Pool {
                 threads: Vec::new(),
                 starting: 0,
                 live: 0,
-                idle: 0,
-                woken: 0,
                 blocked: 0,
-                async_tasks: HashMap::new(),
+                sleepers: Sleepers::default(),
+                next_look: 0,
+                async_tasks: Registry::default(),
                 maps: Vec::new(),
                 totals: Totals::new(),
                 at_shutdown: None,
                 waiting_for_end: Vec::new(),
             }),
-            work: Condvar::new(),
+            sleep: Sleep::new(),
             room,
             cancelled: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
@@ -188,8 +246,15 @@ impl Pool {
     // ---- Room in the queue ----
 
     /// Takes room for one task; a task gives it back when it starts or is withdrawn.
+    #[inline]
     pub(super) fn take_room(&self) -> Result<(), Error> {
-        let Some(room) = &self.room else { return Ok(()) };
+        match &self.room {
+            None => Ok(()),
+            Some(room) => self.take_room_of(room),
+        }
+    }
+
+    fn take_room_of(&self, room: &Semaphore) -> Result<(), Error> {
         match room.try_acquire() {
             Ok(permit) => {
                 permit.forget();
@@ -245,30 +310,30 @@ impl Pool {
 
     // ---- The queue ----
 
-    /// Queues a task and sees that somebody will run it. `async_id`: of a task with an async
-    /// body, at its submission.
+    /// Queues a task and sees that somebody will run it, or gives it back.
     pub(super) fn push(
         self: &Arc<Self>,
-        task: Arc<dyn Runnable>,
+        task: TaskRef,
         origin: Origin,
-        async_id: Option<TaskId>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), (TaskRef, Error)> {
         let mut state = self.state.lock();
         let accepted = match (&state.phase, origin) {
+            (Phase::Closed(true), Origin::Continuation) => task.header().state.look().is_started(),
             (Phase::Open, _) | (Phase::Closed(false), Origin::Continuation) => true,
-            (Phase::Closed(true), Origin::Continuation) => task.is_started(),
             _ => false,
         };
         if !accepted {
             drop(state);
-            return Err(self.refusal());
+            return Err((task, self.refusal()));
         }
-        if let Some(id) = async_id {
-            state.async_tasks.insert(id, Arc::downgrade(&task));
+        if origin == Origin::AsyncCaller {
+            state.async_tasks.insert(&task);
         }
         state.queue.push(task);
-        let rouse = self.find_worker(&mut state);
-        self.rouse(state, rouse);
+        if state.may_find_worker(self.config.max_workers) {
+            let rouse = self.find_worker(&mut state);
+            self.rouse(state, rouse);
+        }
         Ok(())
     }
 
@@ -277,27 +342,28 @@ impl Pool {
         let state = self.state.lock();
         match state.phase {
             Phase::Closed(true) | Phase::Broken(_) => AfterChunk::GiveUp,
-            _ if state.queue.is_empty() => AfterChunk::GoOn,
+            _ if state.waiting() == 0 => AfterChunk::GoOn,
             _ => AfterChunk::Requeue,
         }
     }
 
     /// Chooses who is to look at the queue.
     fn find_worker(&self, state: &mut State) -> Rouse {
-        if state.idle > state.woken {
-            state.woken += 1;
-            return Rouse::Idle;
+        let called = self.sleep.call(&mut state.sleepers);
+        if called != Called::Nobody {
+            return Rouse::Called(called);
         }
         if state.active() >= self.config.max_workers {
             return Rouse::Nobody;
         }
         let about_to_look = state.seats().filter(|seat| !seat.is_busy()).count();
-        if state.queue.len() <= about_to_look {
+        if state.waiting() <= about_to_look {
             return Rouse::Nobody;
         }
         let free = state.seats.iter().position(Option::is_none);
         let index = free.unwrap_or(state.seats.len());
-        let seat = Arc::new(Seat::new(index));
+        let own = OwnShare::new();
+        let seat = Arc::new(Seat::new(index, own.clone()));
         if free.is_some() {
             state.seats[index] = Some(Arc::clone(&seat));
         } else {
@@ -305,20 +371,20 @@ impl Pool {
         }
         state.live += 1;
         state.starting += 1;
-        Rouse::New(seat)
+        Rouse::New(seat, own)
     }
 
     fn rouse(self: &Arc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
         drop(state);
         match rouse {
             Rouse::Nobody => {}
-            Rouse::Idle => self.work.notify_one(),
-            Rouse::New(seat) => self.start_worker(seat),
+            Rouse::Called(called) => self.sleep.wake(called),
+            Rouse::New(seat, own) => self.start_worker(seat, own),
         }
     }
 
-    fn start_worker(self: &Arc<Self>, seat: Arc<Seat>) {
-        let spawned = worker::spawn(self, &seat);
+    fn start_worker(self: &Arc<Self>, seat: Arc<Seat>, own: OwnShare) {
+        let spawned = worker::spawn(self, &seat, own);
         let refused = {
             let mut state = self.state.lock();
             state.starting -= 1;
@@ -344,21 +410,33 @@ impl Pool {
 
     // ---- The worker's view ----
 
-    /// The next task for the worker at `seat`; waits for one. `None`: the worker is to end.
-    pub(super) fn next_task(&self, seat: &Arc<Seat>) -> Option<Arc<dyn Runnable>> {
+    /// The next task for the worker at `seat`; waits for one. With it the worker may take up to
+    /// `more` others into its own share. `None`: the worker is to end.
+    pub(super) fn next_task(
+        &self,
+        seat: &Arc<Seat>,
+        own: &mut OwnShare,
+        more: usize,
+    ) -> Option<TaskRef> {
+        if let Some(task) = own.take() {
+            seat.set_busy(true);
+            return Some(task);
+        }
         let mut state = self.state.lock();
         seat.set_busy(false);
+        let mut has_watched = false;
         loop {
             if state.active() > self.config.max_workers {
                 // One too many, since a worker that was blocked has gone on.
-                if !state.queue.is_empty() && state.idle > state.woken {
-                    state.woken += 1;
-                    self.work.notify_one();
-                }
+                let waits = state.waiting() > 0;
+                let called =
+                    if waits { self.sleep.call(&mut state.sleepers) } else { Called::Nobody };
                 state.retire(seat);
+                drop(state);
+                self.sleep.wake(called);
                 return None;
             }
-            if let Some(task) = state.queue.pop() {
+            if let Some(task) = state.take_tasks(own, more) {
                 seat.set_busy(true);
                 return Some(task);
             }
@@ -366,11 +444,15 @@ impl Pool {
                 state.retire(seat);
                 return None;
             }
-            state.idle += 1;
-            state = self.work.wait(state);
-            state.idle -= 1;
-            state.woken = state.woken.saturating_sub(1);
+            state = self.sleep.wait(&self.state, state, &mut has_watched);
         }
+    }
+
+    /// Has all workers look at the queue.
+    fn wake_workers(&self) {
+        // Who is about to wait has seen the change, or has the lock until it waits.
+        drop(self.state.lock());
+        self.sleep.wake_all();
     }
 
     pub(super) fn dead_popped(&self) {
@@ -388,21 +470,20 @@ impl Pool {
         is_last
     }
 
-    /// A worker is about to wait inside of a job: its place is free for another.
-    pub(super) fn block(self: &Arc<Self>) {
+    /// A worker is about to wait inside of a job: its place and its share are free for others.
+    pub(super) fn block(self: &Arc<Self>, share: &Share) {
         let mut state = self.state.lock();
+        state.queue.put_back(std::iter::from_fn(|| share.take()).collect());
         state.blocked += 1;
-        let rouse =
-            if state.queue.is_empty() { Rouse::Nobody } else { self.find_worker(&mut state) };
+        let rouse = if state.waiting() == 0 { Rouse::Nobody } else { self.find_worker(&mut state) };
         self.rouse(state, rouse);
     }
 
     pub(super) fn unblock(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.blocked -= 1;
-        let rouse = if state.active() > self.config.max_workers && state.idle > state.woken {
-            state.woken += 1;
-            Rouse::Idle // to retire
+        let rouse = if state.active() > self.config.max_workers {
+            Rouse::Called(self.sleep.call(&mut state.sleepers)) // to retire
         } else {
             Rouse::Nobody
         };
@@ -460,7 +541,7 @@ impl Pool {
         };
         drop(dead);
         for task in self.async_tasks() {
-            task.withdraw(Error::BrokenPool(cause.clone()));
+            task.runnable().withdraw(&task, Error::BrokenPool(cause.clone()));
         }
         self.finish_close(withdrawn, &Error::BrokenPool(cause), wakers);
     }
@@ -474,14 +555,14 @@ impl Pool {
                 Error::BrokenPool(cause) => Error::BrokenPool(cause.clone()),
                 _ => Error::Cancelled,
             };
-            task.taken_out(why);
+            task.runnable().taken_out(&task, why);
         }
-        self.work.notify_all();
+        self.wake_workers();
         wake_all(wakers);
     }
 
     fn async_tasks(&self) -> Tasks {
-        self.state.lock().async_tasks.values().filter_map(Weak::upgrade).collect()
+        self.state.lock().async_tasks.tasks()
     }
 
     // ---- What is counted ----
@@ -506,7 +587,7 @@ impl Pool {
             let state = self.state.lock();
             let seats: Vec<_> = state.seats().cloned().collect();
             let idle = seats.iter().filter(|seat| !seat.is_busy()).count();
-            (state.totals.clone(), seats, state.live, idle, state.queue.len())
+            (state.totals.clone(), seats, state.live, idle, state.waiting())
         };
         for seat in &seats {
             totals.add(&seat.metrics);
@@ -558,9 +639,9 @@ impl Host for Pool {
         true
     }
 
-    fn requeue(self: &Arc<Self>, task: Arc<dyn Runnable>) {
-        if let Err(error) = self.push(Arc::clone(&task), Origin::Continuation, None) {
-            task.withdraw(error);
+    fn requeue(self: &Arc<Self>, task: TaskRef) {
+        if let Err((task, error)) = self.push(task, Origin::Continuation) {
+            task.runnable().withdraw(&task, error);
         }
     }
 
@@ -581,11 +662,11 @@ impl Host for Pool {
     fn async_ended(&self, id: TaskId) {
         let (is_over, wakers) = {
             let mut state = self.state.lock();
-            state.async_tasks.remove(&id);
+            state.async_tasks.remove(id);
             (state.is_over(), state.wakers_at_end())
         };
         if is_over {
-            self.work.notify_all();
+            self.wake_workers();
         }
         wake_all(wakers);
     }
@@ -619,7 +700,7 @@ impl Closing for Ending {
             completed: completed - before.0,
             failed: failed - before.1,
             cancelled: cancelled - before.2,
-            queued: state.queue.len(),
+            queued: state.waiting(),
             running: state.seats().flat_map(|seat| seat.running()).collect(),
         }
     }
@@ -628,7 +709,7 @@ impl Closing for Ending {
         self.0.stopping.store(true, SeqCst);
         self.0.close(Shutdown::CancelQueued);
         for task in self.0.async_tasks() {
-            task.withdraw(Error::Cancelled);
+            task.runnable().withdraw(&task, Error::Cancelled);
         }
     }
 

@@ -6,29 +6,28 @@
 //! queue is never more than twice as long as what waits in it.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use crate::core::Runnable;
+use crate::core::TaskRef;
 
-pub(super) type Tasks = Vec<Arc<dyn Runnable>>;
+pub(super) type Tasks = Vec<TaskRef>;
 
 /// Below this many dead entries a sweep is not worth its while.
 const FEW: usize = 32;
 
 #[derive(Default)]
 pub(super) struct Queue {
-    entries: VecDeque<Arc<dyn Runnable>>,
+    entries: VecDeque<TaskRef>,
     /// How many entries are dead, at least: a worker may have taken one out and not said so yet.
     dead: usize,
 }
 
 impl Queue {
-    pub(super) fn push(&mut self, task: Arc<dyn Runnable>) {
+    pub(super) fn push(&mut self, task: TaskRef) {
         self.entries.push_back(task);
     }
 
     /// The oldest entry, which may be dead.
-    pub(super) fn pop(&mut self) -> Option<Arc<dyn Runnable>> {
+    pub(super) fn pop(&mut self) -> Option<TaskRef> {
         let entry = self.entries.pop_front();
         if self.entries.capacity() > 1024 && self.entries.len() < self.entries.capacity() / 4 {
             self.entries.shrink_to(self.entries.len() * 2);
@@ -36,13 +35,26 @@ impl Queue {
         entry
     }
 
-    /// How many tasks wait.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len().saturating_sub(self.dead)
+    /// The oldest `count` entries, which may be dead.
+    pub(super) fn pop_many(&mut self, count: usize) -> impl Iterator<Item = TaskRef> {
+        self.entries.drain(..count.min(self.entries.len()))
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.len() == 0
+    /// Puts tasks back that were taken out and not started, oldest first.
+    pub(super) fn put_back(&mut self, tasks: Tasks) {
+        for task in tasks.into_iter().rev() {
+            self.entries.push_front(task);
+        }
+    }
+
+    /// How many entries there are, dead ones included.
+    pub(super) fn entries(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// How many entries are dead, here or in the workers' shares.
+    pub(super) fn dead(&self) -> usize {
+        self.dead
     }
 
     /// An entry has died where it is. The answer is what was swept out, to be dropped once the
@@ -52,7 +64,7 @@ impl Queue {
         if self.dead <= FEW || self.dead <= self.entries.len() / 2 {
             return Vec::new();
         }
-        let swept = self.remove(|task| !task.is_queued());
+        let swept = self.remove(|task| !task.header().state.look().is_queued());
         self.dead = self.dead.saturating_sub(swept.len());
         swept
     }
@@ -65,10 +77,13 @@ impl Queue {
     /// Takes all tasks out that have not started, and all dead entries.
     pub(super) fn take_unstarted(&mut self) -> Tasks {
         self.dead = 0;
-        self.remove(|task| !task.is_started() || !task.is_queued())
+        self.remove(|task| {
+            let now = task.header().state.look();
+            !now.is_started() || !now.is_queued()
+        })
     }
 
-    fn remove(&mut self, is_out: impl Fn(&Arc<dyn Runnable>) -> bool) -> Tasks {
+    fn remove(&mut self, is_out: impl Fn(&TaskRef) -> bool) -> Tasks {
         let (mut out, mut kept) = (Vec::new(), VecDeque::new());
         for task in std::mem::take(&mut self.entries) {
             if is_out(&task) {

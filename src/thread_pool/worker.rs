@@ -4,43 +4,68 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use super::pool::Pool;
-use crate::core::Info;
+use crate::clock;
+use crate::core::TaskRef;
 use crate::core::context::{self, End, WorkerContext};
+use crate::core::share::{OwnShare, Share};
 use crate::core::task::TaskId;
 use crate::metrics::WorkerMetrics;
 use crate::panic::catch;
 use crate::shutdown::RunningTask;
 use crate::sync::Mutex;
 
+/// A task of less ticks is quick: some microseconds.
+const QUICK: u64 = 8_000;
+
 /// What others may know of a worker.
 pub(super) struct Seat {
     pub(super) index: usize,
     pub(super) metrics: WorkerMetrics,
+    /// Tasks that are its turn next.
+    pub(super) share: Share,
+    /// The share as it was when another worker last looked at it.
+    seen: AtomicU64,
     /// It has a task. Cleared just before the task's result is published, so that the next
     /// submission finds the worker free.
     busy: AtomicBool,
-    /// The tasks on its stack. The lock is the worker's own but for snapshots.
-    running: Mutex<Vec<Running>>,
+    /// The task at the bottom of its stack, if that has no label: its number, or 0, and since
+    /// when. Written by the worker alone.
+    id: AtomicU64,
+    since: AtomicU64,
+    /// Other tasks on its stack.
+    others: Mutex<Vec<Running>>,
 }
 
 struct Running {
     id: TaskId,
     label: Option<Arc<str>>,
-    since: Instant,
+    since: u64,
+}
+
+impl Running {
+    fn report(&self, now: u64) -> RunningTask {
+        let elapsed = clock::duration(now.saturating_sub(self.since));
+        RunningTask { id: self.id, label: self.label.clone(), elapsed }
+    }
 }
 
 impl Seat {
-    pub(super) fn new(index: usize) -> Self {
+    pub(super) fn new(index: usize, share: Share) -> Self {
         Self {
             index,
             metrics: WorkerMetrics::new(),
+            share,
+            seen: AtomicU64::new(0),
             busy: AtomicBool::new(false),
-            running: Mutex::new(Vec::new()),
+            id: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            others: Mutex::new(Vec::new()),
         }
     }
 
@@ -52,14 +77,30 @@ impl Seat {
         self.busy.store(busy, Release);
     }
 
+    /// Whether its share is as it was at the last call, and not empty. Called under the pool's
+    /// lock.
+    pub(super) fn is_stuck(&self) -> bool {
+        let version = self.share.version();
+        self.seen.swap(version, Relaxed) == version && !self.share.is_empty()
+    }
+
+    /// The tasks on its stack, outermost first.
     pub(super) fn running(&self) -> Vec<RunningTask> {
-        let running = self.running.lock();
-        let task = |running: &Running| RunningTask {
-            id: running.id,
-            label: running.label.clone(),
-            elapsed: running.since.elapsed(),
-        };
-        running.iter().map(task).collect()
+        let now = clock::now();
+        let bottom = self.bottom().map(|running| running.report(now));
+        let others = self.others.lock();
+        bottom.into_iter().chain(others.iter().map(|running| running.report(now))).collect()
+    }
+
+    fn bottom(&self) -> Option<Running> {
+        loop {
+            let id = TaskId::from_number(self.id.load(Acquire))?;
+            let since = self.since.load(Acquire);
+            // Unless another task has come meanwhile; numbers are not used again.
+            if self.id.load(Relaxed) == id.get() {
+                return Some(Running { id, label: None, since });
+            }
+        }
     }
 }
 
@@ -76,9 +117,20 @@ struct Worker {
     process: u32,
     /// Tasks on the stack.
     depth: Cell<usize>,
+    /// How long a task took of late, in ticks: a mean in which each task counts for an
+    /// eighth.
+    pace: Cell<u64>,
+    /// When the last task ended, if the next one follows at once: then it begins at that moment.
+    last_end: Cell<Option<u64>>,
 }
 
 impl Worker {
+    /// How many tasks it takes into its share at once. To take the lock costs little against a
+    /// task of some microseconds; such are taken one by one.
+    fn share_size(&self) -> usize {
+        if self.pace.get() < QUICK { usize::MAX } else { 0 }
+    }
+
     fn is_forked(&self) -> bool {
         self.process != std::process::id()
     }
@@ -93,34 +145,49 @@ impl WorkerContext for Worker {
         self.stack_base.abs_diff(stack_position()) < self.stack_budget
     }
 
-    fn started(&self, info: &Info, queue_time: Option<Duration>) {
-        self.depth.set(self.depth.get() + 1);
-        if let Some(queue_time) = queue_time {
-            self.seat.metrics.started(queue_time);
+    fn started(&self, task: &TaskRef, first: bool, label: Option<&Arc<str>>) -> u64 {
+        let now = self.last_end.take().unwrap_or_else(clock::now);
+        let header = task.header();
+        if first {
+            self.seat.metrics.started(header.state.waited(now));
         }
-        let running =
-            Running { id: info.id(), label: info.label().cloned(), since: Instant::now() };
-        self.seat.running.lock().push(running);
+        let depth = self.depth.replace(self.depth.get() + 1);
+        if depth == 0 && label.is_none() {
+            self.seat.since.store(now, Release);
+            self.seat.id.store(header.id().get(), Release);
+        } else {
+            let running = Running { id: header.id(), label: label.cloned(), since: now };
+            self.seat.others.lock().push(running);
+        }
+        now
     }
 
-    fn stopped(&self, run_time: Duration, end: End) {
+    fn stopped(&self, since: u64, end: End) {
+        let now = clock::now();
         self.depth.set(self.depth.get() - 1);
+        let run_time = now.saturating_sub(since);
         self.seat.metrics.ran(run_time);
+        self.pace.set(self.pace.get() - self.pace.get() / 8 + run_time / 8);
         match end {
             End::Completed => self.seat.metrics.completed(),
             End::Failed => self.seat.metrics.failed(),
             End::Uncounted => {}
         }
-        let running = self.seat.running.lock().pop();
-        drop(running);
+        if self.depth.get() == 0 && self.seat.id.load(Relaxed) != 0 {
+            self.seat.id.store(0, Release);
+        } else {
+            let running = self.seat.others.lock().pop();
+            drop(running);
+        }
         if self.depth.get() == 0 {
+            self.last_end.set(Some(now));
             self.seat.set_busy(false);
         }
     }
 
     fn wait_begin(&self) {
         if !self.is_forked() {
-            self.pool.block();
+            self.pool.block(&self.seat.share);
         }
     }
 
@@ -138,17 +205,21 @@ fn stack_position() -> usize {
     std::ptr::from_ref(std::hint::black_box(&here)).addr()
 }
 
-pub(super) fn spawn(pool: &Arc<Pool>, seat: &Arc<Seat>) -> io::Result<JoinHandle<()>> {
+pub(super) fn spawn(
+    pool: &Arc<Pool>,
+    seat: &Arc<Seat>,
+    mut own: OwnShare,
+) -> io::Result<JoinHandle<()>> {
     let name = format!("{}_{}", pool.config.thread_name_prefix, seat.index);
     let (pool, seat) = (Arc::clone(pool), Arc::clone(seat));
     std::thread::Builder::new().name(name).stack_size(pool.config.stack_size).spawn(move || {
         context::belong_to(pool.address());
-        run(&pool, &seat);
+        run(&pool, &seat, &mut own);
         pool.leave(&seat);
     })
 }
 
-fn run(pool: &Arc<Pool>, seat: &Arc<Seat>) {
+fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnShare) {
     let _runtime = pool.config.runtime.as_ref().map(tokio::runtime::Handle::enter);
     if let Some(initializer) = &pool.config.initializer {
         let initialized = catch(|| initializer());
@@ -168,13 +239,18 @@ fn run(pool: &Arc<Pool>, seat: &Arc<Seat>) {
         stack_budget: pool.config.stack_size / 2,
         process: std::process::id(),
         depth: Cell::new(0),
+        pace: Cell::new(0),
+        last_end: Cell::new(None),
     });
-    context::enter_worker(worker.clone());
-    while let Some(task) = pool.next_task(seat) {
-        match task.claim() {
-            Some(claimed) => task.run(&*worker, claimed),
-            None => pool.dead_popped(),
+    context::run_as_worker(worker.clone(), || {
+        while let Some(task) = pool.next_task(seat, own, worker.share_size()) {
+            match task.claim() {
+                Some(claimed) => task.run(&*worker, claimed),
+                None => pool.dead_popped(),
+            }
+            if seat.share.is_empty() {
+                worker.last_end.set(None); // The next one may have to be waited for.
+            }
         }
-    }
-    context::leave_worker();
+    });
 }

@@ -1,0 +1,126 @@
+//! The tasks that a worker has taken from the queue and not started: a ring that its worker
+//! fills, and from which anybody may take, oldest first.
+//!
+//! Both ends of the ring are in one word, so that to take is one compare-and-swap. They only
+//! grow, and a place is written again only after both ends have moved on by a whole round: whoever
+//! read an old pointer there finds the word changed and tries again.
+
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use super::cell::{Header, TaskRef};
+use crate::sync::atomic::{
+    AtomicPtr, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+};
+
+/// How many tasks a share can hold; a power of two.
+const CAPACITY: u32 = 64;
+
+struct Ring {
+    /// Where the next one is taken (upper half) and where the next one is put (lower half).
+    ends: AtomicU64,
+    places: [AtomicPtr<Header>; CAPACITY as usize],
+}
+
+fn split(ends: u64) -> (u32, u32) {
+    ((ends >> 32) as u32, ends as u32)
+}
+
+fn join(take: u32, put: u32) -> u64 {
+    u64::from(take) << 32 | u64::from(put)
+}
+
+/// The side that anybody may have.
+#[derive(Clone)]
+pub(crate) struct Share(Arc<Ring>);
+
+/// The side of the worker, which alone fills it.
+pub(crate) struct OwnShare(Share);
+
+impl OwnShare {
+    pub(crate) fn new() -> Self {
+        let places = std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut()));
+        Self(Share(Arc::new(Ring { ends: AtomicU64::new(0), places })))
+    }
+
+    /// How many more it can hold.
+    pub(crate) fn room(&self) -> usize {
+        CAPACITY as usize - self.0.len()
+    }
+
+    /// Puts tasks at its end, as many as there is room for.
+    pub(crate) fn fill(&mut self, tasks: impl Iterator<Item = TaskRef>) {
+        let ring = &self.0.0;
+        let mut ends = ring.ends.load(Acquire);
+        let mut put = split(ends).1;
+        for task in tasks.take(self.room()) {
+            ring.places[(put % CAPACITY) as usize].store(task.forget().as_ptr(), Relaxed);
+            put = put.wrapping_add(1);
+        }
+        // Takers may move their end meanwhile.
+        while let Err(changed) =
+            ring.ends.compare_exchange_weak(ends, join(split(ends).0, put), AcqRel, Relaxed)
+        {
+            ends = changed;
+        }
+    }
+}
+
+impl std::ops::Deref for OwnShare {
+    type Target = Share;
+
+    fn deref(&self) -> &Share {
+        &self.0
+    }
+}
+
+impl Share {
+    pub(crate) fn len(&self) -> usize {
+        let (take, put) = split(self.0.ends.load(Acquire));
+        put.wrapping_sub(take) as usize
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Changes with every task that is put or taken.
+    pub(crate) fn version(&self) -> u64 {
+        self.0.ends.load(Relaxed)
+    }
+
+    /// Takes the oldest task.
+    pub(crate) fn take(&self) -> Option<TaskRef> {
+        let ring = &self.0;
+        let mut ends = ring.ends.load(Acquire);
+        loop {
+            let (take, put) = split(ends);
+            if take == put {
+                return None;
+            }
+            let task = ring.places[(take % CAPACITY) as usize].load(Relaxed);
+            let next = join(take.wrapping_add(1), put);
+            match ring.ends.compare_exchange_weak(ends, next, AcqRel, Acquire) {
+                Ok(_) => {
+                    // SAFETY: the place had this task in it as long as the word was `ends`, and
+                    // this is the one thread that has moved the word on; so the reference that was
+                    // put there is its own.
+                    return NonNull::new(task).map(|task| unsafe { TaskRef::from_raw(task) });
+                }
+                Err(changed) => ends = changed,
+            }
+        }
+    }
+}
+
+impl Drop for Ring {
+    fn drop(&mut self) {
+        let (mut take, put) = split(self.ends.load(Acquire));
+        while take != put {
+            let task = self.places[(take % CAPACITY) as usize].load(Relaxed);
+            // SAFETY: nobody else is left, so the references that were put there are this one's.
+            drop(NonNull::new(task).map(|task| unsafe { TaskRef::from_raw(task) }));
+            take = take.wrapping_add(1);
+        }
+    }
+}

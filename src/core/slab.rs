@@ -1,0 +1,188 @@
+//! Memory for tasks: many small blocks that live for a short time, made by one thread and freed by
+//! another, in about the order in which they were made.
+//!
+//! Each thread cuts blocks from a slab of its own, one after the other; a block that is freed is
+//! not used again, but a slab whose last block is freed goes back to the allocator. So a block
+//! costs a few moves and one atomic subtraction, and nothing besides its own bytes; a general
+//! allocator has to look for a place and to keep a header. A block that stays keeps its
+//! neighbours' memory, which is at most a slab, so slabs are small.
+//!
+//! A slab starts with the number of its blocks that are in use. As long as its thread cuts from
+//! it, the number is larger by [`OPEN`], and only the thread knows how many it has cut.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::cell::Cell;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Release, fence};
+
+/// The unit of places in a slab, and the largest alignment of a block.
+const UNIT: usize = 8;
+const SLAB: Layout = match Layout::from_size_align(256 * UNIT, UNIT) {
+    Ok(layout) => layout,
+    Err(_) => unreachable!(),
+};
+/// Larger blocks are the allocator's own.
+const LARGEST: usize = SLAB.size() / 8;
+const OPEN: usize = usize::MAX / 2;
+
+/// Where a block is in its slab, in units; 0 for a block of the allocator's own.
+pub(super) type Place = u8;
+
+#[repr(C)]
+struct Slab {
+    in_use: AtomicUsize,
+}
+
+/// The slab that this thread cuts from.
+struct Current {
+    slab: Cell<Option<NonNull<Slab>>>,
+    /// Where it is cut next.
+    next: Cell<usize>,
+    cut: Cell<usize>,
+}
+
+thread_local! {
+    static CURRENT: Current = const {
+        Current { slab: Cell::new(None), next: Cell::new(0), cut: Cell::new(0) }
+    };
+}
+
+/// A block for a value of this layout.
+#[inline]
+pub(super) fn allocate(layout: Layout) -> (NonNull<u8>, Place) {
+    let small = layout.size() <= LARGEST && layout.align() <= UNIT;
+    // A thread whose storage is gone already has no slab either.
+    let block =
+        if small { CURRENT.try_with(|current| current.cut(layout.size())).ok() } else { None };
+    block.unwrap_or_else(|| (allocated(layout), 0))
+}
+
+/// # Safety
+///
+/// The block is from [`allocate`], with this layout and this place, and is not used any more.
+#[inline]
+pub(super) unsafe fn free(block: NonNull<u8>, layout: Layout, place: Place) {
+    if place == 0 {
+        // SAFETY: it is a block of the allocator's own.
+        return unsafe { dealloc(block.as_ptr(), layout) };
+    }
+    // SAFETY: the block is in a slab, at this place.
+    let slab = unsafe { block.sub(usize::from(place) * UNIT) }.cast::<Slab>();
+    // SAFETY: a block in use keeps its slab.
+    unsafe { Slab::release(slab, 1) };
+}
+
+fn allocated(layout: Layout) -> NonNull<u8> {
+    // SAFETY: no block is empty; a task has at least its header.
+    let block = unsafe { alloc(layout) };
+    NonNull::new(block).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+impl Slab {
+    /// # Safety
+    ///
+    /// `count` blocks of it are in use which are not used any more.
+    #[inline]
+    unsafe fn release(slab: NonNull<Self>, count: usize) {
+        // SAFETY: as long as these are in use, so is the slab.
+        let before = unsafe { slab.as_ref() }.in_use.fetch_sub(count, Release);
+        if before == count {
+            fence(Acquire);
+            // SAFETY: no block is in use, and no thread cuts from it.
+            unsafe { dealloc(slab.as_ptr().cast(), SLAB) };
+        }
+    }
+}
+
+impl Current {
+    #[inline]
+    fn cut(&self, size: usize) -> (NonNull<u8>, Place) {
+        let size = size.next_multiple_of(UNIT);
+        let (slab, at) = match self.slab.get() {
+            Some(slab) if self.next.get() + size <= SLAB.size() => (slab, self.next.get()),
+            _ => (self.renew(), UNIT),
+        };
+        self.next.set(at + size);
+        self.cut.set(self.cut.get() + 1);
+        // SAFETY: that is inside of the slab.
+        let block = unsafe { slab.cast::<u8>().add(at) };
+        (block, (at / UNIT) as Place)
+    }
+
+    #[cold]
+    fn renew(&self) -> NonNull<Slab> {
+        self.close();
+        let slab = allocated(SLAB).cast::<Slab>();
+        // SAFETY: it is new, and large enough.
+        unsafe { slab.write(Slab { in_use: AtomicUsize::new(OPEN) }) };
+        self.slab.set(Some(slab));
+        slab
+    }
+
+    /// Nothing more is cut from this slab.
+    fn close(&self) {
+        if let Some(slab) = self.slab.take() {
+            let never_cut = OPEN - self.cut.replace(0);
+            // SAFETY: these count as in use until now.
+            unsafe { Slab::release(slab, never_cut) };
+        }
+    }
+}
+
+impl Drop for Current {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_of_all_sizes_do_not_overlap() {
+        let mut blocks = Vec::new();
+        for round in 0..2_000usize {
+            let layout = Layout::from_size_align(1 + round % 300, 1 << (round % 5)).unwrap();
+            let (block, place) = allocate(layout);
+            assert_eq!(block.addr().get() % layout.align(), 0);
+            // SAFETY: the block is so large.
+            unsafe { block.write_bytes(round as u8, layout.size()) };
+            blocks.push((block, place, layout, round as u8));
+        }
+        for (block, place, layout, byte) in blocks {
+            for at in 0..layout.size() {
+                // SAFETY: as above.
+                assert_eq!(unsafe { block.add(at).read() }, byte);
+            }
+            // SAFETY: it is from `allocate`, and not used any more.
+            unsafe { free(block, layout, place) };
+        }
+    }
+
+    #[test]
+    fn blocks_outlive_their_thread_and_are_freed_by_others() {
+        struct Block(NonNull<u8>, Place);
+        // SAFETY: memory is not bound to a thread.
+        unsafe impl Send for Block {}
+        let layout = Layout::new::<[u64; 7]>();
+        let (sender, blocks) = std::sync::mpsc::channel::<Block>();
+        let makers: Vec<_> = (0..4)
+            .map(|_| {
+                let sender = sender.clone();
+                std::thread::spawn(move || {
+                    for _ in 0..10_000 {
+                        let (block, place) = allocate(layout);
+                        sender.send(Block(block, place)).unwrap();
+                    }
+                })
+            })
+            .collect();
+        drop(sender);
+        for Block(block, place) in blocks {
+            // SAFETY: it is from `allocate`, and not used any more.
+            unsafe { free(block, layout, place) };
+        }
+        makers.into_iter().for_each(|maker| maker.join().unwrap());
+    }
+}
