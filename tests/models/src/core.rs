@@ -1,0 +1,20 @@
+//! The files of the crate's `core` that have a protocol in them.
+
+#[path = "../../../src/core/cell.rs"]
+pub(crate) mod cell;
+#[path = "../../../src/core/outcome.rs"]
+pub(crate) mod outcome;
+#[path = "../../../src/core/promise.rs"]
+pub(crate) mod promise;
+#[path = "../../../src/core/set.rs"]
+pub(crate) mod set;
+#[path = "../../../src/core/share.rs"]
+pub(crate) mod share;
+#[path = "../../../src/core/state.rs"]
+pub(crate) mod state;
+#[path = "../../../src/core/task.rs"]
+pub(crate) mod task;
+#[path = "../../../src/core/watch.rs"]
+mod watch;
+
+pub(crate) use crate::doubles::{context, slab};

@@ -1,0 +1,417 @@
+//! The task cell: what the worker does against all that the caller can do at the same time.
+//!
+//! In every order the job runs or is dropped, once; its value is seen or dropped, once; and whoever
+//! waits is told.
+
+use std::future::poll_fn;
+use std::sync::Arc as StdArc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
+
+use loom::future::block_on;
+use loom::thread;
+
+use crate::check;
+use crate::core::cell::TaskRef;
+use crate::core::context::{End, WorkerContext};
+use crate::core::outcome::Outcome;
+use crate::core::promise::Promise;
+use crate::core::set::{CompletionSet, WakeAt};
+use crate::core::task::{Body, Host, Polled, Task, TaskId, TaskWaker};
+use crate::error::Error;
+use crate::sync::Mutex;
+
+#[derive(Default)]
+struct Counts {
+    ran: AtomicUsize,
+    bodies_dropped: AtomicUsize,
+    values: AtomicUsize,
+    values_dropped: AtomicUsize,
+    told: AtomicUsize,
+}
+
+impl Counts {
+    fn get(counter: &AtomicUsize) -> usize {
+        counter.load(Relaxed)
+    }
+
+    fn add(counter: &AtomicUsize) {
+        counter.fetch_add(1, Relaxed);
+    }
+}
+
+struct Value(StdArc<Counts>);
+
+impl Value {
+    fn new(counts: &StdArc<Counts>) -> Self {
+        Counts::add(&counts.values);
+        Self(StdArc::clone(counts))
+    }
+}
+
+impl Drop for Value {
+    fn drop(&mut self) {
+        Counts::add(&self.0.values_dropped);
+    }
+}
+
+/// A body that is pending so many times, and wakes itself each time.
+struct TestBody<const ASYNC: bool> {
+    counts: StdArc<Counts>,
+    pending: usize,
+    waker: std::sync::Weak<TaskWaker>,
+}
+
+impl<const ASYNC: bool> Drop for TestBody<ASYNC> {
+    fn drop(&mut self) {
+        Counts::add(&self.counts.bodies_dropped);
+    }
+}
+
+impl<const IS_ASYNC: bool> Body for TestBody<IS_ASYNC> {
+    type Output = Value;
+
+    const ASYNC: bool = IS_ASYNC;
+
+    fn poll(mut self, task: &TaskRef) -> Polled<Self> {
+        if self.pending > 0 {
+            self.pending -= 1;
+            let waker = TaskWaker::get(&mut self.waker, task);
+            thread::spawn(move || waker.wake());
+            return Polled::Pending(self);
+        }
+        Counts::add(&self.counts.ran);
+        Polled::Ready(Ok(Value::new(&self.counts)))
+    }
+}
+
+/// A queue, and its lock.
+struct TestHost {
+    queue: Mutex<Vec<TaskRef>>,
+}
+
+impl TestHost {
+    fn new() -> StdArc<Self> {
+        StdArc::new(Self { queue: Mutex::new(Vec::new()) })
+    }
+}
+
+impl Host for TestHost {
+    fn take_queued(&self, take: &mut dyn FnMut() -> bool) -> bool {
+        let _lock = self.queue.lock();
+        take()
+    }
+
+    fn requeue(self: &StdArc<Self>, task: TaskRef) {
+        self.queue.lock().push(task);
+    }
+
+    fn release_room(&self) {}
+
+    fn count_cancelled(&self) {}
+
+    fn count_failed(&self) {}
+
+    fn async_ended(&self, _id: TaskId) {}
+
+    fn is_stopping(&self) -> bool {
+        false
+    }
+}
+
+struct TestWorker;
+
+impl WorkerContext for TestWorker {
+    fn host(&self) -> *const () {
+        std::ptr::null()
+    }
+
+    fn has_stack(&self) -> bool {
+        false
+    }
+
+    fn started(&self, _: &TaskRef, _first: bool, _: Option<&StdArc<str>>) -> u64 {
+        0
+    }
+
+    fn stopped(&self, _since: u64, _end: End) {}
+}
+
+/// The worker: runs the task, unless it is withdrawn.
+fn work(task: TaskRef) {
+    if let Some(claimed) = task.claim() {
+        task.run(&TestWorker, claimed);
+    }
+}
+
+fn submit(counts: &StdArc<Counts>) -> (TaskRef, Outcome<Value>) {
+    let body =
+        TestBody::<false> { counts: StdArc::clone(counts), pending: 0, waker: Default::default() };
+    let (task, submitted) = Task::submit(&TestHost::new(), body, (), false);
+    (task, submitted.accepted())
+}
+
+/// A queued task, for other models.
+pub(crate) fn queued() -> (TaskRef, Dropped) {
+    let (task, outcome) = submit(&StdArc::default());
+    (task, Dropped(Some(outcome)))
+}
+
+/// An outcome that is dropped as a future does it.
+pub(crate) struct Dropped(Option<Outcome<Value>>);
+
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        if let Some(outcome) = self.0.take() {
+            drop_future(outcome);
+        }
+    }
+}
+
+fn drop_future<T>(mut outcome: Outcome<T>) {
+    let now = outcome.look();
+    if !now.is_done() && !now.is_observed() {
+        outcome.task().runnable().withdraw_unstarted(outcome.task());
+    }
+    outcome.abandon();
+}
+
+fn wait<T>(outcome: &mut Outcome<T>) -> Result<T, Error> {
+    block_on(poll_fn(|cx| outcome.poll(cx)))
+}
+
+fn cancel<T>(outcome: &Outcome<T>) -> bool {
+    outcome.task().runnable().cancel(outcome.task())
+}
+
+fn add_callback(outcome: &Outcome<Value>, counts: &StdArc<Counts>) {
+    let counts = StdArc::clone(counts);
+    outcome.add_callback(Box::new(move |_| Counts::add(&counts.told)));
+}
+
+/// Has a worker run the task while `caller` does something else with its outcome.
+fn against_the_worker(caller: impl Fn(Outcome<Value>, &StdArc<Counts>) + Send + Sync + 'static) {
+    check(move || {
+        let counts = StdArc::<Counts>::default();
+        let (task, outcome) = submit(&counts);
+        let worker = thread::spawn(move || work(task));
+        caller(outcome, &counts);
+        worker.join().unwrap();
+        assert!(Counts::get(&counts.ran) <= 1);
+        assert_eq!(Counts::get(&counts.bodies_dropped), 1);
+        assert_eq!(Counts::get(&counts.values), Counts::get(&counts.ran));
+        assert_eq!(Counts::get(&counts.values_dropped), Counts::get(&counts.values));
+    });
+}
+
+#[test]
+fn the_caller_waits() {
+    against_the_worker(|mut outcome, counts| {
+        assert!(wait(&mut outcome).is_ok());
+        assert_eq!(Counts::get(&counts.ran), 1);
+        assert!(matches!(wait(&mut outcome), Err(Error::ResultTaken)));
+        drop_future(outcome);
+    });
+}
+
+#[test]
+fn the_caller_drops_the_future() {
+    against_the_worker(|outcome, _| drop_future(outcome));
+}
+
+#[test]
+fn the_caller_detaches() {
+    against_the_worker(|mut outcome, _| outcome.abandon());
+}
+
+#[test]
+fn the_caller_polls_once_and_drops() {
+    against_the_worker(|mut outcome, _| {
+        block_on(poll_fn(|cx| {
+            let _ = outcome.poll(cx);
+            Poll::Ready(())
+        }));
+        drop_future(outcome);
+    });
+}
+
+#[test]
+fn the_caller_polls_with_one_waker_and_waits_with_another() {
+    against_the_worker(|mut outcome, _| {
+        let mut polled = std::pin::pin!(poll_fn(|cx| Poll::Ready(outcome.poll(cx).map(drop))));
+        let waker = std::task::Waker::noop();
+        let mut cx = std::task::Context::from_waker(waker);
+        let first = std::future::Future::poll(polled.as_mut(), &mut cx);
+        if matches!(first, Poll::Ready(Poll::Pending)) {
+            assert!(wait(&mut outcome).is_ok());
+        }
+        drop_future(outcome);
+    });
+}
+
+#[test]
+fn the_caller_cancels() {
+    against_the_worker(|mut outcome, counts| {
+        let cancelled = cancel(&outcome);
+        let result = wait(&mut outcome);
+        assert_eq!(cancelled, matches!(result, Err(Error::Cancelled)));
+        assert_eq!(cancelled, Counts::get(&counts.ran) == 0);
+        drop(result);
+        drop_future(outcome);
+    });
+}
+
+#[test]
+fn the_caller_adds_a_callback_and_waits() {
+    against_the_worker(|mut outcome, counts| {
+        add_callback(&outcome, counts);
+        assert!(wait(&mut outcome).is_ok());
+        assert_eq!(Counts::get(&counts.told), 1);
+        drop_future(outcome);
+    });
+}
+
+#[test]
+fn the_caller_adds_a_callback_and_drops() {
+    check(|| {
+        let counts = StdArc::<Counts>::default();
+        let (task, outcome) = submit(&counts);
+        let worker = thread::spawn(move || work(task));
+        add_callback(&outcome, &counts);
+        drop_future(outcome);
+        worker.join().unwrap();
+        // Nothing withdraws a task that has a callback.
+        assert_eq!((Counts::get(&counts.ran), Counts::get(&counts.told)), (1, 1));
+        assert_eq!(Counts::get(&counts.values_dropped), 1);
+    });
+}
+
+#[test]
+fn two_threads_add_callbacks() {
+    check(|| {
+        let counts = StdArc::<Counts>::default();
+        let (task, outcome) = submit(&counts);
+        let outcome = StdArc::new(outcome);
+        let worker = thread::spawn(move || work(task));
+        let other = {
+            let (outcome, counts) = (StdArc::clone(&outcome), StdArc::clone(&counts));
+            thread::spawn(move || add_callback(&outcome, &counts))
+        };
+        add_callback(&outcome, &counts);
+        other.join().unwrap();
+        worker.join().unwrap();
+        assert_eq!((Counts::get(&counts.ran), Counts::get(&counts.told)), (1, 2));
+    });
+}
+
+#[test]
+fn two_threads_cancel() {
+    check(|| {
+        let counts = StdArc::<Counts>::default();
+        let (task, outcome) = submit(&counts);
+        let outcome = StdArc::new(outcome);
+        let worker = thread::spawn(move || work(task));
+        let other = {
+            let outcome = StdArc::clone(&outcome);
+            thread::spawn(move || cancel(&outcome))
+        };
+        let cancelled = cancel(&outcome) | other.join().unwrap();
+        worker.join().unwrap();
+        assert_eq!(cancelled, Counts::get(&counts.ran) == 0);
+        assert!(outcome.is_done());
+    });
+}
+
+#[test]
+fn the_caller_waits_in_a_set() {
+    against_the_worker(|mut outcome, _| {
+        let set = StdArc::new(CompletionSet::new(1, WakeAt::Any));
+        if outcome.listen(&set, 0) {
+            let mut finished = Vec::new();
+            block_on(poll_fn(|cx| set.poll(cx.waker(), &mut finished)));
+            assert_eq!(finished, [0]);
+        }
+        assert!(outcome.take().is_ok());
+        drop_future(outcome);
+    });
+}
+
+#[test]
+fn a_set_is_dropped_before_its_members_finish() {
+    against_the_worker(|outcome, _| {
+        let set = StdArc::new(CompletionSet::new(1, WakeAt::Any));
+        outcome.listen(&set, 0);
+        drop(set);
+        drop_future(outcome);
+    });
+}
+
+/// An async body that is pending once, and is woken from another thread.
+fn async_against(caller: impl Fn(Outcome<Value>) + Send + Sync + 'static) {
+    // Three threads that meet at many points: more interruptions would take minutes.
+    crate::check_with(1, move || {
+        let counts = StdArc::<Counts>::default();
+        let host = TestHost::new();
+        let body = TestBody::<true> {
+            counts: StdArc::clone(&counts),
+            pending: 1,
+            waker: Default::default(),
+        };
+        let (task, submitted) = Task::submit(&host, body, (), false);
+        let outcome = submitted.accepted();
+        let worker = {
+            let host = StdArc::clone(&host);
+            thread::spawn(move || {
+                let ended = task.clone();
+                work(task);
+                loop {
+                    let next = host.queue.lock().pop();
+                    match next {
+                        Some(task) => work(task),
+                        None if ended.header().state.look().is_ended() => return,
+                        None => thread::yield_now(),
+                    }
+                }
+            })
+        };
+        caller(outcome);
+        worker.join().unwrap();
+        host.queue.lock().clear();
+        assert_eq!(Counts::get(&counts.bodies_dropped), 1);
+        assert_eq!(Counts::get(&counts.values_dropped), Counts::get(&counts.values));
+    });
+}
+
+#[test]
+fn an_async_body_is_woken_and_finishes() {
+    async_against(|mut outcome| {
+        assert!(wait(&mut outcome).is_ok());
+        drop_future(outcome);
+    });
+}
+
+#[test]
+fn an_async_body_is_cancelled_while_it_is_woken() {
+    async_against(|mut outcome| {
+        cancel(&outcome);
+        drop(wait(&mut outcome));
+        drop_future(outcome);
+    });
+}
+
+#[test]
+fn a_promise_is_kept_while_its_future_is_cancelled() {
+    check(|| {
+        let counts = StdArc::<Counts>::default();
+        let (promise, mut outcome) = Promise::new();
+        let value = Value::new(&counts);
+        let keeper = thread::spawn(move || promise.keep(Ok(value)));
+        let cancelled = cancel(&outcome);
+        let result = wait(&mut outcome);
+        assert_eq!(cancelled, result.is_err());
+        drop(result);
+        drop_future(outcome);
+        keeper.join().unwrap();
+        assert_eq!(Counts::get(&counts.values_dropped), 1);
+    });
+}
