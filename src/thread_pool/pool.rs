@@ -44,6 +44,9 @@ use crate::panic::{catch, drop_quietly};
 use crate::shutdown::{Closing, Shutdown, ShutdownReport};
 use crate::sync::{Mutex, MutexGuard};
 
+/// Aligned, so that the count of references, which every submission changes, is not in a cache
+/// line with what every worker reads.
+#[repr(align(128))]
 pub(super) struct Pool {
     pub(super) config: Config,
     state: Mutex<State>,
@@ -61,21 +64,23 @@ pub(super) struct Pool {
     joining: Mutex<()>,
 }
 
+/// What every push looks at comes first, and lies together.
+#[repr(C)]
 struct State {
     queue: Queue,
+    sleepers: Sleepers,
+    /// Workers that have a seat, and those of them that wait inside of a job.
+    live: usize,
+    blocked: usize,
     phase: Phase,
     /// By number; free places are used again.
     seats: Vec<Option<Arc<Seat>>>,
+    /// The seat whose share is to be looked at next.
+    next_look: usize,
     /// All that were started, but for some that have ended.
     threads: Vec<JoinHandle<()>>,
     /// Threads that are being started and are not in `threads` yet.
     starting: usize,
-    /// Workers that have a seat, and those of them that wait inside of a job.
-    live: usize,
-    blocked: usize,
-    sleepers: Sleepers,
-    /// The seat whose share is to be looked at next.
-    next_look: usize,
     /// Tasks with async bodies that have not ended. A suspended one is in no queue.
     async_tasks: Registry,
     /// Maps that may not have begun in earnest.
