@@ -133,9 +133,7 @@ fn push_all<A, R>(
     count: usize,
     f: &impl Fn(A) -> R,
 ) {
-    for item in items.take(count) {
-        values.push(f(item));
-    }
+    values.fill(items.take(count).map(f));
 }
 
 /// How many items of this length fill a time; one at least.

@@ -93,6 +93,33 @@ impl<T> Segment<T> {
         self.end += 1;
     }
 
+    /// Pushes all of `values`, for which there is room. If they panic, those before stay.
+    ///
+    /// # Panics
+    ///
+    /// If there are more values than slots.
+    #[inline]
+    pub(super) fn fill(&mut self, values: impl Iterator<Item = T>) {
+        /// The end in a place of its own, which the compiler can keep in a register.
+        struct Filling<'a> {
+            end: &'a mut usize,
+            now: usize,
+        }
+        impl Drop for Filling<'_> {
+            fn drop(&mut self) {
+                *self.end = self.now;
+            }
+        }
+        let (base, limit) = (self.base, self.limit);
+        let mut filling = Filling { now: self.end, end: &mut self.end };
+        for value in values {
+            assert!(filling.now < limit, "a segment does not grow by itself");
+            // SAFETY: the slot is this segment's and has no value (rules 1 and 2).
+            unsafe { base.add(filling.now).write(value) };
+            filling.now += 1;
+        }
+    }
+
     /// Moves all values of `other` behind those of this segment. They stay where they are if
     /// that is right behind.
     pub(super) fn append(&mut self, other: &mut Self) {
