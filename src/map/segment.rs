@@ -82,17 +82,6 @@ impl<T> Segment<T> {
         front
     }
 
-    /// # Panics
-    ///
-    /// If all slots have values.
-    #[inline]
-    pub(super) fn push(&mut self, value: T) {
-        assert!(self.end < self.limit, "a segment does not grow by itself");
-        // SAFETY: the slot is this segment's and has no value (rules 1 and 2).
-        unsafe { self.base.add(self.end).write(value) };
-        self.end += 1;
-    }
-
     /// Pushes all of `values`, for which there is room. If they panic, those before stay.
     ///
     /// # Panics
@@ -215,6 +204,12 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     use super::*;
+
+    impl<T> Segment<T> {
+        fn push(&mut self, value: T) {
+            self.fill(std::iter::once(value));
+        }
+    }
 
     fn filled<T>(slots: usize, values: impl IntoIterator<Item = T>) -> Segment<T> {
         let mut segment = Segment::with_capacity(slots);
