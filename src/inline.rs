@@ -152,16 +152,18 @@ impl InlineExecutor {
     /// The executor's counters. `workers`, `idle`, `queued` and `cancelled` are always 0.
     pub fn metrics(&self) -> Metrics {
         let totals = self.shared.totals();
+        let (completed, failed) = (totals.completed, totals.failed);
+        let (queue_time, run_time) = totals.times();
         Metrics {
             workers: 0,
             idle: 0,
             queued: 0,
             running: self.shared.counts.lock().running,
-            completed: totals.completed,
-            failed: totals.failed,
+            completed,
+            failed,
             cancelled: 0,
-            queue_time: totals.queue_time,
-            run_time: totals.run_time,
+            queue_time,
+            run_time,
         }
     }
 

@@ -55,11 +55,23 @@ pub struct Histogram {
     /// By the number of ticks; see [`clock`].
     counts: Vec<u64>,
     ticks: u64,
+    /// As known when the snapshot was taken, so that it says the same for ever.
+    nanos_per_tick: f64,
 }
 
 impl Histogram {
     pub(crate) fn new() -> Self {
-        Self { counts: vec![0; BUCKETS], ticks: 0 }
+        Self { counts: vec![0; BUCKETS], ticks: 0, nanos_per_tick: 1.0 }
+    }
+
+    /// For a snapshot.
+    fn in_time(mut self) -> Self {
+        self.nanos_per_tick = clock::nanos_per_tick();
+        self
+    }
+
+    fn duration(&self, ticks: u64) -> Duration {
+        Duration::from_nanos((ticks as f64 * self.nanos_per_tick) as u64)
     }
 
     /// How many durations were recorded.
@@ -70,12 +82,13 @@ impl Histogram {
     /// Their sum. Each is exact to a few nanoseconds; times in the queue, which each task carries
     /// along in a few bits, to some hundred, and modulo some hours.
     pub fn sum(&self) -> Duration {
-        clock::duration(self.ticks)
+        self.duration(self.ticks)
     }
 
     /// Their mean; `None` if there are none.
     pub fn mean(&self) -> Option<Duration> {
-        self.ticks.checked_div(self.count()).map(clock::duration)
+        let nanos = self.sum().as_nanos().checked_div(u128::from(self.count()))?;
+        Some(Duration::from_nanos(nanos as u64))
     }
 
     /// An upper bound for the duration that a share `q` of all does not exceed; `None` if there
@@ -95,7 +108,7 @@ impl Histogram {
         let counts = self.counts.iter().enumerate();
         counts
             .filter(|(_, count)| **count > 0)
-            .map(|(index, count)| (clock::duration(upper_bound(index)), *count))
+            .map(|(index, count)| (self.duration(upper_bound(index)), *count))
     }
 
     fn add(&mut self, recorder: &Recorder) {
@@ -208,6 +221,11 @@ impl Totals {
         Self { completed: 0, failed: 0, queue_time: Histogram::new(), run_time: Histogram::new() }
     }
 
+    /// The histograms of a snapshot: times in the queue and on a worker.
+    pub(crate) fn times(self) -> (Histogram, Histogram) {
+        (self.queue_time.in_time(), self.run_time.in_time())
+    }
+
     pub(crate) fn add(&mut self, worker: &WorkerMetrics) {
         self.completed += worker.completed.load(Relaxed);
         self.failed += worker.failed.load(Relaxed);
@@ -247,6 +265,7 @@ mod tests {
         let mut histogram = Histogram::new();
         assert_eq!(histogram.quantile(0.5), None);
         histogram.add(&recorder);
+        let histogram = histogram.in_time();
         assert_eq!(histogram.count(), 100);
         assert!(histogram.sum().abs_diff(Duration::from_millis(5050)) < Duration::from_millis(50));
         let p50 = histogram.quantile(0.5).map(|d| d.as_millis());

@@ -44,6 +44,11 @@ impl<T: Send + 'static> Promise<T> {
         unsafe { Outcome::new(TaskRef::from_raw(block)) }
     }
 
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn into_task(self) -> TaskRef {
+        self.task
+    }
+
     pub(crate) fn id(&self) -> TaskId {
         self.task.header().id()
     }

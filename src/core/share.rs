@@ -124,3 +124,70 @@ impl Drop for Ring {
         }
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::atomic::AtomicBool;
+
+    use super::*;
+    use crate::core::promise::Promise;
+
+    fn task() -> TaskRef {
+        let (promise, mut outcome) = Promise::<()>::new();
+        outcome.abandon();
+        promise.into_task()
+    }
+
+    #[test]
+    fn tasks_come_out_in_order_and_no_more_go_in_than_fit() {
+        let mut own = OwnShare::new();
+        let tasks: Vec<_> = (0..CAPACITY as usize + 3).map(|_| task()).collect();
+        let ids: Vec<_> = tasks.iter().map(|task| task.header().id()).collect();
+        let mut tasks = tasks.into_iter();
+        own.fill(tasks.by_ref());
+        assert_eq!((own.room(), tasks.len()), (0, 3));
+        let taken: Vec<_> = std::iter::from_fn(|| own.take()).map(|t| t.header().id()).collect();
+        assert_eq!(taken, ids[..CAPACITY as usize]);
+        own.fill(tasks);
+        assert_eq!(own.len(), 3); // dropped with the share
+    }
+
+    #[test]
+    fn each_task_is_taken_once_under_stress() {
+        const TASKS: usize = 20_000;
+        let mut own = OwnShare::new();
+        let over = AtomicBool::new(false);
+        let take = |share: &Share| share.take().map(|task| task.header().id());
+        let taken = std::thread::scope(|scope| {
+            let thieves: Vec<_> = (0..3)
+                .map(|_| {
+                    let (share, over) = (own.clone(), &over);
+                    scope.spawn(move || {
+                        let mut ids = Vec::new();
+                        while !over.load(Acquire) || !share.is_empty() {
+                            ids.extend(take(&share));
+                        }
+                        ids
+                    })
+                })
+                .collect();
+            let mut ids = Vec::new();
+            let mut tasks = (0..TASKS).map(|_| task());
+            let mut left = TASKS;
+            while left > 0 {
+                let count = own.room().min(7).min(left);
+                own.fill(tasks.by_ref().take(count));
+                left -= count;
+                ids.extend(take(&own));
+            }
+            over.store(true, std::sync::atomic::Ordering::Release);
+            for thief in thieves {
+                ids.extend(thief.join().unwrap());
+            }
+            ids
+        });
+        assert_eq!(taken.len(), TASKS);
+        assert_eq!(taken.into_iter().collect::<HashSet<_>>().len(), TASKS);
+    }
+}

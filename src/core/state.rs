@@ -117,7 +117,7 @@ impl Kind {
             Self::VALUE => None,
             Self::CANCELLED => Some("Cancelled"),
             Self::TIME_LIMIT => Some("TimedOut"),
-            Self(number) => Error::NAMES.get(usize::from(number - 4)).copied(),
+            Self(kind) => Error::NAMES.get(usize::from(kind - Self::FIRST_STORED_ERROR)).copied(),
         }
     }
 
@@ -572,5 +572,152 @@ impl State {
             return true; // Nobody else can touch it.
         }
         self.0.fetch_sub(REF, AcqRel) & REFS == REF
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn queued() -> State {
+        State::queued(0, false, false)
+    }
+
+    const FIRST: Claim = Claim::First { takes_room: false };
+
+    /// As the worker does at the end of a closure.
+    fn publish(state: &State, kind: Kind) -> Publish {
+        state.publish(kind, true, false, false, true)
+    }
+
+    #[test]
+    fn a_closure_is_claimed_once() {
+        let state = queued();
+        assert!(state.look().is_queued() && state.look().has_body());
+        assert_eq!(state.claim(), FIRST);
+        assert_eq!(state.claim(), Claim::Lost);
+        assert!(!state.withdraw_unstarted());
+        assert_eq!(state.withdraw_queued(), None);
+        assert!(state.look().is_underway());
+        assert_eq!(publish(&state, Kind::VALUE), Publish::Released);
+        assert!(state.look().is_done() && !state.look().is_underway());
+        assert!(state.look().is_only_reference());
+    }
+
+    #[test]
+    fn a_withdrawn_task_can_not_be_claimed() {
+        let state = queued();
+        assert!(state.withdraw_unstarted());
+        assert_eq!(state.claim(), Claim::Lost);
+        assert!(!state.wake());
+    }
+
+    #[test]
+    fn a_wake_during_a_poll_queues_once() {
+        let state = queued();
+        assert_eq!(state.claim(), FIRST);
+        assert!(!state.wake());
+        assert!(!state.wake());
+        assert_eq!(state.suspend(), Suspend::Requeue);
+        assert!(!state.wake());
+        assert_eq!(state.claim(), Claim::Again);
+        assert_eq!(state.suspend(), Suspend::Waiting);
+        assert!(state.wake());
+        assert!(!state.withdraw_unstarted());
+        assert_eq!(state.withdraw_queued(), Some(true));
+    }
+
+    #[test]
+    fn a_stop_request_ends_at_the_next_suspension() {
+        let state = queued();
+        assert_eq!(state.claim(), FIRST);
+        state.request_stop();
+        assert!(state.look().is_stop_requested());
+        assert_eq!(state.suspend(), Suspend::Stop);
+        assert_eq!(state.claim(), Claim::Lost);
+        assert!(!state.withdraw_suspended());
+    }
+
+    #[test]
+    fn the_first_to_settle_says_what_came_of_it() {
+        let state = queued();
+        assert!(state.settle(Kind::TIME_LIMIT));
+        assert!(!state.settle(Kind::VALUE));
+        assert_eq!(state.look().kind(), Some(Kind::TIME_LIMIT));
+        assert!(!state.look().is_failed(), "not before it is published");
+        assert_eq!(publish(&state, Kind::TIME_LIMIT), Publish::Released);
+        assert!(state.look().is_failed() && !state.look().has_result());
+    }
+
+    #[test]
+    fn the_publisher_takes_the_listener_out_first() {
+        let state = queued();
+        assert_eq!(state.open_slot(), Slot::Owned(Listening::None));
+        assert!(state.close_slot(Listening::Waker));
+        assert_eq!(publish(&state, Kind::VALUE), Publish::Listener(Listening::Waker));
+        assert!(!state.look().is_done());
+        assert_eq!(state.publish(Kind::VALUE, true, true, false, true), Publish::Released);
+        assert_eq!(state.open_slot(), Slot::Done);
+    }
+
+    #[test]
+    fn who_has_the_slot_at_the_end_hears_of_it() {
+        let state = queued();
+        assert_eq!(state.open_slot(), Slot::Owned(Listening::None));
+        assert_eq!(publish(&state, Kind::VALUE), Publish::Released);
+        assert!(!state.close_slot(Listening::Waker));
+        assert_eq!(state.open_slot(), Slot::Done);
+        assert_eq!(state.open_slot_for_watch(), Slot::Owned(Listening::None));
+        assert!(!state.close_slot(Listening::Watch));
+        assert_eq!(state.open_slot(), Slot::Watch);
+    }
+
+    #[test]
+    fn nobody_wants_the_result_of_an_abandoned_task() {
+        let state = queued();
+        assert!(!state.abandon().is_done());
+        assert_eq!(publish(&state, Kind::VALUE), Publish::Unwanted);
+        assert!(state.look().is_taken() && !state.look().has_result());
+    }
+
+    #[test]
+    fn a_result_is_taken_once() {
+        let state = State::finished(Kind::VALUE);
+        assert!(state.look().has_result());
+        assert!(state.take());
+        assert!(!state.take());
+        assert!(state.release());
+    }
+
+    #[test]
+    fn references_are_counted() {
+        let state = State::queued(0, true, true);
+        state.add_reference();
+        assert!(!state.release());
+        assert!(!state.release());
+        assert!(state.try_add_reference());
+        assert!(!state.release());
+        assert!(state.release());
+        assert!(!state.try_add_reference());
+        assert!(state.takes_room());
+    }
+
+    #[test]
+    fn the_wait_is_measured_around_the_end_of_the_count() {
+        let unit = 1 << UNIT_SHIFT;
+        let last = (u64::MAX >> TIME_SHIFT) * unit;
+        assert_eq!(State::queued(0, false, false).waited(5 * unit), 5 * unit);
+        assert_eq!(State::queued(last, false, false).waited(last + 2 * unit), 2 * unit);
+        // The clocks of two threads may be off.
+        assert_eq!(State::queued(2 * unit, false, false).waited(unit), 0);
+    }
+
+    #[test]
+    fn every_error_has_a_name() {
+        assert_eq!(Kind::of(&Ok(1)).error_name(), None);
+        assert_eq!(Kind::of_error(&Error::Cancelled).error_name(), Some("Cancelled"));
+        assert_eq!(Kind::of_error(&Error::ShutDown).error_name(), Some("ShutDown"));
+        assert_eq!(Kind::of_error(&Error::ResultTaken).error_name(), Some("ResultTaken"));
+        assert_eq!(Kind::TIME_LIMIT.error_name(), Some("TimedOut"));
     }
 }

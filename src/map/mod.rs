@@ -470,17 +470,44 @@ impl<T> Drop for Consumer<T> {
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::sync::mpsc::{Sender, channel};
     use std::task::Waker;
-    use std::thread::JoinHandle;
 
     use super::engine::AfterChunk;
     use super::*;
     use crate::future::TaskFuture;
-    use crate::sync::Mutex;
+    use crate::sync::{Condvar, Mutex};
 
-    /// A thread for each driver, two at a time.
-    #[derive(Clone, Default)]
-    struct Threads(Arc<Mutex<Vec<JoinHandle<()>>>>);
+    type Driver = Box<dyn FnOnce() + Send>;
+
+    /// Two threads; they end with the last clone.
+    #[derive(Clone)]
+    struct Threads {
+        drivers: Sender<Driver>,
+        /// Drivers that have not ended.
+        left: Arc<(Mutex<usize>, Condvar)>,
+    }
+
+    impl Default for Threads {
+        fn default() -> Self {
+            let (drivers, receiver) = channel::<Driver>();
+            let receiver = Arc::new(Mutex::new(receiver));
+            let left = Arc::<(Mutex<usize>, Condvar)>::default();
+            for _ in 0..2 {
+                let (receiver, left) = (Arc::clone(&receiver), Arc::clone(&left));
+                std::thread::spawn(move || {
+                    loop {
+                        let next = receiver.lock().recv();
+                        let Ok(driver) = next else { return };
+                        driver();
+                        *left.0.lock() -= 1;
+                        left.1.notify_all();
+                    }
+                });
+            }
+            Self { drivers, left }
+        }
+    }
 
     impl Threads {
         fn map<A, R, I, F>(&self, f: F, input: I) -> Map<R>
@@ -496,9 +523,9 @@ mod tests {
 
         /// Until no driver runs.
         fn join(&self) {
-            loop {
-                let Some(thread) = self.0.lock().pop() else { return };
-                thread.join().unwrap();
+            let mut left = self.left.0.lock();
+            while *left > 0 {
+                left = self.left.1.wait(left);
             }
         }
     }
@@ -513,7 +540,8 @@ mod tests {
         }
 
         fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
-            self.0.lock().push(std::thread::spawn(driver));
+            *self.left.0.lock() += 1;
+            self.drivers.send(driver).unwrap();
             TaskFuture::ready(Ok(()))
         }
 

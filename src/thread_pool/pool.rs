@@ -598,16 +598,18 @@ impl Pool {
             totals.add(&seat.metrics);
         }
         totals.failed += self.timed_out.load(Relaxed);
+        let (completed, failed) = (totals.completed, totals.failed);
+        let (queue_time, run_time) = totals.times();
         Metrics {
             workers,
             idle,
             queued,
             running: seats.iter().map(|seat| seat.running().len()).sum(),
-            completed: totals.completed,
-            failed: totals.failed,
+            completed,
+            failed,
             cancelled: self.cancelled.load(Relaxed),
-            queue_time: totals.queue_time,
-            run_time: totals.run_time,
+            queue_time,
+            run_time,
         }
     }
 
