@@ -81,7 +81,7 @@
 //! 2  future.rs           TaskFuture: poll, cancel, result, callbacks; the drop rule
 //!    task.rs             what a running job sees
 //!    job.rs              Job, Call and call!
-//! 1  core/               the task cell: state, memory, run, outcome; the job's context
+//! 1  core/               the task cell: state, memory, run, outcome; sets, shares, context
 //! 0  error.rs, panic.rs, metrics.rs, timer.rs, clock.rs, sync.rs
 //! ```
 

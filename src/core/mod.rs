@@ -1,10 +1,14 @@
-//! The task cell: what a submitted job becomes. All of the crate's `unsafe` is in this folder.
+//! The task cell: what a submitted job becomes. Nearly all of the crate's `unsafe` is here.
 //!
-//! One allocation serves both sides. The worker's side has a [`TaskRef`]: claim it, run it,
-//! withdraw it. The caller's side has an [`Outcome`]: is it done, what came of it, who is to be
-//! told. Between them lie the [`state`], one word with all that is known of the task, and the
-//! [`cell`], the memory, which says who may touch what. A running job finds its task and its
-//! worker through the [`context`].
+//! One block of a [`slab`] serves both sides. The worker's side has a [`TaskRef`]: claim it, run
+//! it, withdraw it ([`task`]). The caller's side has an [`Outcome`]: is it done, what came of it,
+//! who is to be told. Between them lie the [`state`], one word with all that is known of the task,
+//! and the [`cell`], the memory, which says who may touch what. Callbacks are in a [`watch`], a
+//! [`promise`] is a result without a task, and a [`set`] gathers tasks that have finished. A worker
+//! takes tasks ahead in a [`share`]. A running job finds its task and its worker through the
+//! [`context`].
+//!
+//! The protocols are checked by loom in `tests/models`.
 
 pub(crate) mod cell;
 pub(crate) mod context;

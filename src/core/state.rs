@@ -65,7 +65,7 @@ const ABANDONED: u64 = 1 << 14;
 const OBSERVED: u64 = 1 << 15;
 /// Set if the task counts against the queue's capacity until it starts. Never changes.
 const ROOM: u64 = 1 << 16;
-/// Set if a [registry](super::registry) may add references. Set before the task is shared.
+/// Set if a [`Registry`](super::Registry) may add references. Set before the task is shared.
 const REGISTERED: u64 = 1 << 17;
 
 /// References: the queue's or the worker's, the caller's, those of timers and of an async body's

@@ -111,7 +111,7 @@ pub(crate) trait Host: Send + Sync + 'static {
     fn is_stopping(&self) -> bool;
 }
 
-/// The right to run a task, from [`Runnable::claim`].
+/// The right to run a task, from [`TaskRef::claim`].
 #[must_use]
 pub(crate) struct Claimed {
     first: bool,
