@@ -338,7 +338,7 @@ fn the_caller_waits_in_a_set() {
 
 #[test]
 fn a_set_is_dropped_before_its_members_finish() {
-    against_the_worker(|outcome, _| {
+    against_the_worker(|mut outcome, _| {
         let set = StdArc::new(CompletionSet::new(1, WakeAt::Any));
         outcome.listen(&set, 0);
         drop(set);
