@@ -37,8 +37,10 @@ use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 /// Runs jobs on a pool of threads of its own.
 ///
 /// A cheap handle: clones share the pool. The queue is first in, first out, and unbounded unless
-/// [`queue_capacity`](ThreadPoolBuilder::queue_capacity) says otherwise; with one worker, jobs
-/// start in the order in which one caller submitted them.
+/// [`queue_capacity`](ThreadPoolBuilder::queue_capacity) says otherwise. All submitters share it:
+/// with one worker, jobs start in the order of their submission, whoever submitted them. With
+/// more, in about that order: a worker takes up to 64 tasks ahead while they are quick, and others
+/// take them over when it is held up.
 ///
 /// # The end of a pool
 ///

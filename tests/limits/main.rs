@@ -1,8 +1,10 @@
-//! The hard parts: the window of a map, waits inside of jobs, and the bounded queue.
+//! The hard parts: the window of a map, waits inside of jobs, the bounded queue, and
+//! the order of starts.
 
 mod capacity;
 mod map;
 mod nesting;
+mod order;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]
 mod support;
