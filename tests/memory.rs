@@ -170,6 +170,46 @@ fn withdrawn_tasks_with_options_and_async_tasks_leave_nothing() {
 }
 
 #[test]
+fn futures_with_callbacks_leave_nothing_however_they_end() {
+    alone(|| {
+        let pool = pool(1);
+        let left = left_by(|| {
+            let told = Counter::new();
+            let watched = |future: TaskFuture<u32>| {
+                let told = told.clone();
+                future.add_done_callback(move |_| told.add());
+                future
+            };
+            for _ in 0..1_000 {
+                let gate = Gate::new();
+                let held = occupy(&pool, &gate);
+                let cancelled = watched(pool.submit(|| 1));
+                assert!(cancelled.cancel());
+                let timed_out = watched(pool.task().queue_timeout(Duration::ZERO).submit(|| 2));
+                assert!(timed_out.result().is_err());
+                let running = pool.task().timeout(Duration::ZERO);
+                let running = watched(running.submit_future(std::future::pending()));
+                gate.open();
+                assert!(running.result().is_err());
+                held.result().unwrap();
+                drop(watched(pool.submit(|| 3)));
+                watched(pool.submit(|| 4)).result().unwrap();
+                let (completer, promise) = TaskFuture::promise();
+                assert!(watched(promise).cancel());
+                drop(completer);
+                let (completer, promise) = TaskFuture::promise();
+                let promise = watched(promise);
+                drop(completer);
+                assert!(promise.result().is_err());
+            }
+            told.wait_for(7_000);
+            until_settled(&pool);
+        });
+        assert_nothing_left(left, 16 << 20);
+    });
+}
+
+#[test]
 fn maps_that_were_dropped_before_they_began_leave_nothing() {
     alone(|| {
         let (pool, gate) = (pool(1), Gate::new());

@@ -330,8 +330,10 @@ unsafe fn publish_watched<B, T>(
     let (listener, answer) = loop {
         let mut watching = watch.0.lock();
         if watching.callbacks.is_empty() {
-            // SAFETY: the place is this thread's, and empty.
-            unsafe { cell.store(outcome) };
+            if kind.is_stored() {
+                // SAFETY: the place is this thread's, and empty.
+                unsafe { cell.store(outcome) };
+            }
             let answer = cell.state().publish(kind, ends, false, true, false);
             break (std::mem::replace(&mut watching.listener, Listener::None), answer);
         }
