@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use crate::core::TaskId;
 use crate::core::set::CompletionSet;
 use crate::core::state::Kind;
-use crate::core::task::TaskId;
 use crate::core::{Outcome, Promise, context, parker};
 use crate::error::Error;
 use crate::timer::deadline;

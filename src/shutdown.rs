@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use crate::core::task::TaskId;
+use crate::core::TaskId;
 use crate::core::{context, parker};
 use crate::error::Error;
 use crate::timer::Delay;

@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-pub use crate::core::task::TaskId;
+pub use crate::core::TaskId;
 
 use crate::core::context;
 use crate::error::Error;

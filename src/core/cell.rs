@@ -14,83 +14,31 @@
 //! 5. Whoever releases the last reference frees the block, with what is still in it.
 
 use std::alloc::Layout;
-use std::fmt;
-use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
-use std::num::NonZeroU64;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
 
 use super::context::WorkerContext;
+use super::id::TaskId;
 use super::set::CompletionSet;
 use super::slab;
-use super::state::{Kind, Listening, State};
+use super::state::{Kind, Listening, Snapshot, State};
 use super::task::{Claimed, Runnable};
 use super::watch::Watch;
 use crate::error::Error;
 use crate::panic::drop_quietly;
 use crate::sync::UnsafeCell;
 
-/// Names a task. Unique within the process, and never used again.
-// At a million tasks in each second there are numbers for two thousand years.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TaskId(NonZeroU64);
-
-impl TaskId {
-    /// Threads take numbers in blocks, so that they don't meet at one counter.
-    #[inline]
-    fn next() -> Self {
-        const BLOCK: u64 = 1024;
-        static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
-        thread_local! {
-            static NEXT: std::cell::Cell<u64> = const { std::cell::Cell::new(0) };
-        }
-        let take = |next: &std::cell::Cell<u64>| {
-            let mut number = next.get();
-            if number % BLOCK == 0 {
-                number = NEXT_BLOCK.fetch_add(1, Relaxed) * BLOCK + 1;
-            }
-            next.set(number + 1);
-            number
-        };
-        // A thread whose storage is gone already takes a block for each task.
-        let number =
-            NEXT.try_with(take).unwrap_or_else(|_| NEXT_BLOCK.fetch_add(1, Relaxed) * BLOCK + 1);
-        Self(NonZeroU64::new(number).unwrap_or(NonZeroU64::MAX))
-    }
-
-    pub(crate) fn get(self) -> u64 {
-        self.0.get()
-    }
-
-    pub(crate) fn from_number(number: u64) -> Option<Self> {
-        NonZeroU64::new(number).map(Self)
-    }
-}
-
-impl fmt::Debug for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TaskId({})", self.0)
-    }
-}
-
-impl fmt::Display for TaskId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-const PLACE_BITS: u32 = slab::Place::BITS;
+const POSITION_BITS: u32 = slab::Position::BITS;
 
 /// The head of every block, whatever its types.
 #[repr(C)]
 pub(crate) struct Header {
     vtable: &'static VTable,
     pub(crate) state: State,
-    /// The task's number, and in the lowest bits the block's place in its slab.
-    id_and_place: NonZeroU64,
+    /// The task's number, and in the lowest bits the block's position in its slab.
+    id_and_position: u64,
     slot: UnsafeCell<Slot>,
 }
 
@@ -135,24 +83,21 @@ impl Listener {
 
 impl Header {
     #[inline]
-    fn new(vtable: &'static VTable, state: State, place: slab::Place) -> Self {
-        let id_and_place = TaskId::next().0.get() << PLACE_BITS | u64::from(place);
-        Self {
-            vtable,
-            state,
-            id_and_place: NonZeroU64::new(id_and_place).unwrap_or(NonZeroU64::MAX),
-            slot: UnsafeCell::new(Slot { empty: () }),
-        }
+    fn new(vtable: &'static VTable, state: State, position: slab::Position) -> Self {
+        let id_and_position = TaskId::next().get() << POSITION_BITS | u64::from(position);
+        Self { vtable, state, id_and_position, slot: UnsafeCell::new(Slot { empty: () }) }
     }
 
     pub(crate) fn id(&self) -> TaskId {
-        let number = self.id_and_place.get() >> PLACE_BITS;
-        TaskId(NonZeroU64::new(number).unwrap_or(NonZeroU64::MAX))
+        match TaskId::from_number(self.id_and_position >> POSITION_BITS) {
+            Some(id) => id,
+            None => unreachable!("it was made with one"),
+        }
     }
 
     #[inline]
-    fn place(&self) -> slab::Place {
-        self.id_and_place.get() as slab::Place
+    fn position(&self) -> slab::Position {
+        self.id_and_position as slab::Position
     }
 
     /// Puts a listener into the slot and tells what it is.
@@ -324,6 +269,45 @@ impl<B, T> Cell<B, T> {
     }
 }
 
+impl<B, T> Cell<B, T> {
+    /// Moves the result to `result`; one that was not stored is the error that `not_stored` tells.
+    ///
+    /// # Safety
+    ///
+    /// As for [`TaskRef::take`]; `result` points to a `Result<T, Error>`.
+    pub(super) unsafe fn move_out(
+        &self,
+        result: *mut (),
+        not_stored: impl FnOnce(Snapshot) -> Error,
+    ) {
+        let now = self.state().look();
+        let outcome = match now.kind().filter(|kind| kind.is_stored()) {
+            // SAFETY: the caller has the right to the result, and one is stored.
+            Some(kind) => unsafe { self.load(kind) },
+            None => Err(not_stored(now)),
+        };
+        // SAFETY: the pointer is to such a result.
+        unsafe { result.cast::<Result<T, Error>>().write(outcome) };
+    }
+}
+
+/// Moves the result back from where [`Cell::move_out`] has moved it.
+///
+/// # Safety
+///
+/// The block begins with a `Cell<B, T>`, and `result` is that of the last `move_out`, by this
+/// thread.
+pub(super) unsafe fn put_back<B, T>(block: NonNull<Header>, result: *mut ()) {
+    // SAFETY: as above.
+    let cell = unsafe { block.cast::<Cell<B, T>>().as_ref() };
+    // SAFETY: the pointer is to such a result, which moves.
+    let outcome = unsafe { result.cast::<Result<T, Error>>().read() };
+    if cell.state().look().kind().is_some_and(Kind::is_stored) {
+        // SAFETY: the place is this thread's, and empty since the result was moved out.
+        unsafe { cell.store(outcome) };
+    }
+}
+
 /// A block with what `make` makes of its cell, which comes first in it.
 ///
 /// `T` is `repr(C)`, and begins with the cell.
@@ -333,8 +317,8 @@ pub(super) fn make_block<B, O, T>(
     body: Option<B>,
     make: impl FnOnce(Cell<B, O>) -> T,
 ) -> NonNull<Header> {
-    let (block, place) = slab::allocate(Layout::new::<T>());
-    let value = make(Cell::new(Header::new(vtable, state, place), body));
+    let (block, position) = slab::allocate(Layout::new::<T>());
+    let value = make(Cell::new(Header::new(vtable, state, position), body));
     // SAFETY: the block has the layout of such a value.
     unsafe { block.cast::<T>().write(value) };
     block.cast()
@@ -349,9 +333,9 @@ pub(super) fn make_block<B, O, T>(
 pub(super) unsafe fn free_block<T>(block: NonNull<Header>) {
     // SAFETY: the block is alive until it is freed below.
     unsafe {
-        let place = block.as_ref().place();
+        let position = block.as_ref().position();
         block.cast::<T>().drop_in_place();
-        slab::free(block.cast(), Layout::new::<T>(), place);
+        slab::free(block.cast(), Layout::new::<T>(), position);
     }
 }
 
@@ -472,44 +456,5 @@ impl RunningTask {
     pub(super) fn with<R>(self, f: impl FnOnce(&TaskRef) -> R) -> R {
         let task = ManuallyDrop::new(TaskRef(self.0));
         f(&task)
-    }
-}
-
-/// Tasks that suspend, by their numbers, without keeping them alive: a suspended task that nobody
-/// can wake any more has ended.
-///
-/// Rule: such a task takes itself out before it is freed, under the lock that the registry is
-/// behind. So under that lock a task that is in it is alive in memory, though perhaps without a
-/// reference.
-#[derive(Default)]
-pub(crate) struct Registry(std::collections::HashMap<TaskId, Registered>);
-
-struct Registered(NonNull<Header>, PhantomData<TaskRef>);
-
-// SAFETY: as for `TaskRef`.
-unsafe impl Send for Registered {}
-
-impl Registry {
-    /// Enters a task whose state was made to be registered.
-    pub(crate) fn insert(&mut self, task: &TaskRef) {
-        self.0.insert(task.header().id(), Registered(task.0, PhantomData));
-    }
-
-    pub(crate) fn remove(&mut self, id: TaskId) {
-        self.0.remove(&id);
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// References to those that are alive.
-    pub(crate) fn tasks(&self) -> Vec<TaskRef> {
-        let alive = |task: &Registered| {
-            // SAFETY: see the rule above.
-            let header = unsafe { task.0.as_ref() };
-            header.state.try_add_reference().then_some(TaskRef(task.0))
-        };
-        self.0.values().filter_map(alive).collect()
     }
 }

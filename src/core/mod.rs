@@ -12,9 +12,11 @@
 
 pub(crate) mod cell;
 pub(crate) mod context;
+pub(crate) mod id;
 pub(crate) mod outcome;
 pub(crate) mod parker;
 pub(crate) mod promise;
+mod registry;
 pub(crate) mod set;
 pub(crate) mod share;
 mod slab;
@@ -22,7 +24,9 @@ pub(crate) mod state;
 pub(crate) mod task;
 mod watch;
 
-pub(crate) use cell::{Registry, TaskRef};
+pub(crate) use cell::TaskRef;
+pub use id::TaskId;
 pub(crate) use outcome::Outcome;
 pub(crate) use promise::Promise;
+pub(crate) use registry::Registry;
 pub(crate) use task::{Body, Extra, Host, MaybeExtra, Options, Polled, Task, TaskWaker};

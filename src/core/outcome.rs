@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::cell::{Cell, Listener, TaskRef};
 use super::set::CompletionSet;
-use super::state::{Kind, Listening, Publish, Slot, Snapshot};
+use super::state::{Kind, Listening, Publication, Publish, Slot, Snapshot};
 use super::watch::{Callback, Watch};
 use crate::error::Error;
 use crate::panic::{catch, drop_quietly};
@@ -271,15 +271,20 @@ pub(super) unsafe fn publish<B, T>(
     } else {
         Some(outcome)
     };
-    let releases = matches!(task, Publisher::Releasing(_));
     let mut listener = Listener::None;
-    let mut owned = false;
+    let mut how = Publication {
+        kind,
+        ends,
+        owns_slot: false,
+        has_watch_lock: false,
+        releases: matches!(task, Publisher::Releasing(_)),
+    };
     loop {
-        match cell.state().publish(kind, ends, owned, false, releases) {
+        match cell.state().publish(how) {
             Publish::Listener(listening) => {
                 // SAFETY: the slot is this thread's.
                 listener = unsafe { cell.header().empty_slot(listening) };
-                owned = true;
+                how.owns_slot = true;
             }
             Publish::Watch => {
                 // A callback was added meanwhile, and wants to see the result first.
@@ -327,6 +332,7 @@ unsafe fn publish_watched<B, T>(
     let watch = unsafe { watch_of::<T>(&task) };
     while watch.run_callbacks(&outcome) {}
     account();
+    let how = Publication { kind, ends, owns_slot: false, has_watch_lock: true, releases: false };
     let (listener, answer) = loop {
         let mut watching = watch.0.lock();
         if watching.callbacks.is_empty() {
@@ -334,7 +340,7 @@ unsafe fn publish_watched<B, T>(
                 // SAFETY: the place is this thread's, and empty.
                 unsafe { cell.store(outcome) };
             }
-            let answer = cell.state().publish(kind, ends, false, true, false);
+            let answer = cell.state().publish(how);
             break (std::mem::replace(&mut watching.listener, Listener::None), answer);
         }
         drop(watching);

@@ -4,7 +4,8 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use super::cell::{Cell, Header, TaskId, TaskRef, VTable, free_block, make_block};
+use super::cell::{Cell, Header, TaskRef, VTable, free_block, make_block, put_back};
+use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
 use super::state::{Kind, Snapshot, State};
 use super::task::{Extra, Runnable};
@@ -82,7 +83,7 @@ impl<T: Send + 'static> Promised<T> {
         },
         run: |_, _, _| unreachable!("a promise is never queued"),
         take: Self::take,
-        put_back: Self::put_back,
+        put_back: put_back::<(), T>,
         free: Self::free,
     };
 
@@ -95,28 +96,9 @@ impl<T: Send + 'static> Promised<T> {
     /// As for [`TaskRef::take`].
     unsafe fn take(block: NonNull<Header>, result: *mut ()) {
         // SAFETY: this function is in the table of promises only.
-        let cell = unsafe { &block.cast::<Self>().as_ref().cell };
-        let outcome = match cell.state().look().kind() {
-            // SAFETY: the caller has the right to the result, and one is stored.
-            Some(kind) if kind.is_stored() => unsafe { cell.load(kind) },
-            _ => Err(Error::Cancelled),
-        };
-        // SAFETY: the pointer is to such a result.
-        unsafe { result.cast::<Result<T, Error>>().write(outcome) };
-    }
-
-    /// # Safety
-    ///
-    /// As for [`TaskRef::put_back`].
-    unsafe fn put_back(block: NonNull<Header>, result: *mut ()) {
-        // SAFETY: this function is in the table of promises only.
-        let cell = unsafe { &block.cast::<Self>().as_ref().cell };
-        // SAFETY: the pointer is to such a result, which moves.
-        let outcome = unsafe { result.cast::<Result<T, Error>>().read() };
-        if cell.state().look().kind().is_some_and(Kind::is_stored) {
-            // SAFETY: the place is this thread's, and empty since the result was taken.
-            unsafe { cell.store(outcome) };
-        }
+        let promised = unsafe { block.cast::<Self>().as_ref() };
+        // SAFETY: as for this function.
+        unsafe { promised.cell.move_out(result, |_| Error::Cancelled) };
     }
 
     /// # Safety

@@ -15,7 +15,7 @@ use std::cell::Cell;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Release, fence};
 
-/// The unit of places in a slab, and the largest alignment of a block.
+/// The unit of positions in a slab, and the largest alignment of a block.
 const UNIT: usize = 8;
 const SLAB: Layout = match Layout::from_size_align(256 * UNIT, UNIT) {
     Ok(layout) => layout,
@@ -26,7 +26,7 @@ const LARGEST: usize = SLAB.size() / 8;
 const OPEN: usize = usize::MAX / 2;
 
 /// Where a block is in its slab, in units; 0 for a block of the allocator's own.
-pub(super) type Place = u8;
+pub(super) type Position = u8;
 
 #[repr(C)]
 struct Slab {
@@ -49,7 +49,7 @@ thread_local! {
 
 /// A block for a value of this layout.
 #[inline]
-pub(super) fn allocate(layout: Layout) -> (NonNull<u8>, Place) {
+pub(super) fn allocate(layout: Layout) -> (NonNull<u8>, Position) {
     let small = layout.size() <= LARGEST && layout.align() <= UNIT;
     // A thread whose storage is gone already has no slab either.
     let block =
@@ -59,15 +59,15 @@ pub(super) fn allocate(layout: Layout) -> (NonNull<u8>, Place) {
 
 /// # Safety
 ///
-/// The block is from [`allocate`], with this layout and this place, and is not used any more.
+/// The block is from [`allocate`], with this layout and this position, and is not used any more.
 #[inline]
-pub(super) unsafe fn free(block: NonNull<u8>, layout: Layout, place: Place) {
-    if place == 0 {
+pub(super) unsafe fn free(block: NonNull<u8>, layout: Layout, position: Position) {
+    if position == 0 {
         // SAFETY: it is a block of the allocator's own.
         return unsafe { dealloc(block.as_ptr(), layout) };
     }
-    // SAFETY: the block is in a slab, at this place.
-    let slab = unsafe { block.sub(usize::from(place) * UNIT) }.cast::<Slab>();
+    // SAFETY: the block is in a slab, at this position.
+    let slab = unsafe { block.sub(usize::from(position) * UNIT) }.cast::<Slab>();
     // SAFETY: a block in use keeps its slab.
     unsafe { Slab::release(slab, 1) };
 }
@@ -96,7 +96,7 @@ impl Slab {
 
 impl Current {
     #[inline]
-    fn cut(&self, size: usize) -> (NonNull<u8>, Place) {
+    fn cut(&self, size: usize) -> (NonNull<u8>, Position) {
         let size = size.next_multiple_of(UNIT);
         let (slab, at) = match self.slab.get() {
             Some(slab) if self.next.get() + size <= SLAB.size() => (slab, self.next.get()),
@@ -106,7 +106,7 @@ impl Current {
         self.cut.set(self.cut.get() + 1);
         // SAFETY: that is inside of the slab.
         let block = unsafe { slab.cast::<u8>().add(at) };
-        (block, (at / UNIT) as Place)
+        (block, (at / UNIT) as Position)
     }
 
     #[cold]
@@ -144,25 +144,25 @@ mod tests {
         let mut blocks = Vec::new();
         for round in 0..2_000usize {
             let layout = Layout::from_size_align(1 + round % 300, 1 << (round % 5)).unwrap();
-            let (block, place) = allocate(layout);
+            let (block, position) = allocate(layout);
             assert_eq!(block.addr().get() % layout.align(), 0);
             // SAFETY: the block is so large.
             unsafe { block.write_bytes(round as u8, layout.size()) };
-            blocks.push((block, place, layout, round as u8));
+            blocks.push((block, position, layout, round as u8));
         }
-        for (block, place, layout, byte) in blocks {
+        for (block, position, layout, byte) in blocks {
             for at in 0..layout.size() {
                 // SAFETY: as above.
                 assert_eq!(unsafe { block.add(at).read() }, byte);
             }
             // SAFETY: it is from `allocate`, and not used any more.
-            unsafe { free(block, layout, place) };
+            unsafe { free(block, layout, position) };
         }
     }
 
     #[test]
     fn blocks_outlive_their_thread_and_are_freed_by_others() {
-        struct Block(NonNull<u8>, Place);
+        struct Block(NonNull<u8>, Position);
         // SAFETY: memory is not bound to a thread.
         unsafe impl Send for Block {}
         let layout = Layout::new::<[u64; 7]>();
@@ -172,16 +172,16 @@ mod tests {
                 let sender = sender.clone();
                 std::thread::spawn(move || {
                     for _ in 0..10_000 {
-                        let (block, place) = allocate(layout);
-                        sender.send(Block(block, place)).unwrap();
+                        let (block, position) = allocate(layout);
+                        sender.send(Block(block, position)).unwrap();
                     }
                 })
             })
             .collect();
         drop(sender);
-        for Block(block, place) in blocks {
+        for Block(block, position) in blocks {
             // SAFETY: it is from `allocate`, and not used any more.
-            unsafe { free(block, layout, place) };
+            unsafe { free(block, layout, position) };
         }
         makers.into_iter().for_each(|maker| maker.join().unwrap());
     }

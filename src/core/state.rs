@@ -179,7 +179,21 @@ pub(super) enum Suspend {
     Stop,
 }
 
-/// What the publisher found; until it is `Done` it has to try again.
+/// How a result is made visible.
+#[derive(Clone, Copy)]
+pub(super) struct Publication {
+    pub(super) kind: Kind,
+    /// The task, which runs on this thread, ends with it.
+    pub(super) ends: bool,
+    /// This thread has the slot, since the last try; it is given back.
+    pub(super) owns_slot: bool,
+    /// This thread holds the watch's lock.
+    pub(super) has_watch_lock: bool,
+    /// The publisher gives its reference back in the same step, if somebody wants the result.
+    pub(super) releases: bool,
+}
+
+/// What the publisher found. After `Listener` it tries again, after `Watch` in another way.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Publish {
@@ -423,21 +437,8 @@ impl State {
     }
 
     /// Makes the result visible. What is to be stored is in its place.
-    ///
-    /// * `ends`: the task, which runs on this thread, ends with it.
-    /// * `owned`: the slot, since the last try; it is given back.
-    /// * `watched`: this thread holds the watch's lock.
-    /// * `release`: the publisher gives its reference back in the same step, if somebody wants the
-    ///   result.
     #[inline]
-    pub(super) fn publish(
-        &self,
-        kind: Kind,
-        ends: bool,
-        owned: bool,
-        watched: bool,
-        release: bool,
-    ) -> Publish {
+    pub(super) fn publish(&self, how: Publication) -> Publish {
         let mut now = self.0.load(Acquire);
         loop {
             let listening = Listening::in_word(now);
@@ -445,18 +446,18 @@ impl State {
                 Listening::Waker | Listening::Set => {
                     ((now & !LISTENING) | BUSY, Publish::Listener(listening))
                 }
-                Listening::Watch if !watched => return Publish::Watch,
+                Listening::Watch if !how.has_watch_lock => return Publish::Watch,
                 _ => {
-                    let mut next = now | DONE | kind.bits();
-                    if ends {
+                    let mut next = now | DONE | how.kind.bits();
+                    if how.ends {
                         next |= ENDED;
                     }
-                    if owned {
+                    if how.owns_slot {
                         next &= !BUSY;
                     }
-                    if now & ABANDONED != 0 && kind.is_stored() {
+                    if now & ABANDONED != 0 && how.kind.is_stored() {
                         (next | TAKEN, Publish::Unwanted)
-                    } else if !release {
+                    } else if !how.releases {
                         (next, Publish::Kept)
                     } else if now & REFS == REF {
                         (next - REF, Publish::Last)
@@ -492,7 +493,8 @@ impl State {
 
     /// Takes the slot.
     pub(super) fn open_slot(&self) -> Slot {
-        for round in 0.. {
+        let mut round = 0;
+        loop {
             let now = self.0.load(Acquire);
             let listening = Listening::in_word(now);
             if listening == Listening::Watch {
@@ -502,6 +504,7 @@ impl State {
             // has taken the slot over and is about to be done.
             if now & BUSY != 0 {
                 crate::sync::pause(round);
+                round = round.saturating_add(1);
                 continue;
             }
             if now & DONE != 0 {
@@ -512,7 +515,6 @@ impl State {
                 return Slot::Owned(listening);
             }
         }
-        unreachable!("the slot is held for a few moves only")
     }
 
     /// Gives the slot back with `listening` in it. `false`: the result has come, the slot counts
@@ -555,13 +557,19 @@ impl State {
 
     pub(super) fn add_reference(&self) {
         let before = self.0.fetch_add(REF, Relaxed);
-        debug_assert!(before & REFS != REFS, "too many references");
+        if before & REFS == REFS {
+            std::process::abort(); // The count is in the next bits by now.
+        }
     }
 
     /// Adds a reference, unless the last one is gone.
     #[must_use]
     pub(super) fn try_add_reference(&self) -> bool {
-        self.update(|now| (now & REFS != 0).then_some(now + REF)).is_ok()
+        let before = self.update(|now| (now & REFS != 0).then_some(now + REF));
+        if before.is_ok_and(|before| before & REFS == REFS) {
+            std::process::abort(); // As above.
+        }
+        before.is_ok()
     }
 
     /// `true`: that was the last one.
@@ -587,7 +595,14 @@ mod tests {
 
     /// As the worker does at the end of a closure.
     fn publish(state: &State, kind: Kind) -> Publish {
-        state.publish(kind, true, false, false, true)
+        let how = Publication {
+            kind,
+            ends: true,
+            owns_slot: false,
+            has_watch_lock: false,
+            releases: true,
+        };
+        state.publish(how)
     }
 
     #[test]
@@ -656,7 +671,14 @@ mod tests {
         assert!(state.close_slot(Listening::Waker));
         assert_eq!(publish(&state, Kind::VALUE), Publish::Listener(Listening::Waker));
         assert!(!state.look().is_done());
-        assert_eq!(state.publish(Kind::VALUE, true, true, false, true), Publish::Released);
+        let how = Publication {
+            kind: Kind::VALUE,
+            ends: true,
+            owns_slot: true,
+            has_watch_lock: false,
+            releases: true,
+        };
+        assert_eq!(state.publish(how), Publish::Released);
         assert_eq!(state.open_slot(), Slot::Done);
     }
 

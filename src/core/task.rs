@@ -7,9 +7,9 @@ use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-pub use super::cell::TaskId;
-use super::cell::{Cell, Header, TaskRef, VTable, free_block, make_block};
+use super::cell::{Cell, Header, TaskRef, VTable, free_block, make_block, put_back};
 use super::context::{self, End, WorkerContext};
+use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
 use super::state::{Claim, Kind, Snapshot, State, Suspend};
 use crate::clock;
@@ -210,7 +210,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         },
         run: Self::run,
         take: Self::take,
-        put_back: Self::put_back,
+        put_back: put_back::<B, B::Output>,
         free: Self::free,
     };
 
@@ -231,7 +231,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
 
     fn of(this: &TaskRef) -> &Self {
         // SAFETY: private to this module, which calls it only through this type's own table, or
-        // with a reference that `new` has made.
+        // with a reference that `submit` has made.
         unsafe { this.as_ptr().cast::<Self>().as_ref() }
     }
 
@@ -397,28 +397,8 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
     unsafe fn take(block: NonNull<Header>, result: *mut ()) {
         // SAFETY: this function is in the table of such tasks only.
         let task = unsafe { block.cast::<Self>().as_ref() };
-        let now = task.state().look();
-        let outcome = match now.kind() {
-            // SAFETY: the caller has the right to the result, and one is stored.
-            Some(kind) if kind.is_stored() => unsafe { task.cell.load(kind) },
-            _ => Err(task.not_stored(now)),
-        };
-        // SAFETY: the pointer is to such a result.
-        unsafe { result.cast::<Result<B::Output, Error>>().write(outcome) };
-    }
-
-    /// # Safety
-    ///
-    /// As for [`TaskRef::put_back`].
-    unsafe fn put_back(block: NonNull<Header>, result: *mut ()) {
-        // SAFETY: this function is in the table of such tasks only.
-        let task = unsafe { block.cast::<Self>().as_ref() };
-        // SAFETY: the pointer is to such a result, which moves.
-        let outcome = unsafe { result.cast::<Result<B::Output, Error>>().read() };
-        if task.state().look().kind().is_some_and(Kind::is_stored) {
-            // SAFETY: the place is this thread's, and empty since the result was taken.
-            unsafe { task.cell.store(outcome) };
-        }
+        // SAFETY: as for this function.
+        unsafe { task.cell.move_out(result, |now| task.not_stored(now)) };
     }
 
     /// # Safety

@@ -9,13 +9,13 @@
 //! 1. An input that must be asked for its items is pulled by one driver at a time, which takes the
 //!    iterator out of the state, so that no lock is held while it runs. A driver that finds it
 //!    taken ends; the one that puts it back starts another if there is more to do. Of an input
-//!    whose items are known a driver cuts off its share under the lock.
+//!    whose items are known a driver cuts off a batch under the lock.
 //! 2. A driver that ends for want of room or items does so under the lock that the consumer takes
 //!    to make room, so one of the two sees the other, and no map stands still.
 //! 3. Drivers in the queue hold a `Weak`, and are withdrawn when the map is stopped: a dropped map
 //!    is gone, with its input, its function and its results, as soon as no driver computes.
 //! 4. If all results are wanted together, and it is known how many there will be, there is one
-//!    place for all of them: each share of the items comes with its slots, and the consumer gets
+//!    place for all of them: each batch of items comes with its slots, and the consumer gets
 //!    the results without a copy. It is not woken before the end then, or before an error.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -136,7 +136,7 @@ pub(crate) trait Begin: Send + Sync {
 const MOST_RESERVED: usize = 4096;
 
 /// Neighbouring items that a driver is to compute.
-struct Share<A, R> {
+struct Batch<A, R> {
     /// The index of the first.
     first: usize,
     items: Items<A>,
@@ -146,7 +146,7 @@ struct Share<A, R> {
     size: ChunkSize,
 }
 
-impl<A: 'static, R> Share<A, R> {
+impl<A: 'static, R> Batch<A, R> {
     fn cut(&mut self, count: usize) -> Self {
         let items = self.items.cut(count);
         let place = self.place.as_mut().map(|place| place.cut(count));
@@ -189,7 +189,7 @@ struct State<A, R, I> {
     /// There is or was such a place.
     gathers: bool,
     /// Items that were taken and given back, by a chunk that took too long.
-    given_back: VecDeque<Share<A, R>>,
+    given_back: VecDeque<Batch<A, R>>,
     finished: BTreeMap<usize, Chunk<R>>,
     has_error: bool,
     /// Items taken from the input, and those of them that the consumer has.
@@ -226,7 +226,7 @@ impl<A, R, I> State<A, R, I> {
     }
 
     /// Counts items as taken; their index and place.
-    fn take(&mut self, items: Items<A>, count: usize) -> Share<A, R> {
+    fn take(&mut self, items: Items<A>, count: usize) -> Batch<A, R> {
         let first = self.taken;
         self.taken += count;
         self.computing += 1;
@@ -235,7 +235,7 @@ impl<A, R, I> State<A, R, I> {
             // The last ones get what there is, so that nobody else has a part of this memory.
             place => place.take(),
         };
-        Share { first, items, place, size: self.chunk_size }
+        Batch { first, items, place, size: self.chunk_size }
     }
 
     fn finish(&mut self, first: usize, chunk: Chunk<R>) {
@@ -274,16 +274,16 @@ trait Driven: Send + Sync {
     fn lost_driver(&self);
 }
 
-/// A queued driver's place in its engine. Taken when the driver runs.
-struct Place(Option<Weak<dyn Driven>>);
+/// A driver in the queue, and its engine, which is taken when the driver runs.
+struct QueuedDriver(Option<Weak<dyn Driven>>);
 
-impl Place {
+impl QueuedDriver {
     fn take(&mut self) -> Option<Arc<dyn Driven>> {
         self.0.take().and_then(|engine| engine.upgrade())
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuedDriver {
     fn drop(&mut self) {
         if let Some(engine) = self.take() {
             engine.lost_driver();
@@ -374,9 +374,9 @@ where
     /// Queues a driver that is counted already.
     fn start_driver(self: &Arc<Self>) {
         let engine: Arc<dyn Driven> = self.clone();
-        let mut place = Place(Some(Arc::downgrade(&engine)));
+        let mut queued = QueuedDriver(Some(Arc::downgrade(&engine)));
         let driver = Box::new(move || {
-            if let Some(engine) = place.take() {
+            if let Some(engine) = queued.take() {
                 engine.drive();
             }
         });
@@ -408,7 +408,7 @@ where
     }
 
     /// The next items to compute. `None`: there are none, and the driver has given up its place.
-    fn take_share(self: &Arc<Self>) -> Option<Share<A, R>> {
+    fn take_batch(self: &Arc<Self>) -> Option<Batch<A, R>> {
         let workers = self.crew.size();
         let mut state = self.state.lock();
         if self.is_stopped() || !state.has_work() {
@@ -416,17 +416,17 @@ where
             self.hungry.store(state.computing > 0, Relaxed);
             return None;
         }
-        let share = if let Some(mut share) = state.given_back.pop_front() {
-            let length = share.items.len();
+        let batch = if let Some(mut batch) = state.given_back.pop_front() {
+            let length = batch.items.len();
             let part = length.div_ceil(workers);
             let count = state.chunk_size.next(part, workers, usize::MAX, 0);
             state.computing += 1;
             if count < length {
-                let part = share.cut(count);
-                state.given_back.push_front(share);
-                share = part;
+                let part = batch.cut(count);
+                state.given_back.push_front(batch);
+                batch = part;
             }
-            Some(share)
+            Some(batch)
         } else {
             let (room, window, size) = (state.room(), state.window.unwrap_or(1), state.chunk_size);
             match state.input.take() {
@@ -434,9 +434,9 @@ where
                     let length = items.len();
                     let count = size.next(room, workers, window, length).min(length);
                     if count < length {
-                        let share = items.cut(count);
+                        let batch = items.cut(count);
                         state.input = Some(Input::Known(items));
-                        items = share;
+                        items = batch;
                     }
                     (count > 0).then(|| state.take(items, count))
                 }
@@ -448,9 +448,9 @@ where
                 None => unreachable!("there is room only if there is input"),
             }
         };
-        state.drivers -= usize::from(share.is_none());
+        state.drivers -= usize::from(batch.is_none());
         self.publish(state);
-        share
+        batch
     }
 
     /// Asks the input for items, as many as `count` says when it knows the least number left.
@@ -458,7 +458,7 @@ where
         self: &Arc<Self>,
         mut input: I,
         count: impl FnOnce(usize) -> usize,
-    ) -> Option<Share<A, R>> {
+    ) -> Option<Batch<A, R>> {
         let mut items = Vec::new();
         let pulled = catch(|| {
             let (least, most) = input.size_hint();
@@ -478,8 +478,8 @@ where
         state.pulling = false;
         let mut spent = None;
         let count = items.len();
-        let share = (count > 0).then(|| state.take(Items::Values(items.into()), count));
-        state.drivers -= usize::from(share.is_none());
+        let batch = (count > 0).then(|| state.take(Items::Values(items.into()), count));
+        state.drivers -= usize::from(batch.is_none());
         match pulled {
             Ok(true) if !self.is_stopped() => state.input = Some(Input::Unknown(input)),
             Ok(_) => spent = Some(input),
@@ -493,11 +493,11 @@ where
         }
         self.publish(state);
         drop_quietly(spent);
-        share
+        batch
     }
 
-    fn compute(self: &Arc<Self>, share: Share<A, R>) {
-        let Share { first, mut items, place, size } = share;
+    fn compute(self: &Arc<Self>, batch: Batch<A, R>) {
+        let Batch { first, mut items, place, size } = batch;
         if self.is_stopped() {
             self.state.lock().computing -= 1;
             drop_quietly((items, place));
@@ -516,7 +516,7 @@ where
             drop_quietly((chunk, items));
             return;
         }
-        let rest = (items.len() > 0).then(|| Share {
+        let rest = (items.len() > 0).then(|| Batch {
             first: first + chunk.len(),
             items,
             place: Some(place),
@@ -544,8 +544,8 @@ where
 {
     fn drive(self: Arc<Self>) {
         context::also_stop_for(Arc::clone(&self.stopped));
-        while let Some(share) = self.take_share() {
-            self.compute(share);
+        while let Some(batch) = self.take_batch() {
+            self.compute(batch);
             match self.crew.after_chunk() {
                 AfterChunk::GoOn => {}
                 AfterChunk::Requeue => return self.start_driver(),
@@ -635,10 +635,9 @@ where
             } else if state.is_exhausted() && state.finished.is_empty() {
                 (Poll::Ready(Taken::Finished), None)
             } else if state.is_idle() && state.failure.is_some() {
+                // The look for more work below will find no failure any more.
                 self.stopped.store(true, Relaxed);
                 let failed = state.failure.take().map_or(Taken::Finished, Taken::Failed);
-                // Without this the look for more work below would find no failure any more.
-                self.stopped.store(true, Relaxed);
                 (Poll::Ready(failed), None)
             } else {
                 (Poll::Pending, state.consumer.replace(waker))
@@ -667,9 +666,9 @@ where
             return false;
         }
         self.state.lock().drivers += 1;
-        match self.take_share() {
-            Some(share) => {
-                self.compute(share);
+        match self.take_batch() {
+            Some(batch) => {
+                self.compute(batch);
                 self.state.lock().drivers -= 1;
                 self.advance();
                 true

@@ -34,8 +34,8 @@ use super::builder::Config;
 use super::queue::{Queue, Tasks};
 use super::sleep::{Called, Sleep, Sleepers};
 use super::worker::{self, Seat};
+use crate::core::TaskId;
 use crate::core::share::{OwnShare, Share};
-use crate::core::task::TaskId;
 use crate::core::{Host, Registry, TaskRef, context};
 use crate::error::{BrokenPool, Error};
 use crate::map::engine::{AfterChunk, Begin};
@@ -453,13 +453,6 @@ impl Pool {
         }
     }
 
-    /// Has all workers look at the queue.
-    fn wake_workers(&self) {
-        // Who is about to wait has seen the change, or has the lock until it waits.
-        drop(self.state.lock());
-        self.sleep.wake_all();
-    }
-
     pub(super) fn dead_popped(&self) {
         self.state.lock().queue.dead_popped();
     }
@@ -562,7 +555,7 @@ impl Pool {
             };
             task.runnable().taken_out(&task, why);
         }
-        self.wake_workers();
+        self.sleep.wake_all();
         wake_all(wakers);
     }
 
@@ -673,7 +666,7 @@ impl Host for Pool {
             (state.is_over(), state.wakers_at_end())
         };
         if is_over {
-            self.wake_workers();
+            self.sleep.wake_all();
         }
         wake_all(wakers);
     }

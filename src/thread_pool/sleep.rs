@@ -65,7 +65,7 @@ impl Sleepers {
     }
 }
 
-/// Somebody was called who sleeps: to be woken once the lock is released.
+/// Who was called. A sleeper is to be woken once the lock is released.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Called {
@@ -98,7 +98,8 @@ impl Sleep {
         }
     }
 
-    /// Has all look.
+    /// Has all look at what was changed under the lock before. Without the lock: who has not seen
+    /// the change waits by now.
     pub(super) fn wake_all(&self) {
         self.calls.fetch_add(1, Relaxed);
         self.called.notify_all();

@@ -11,10 +11,10 @@ use std::thread::JoinHandle;
 
 use super::pool::Pool;
 use crate::clock;
+use crate::core::TaskId;
 use crate::core::TaskRef;
 use crate::core::context::{self, End, WorkerContext};
 use crate::core::share::{OwnShare, Share};
-use crate::core::task::TaskId;
 use crate::metrics::WorkerMetrics;
 use crate::panic::catch;
 use crate::shutdown::RunningTask;

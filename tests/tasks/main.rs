@@ -13,5 +13,6 @@ mod dropping;
 mod executors;
 mod metrics;
 mod panics;
+mod sizes;
 mod time_limits;
 mod wakers;

@@ -2,6 +2,8 @@
 
 #[path = "../../../src/core/cell.rs"]
 pub(crate) mod cell;
+#[path = "../../../src/core/id.rs"]
+pub(crate) mod id;
 #[path = "../../../src/core/outcome.rs"]
 pub(crate) mod outcome;
 #[path = "../../../src/core/promise.rs"]

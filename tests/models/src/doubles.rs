@@ -119,9 +119,9 @@ pub(crate) mod slab {
     use std::alloc::{Layout, alloc, dealloc};
     use std::ptr::NonNull;
 
-    pub(crate) type Place = u8;
+    pub(crate) type Position = u8;
 
-    pub(crate) fn allocate(layout: Layout) -> (NonNull<u8>, Place) {
+    pub(crate) fn allocate(layout: Layout) -> (NonNull<u8>, Position) {
         // SAFETY: no block is empty.
         (NonNull::new(unsafe { alloc(layout) }).expect("there is memory"), 0)
     }
@@ -129,7 +129,7 @@ pub(crate) mod slab {
     /// # Safety
     ///
     /// The block is from `allocate`, with this layout.
-    pub(crate) unsafe fn free(block: NonNull<u8>, layout: Layout, _place: Place) {
+    pub(crate) unsafe fn free(block: NonNull<u8>, layout: Layout, _position: Position) {
         // SAFETY: as above.
         unsafe { dealloc(block.as_ptr(), layout) };
     }

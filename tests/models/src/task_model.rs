@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::sync::Arc as StdArc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
+use std::time::Duration;
 
 use loom::future::block_on;
 use loom::thread;
@@ -14,10 +15,11 @@ use loom::thread;
 use crate::check;
 use crate::core::cell::TaskRef;
 use crate::core::context::{End, WorkerContext};
+use crate::core::id::TaskId;
 use crate::core::outcome::Outcome;
 use crate::core::promise::Promise;
 use crate::core::set::{CompletionSet, WakeAt};
-use crate::core::task::{Body, Host, Polled, Task, TaskId, TaskWaker};
+use crate::core::task::{Body, Extra, Host, Options, Polled, Task, TaskWaker};
 use crate::error::Error;
 use crate::sync::Mutex;
 
@@ -344,6 +346,78 @@ fn a_set_is_dropped_before_its_members_finish() {
         drop(set);
         drop_future(outcome);
     });
+}
+
+/// The time limit of a task passes while this thread runs it and goes on as its caller.
+fn against_the_clock(
+    before: impl Fn(&Outcome<Value>, &StdArc<Counts>) + Send + Sync + 'static,
+    after: impl Fn(Outcome<Value>, &StdArc<Counts>) + Send + Sync + 'static,
+) {
+    check(move || {
+        let counts = StdArc::<Counts>::default();
+        let body = TestBody::<false> {
+            counts: StdArc::clone(&counts),
+            pending: 0,
+            waker: Default::default(),
+        };
+        let limit = Duration::from_secs(1);
+        let options = Options { timeout: Some(limit), ..Options::default() };
+        let (task, submitted) = Task::submit(&TestHost::new(), body, Extra::new(options), false);
+        let outcome = submitted.accepted();
+        before(&outcome, &counts);
+        let clock = task.clone();
+        let clock = thread::spawn(move || {
+            // The run starts it.
+            if clock.header().state.look().is_started() {
+                clock.runnable().ran_too_long(&clock, limit);
+            }
+        });
+        work(task);
+        after(outcome, &counts);
+        clock.join().unwrap();
+        assert_eq!(Counts::get(&counts.bodies_dropped), 1);
+        assert_eq!(Counts::get(&counts.values_dropped), Counts::get(&counts.values));
+    });
+}
+
+#[test]
+fn a_time_limit_passes_and_the_caller_waits() {
+    against_the_clock(
+        |_, _| (),
+        |mut outcome, _| {
+            let result = wait(&mut outcome);
+            assert!(matches!(result, Ok(_) | Err(Error::TimedOut { started: true, .. })));
+            drop(result);
+            drop_future(outcome);
+        },
+    );
+}
+
+#[test]
+fn a_time_limit_passes_and_the_caller_has_gone() {
+    against_the_clock(|_, _| (), |outcome, _| drop_future(outcome));
+}
+
+#[test]
+fn a_time_limit_passes_for_a_task_with_a_callback() {
+    against_the_clock(add_callback, |mut outcome, counts| {
+        drop(wait(&mut outcome));
+        assert_eq!(Counts::get(&counts.told), 1);
+        drop_future(outcome);
+    });
+}
+
+#[test]
+fn a_time_limit_passes_while_a_callback_is_added() {
+    against_the_clock(
+        |_, _| (),
+        |mut outcome, counts| {
+            add_callback(&outcome, counts);
+            drop(wait(&mut outcome));
+            assert_eq!(Counts::get(&counts.told), 1);
+            drop_future(outcome);
+        },
+    );
 }
 
 /// An async body that is pending once, and is woken from another thread.
