@@ -13,14 +13,12 @@
 
 mod bench;
 mod cpu;
-mod machine;
 mod memory;
 mod options;
 mod peers;
 mod python;
 mod report;
 mod spin;
-mod stats;
 mod workloads;
 
 use std::io;
@@ -28,6 +26,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use bench_common::machine;
 
 use self::bench::Bench;
 use self::options::{HELP, Options};

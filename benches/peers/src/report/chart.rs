@@ -5,12 +5,13 @@
 
 use std::path::Path;
 
+use bench_common::stats::{self, Spread};
+use bench_common::text::{grouped, number};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Report, Table, grouped, number, variant};
-use crate::stats::{self, Spread};
+use super::{Report, Table, variant};
 use crate::workloads::{Better, Contender, Kind, Metric};
 
 type Drawn = Result<(), Box<dyn std::error::Error + Send + Sync>>;

@@ -1,5 +1,7 @@
 //! The values of all rounds, one on a line.
 
+use bench_common::text::csv_line;
+
 use super::Report;
 use crate::workloads::Kind;
 
@@ -26,19 +28,10 @@ pub(super) fn all_rounds(report: &Report) -> String {
                         &(round + 1).to_string(),
                         &value.to_string(),
                     ];
-                    csv += &fields.map(field).join(",");
-                    csv.push('\n');
+                    csv += &csv_line(fields);
                 }
             }
         }
     }
     csv
-}
-
-fn field(text: &str) -> String {
-    if text.contains([',', '"', '\n']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.to_owned()
-    }
 }

@@ -2,10 +2,25 @@
 
 use std::fmt::{self, Write};
 
-use super::{Report, Table, number, variant};
+use bench_common::machine;
+use bench_common::text::number;
+
+use super::{Report, Table, variant};
 use crate::bench::WORKERS;
-use crate::machine;
 use crate::workloads::{Better, Contender, Kind, Workload};
+
+/// Whose versions are told.
+const CRATES: [&str; 9] = [
+    "concurrent-futures",
+    "tokio",
+    "rayon",
+    "tokio-rayon",
+    "blocking",
+    "affinitypool",
+    "rusty_pool",
+    "crossbeam-channel",
+    "futures",
+];
 
 pub(super) fn report(report: &Report) -> String {
     let mut text = String::new();
@@ -14,7 +29,7 @@ pub(super) fn report(report: &Report) -> String {
 }
 
 fn write(text: &mut String, report: &Report) -> fmt::Result {
-    let (machine, versions) = machine::describe();
+    let (machine, versions) = machine::describe(&CRATES);
     writeln!(text, "# concurrent-futures and its peers\n")?;
     if report.smoke {
         writeln!(text, "**A trial with a hundredth of the tasks: the figures mean nothing.**\n")?;

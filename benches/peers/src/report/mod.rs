@@ -9,7 +9,8 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::stats::Spread;
+use bench_common::stats::Spread;
+
 use crate::workloads::{Better, Contender, Kind, Workload};
 
 /// A workload and what came of it.
@@ -83,26 +84,4 @@ impl Report {
 /// What a row of ours is besides ours: ", Vec".
 fn variant(ours: &Contender) -> &str {
     ours.name.strip_prefix("concurrent-futures").unwrap_or(&ours.name)
-}
-
-/// Three digits that count, thousands grouped.
-fn number(value: f64) -> String {
-    match value.abs() {
-        size if size < 0.005 => "0".to_owned(),
-        size if size < 9.995 => format!("{value:.2}"),
-        size if size < 99.95 => format!("{value:.1}"),
-        _ => grouped(&format!("{value:.0}")),
-    }
-}
-
-/// A whole number with its thousands grouped.
-fn grouped(number: &str) -> String {
-    let mut grouped = String::new();
-    for (place, digit) in number.chars().enumerate() {
-        if digit.is_ascii_digit() && place > 0 && (number.len() - place).is_multiple_of(3) {
-            grouped.push(',');
-        }
-        grouped.push(digit);
-    }
-    grouped
 }

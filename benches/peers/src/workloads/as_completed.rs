@@ -10,6 +10,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bench_common::stats;
 use futures::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tokio::task::unconstrained;
@@ -18,7 +19,6 @@ use super::{Contender, Kind, Metric, OnPeers, Plan, Workload, on_peers};
 use crate::bench::{Bench, on_runtime, warm_up};
 use crate::peers::{Ours, Peer, RayonOneshot, SpawnBlocking, Textbook, TokioRayon};
 use crate::python::{self, Executor};
-use crate::stats;
 
 const COUNT: usize = 100_000;
 

@@ -3,11 +3,13 @@
 
 use std::time::Instant;
 
+use bench_common::stats;
+
 use super::{Metric, OnPeers, Plan, Workload, on_peers};
 use crate::bench::{Bench, on_runtime, warm_up};
+use crate::cpu;
 use crate::peers::Peer;
 use crate::python::{self, Executor};
-use crate::{cpu, stats};
 
 pub(super) fn workload() -> Workload {
     let mut contenders = on_peers::<Burst>();

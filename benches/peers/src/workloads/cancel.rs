@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use bench_common::stats;
+
 use super::{Metric, OnPeers, Plan, Workload, on_peers};
 use crate::bench::{Bench, Gate, on_runtime, warm_up};
 use crate::memory::Count;
 use crate::peers::Peer;
-use crate::stats;
 
 pub(super) fn workload() -> Workload {
     Workload {

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bench_common::stats;
+
 use super::{Metric, NO_SET, OnPeers, Plan, Workload, on_peers};
 use crate::bench::{Bench, on_runtime, warm_up};
 use crate::peers::Peer;
 use crate::python::{self, Executor};
-use crate::stats;
 
 pub(super) fn workload() -> Workload {
     let mut contenders = on_peers::<Latency>();

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bench_common::stats;
+
 use super::{Contender, Kind, Metric, NO_SET, OnPeers, Plan, Workload, on_peers};
 use crate::bench::{Bench, WORKERS, on_runtime, warm_up};
 use crate::peers::{Ours, Peer};
 use crate::spin;
-use crate::stats;
 
 /// Milliseconds in which timers are measured.
 const WINDOW: usize = 600;

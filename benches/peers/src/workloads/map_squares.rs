@@ -6,6 +6,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bench_common::stats;
 use futures::{StreamExt, stream};
 use rayon::prelude::*;
 use tokio::sync::oneshot;
@@ -15,7 +16,6 @@ use super::{Contender, Kind, Metric, Workload};
 use crate::bench::{on_runtime, warm_up};
 use crate::peers::{Ours, Peer, RayonOneshot, SpawnBlocking};
 use crate::python::{self, Executor};
-use crate::stats;
 
 const COUNT: usize = 1_000_000;
 /// One map is over in a millisecond or two; the value of a round is the median of these.

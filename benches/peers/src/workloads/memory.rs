@@ -3,8 +3,10 @@
 
 use std::env;
 use std::hint::black_box;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
+
+use bench_common::program;
 
 use super::{Metric, OnPeers, Plan, Workload, on_peers};
 use crate::bench::{Bench, Gate, on_runtime, warm_up};
@@ -49,10 +51,7 @@ impl OnPeers for Memory {
         let program = env::current_exe().expect("it runs, so it is somewhere");
         let mut command = Command::new(program);
         command.args(["--memory-of", P::NAME, &count.to_string()]);
-        let output = command.stderr(Stdio::inherit()).output().expect("it starts");
-        assert!(output.status.success(), "{command:?} failed");
-        let text = String::from_utf8(output.stdout).expect("numbers");
-        text.lines().map(|line| line.parse().expect("a number")).collect()
+        program::values(&mut command).unwrap_or_else(|error| panic!("{error}"))
     }
 }
 

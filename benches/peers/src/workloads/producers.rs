@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bench_common::stats;
+
 use super::{Metric, OnPeers, Plan, Workload, on_peers};
 use crate::bench::{Bench, on_runtime, warm_up};
 use crate::peers::Peer;
-use crate::stats;
 
 const PRODUCERS: usize = 4;
 

@@ -5,24 +5,24 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-use crate::python;
+use crate::program;
 
-/// One line on the machine, one on the versions.
-pub(crate) fn describe() -> (String, String) {
+/// One line on the machine, one on the versions: of these crates, of Python and of the compiler.
+pub fn describe(crates: &[&str]) -> (String, String) {
     let cpus = thread::available_parallelism().map_or(0, usize::from);
     let model = cpu_model().unwrap_or_else(|| "unknown CPU".to_owned());
     let system = fs::read_to_string("/proc/sys/kernel/osrelease")
         .map_or_else(|_| std::env::consts::OS.to_owned(), |v| format!("Linux {}", v.trim()));
     let machine = format!("{cpus} CPUs ({model}), {system}, {}", std::env::consts::ARCH);
 
-    let mut versions = crate_versions();
-    versions.extend(python::version().map(str::to_owned));
+    let mut versions = crate_versions(crates);
+    versions.extend(program::python_version().map(str::to_owned));
     versions.extend(rustc_version());
     (machine, versions.join(", "))
 }
 
 /// The load of the last minute: other work on the machine spoils the figures.
-pub(crate) fn load() -> Option<String> {
+pub fn load() -> Option<String> {
     let load = fs::read_to_string("/proc/loadavg").ok()?;
     load.split(' ').next().map(str::to_owned)
 }
@@ -40,19 +40,8 @@ fn rustc_version() -> Option<String> {
     (!version.is_empty()).then_some(version)
 }
 
-/// The versions of the peers, from the lock file of the workspace or of this package.
-fn crate_versions() -> Vec<String> {
-    const NAMES: [&str; 9] = [
-        "concurrent-futures",
-        "tokio",
-        "rayon",
-        "tokio-rayon",
-        "blocking",
-        "affinitypool",
-        "rusty_pool",
-        "crossbeam-channel",
-        "futures",
-    ];
+/// From the lock file of the workspace.
+fn crate_versions(names: &[&str]) -> Vec<String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let locks = package.ancestors().map(|directory| directory.join("Cargo.lock"));
     let Some(lock) = locks.filter_map(|lock| fs::read_to_string(lock).ok()).next() else {
@@ -63,5 +52,5 @@ fn crate_versions() -> Vec<String> {
         let (version, _) = rest.split_once('"')?;
         Some(format!("{name} {version}"))
     };
-    NAMES.into_iter().filter_map(version).collect()
+    names.iter().copied().filter_map(version).collect()
 }
