@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
+use std::task::Waker;
 
 use crate::sync::Mutex;
 
@@ -93,6 +94,13 @@ pub(crate) fn drop_quietly<T>(value: T) {
     if let Err(payload) = dropped {
         // This payload may panic in its own drop, and so on; leaking it ends the chain.
         std::mem::forget(payload);
+    }
+}
+
+/// Wakes them all, also if some wakers panic.
+pub(crate) fn wake_all(wakers: Vec<Waker>) {
+    for waker in wakers {
+        drop_quietly(catch(|| waker.wake()));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Locks as this crate uses them.
+//! Locks as this crate uses them, and what else the models have doubles of.
 //!
 //! No user code ever runs while one of these locks is held, so a lock can only be poisoned by a
 //! bug of this crate. The wrappers take the value of a poisoned lock all the same: one task that
@@ -7,6 +7,7 @@
 use std::sync::PoisonError;
 
 pub(crate) use std::sync::{MutexGuard, atomic};
+pub(crate) use std::thread;
 
 /// The first looks of a thread that watches follow each other at once: a few microseconds in all,
 /// in which the next task often comes.

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 
 use super::ThreadPoolExecutor;
 use crate::error::Error;
+use crate::room;
 
 /// The stack of a worker, as for any thread of Rust's standard library.
 const DEFAULT_STACK_SIZE: usize = 2 * 1024 * 1024;
@@ -150,7 +151,6 @@ impl ThreadPoolBuilder {
     ///
     /// If a setting makes no sense; the text says which, and what is allowed.
     pub fn build(self) -> Result<ThreadPoolExecutor, Error> {
-        const MAX_PERMITS: usize = tokio::sync::Semaphore::MAX_PERMITS;
         static POOLS: AtomicUsize = AtomicUsize::new(0);
 
         let invalid = |setting, rule: &str| {
@@ -172,10 +172,10 @@ impl ThreadPoolBuilder {
                 "must be at least 1: a queue without room takes no tasks",
             );
         }
-        if self.queue_capacity > Some(MAX_PERMITS) {
+        if self.queue_capacity > Some(room::MOST) {
             let rule = "must be at most";
             let way_out = "leave it out for a queue without bound";
-            return invalid("queue_capacity", &format!("{rule} {MAX_PERMITS}; {way_out}"));
+            return invalid("queue_capacity", &format!("{rule} {}; {way_out}", room::MOST));
         }
         let prefix = self.thread_name_prefix.unwrap_or_else(|| {
             let number = POOLS.fetch_add(1, Relaxed);

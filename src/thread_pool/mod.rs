@@ -22,12 +22,13 @@ use std::sync::Arc;
 use self::body::{Async, Once};
 use self::builder::Config;
 use self::pool::{Ending, Origin, Pool};
-use crate::core::{Body, Extra, Host, MaybeExtra, Options, Outcome, Task, context};
+use crate::core::{Extra, Host, Options, context};
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
 use crate::executor::{Executor, Permit, Portable};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
+use crate::map::apply::Here;
 use crate::map::engine::{AfterChunk, Crew};
 use crate::map::{self, Map};
 use crate::metrics::Metrics;
@@ -133,6 +134,12 @@ impl ThreadPoolExecutor {
         &self.handle.pool
     }
 
+    /// Whether this thread is one of the pool's.
+    #[cfg(feature = "process")]
+    pub(crate) fn is_running_here(&self) -> bool {
+        context::is_worker_of(self.pool().address())
+    }
+
     /// Hands in a job: a closure, or [`call!`](crate::call)`(f(x))`. Never blocks.
     ///
     /// If it is refused, the future is finished with the error, and the job is dropped:
@@ -233,7 +240,7 @@ impl ThreadPoolExecutor {
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
     {
-        let (map, begin) = map::start(self.clone(), f, items.into_iter());
+        let (map, begin) = map::start(self.clone(), Here::new(f), items.into_iter());
         self.pool().add_map(begin);
         map
     }
@@ -295,15 +302,12 @@ impl ThreadPoolExecutor {
         options: Option<Options>,
     ) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
         let queued = match options {
-            None => self.enqueue(Once(job), (), true, Origin::Caller),
-            Some(options) => self.enqueue(Once(job), Extra::new(options), true, Origin::Caller),
+            None => self.pool().enqueue(Once(job), (), Origin::Caller),
+            Some(options) => self.pool().enqueue(Once(job), Extra::new(options), Origin::Caller),
         };
         match queued {
             Ok(outcome) => Ok(TaskFuture::new(outcome)),
-            Err((Once(job), error)) => {
-                self.pool().release_room();
-                Err(TrySubmitError::new(job, error))
-            }
+            Err((Once(job), error)) => Err(TrySubmitError::new(job, error)),
         }
     }
 
@@ -317,28 +321,12 @@ impl ThreadPoolExecutor {
             return TaskFuture::ready(Err(error));
         }
         let extra = Extra::new(options.unwrap_or_default());
-        match self.enqueue(Async::new(future), extra, true, Origin::AsyncCaller) {
+        match self.pool().enqueue(Async::new(future), extra, Origin::AsyncCaller) {
             Ok(outcome) => TaskFuture::new(outcome),
             Err((body, error)) => {
-                self.pool().release_room();
                 drop_quietly(body);
                 TaskFuture::ready(Err(error))
             }
-        }
-    }
-
-    /// Makes a task and queues it, or gives its body back.
-    fn enqueue<B: Body, X: MaybeExtra>(
-        &self,
-        body: B,
-        extra: X,
-        takes_room: bool,
-        origin: Origin,
-    ) -> Result<Outcome<B::Output>, (B, Error)> {
-        let (task, submitted) = Task::submit(self.pool(), body, extra, takes_room);
-        match self.pool().push(task, origin) {
-            Ok(()) => Ok(submitted.accepted()),
-            Err((task, error)) => Err((submitted.refused(task), error)),
         }
     }
 }
@@ -368,13 +356,13 @@ impl Permit<ThreadPoolExecutor> {
     /// Submits a job into the room. It fails only if the pool was shut down or broke meanwhile:
     /// then the future is finished with that error.
     pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
-        self.submit_job(job)
+        self.into_executor().submit_into_room(job, None).unwrap_or_else(refused)
     }
 }
 
 impl Sealed for ThreadPoolExecutor {
-    fn submit_reserved<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
-        self.submit_into_room(job, None).unwrap_or_else(refused)
+    fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+        self.submit_into_room(call, None).unwrap_or_else(refused)
     }
 
     fn release_room(&self) {
@@ -436,7 +424,7 @@ impl Crew for ThreadPoolExecutor {
     }
 
     fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
-        match self.enqueue(Once(driver), (), false, Origin::Continuation) {
+        match self.pool().enqueue(Once(driver), (), Origin::Continuation) {
             Ok(outcome) => TaskFuture::new(outcome),
             Err((_driver, error)) => TaskFuture::ready(Err(error)),
         }

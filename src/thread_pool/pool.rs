@@ -20,15 +20,12 @@
 //! for many tasks. Others take from a share what would have to wait: all of it when its worker
 //! blocks, or has not come back to it between two looks; half of it when they have nothing else
 //! to do. No worker sleeps while there is a task in any share.
+//!
+//! What becomes of the tasks' room in a bounded queue, and how a pool ends, is checked by loom in
+//! `tests/models`, with this file as it is.
 
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::JoinHandle;
-
-use tokio::sync::Semaphore;
+use std::task::{Poll, Waker};
 
 use super::builder::Config;
 use super::queue::{Queue, Tasks};
@@ -36,12 +33,15 @@ use super::sleep::{Called, Sleep, Sleepers};
 use super::worker::{self, Seat};
 use crate::core::TaskId;
 use crate::core::share::{OwnShare, Share};
-use crate::core::{Host, Registry, TaskRef, context};
+use crate::core::{Body, Host, MaybeExtra, Outcome, Registry, Task, TaskRef, context};
 use crate::error::{BrokenPool, Error};
 use crate::map::engine::{AfterChunk, Begin};
 use crate::metrics::{Metrics, Totals};
-use crate::panic::{catch, drop_quietly};
+use crate::panic::{drop_quietly, wake_all};
+use crate::room::Room;
 use crate::shutdown::{Closing, Shutdown, ShutdownReport};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use crate::sync::thread::JoinHandle;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Aligned, so that the count of references, which every submission changes, is not in a cache
@@ -52,8 +52,8 @@ pub(super) struct Pool {
     state: Mutex<State>,
     /// Idle workers wait here.
     sleep: Sleep,
-    /// Room in a bounded queue; fair, so that nobody who waits for room is passed over.
-    room: Option<Semaphore>,
+    /// Room in a bounded queue.
+    room: Option<Room>,
     /// Counted by whoever withdraws a task, which need not be a worker.
     cancelled: AtomicU64,
     /// Counted by the timer; failures that a worker sees are in its own metrics.
@@ -215,7 +215,7 @@ impl State {
 
 impl Pool {
     pub(super) fn new(config: Config) -> Arc<Self> {
-        let room = config.queue_capacity.map(Semaphore::new);
+        let room = config.queue_capacity.map(Room::new);
         Arc::new(Self {
             config,
             state: Mutex::new(State {
@@ -255,34 +255,14 @@ impl Pool {
     pub(super) fn take_room(&self) -> Result<(), Error> {
         match &self.room {
             None => Ok(()),
-            Some(room) => self.take_room_of(room),
-        }
-    }
-
-    fn take_room_of(&self, room: &Semaphore) -> Result<(), Error> {
-        match room.try_acquire() {
-            Ok(permit) => {
-                permit.forget();
-                Ok(())
-            }
-            Err(tokio::sync::TryAcquireError::NoPermits) => {
-                Err(Error::QueueFull { capacity: self.config.queue_capacity.unwrap_or(usize::MAX) })
-            }
-            Err(tokio::sync::TryAcquireError::Closed) => Err(self.refusal()),
+            Some(room) => room.take().map_err(|no_room| no_room.into_error(|| self.refusal())),
         }
     }
 
     pub(super) async fn wait_for_room(&self) -> Result<(), Error> {
         if let Some(room) = &self.room {
-            let mut acquire = pin!(room.acquire());
-            // The semaphore wakes several at a time; one that panics must not cost the others.
-            let acquired = poll_fn(|cx| {
-                let waker = Waker::from(Arc::new(QuietWaker(cx.waker().clone())));
-                acquire.as_mut().poll(&mut Context::from_waker(&waker))
-            });
-            match acquired.await {
-                Ok(permit) => permit.forget(),
-                Err(_closed) => return Err(self.refusal()),
+            if !room.wait().await {
+                return Err(self.refusal());
             }
         }
         if matches!(self.state.lock().phase, Phase::Open) {
@@ -315,12 +295,29 @@ impl Pool {
 
     // ---- The queue ----
 
-    /// Queues a task and sees that somebody will run it, or gives it back.
-    pub(super) fn push(
+    /// Makes a task and queues it, or gives its body back. A caller has taken room for it, which
+    /// is free again then.
+    pub(super) fn enqueue<B: Body, X: MaybeExtra>(
         self: &Arc<Self>,
-        task: TaskRef,
+        body: B,
+        extra: X,
         origin: Origin,
-    ) -> Result<(), (TaskRef, Error)> {
+    ) -> Result<Outcome<B::Output>, (B, Error)> {
+        let takes_room = origin != Origin::Continuation;
+        let (task, submitted) = Task::submit(self, body, extra, takes_room);
+        match self.push(task, origin) {
+            Ok(()) => Ok(submitted.accepted()),
+            Err((task, error)) => {
+                if takes_room {
+                    self.release_room();
+                }
+                Err((submitted.refused(task), error))
+            }
+        }
+    }
+
+    /// Queues a task and sees that somebody will run it, or gives it back.
+    fn push(self: &Arc<Self>, task: TaskRef, origin: Origin) -> Result<(), (TaskRef, Error)> {
         let mut state = self.state.lock();
         let accepted = match (&state.phase, origin) {
             (Phase::Closed(true), Origin::Continuation) => task.header().state.look().is_started(),
@@ -361,8 +358,10 @@ impl Pool {
         if state.active() >= self.config.max_workers {
             return Rouse::Nobody;
         }
+        // In this order: a worker is busy before it takes what was waiting in its share.
+        let waiting = state.waiting();
         let about_to_look = state.seats().filter(|seat| !seat.is_busy()).count();
-        if state.waiting() <= about_to_look {
+        if waiting <= about_to_look {
             return Rouse::Nobody;
         }
         let free = state.seats.iter().position(Option::is_none);
@@ -393,8 +392,11 @@ impl Pool {
         let refused = {
             let mut state = self.state.lock();
             state.starting -= 1;
-            // The threads of workers that have retired meanwhile need no one to wait for them.
-            state.threads.retain(|thread| !thread.is_finished());
+            // The threads of workers that have retired meanwhile need no one to wait for them. Not at
+            // the end: it waits for the destructors of thread-locals as well, which may still run.
+            if matches!(state.phase, Phase::Open) {
+                state.threads.retain(|thread| !thread.is_finished());
+            }
             spawned.map(|thread| state.threads.push(thread)).err()
         };
         match refused {
@@ -423,9 +425,12 @@ impl Pool {
         own: &mut OwnShare,
         more: usize,
     ) -> Option<TaskRef> {
-        if let Some(task) = own.take() {
+        if !seat.share.is_empty() {
+            // Before it takes one: nobody is to count on it to look at the queue.
             seat.set_busy(true);
-            return Some(task);
+            if let Some(task) = own.take() {
+                return Some(task);
+            }
         }
         let mut state = self.state.lock();
         seat.set_busy(false);
@@ -611,21 +616,6 @@ impl Pool {
     }
 }
 
-/// Keeps a panic of the waker inside to itself.
-struct QuietWaker(Waker);
-
-impl Wake for QuietWaker {
-    fn wake(self: Arc<Self>) {
-        drop_quietly(catch(|| self.0.wake_by_ref()));
-    }
-}
-
-fn wake_all(wakers: Vec<Waker>) {
-    for waker in wakers {
-        drop_quietly(catch(|| waker.wake()));
-    }
-}
-
 impl Host for Pool {
     fn take_queued(&self, take: &mut dyn FnMut() -> bool) -> bool {
         let swept = {
@@ -647,7 +637,7 @@ impl Host for Pool {
 
     fn release_room(&self) {
         if let Some(room) = &self.room {
-            room.add_permits(1);
+            room.release();
         }
     }
 

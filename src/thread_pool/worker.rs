@@ -4,10 +4,6 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{
-    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
-use std::thread::JoinHandle;
 
 use super::pool::Pool;
 use crate::clock;
@@ -19,6 +15,10 @@ use crate::metrics::WorkerMetrics;
 use crate::panic::catch;
 use crate::shutdown::RunningTask;
 use crate::sync::Mutex;
+use crate::sync::atomic::{
+    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use crate::sync::thread::{Builder, JoinHandle};
 
 /// A task of less ticks is quick: some microseconds.
 const QUICK: u64 = 8_000;
@@ -212,7 +212,7 @@ pub(super) fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     let name = format!("{}_{}", pool.config.thread_name_prefix, seat.index);
     let (pool, seat) = (Arc::clone(pool), Arc::clone(seat));
-    std::thread::Builder::new().name(name).stack_size(pool.config.stack_size).spawn(move || {
+    Builder::new().name(name).stack_size(pool.config.stack_size).spawn(move || {
         context::belong_to(pool.address());
         run(&pool, &seat, &mut own);
         pool.leave(&seat);

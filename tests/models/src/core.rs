@@ -8,6 +8,8 @@ pub(crate) mod id;
 pub(crate) mod outcome;
 #[path = "../../../src/core/promise.rs"]
 pub(crate) mod promise;
+#[path = "../../../src/core/registry.rs"]
+mod registry;
 #[path = "../../../src/core/set.rs"]
 pub(crate) mod set;
 #[path = "../../../src/core/share.rs"]
@@ -19,4 +21,9 @@ pub(crate) mod task;
 #[path = "../../../src/core/watch.rs"]
 mod watch;
 
-pub(crate) use crate::doubles::{context, slab};
+pub(crate) use crate::doubles::{context, parker, slab};
+pub(crate) use cell::TaskRef;
+pub(crate) use id::TaskId;
+pub(crate) use outcome::Outcome;
+pub(crate) use registry::Registry;
+pub(crate) use task::{Body, Host, MaybeExtra, Task};

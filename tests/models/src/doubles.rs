@@ -5,6 +5,9 @@ pub(crate) mod sync {
 
     pub(crate) use loom::sync::{MutexGuard, atomic};
 
+    // The pool knows them as `tokio::sync`.
+    pub(crate) use super::semaphore::{Semaphore, TryAcquireError};
+
     /// One look before sleep: more would be more orders of the same kind.
     pub(crate) const WATCH_ROUNDS: u32 = 1;
 
@@ -44,6 +47,50 @@ pub(crate) mod sync {
         }
     }
 
+    pub(crate) mod thread {
+        use std::io;
+
+        /// With the size of the stack: one that no system has is refused.
+        pub(crate) struct Builder(usize);
+
+        impl Builder {
+            pub(crate) fn new() -> Self {
+                Self(0)
+            }
+
+            pub(crate) fn name(self, _name: String) -> Self {
+                self
+            }
+
+            pub(crate) fn stack_size(self, size: usize) -> Self {
+                Self(size)
+            }
+
+            pub(crate) fn spawn(
+                self,
+                f: impl FnOnce() + Send + 'static,
+            ) -> io::Result<JoinHandle<()>> {
+                if self.0 == usize::MAX {
+                    return Err(io::ErrorKind::OutOfMemory.into());
+                }
+                Ok(JoinHandle(loom::thread::spawn(f)))
+            }
+        }
+
+        pub(crate) struct JoinHandle<T>(loom::thread::JoinHandle<T>);
+
+        impl<T> JoinHandle<T> {
+            /// As a thread whose last step is still to come.
+            pub(crate) fn is_finished(&self) -> bool {
+                false
+            }
+
+            pub(crate) fn join(self) -> std::thread::Result<T> {
+                self.0.join()
+            }
+        }
+    }
+
     /// Finds accesses that nothing orders.
     pub(crate) struct UnsafeCell<T>(loom::cell::UnsafeCell<T>);
 
@@ -62,13 +109,113 @@ pub(crate) mod sync {
     }
 }
 
+/// tokio's, as far as the pool uses it.
+pub(crate) mod semaphore {
+    use std::future::poll_fn;
+    use std::task::{Poll, Waker};
+
+    use super::sync::Mutex;
+
+    pub(crate) enum TryAcquireError {
+        Closed,
+        NoPermits,
+    }
+
+    /// Takes no account of who came first. It notices if more is given back than was taken, and at
+    /// its end if less was.
+    pub(crate) struct Semaphore {
+        state: Mutex<Permits>,
+        most: usize,
+    }
+
+    struct Permits {
+        left: usize,
+        closed: bool,
+        waiting: Vec<Waker>,
+    }
+
+    /// Only ever forgotten.
+    #[must_use]
+    pub(crate) struct SemaphorePermit(());
+
+    impl SemaphorePermit {
+        pub(crate) fn forget(self) {}
+    }
+
+    impl Semaphore {
+        pub(crate) const MAX_PERMITS: usize = usize::MAX >> 3;
+
+        pub(crate) fn new(permits: usize) -> Self {
+            let state = Permits { left: permits, closed: false, waiting: Vec::new() };
+            Self { state: Mutex::new(state), most: permits }
+        }
+
+        pub(crate) fn try_acquire(&self) -> Result<SemaphorePermit, TryAcquireError> {
+            let mut state = self.state.lock();
+            if state.closed {
+                return Err(TryAcquireError::Closed);
+            }
+            state.left = state.left.checked_sub(1).ok_or(TryAcquireError::NoPermits)?;
+            Ok(SemaphorePermit(()))
+        }
+
+        pub(crate) async fn acquire(&self) -> Result<SemaphorePermit, TryAcquireError> {
+            poll_fn(|cx| {
+                let mut state = self.state.lock();
+                if state.closed {
+                    return Poll::Ready(Err(TryAcquireError::Closed));
+                }
+                if state.left == 0 {
+                    state.waiting.push(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                state.left -= 1;
+                Poll::Ready(Ok(SemaphorePermit(())))
+            })
+            .await
+        }
+
+        pub(crate) fn add_permits(&self, count: usize) {
+            let mut state = self.state.lock();
+            state.left += count;
+            assert!(state.left <= self.most, "room was given back twice");
+            let waiting = std::mem::take(&mut state.waiting);
+            drop(state);
+            waiting.into_iter().for_each(Waker::wake);
+        }
+
+        pub(crate) fn close(&self) {
+            let mut state = self.state.lock();
+            state.closed = true;
+            let waiting = std::mem::take(&mut state.waiting);
+            drop(state);
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    impl Drop for Semaphore {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                assert_eq!(self.state.lock().left, self.most, "room was not given back");
+            }
+        }
+    }
+}
+
 pub(crate) mod clock {
+    use std::time::Duration;
+
     pub(crate) fn now() -> u64 {
         0
+    }
+
+    pub(crate) fn duration(_ticks: u64) -> Duration {
+        Duration::ZERO
     }
 }
 
 pub(crate) mod timer {
+    use std::task::{Context, Poll};
     use std::time::{Duration, Instant};
 
     /// Never runs out.
@@ -83,11 +230,149 @@ pub(crate) mod timer {
     pub(crate) fn deadline(limit: Duration) -> Instant {
         Instant::now() + limit
     }
+
+    /// Has passed at once.
+    pub(crate) struct Delay(Duration);
+
+    impl Delay {
+        pub(crate) fn new(limit: Duration) -> Self {
+            Self(limit)
+        }
+
+        pub(crate) fn limit(&self) -> Duration {
+            self.0
+        }
+
+        pub(crate) fn poll(&mut self, _: &Context<'_>) -> Poll<Duration> {
+            Poll::Ready(self.0)
+        }
+    }
+}
+
+/// The runtime that a worker enters, if its pool has one; no pool has one here.
+pub(crate) mod runtime {
+    pub(crate) enum Handle {}
+
+    impl Handle {
+        pub(crate) fn enter(&self) {
+            match *self {}
+        }
+    }
+}
+
+pub(crate) mod builder {
+    use std::error::Error;
+    use std::sync::Arc;
+
+    use super::runtime::Handle;
+
+    type Initializer = Arc<dyn Fn() -> Result<(), Box<dyn Error + Send + Sync>> + Send + Sync>;
+
+    pub(crate) struct Config {
+        pub(crate) max_workers: usize,
+        pub(crate) thread_name_prefix: String,
+        pub(crate) initializer: Option<Initializer>,
+        pub(crate) stack_size: usize,
+        pub(crate) queue_capacity: Option<usize>,
+        pub(crate) runtime: Option<Handle>,
+    }
+}
+
+/// What the pool sees of maps; there are none here.
+pub(crate) mod map {
+    pub(crate) mod engine {
+        use std::sync::Arc;
+
+        pub(crate) enum AfterChunk {
+            GoOn,
+            Requeue,
+            GiveUp,
+        }
+
+        pub(crate) trait Begin: Send + Sync {
+            fn begin(self: Arc<Self>);
+        }
+    }
+}
+
+/// How many tasks came to which end, without their times.
+pub(crate) mod metrics {
+    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+    pub(crate) struct Metrics {
+        pub(crate) workers: usize,
+        pub(crate) idle: usize,
+        pub(crate) queued: usize,
+        pub(crate) running: usize,
+        pub(crate) completed: u64,
+        pub(crate) failed: u64,
+        pub(crate) cancelled: u64,
+        pub(crate) queue_time: (),
+        pub(crate) run_time: (),
+    }
+
+    pub(crate) struct WorkerMetrics {
+        completed: AtomicU64,
+        failed: AtomicU64,
+    }
+
+    impl WorkerMetrics {
+        pub(crate) fn new() -> Self {
+            Self { completed: AtomicU64::new(0), failed: AtomicU64::new(0) }
+        }
+
+        pub(crate) fn started(&self, _waited: u64) {}
+
+        pub(crate) fn ran(&self, _ticks: u64) {}
+
+        pub(crate) fn completed(&self) {
+            self.completed.fetch_add(1, Relaxed);
+        }
+
+        pub(crate) fn failed(&self) {
+            self.failed.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[derive(Clone)]
+    pub(crate) struct Totals {
+        pub(crate) completed: u64,
+        pub(crate) failed: u64,
+    }
+
+    impl Totals {
+        pub(crate) fn new() -> Self {
+            Self { completed: 0, failed: 0 }
+        }
+
+        pub(crate) fn times(self) -> ((), ()) {
+            ((), ())
+        }
+
+        pub(crate) fn add(&mut self, worker: &WorkerMetrics) {
+            self.completed += worker.completed.load(Relaxed);
+            self.failed += worker.failed.load(Relaxed);
+        }
+    }
+}
+
+pub(crate) mod parker {
+    use std::future::poll_fn;
+    use std::task::{Context, Poll};
+    use std::time::Instant;
+
+    pub(crate) fn block_on<R>(
+        _deadline: Option<Instant>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
+    ) -> Option<R> {
+        Some(loom::future::block_on(poll_fn(|cx| poll(cx))))
+    }
 }
 
 pub(crate) mod context {
     use std::rc::Rc;
     use std::sync::Arc;
+    use std::task::Poll;
 
     use crate::core::cell::TaskRef;
 
@@ -96,6 +381,8 @@ pub(crate) mod context {
         fn has_stack(&self) -> bool;
         fn started(&self, task: &TaskRef, first: bool, label: Option<&Arc<str>>) -> u64;
         fn stopped(&self, since: u64, end: End);
+        fn wait_begin(&self);
+        fn wait_end(&self);
     }
 
     #[derive(Clone, Copy, PartialEq, Eq)]
@@ -107,6 +394,23 @@ pub(crate) mod context {
 
     pub(crate) fn worker() -> Option<Rc<dyn WorkerContext>> {
         None
+    }
+
+    pub(crate) fn run_as_worker(_: Rc<dyn WorkerContext>, f: impl FnOnce()) {
+        f();
+    }
+
+    pub(crate) fn is_worker_of(_host: *const ()) -> bool {
+        false
+    }
+
+    pub(crate) fn belong_to(_host: *const ()) {}
+
+    #[derive(Default)]
+    pub(crate) struct Pending(());
+
+    impl Pending {
+        pub(crate) fn note<T>(&mut self, _polled: &Poll<T>) {}
     }
 
     pub(crate) fn run_in_frame<R>(_: &TaskRef, _asynchronous: bool, f: impl FnOnce() -> R) -> R {

@@ -1,9 +1,11 @@
 //! Models of the crate's protocols: loom runs each under the orders that its threads can meet in, and
 //! the values that the memory model lets them read.
 //!
-//! What is checked is the crate's own source: the files of `src/core` and the sleep of the
-//! workers. Beside them stand small doubles of what is no part of a protocol or would start real
-//! threads: the clock, the timer, the thread's context, the slabs.
+//! What is checked is the crate's own source: the files of `src/core`, the pool with its queue and
+//! its workers, and the wait for its end. Beside it stand small doubles: of what is no part of a
+//! protocol (the clock, the timer, the slabs, what is counted, the settings), of what loom can't
+//! follow (threads, and what a thread knows of itself), of maps, and of tokio's semaphore, for which
+//! tokio has a model (`loom_semaphore_batch.rs`).
 #![cfg(loom)]
 #![allow(dead_code, reason = "a model uses a part of what it is compiled with")]
 
@@ -13,12 +15,25 @@ mod error;
 mod panic;
 
 mod doubles;
-use doubles::{clock, sync, timer};
+use doubles::{builder, clock, map, metrics, runtime, sync, timer};
+
+// So that paths into tokio lead to doubles as well.
+extern crate self as tokio;
 
 mod core;
 
+#[path = "../../../src/thread_pool/pool.rs"]
+mod pool;
+#[path = "../../../src/thread_pool/queue.rs"]
+mod queue;
+#[path = "../../../src/room.rs"]
+mod room;
+#[path = "../../../src/shutdown.rs"]
+mod shutdown;
 #[path = "../../../src/thread_pool/sleep.rs"]
 mod sleep;
+#[path = "../../../src/thread_pool/worker.rs"]
+mod worker;
 
 /// Runs `model` in every order with at most two interruptions; more is beyond what a machine can
 /// do, and most faults show with two.
@@ -35,10 +50,16 @@ fn check_with(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
 }
 
 #[cfg(test)]
+mod permits_model;
+#[cfg(test)]
 mod queue_model;
 #[cfg(test)]
 mod set_model;
 #[cfg(test)]
 mod share_model;
 #[cfg(test)]
+mod shutdown_model;
+#[cfg(test)]
 mod task_model;
+#[cfg(test)]
+mod test_pool;

@@ -24,25 +24,41 @@ use crate::error::Error;
 use crate::sync::Mutex;
 
 #[derive(Default)]
-struct Counts {
-    ran: AtomicUsize,
+pub(crate) struct Counts {
+    bodies: AtomicUsize,
+    pub(crate) ran: AtomicUsize,
     bodies_dropped: AtomicUsize,
     values: AtomicUsize,
     values_dropped: AtomicUsize,
     told: AtomicUsize,
+    /// Threads that wake a body.
+    waking: std::sync::Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
 impl Counts {
-    fn get(counter: &AtomicUsize) -> usize {
+    pub(crate) fn get(counter: &AtomicUsize) -> usize {
         counter.load(Relaxed)
     }
 
     fn add(counter: &AtomicUsize) {
         counter.fetch_add(1, Relaxed);
     }
+
+    /// Waits until nobody has a body's waker any more.
+    pub(crate) fn join(&self) {
+        let waking = std::mem::take(&mut *self.waking.lock().unwrap());
+        waking.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+
+    /// All is over: what was made is gone.
+    pub(crate) fn check(&self) {
+        assert_eq!(Self::get(&self.bodies_dropped), Self::get(&self.bodies));
+        assert_eq!(Self::get(&self.values), Self::get(&self.ran));
+        assert_eq!(Self::get(&self.values_dropped), Self::get(&self.values));
+    }
 }
 
-struct Value(StdArc<Counts>);
+pub(crate) struct Value(StdArc<Counts>);
 
 impl Value {
     fn new(counts: &StdArc<Counts>) -> Self {
@@ -58,10 +74,17 @@ impl Drop for Value {
 }
 
 /// A body that is pending so many times, and wakes itself each time.
-struct TestBody<const ASYNC: bool> {
+pub(crate) struct TestBody<const ASYNC: bool> {
     counts: StdArc<Counts>,
     pending: usize,
     waker: std::sync::Weak<TaskWaker>,
+}
+
+impl<const ASYNC: bool> TestBody<ASYNC> {
+    pub(crate) fn new(counts: &StdArc<Counts>, pending: usize) -> Self {
+        Counts::add(&counts.bodies);
+        Self { counts: StdArc::clone(counts), pending, waker: Default::default() }
+    }
 }
 
 impl<const ASYNC: bool> Drop for TestBody<ASYNC> {
@@ -79,7 +102,8 @@ impl<const IS_ASYNC: bool> Body for TestBody<IS_ASYNC> {
         if self.pending > 0 {
             self.pending -= 1;
             let waker = TaskWaker::get(&mut self.waker, task);
-            thread::spawn(move || waker.wake());
+            let waking = thread::spawn(move || waker.wake());
+            self.counts.waking.lock().unwrap().push(waking);
             return Polled::Pending(self);
         }
         Counts::add(&self.counts.ran);
@@ -137,6 +161,10 @@ impl WorkerContext for TestWorker {
     }
 
     fn stopped(&self, _since: u64, _end: End) {}
+
+    fn wait_begin(&self) {}
+
+    fn wait_end(&self) {}
 }
 
 /// The worker: runs the task, unless it is withdrawn.
@@ -147,8 +175,7 @@ fn work(task: TaskRef) {
 }
 
 fn submit(counts: &StdArc<Counts>) -> (TaskRef, Outcome<Value>) {
-    let body =
-        TestBody::<false> { counts: StdArc::clone(counts), pending: 0, waker: Default::default() };
+    let body = TestBody::<false>::new(counts, 0);
     let (task, submitted) = Task::submit(&TestHost::new(), body, (), false);
     (task, submitted.accepted())
 }
@@ -170,7 +197,7 @@ impl Drop for Dropped {
     }
 }
 
-fn drop_future<T>(mut outcome: Outcome<T>) {
+pub(crate) fn drop_future<T>(mut outcome: Outcome<T>) {
     let now = outcome.look();
     if !now.is_done() && !now.is_observed() {
         outcome.task().runnable().withdraw_unstarted(outcome.task());
@@ -178,7 +205,7 @@ fn drop_future<T>(mut outcome: Outcome<T>) {
     outcome.abandon();
 }
 
-fn wait<T>(outcome: &mut Outcome<T>) -> Result<T, Error> {
+pub(crate) fn wait<T>(outcome: &mut Outcome<T>) -> Result<T, Error> {
     block_on(poll_fn(|cx| outcome.poll(cx)))
 }
 
@@ -200,9 +227,7 @@ fn against_the_worker(caller: impl Fn(Outcome<Value>, &StdArc<Counts>) + Send + 
         caller(outcome, &counts);
         worker.join().unwrap();
         assert!(Counts::get(&counts.ran) <= 1);
-        assert_eq!(Counts::get(&counts.bodies_dropped), 1);
-        assert_eq!(Counts::get(&counts.values), Counts::get(&counts.ran));
-        assert_eq!(Counts::get(&counts.values_dropped), Counts::get(&counts.values));
+        counts.check();
     });
 }
 
@@ -355,11 +380,7 @@ fn against_the_clock(
 ) {
     check(move || {
         let counts = StdArc::<Counts>::default();
-        let body = TestBody::<false> {
-            counts: StdArc::clone(&counts),
-            pending: 0,
-            waker: Default::default(),
-        };
+        let body = TestBody::<false>::new(&counts, 0);
         let limit = Duration::from_secs(1);
         let options = Options { timeout: Some(limit), ..Options::default() };
         let (task, submitted) = Task::submit(&TestHost::new(), body, Extra::new(options), false);
@@ -375,8 +396,7 @@ fn against_the_clock(
         work(task);
         after(outcome, &counts);
         clock.join().unwrap();
-        assert_eq!(Counts::get(&counts.bodies_dropped), 1);
-        assert_eq!(Counts::get(&counts.values_dropped), Counts::get(&counts.values));
+        counts.check();
     });
 }
 
@@ -426,11 +446,7 @@ fn async_against(caller: impl Fn(Outcome<Value>) + Send + Sync + 'static) {
     crate::check_with(1, move || {
         let counts = StdArc::<Counts>::default();
         let host = TestHost::new();
-        let body = TestBody::<true> {
-            counts: StdArc::clone(&counts),
-            pending: 1,
-            waker: Default::default(),
-        };
+        let body = TestBody::<true>::new(&counts, 1);
         let (task, submitted) = Task::submit(&host, body, (), false);
         let outcome = submitted.accepted();
         let worker = {
@@ -451,8 +467,7 @@ fn async_against(caller: impl Fn(Outcome<Value>) + Send + Sync + 'static) {
         caller(outcome);
         worker.join().unwrap();
         host.queue.lock().clear();
-        assert_eq!(Counts::get(&counts.bodies_dropped), 1);
-        assert_eq!(Counts::get(&counts.values_dropped), Counts::get(&counts.values));
+        counts.check();
     });
 }
 
@@ -479,7 +494,7 @@ fn a_promise_is_kept_while_its_future_is_cancelled() {
         let counts = StdArc::<Counts>::default();
         let (promise, mut outcome) = Promise::new();
         let value = Value::new(&counts);
-        let keeper = thread::spawn(move || promise.keep(Ok(value)));
+        let keeper = thread::spawn(move || promise.keep(Ok(value), || ()));
         let cancelled = cancel(&outcome);
         let result = wait(&mut outcome);
         assert_eq!(cancelled, result.is_err());

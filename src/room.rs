@@ -1,0 +1,93 @@
+//! Room in a bounded queue: counted exactly, and handed out in the order of asking.
+
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
+
+use tokio::sync::{Semaphore, TryAcquireError};
+
+use crate::error::Error;
+use crate::panic::{catch, drop_quietly};
+
+/// The most that can be asked for.
+pub(crate) const MOST: usize = Semaphore::MAX_PERMITS;
+
+/// Fair, so that nobody who waits is passed over.
+pub(crate) struct Room {
+    free: Semaphore,
+    capacity: usize,
+}
+
+/// Why there is no room.
+pub(crate) enum NoRoom {
+    Full {
+        capacity: usize,
+    },
+    /// The queue takes nothing more.
+    Closed,
+}
+
+impl NoRoom {
+    /// The error for the submitter; `refusal` says why the queue is closed.
+    pub(crate) fn into_error(self, refusal: impl FnOnce() -> Error) -> Error {
+        match self {
+            Self::Full { capacity } => Error::QueueFull { capacity },
+            Self::Closed => refusal(),
+        }
+    }
+}
+
+impl Room {
+    pub(crate) fn new(capacity: usize) -> Self {
+        Self { free: Semaphore::new(capacity), capacity }
+    }
+
+    /// Takes room for one.
+    pub(crate) fn take(&self) -> Result<(), NoRoom> {
+        match self.free.try_acquire() {
+            Ok(permit) => {
+                permit.forget();
+                Ok(())
+            }
+            Err(TryAcquireError::NoPermits) => Err(NoRoom::Full { capacity: self.capacity }),
+            Err(TryAcquireError::Closed) => Err(NoRoom::Closed),
+        }
+    }
+
+    /// Waits for room for one. `false`: there will be none any more.
+    pub(crate) async fn wait(&self) -> bool {
+        let mut acquire = pin!(self.free.acquire());
+        // The semaphore wakes several at a time; one that panics must not cost the others.
+        let acquired = poll_fn(|cx| {
+            let waker = Waker::from(Arc::new(QuietWaker(cx.waker().clone())));
+            acquire.as_mut().poll(&mut Context::from_waker(&waker))
+        });
+        match acquired.await {
+            Ok(permit) => {
+                permit.forget();
+                true
+            }
+            Err(_closed) => false,
+        }
+    }
+
+    /// Gives room for one back, to the first who waits.
+    pub(crate) fn release(&self) {
+        self.free.add_permits(1);
+    }
+
+    /// Nobody gets room any more.
+    pub(crate) fn close(&self) {
+        self.free.close();
+    }
+}
+
+/// A waker whose panics are reported and go no further.
+struct QuietWaker(Waker);
+
+impl Wake for QuietWaker {
+    fn wake(self: Arc<Self>) {
+        drop_quietly(catch(|| self.0.wake_by_ref()));
+    }
+}
