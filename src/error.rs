@@ -53,6 +53,18 @@ pub enum Error {
         started: bool,
     },
 
+    /// The worker process that ran the task has died. Other tasks are not affected, and the pool
+    /// has replaced it. The task may have run in part; with [`retries`] it is run again.
+    ///
+    #[cfg_attr(feature = "process", doc = "[`retries`]: crate::ProcessTaskOptions::retries")]
+    #[cfg_attr(not(feature = "process"), doc = "[`retries`]: crate#which-executor")]
+    #[error("{0}")]
+    WorkerLost(Box<WorkerLost>),
+
+    /// The arguments or the result could not be turned into bytes, or back. The worker lives on.
+    #[error("{0}")]
+    Codec(Box<CodecError>),
+
     /// The executor can't run tasks any more, for the cause given.
     #[error("the pool is broken: {0}; create a new pool once the cause is mended")]
     BrokenPool(BrokenPool),
@@ -94,7 +106,7 @@ pub enum Error {
 
 impl Error {
     /// The variants' names by [`number`](Self::number), for `Debug` texts of futures.
-    pub(crate) const NAMES: [&str; 9] = [
+    pub(crate) const NAMES: [&str; 11] = [
         "Cancelled",
         "Panicked",
         "TimedOut",
@@ -104,6 +116,8 @@ impl Error {
         "WouldDeadlock",
         "InvalidSetting",
         "ResultTaken",
+        "WorkerLost",
+        "Codec",
     ];
 
     /// The variant's number.
@@ -118,9 +132,143 @@ impl Error {
             Error::WouldDeadlock => 6,
             Error::InvalidSetting { .. } => 7,
             Error::ResultTaken => 8,
+            Error::WorkerLost(_) => 9,
+            Error::Codec(_) => 10,
         }
     }
 }
+
+/// How a worker process was lost while it ran a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WorkerLost {
+    /// The number of the process.
+    pub pid: u32,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// The code that it exited with.
+    pub exit_code: Option<i32>,
+    /// What is known beyond that, such as a stack overflow.
+    pub cause: Option<String>,
+    /// The last lines that it wrote to stderr, if the pool keeps them ([`WorkerStderr::Tail`]).
+    ///
+    #[cfg_attr(feature = "process", doc = "[`WorkerStderr::Tail`]: crate::WorkerStderr::Tail")]
+    #[cfg_attr(not(feature = "process"), doc = "[`WorkerStderr::Tail`]: crate#which-executor")]
+    pub stderr: String,
+    /// The workers that the same task has lost before, if it may be run again.
+    pub earlier: Vec<WorkerLost>,
+}
+
+impl WorkerLost {
+    /// How the process ended.
+    #[cfg(feature = "process")]
+    pub(crate) fn how(&self) -> String {
+        struct How<'a>(&'a WorkerLost);
+        impl fmt::Display for How<'_> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.describe(f)
+            }
+        }
+        How(self).to_string()
+    }
+
+    fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "worker process {} ", self.pid)?;
+        match (self.signal, self.exit_code) {
+            (Some(signal), _) => match signal_name(signal) {
+                Some(name) => write!(f, "was ended by {name} (signal {signal})")?,
+                None => write!(f, "was ended by signal {signal}")?,
+            },
+            (None, Some(code)) => write!(f, "exited with exit code {code}")?,
+            (None, None) => write!(f, "ended")?,
+        }
+        if let Some(cause) = &self.cause {
+            write!(f, ", {cause}")?;
+        }
+        let stderr = self.stderr.trim_end();
+        if !stderr.is_empty() {
+            write!(f, "; its stderr ends with:\n{stderr}\n")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for WorkerLost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the task was lost: ")?;
+        self.describe(f)?;
+        for earlier in self.earlier.iter().rev() {
+            write!(f, "; before that, ")?;
+            earlier.describe(f)?;
+        }
+        write!(f, "; it may have run in part, so submit it again only if it may run twice")
+    }
+}
+
+impl std::error::Error for WorkerLost {}
+
+/// The name of a signal that ends processes. The numbers are Linux's, the same on all of its
+/// common architectures.
+fn signal_name(signal: i32) -> Option<&'static str> {
+    const NAMES: [(i32, &str); 15] = [
+        (1, "SIGHUP"),
+        (2, "SIGINT"),
+        (3, "SIGQUIT"),
+        (4, "SIGILL"),
+        (5, "SIGTRAP"),
+        (6, "SIGABRT"),
+        (7, "SIGBUS"),
+        (8, "SIGFPE"),
+        (9, "SIGKILL"),
+        (11, "SIGSEGV"),
+        (13, "SIGPIPE"),
+        (14, "SIGALRM"),
+        (15, "SIGTERM"),
+        (24, "SIGXCPU"),
+        (31, "SIGSYS"),
+    ];
+    NAMES.iter().find(|(number, _)| *number == signal).map(|(_, name)| *name)
+}
+
+/// What could not be turned into bytes or back, on its way to or from a worker process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CodecError {
+    /// Where it happened.
+    pub side: CodecSide,
+    /// The type that was to be encoded or decoded.
+    pub type_name: String,
+    /// What its `Serialize` or `Deserialize`, or the codec, said.
+    pub message: String,
+}
+
+/// Where a value could not be encoded or decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CodecSide {
+    /// The arguments, where they are submitted.
+    EncodeArguments,
+    /// The arguments, in the worker.
+    DecodeArguments,
+    /// The result, in the worker.
+    EncodeResult,
+    /// The result, where it is wanted.
+    DecodeResult,
+}
+
+impl fmt::Display for CodecError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let what = match self.side {
+            CodecSide::EncodeArguments => "arguments could not be encoded for the worker process",
+            CodecSide::DecodeArguments => "arguments could not be decoded in the worker process",
+            CodecSide::EncodeResult => "result could not be encoded in the worker process",
+            CodecSide::DecodeResult => "result of the worker process could not be decoded",
+        };
+        write!(f, "the task's {what} (type {}): {}", self.type_name, self.message)
+    }
+}
+
+impl std::error::Error for CodecError {}
 
 /// Why a pool broke. Cloning is cheap; every task that the pool fails carries the same cause.
 #[derive(Clone, Debug)]

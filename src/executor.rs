@@ -93,15 +93,16 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
 }
 
 pub(crate) mod sealed {
+    use super::Portable;
     use crate::future::TaskFuture;
-    use crate::job::Job;
+    use crate::job::Call;
 
     /// Keeps [`Executor`](super::Executor) to this crate, and has what a permit needs.
     #[allow(unnameable_types, reason = "that is what seals the trait above")]
     pub trait Sealed {
         /// Submits into a room that is held.
         #[doc(hidden)]
-        fn submit_reserved<J: Job>(&self, job: J) -> TaskFuture<J::Output>
+        fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R>
         where
             Self: Sized;
 
@@ -130,7 +131,7 @@ pub(crate) mod sealed {
 /// ```
 #[must_use = "dropping a Permit gives its room back; call `submit` on it"]
 pub struct Permit<E: Executor> {
-    /// Taken by `submit`.
+    /// Taken when it is used.
     executor: Option<E>,
 }
 
@@ -143,12 +144,13 @@ impl<E: Executor> Permit<E> {
     /// if the executor was shut down or broke meanwhile: then the future is finished with that
     /// error.
     pub fn submit_call<A: Portable, R: Portable>(self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit_job(call)
+        self.into_executor().submit_reserved(call)
     }
 
-    pub(crate) fn submit_job<J: crate::job::Job>(mut self, job: J) -> TaskFuture<J::Output> {
+    /// The room is the caller's now.
+    pub(crate) fn into_executor(mut self) -> E {
         match self.executor.take() {
-            Some(executor) => executor.submit_reserved(job),
+            Some(executor) => executor,
             None => unreachable!("a permit is used once"),
         }
     }

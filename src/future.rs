@@ -48,12 +48,14 @@ pub struct TaskFuture<T> {
     outcome: Outcome<T>,
     /// The drop has nothing to do: the task was detached, or its result was taken.
     released: bool,
+    /// The drop ends the task also if it runs.
+    kills: bool,
     pending_here: context::Pending,
 }
 
 impl<T> TaskFuture<T> {
     pub(crate) fn new(outcome: Outcome<T>) -> Self {
-        Self { outcome, released: false, pending_here: context::Pending::default() }
+        Self { outcome, released: false, kills: false, pending_here: context::Pending::default() }
     }
 
     /// A future that is finished from the start.
@@ -95,6 +97,24 @@ impl<T> TaskFuture<T> {
         task.runnable().cancel(task)
     }
 
+    /// Ends the task for certain, also one that runs, if it runs in a worker process: the process
+    /// is killed and replaced, and with it goes whatever the task has started. `true` if the task
+    /// has no result and will have none; the future is finished then, with [`Error::Cancelled`].
+    /// Nothing else is lost: what was waiting for that process runs in another.
+    ///
+    /// A thread can't be killed, so there this is the same as [`cancel`](Self::cancel).
+    pub fn kill(&self) -> bool {
+        let task = self.outcome.task();
+        task.runnable().kill(task)
+    }
+
+    /// Has the drop of this future [`kill`](Self::kill) its task, instead of letting a started one
+    /// run on.
+    pub fn kill_on_drop(mut self) -> Self {
+        self.kills = true;
+        self
+    }
+
     /// Lets the task run without anyone waiting for it; its result is dropped.
     pub fn detach(mut self) {
         self.released = true;
@@ -110,7 +130,7 @@ impl<T> TaskFuture<T> {
     /// running from its first poll on.
     pub fn is_running(&self) -> bool {
         let now = self.outcome.look();
-        now.is_underway() && !now.is_done()
+        !now.is_done() && (now.is_underway() || self.outcome.task().runnable().is_running())
     }
 
     /// Whether the task ended with [`Error::Cancelled`].
@@ -120,7 +140,7 @@ impl<T> TaskFuture<T> {
 
     /// The number of the task, the same as [`task::id`](crate::task::id) inside of the job.
     pub fn id(&self) -> TaskId {
-        self.outcome.task().header().id()
+        self.outcome.task().id()
     }
 
     /// The label given with [`task().label(..)`](crate::TaskOptions::label).
@@ -243,9 +263,13 @@ impl<T> Drop for TaskFuture<T> {
             return;
         }
         let now = self.outcome.look();
-        if !now.is_done() && !now.is_observed() {
+        if !now.is_done() {
             let task = self.outcome.task();
-            task.runnable().withdraw_unstarted(task);
+            if self.kills {
+                task.runnable().kill(task);
+            } else if !now.is_observed() {
+                task.runnable().withdraw_unstarted(task);
+            }
         }
         self.outcome.abandon();
     }
@@ -296,7 +320,7 @@ impl<T: Send + 'static> Completer<T> {
     /// Finishes the future. Its callbacks run on this thread. If the future was cancelled, the
     /// result is dropped.
     pub fn complete(self, result: Result<T, Error>) {
-        self.promise.keep(result);
+        self.promise.keep(result, || ());
     }
 
     /// Whether nobody waits any more: the future was cancelled, or dropped without a callback.
@@ -308,7 +332,7 @@ impl<T: Send + 'static> Completer<T> {
 
 impl<T: Send + 'static> Drop for Completer<T> {
     fn drop(&mut self) {
-        self.promise.keep(Err(Error::Cancelled));
+        self.promise.keep(Err(Error::Cancelled), || ());
     }
 }
 

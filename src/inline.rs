@@ -11,6 +11,7 @@ use crate::executor::sealed::Sealed;
 use crate::executor::{Executor, Permit, Portable};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
+use crate::map::apply::Here;
 use crate::map::engine::{AfterChunk, Crew};
 use crate::map::{self, Map};
 use crate::metrics::{Metrics, Totals, WorkerMetrics};
@@ -141,7 +142,7 @@ impl InlineExecutor {
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
     {
-        map::start(self.clone(), f, items.into_iter()).0
+        map::start(self.clone(), Here::new(f), items.into_iter()).0
     }
 
     /// One: the caller.
@@ -228,13 +229,13 @@ impl fmt::Debug for InlineExecutor {
 impl Permit<InlineExecutor> {
     /// Runs the job, then returns its future.
     pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
-        self.submit_job(job)
+        self.into_executor().submit(job)
     }
 }
 
 impl Sealed for InlineExecutor {
-    fn submit_reserved<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
-        self.submit(job)
+    fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+        self.submit(call)
     }
 
     fn release_room(&self) {}

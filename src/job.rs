@@ -54,6 +54,11 @@ impl<A, R> Call<A, R> {
     pub fn new(function: fn(A) -> R, arguments: A) -> Self {
         Self { function, arguments }
     }
+
+    #[cfg(feature = "process")]
+    pub(crate) fn into_parts(self) -> (fn(A) -> R, A) {
+        (self.function, self.arguments)
+    }
 }
 
 impl<A, R> Job for Call<A, R>

@@ -72,5 +72,5 @@ pub fn deadline() -> Option<Instant> {
 
 /// The number of the task that this job is; `None` outside of a job.
 pub fn id() -> Option<TaskId> {
-    context::with_task(|task| task.header().id())
+    context::with_task(|task| task.id())
 }

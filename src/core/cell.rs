@@ -371,6 +371,10 @@ impl TaskRef {
         unsafe { self.0.as_ref() }
     }
 
+    pub(crate) fn id(&self) -> TaskId {
+        self.runnable().id().unwrap_or_else(|| self.header().id())
+    }
+
     pub(crate) fn runnable(&self) -> &dyn Runnable {
         // SAFETY: the table fits the block, which lives as long as this reference.
         unsafe { (self.header().vtable.runnable)(self.0).as_ref() }

@@ -12,7 +12,7 @@ pub struct TaskId(NonZeroU64);
 impl TaskId {
     /// Threads take numbers in blocks, so that they don't meet at one counter.
     #[inline]
-    pub(super) fn next() -> Self {
+    pub(crate) fn next() -> Self {
         const BLOCK: u64 = 1024;
         static NEXT_BLOCK: AtomicU64 = AtomicU64::new(0);
         thread_local! {

@@ -28,5 +28,7 @@ pub(crate) use cell::TaskRef;
 pub use id::TaskId;
 pub(crate) use outcome::Outcome;
 pub(crate) use promise::Promise;
+#[cfg(feature = "process")]
+pub(crate) use promise::Source;
 pub(crate) use registry::Registry;
 pub(crate) use task::{Body, Extra, Host, MaybeExtra, Options, Polled, Task, TaskWaker};

@@ -1,4 +1,5 @@
-//! A result without a task behind it: there from the start, or given by hand.
+//! A result without a task of this process behind it: there from the start, given by hand, or by
+//! work that is done elsewhere.
 
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -12,9 +13,63 @@ use super::task::{Extra, Runnable};
 use crate::error::Error;
 use crate::panic::drop_quietly;
 
+/// What is to bring the result of `task`, and can be asked not to.
+pub(crate) trait Source: Send + Sync + 'static {
+    /// Sees to it that the work does not start any more. `false`: it has started, or is done. What
+    /// runs is asked to stop, if `stop` says so.
+    fn withdraw(&self, task: TaskId, stop: bool) -> bool;
+
+    /// Ends the work, whether it runs or not. `false`: it is done, or can't be ended by force.
+    fn kill(&self, task: TaskId) -> bool;
+
+    /// Whether dropping the future withdraws the work.
+    fn is_withdrawn_on_drop(&self) -> bool;
+
+    fn is_running(&self, task: TaskId) -> bool;
+
+    fn is_stop_requested(&self) -> bool;
+
+    /// The number of the task, if it is not that of the promise.
+    fn id(&self) -> Option<TaskId>;
+
+    fn extra(&self) -> Option<&Extra>;
+}
+
+/// By hand.
+impl Source for () {
+    fn withdraw(&self, _task: TaskId, _stop: bool) -> bool {
+        true
+    }
+
+    fn kill(&self, _task: TaskId) -> bool {
+        true
+    }
+
+    fn is_withdrawn_on_drop(&self) -> bool {
+        false
+    }
+
+    fn is_running(&self, _task: TaskId) -> bool {
+        false
+    }
+
+    fn is_stop_requested(&self) -> bool {
+        false
+    }
+
+    fn id(&self) -> Option<TaskId> {
+        None
+    }
+
+    fn extra(&self) -> Option<&Extra> {
+        None
+    }
+}
+
 #[repr(C)]
-struct Promised<T> {
+struct Promised<T, S> {
     cell: Cell<(), T>,
+    source: S,
 }
 
 /// The side that gives the result.
@@ -25,7 +80,11 @@ pub(crate) struct Promise<T> {
 
 impl<T: Send + 'static> Promise<T> {
     pub(crate) fn new() -> (Self, Outcome<T>) {
-        let block = Promised::<T>::block(State::promised());
+        Self::of(())
+    }
+
+    pub(crate) fn of<S: Source>(source: S) -> (Self, Outcome<T>) {
+        let block = Promised::<T, S>::block(State::promised(), source);
         // SAFETY: the table fits the block, and the state has two references; the result is a `T`.
         unsafe {
             let promise = Self { task: TaskRef::from_raw(block), result: PhantomData };
@@ -36,18 +95,18 @@ impl<T: Send + 'static> Promise<T> {
     /// A result that is there from the start.
     pub(crate) fn kept(outcome: Result<T, Error>) -> Outcome<T> {
         let kind = Kind::of(&outcome);
-        let block = Promised::<T>::block(State::finished(kind));
+        let block = Promised::<T, ()>::block(State::finished(kind), ());
         if kind.is_stored() {
             // SAFETY: nobody else has seen the block yet.
-            unsafe { block.cast::<Promised<T>>().as_ref().cell.store(outcome) };
+            unsafe { block.cast::<Promised<T, ()>>().as_ref().cell.store(outcome) };
         }
         // SAFETY: the table fits the block, and the state has one reference; the result is a `T`.
         unsafe { Outcome::new(TaskRef::from_raw(block)) }
     }
 
-    #[cfg(all(test, not(loom)))]
-    pub(crate) fn into_task(self) -> TaskRef {
-        self.task
+    #[cfg(any(feature = "process", test))]
+    pub(crate) fn task(&self) -> &TaskRef {
+        &self.task
     }
 
     pub(crate) fn id(&self) -> TaskId {
@@ -58,24 +117,25 @@ impl<T: Send + 'static> Promise<T> {
         self.task.header().state.look()
     }
 
-    /// Gives the result, unless it was cancelled.
-    pub(crate) fn keep(&self, outcome: Result<T, Error>) {
-        settle(&self.task, outcome);
+    /// Gives the result, unless it was cancelled. `account` runs after the callbacks and before
+    /// anybody can see the result.
+    pub(crate) fn keep(&self, outcome: Result<T, Error>, account: impl FnOnce()) {
+        settle(&self.task, outcome, account);
     }
 }
 
 /// Finishes with `outcome`, if nobody was faster. `T` must be the promise's.
-fn settle<T>(task: &TaskRef, outcome: Result<T, Error>) {
+fn settle<T>(task: &TaskRef, outcome: Result<T, Error>, account: impl FnOnce()) {
     let kind = Kind::of(&outcome);
     if !task.header().state.settle(kind) {
         return drop_quietly(outcome);
     }
     // SAFETY: it is such a cell, as only promises come here; this thread has settled it, so that
     // the place, which was empty, is its own.
-    unsafe { publish::<(), T>(Publisher::Keeping(task), kind, outcome, || (), false) };
+    unsafe { publish::<(), T>(Publisher::Keeping(task), kind, outcome, account, false) };
 }
 
-impl<T: Send + 'static> Promised<T> {
+impl<T: Send + 'static, S: Source> Promised<T, S> {
     const VTABLE: VTable = VTable {
         runnable: |block| {
             let promised: NonNull<Self> = block.cast();
@@ -87,8 +147,17 @@ impl<T: Send + 'static> Promised<T> {
         free: Self::free,
     };
 
-    fn block(state: State) -> NonNull<Header> {
-        make_block(&Self::VTABLE, state, None, |cell| Self { cell })
+    fn block(state: State, source: S) -> NonNull<Header> {
+        make_block(&Self::VTABLE, state, None, |cell| Self { cell, source })
+    }
+
+    fn is_done(&self) -> bool {
+        self.cell.state().look().is_done()
+    }
+
+    /// Cancelled, or about to be: callbacks still run.
+    fn is_cancelled(&self) -> bool {
+        self.cell.state().look().kind() == Some(Kind::CANCELLED)
     }
 
     /// # Safety
@@ -112,10 +181,14 @@ impl<T: Send + 'static> Promised<T> {
     }
 }
 
-/// It never runs, so the worker's part does nothing.
-impl<T: Send + 'static> Runnable for Promised<T> {
+/// It never runs here, so the worker's part does nothing.
+impl<T: Send + 'static, S: Source> Runnable for Promised<T, S> {
     fn extra(&self) -> Option<&Extra> {
-        None
+        self.source.extra()
+    }
+
+    fn id(&self) -> Option<TaskId> {
+        self.source.id()
     }
 
     fn take_out(&self) -> bool {
@@ -127,12 +200,28 @@ impl<T: Send + 'static> Runnable for Promised<T> {
     fn withdraw(&self, _this: &TaskRef, _error: Error) {}
 
     fn cancel(&self, this: &TaskRef) -> bool {
-        settle::<T>(this, Err(Error::Cancelled));
-        // Cancelled, or about to be: callbacks still run.
-        self.cell.state().look().kind() == Some(Kind::CANCELLED)
+        if !self.is_done() && self.source.withdraw(this.header().id(), true) {
+            settle::<T>(this, Err(Error::Cancelled), || ());
+        }
+        self.is_cancelled()
     }
 
-    fn withdraw_unstarted(&self, _this: &TaskRef) {}
+    fn kill(&self, this: &TaskRef) -> bool {
+        if !self.is_done() && self.source.kill(this.header().id()) {
+            settle::<T>(this, Err(Error::Cancelled), || ());
+        }
+        self.is_cancelled()
+    }
+
+    fn withdraw_unstarted(&self, this: &TaskRef) {
+        if self.source.is_withdrawn_on_drop() && self.source.withdraw(this.header().id(), false) {
+            settle::<T>(this, Err(Error::Cancelled), || ());
+        }
+    }
+
+    fn is_running(&self) -> bool {
+        self.source.is_running(self.cell.header().id())
+    }
 
     fn run_in_place(&self, _this: &TaskRef) {}
 
@@ -143,6 +232,6 @@ impl<T: Send + 'static> Runnable for Promised<T> {
     fn ran_too_long(&self, _this: &TaskRef, _limit: Duration) {}
 
     fn is_stop_requested(&self) -> bool {
-        false
+        self.source.is_stop_requested()
     }
 }

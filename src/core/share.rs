@@ -136,7 +136,7 @@ mod tests {
     fn task() -> TaskRef {
         let (promise, mut outcome) = Promise::<()>::new();
         outcome.abandon();
-        promise.into_task()
+        promise.task().clone()
     }
 
     #[test]

@@ -42,6 +42,16 @@ impl Extra {
         self.options.label.as_ref()
     }
 
+    /// The clock of `timeout` has been started elsewhere.
+    #[cfg(feature = "process")]
+    pub(crate) fn with_deadline(options: Options, deadline: Option<Instant>) -> Self {
+        let extra = Self::new(options);
+        if let Some(deadline) = deadline {
+            let _ = extra.deadline.set(deadline);
+        }
+        extra
+    }
+
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.deadline.get().copied()
     }
@@ -122,6 +132,12 @@ pub(crate) struct Claimed {
 pub(crate) trait Runnable {
     fn extra(&self) -> Option<&Extra>;
 
+    /// The number of the task, if it is not that of its cell.
+    fn id(&self) -> Option<TaskId>;
+
+    /// Whether it runs in another place than its cell knows of.
+    fn is_running(&self) -> bool;
+
     /// Withdraws a task that has not started; called under the queue's lock, so that it is counted
     /// before anybody can find the queue empty. The rest is for `taken_out`, without the lock.
     fn take_out(&self) -> bool;
@@ -134,6 +150,9 @@ pub(crate) trait Runnable {
     /// Ends the task, if it does not run at this moment; else asks it to stop. Tells whether it
     /// ended.
     fn cancel(&self, this: &TaskRef) -> bool;
+
+    /// Ends the task, also while it runs, where that is possible; else as `cancel`.
+    fn kill(&self, this: &TaskRef) -> bool;
 
     /// The future is dropped: ends the task if it has not started.
     fn withdraw_unstarted(&self, this: &TaskRef);
@@ -429,6 +448,14 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
         self.extra.get()
     }
 
+    fn id(&self) -> Option<TaskId> {
+        None
+    }
+
+    fn is_running(&self) -> bool {
+        false
+    }
+
     fn take_out(&self) -> bool {
         let taken = self.state().withdraw_unstarted();
         if taken {
@@ -473,6 +500,10 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
         let now = self.state().look();
         // Ended without a result: another thread is withdrawing it right now.
         now.is_ended() && (!now.is_done() || now.is_cancelled())
+    }
+
+    fn kill(&self, this: &TaskRef) -> bool {
+        self.cancel(this)
     }
 
     fn withdraw_unstarted(&self, this: &TaskRef) {

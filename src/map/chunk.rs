@@ -42,6 +42,27 @@ impl<R> Chunk<R> {
         Self { values: Segment::empty(), errors: vec![(0, error)] }
     }
 
+    /// Without results so far; they will go to `place`.
+    #[cfg(feature = "process")]
+    pub(super) fn in_place(place: Segment<R>) -> Self {
+        Self { values: place, errors: Vec::new() }
+    }
+
+    #[cfg(feature = "process")]
+    pub(super) fn push(&mut self, result: Result<R, Error>) {
+        match result {
+            Ok(value) => self.values.fill(std::iter::once(value)),
+            Err(error) => self.errors.push((self.len(), error)),
+        }
+    }
+
+    /// What has been computed, and the rest of its place.
+    pub(super) fn split(self) -> (Self, Segment<R>) {
+        let count = self.len();
+        let Self { values: mut rest, errors } = self;
+        (Self { values: rest.cut(count), errors }, rest)
+    }
+
     pub(super) fn len(&self) -> usize {
         self.values.len() + self.errors.len()
     }
@@ -117,8 +138,8 @@ impl<R> Chunk<R> {
             let per_item = elapsed / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
             let is_late = patience && elapsed > 2 * TARGET;
             if items.size_hint().0 == 0 || is_enough() || is_late {
-                let Self { values: mut rest, errors } = chunk;
-                return (Self { values: rest.cut(count), errors }, rest, per_item);
+                let (chunk, rest) = chunk.split();
+                return (chunk, rest, per_item);
             }
             run = how_many(CLOCK_EVERY, per_item).min(BLOCKS * LONGEST_BLOCK);
         }

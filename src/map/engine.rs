@@ -24,13 +24,14 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Context, Poll, Waker};
 
+use super::apply::{Apply, Computed, Work};
 use super::chunk::{Chunk, ChunkSize};
 use super::input::{Input, Items};
 use super::segment::Segment;
 use crate::core::context;
 use crate::error::Error;
 use crate::future::TaskFuture;
-use crate::panic::{Quiet, catch, drop_quietly};
+use crate::panic::{catch, drop_quietly};
 use crate::sync::Mutex;
 
 /// What a map needs of its executor.
@@ -162,7 +163,7 @@ pub(super) struct Engine<A, R, I, F, C> {
     stopped: Arc<AtomicBool>,
     /// A driver has found nothing to do while others compute: they are to share.
     hungry: AtomicBool,
-    f: Quiet<F>,
+    f: F,
     crew: C,
     /// The length of the input, if that is sure.
     length: Option<usize>,
@@ -296,7 +297,7 @@ where
     A: Send + 'static,
     R: Send + 'static,
     I: Iterator<Item = A> + Send + 'static,
-    F: Fn(A) -> R + Send + Sync + 'static,
+    F: Apply<A, R>,
     C: Crew,
 {
     pub(super) fn new(crew: C, f: F, input: I) -> Arc<Self> {
@@ -324,7 +325,7 @@ where
             })),
             stopped: Arc::default(),
             hungry: AtomicBool::new(false),
-            f: Quiet::new(f),
+            f,
             crew,
         })
     }
@@ -506,11 +507,8 @@ where
         let patience = size.is_measured();
         let is_enough = || self.is_stopped() || (patience && self.hungry.load(Relaxed));
         let place = place.unwrap_or_else(|| Segment::with_capacity(items.len()));
-        let f = &*self.f;
-        let (chunk, place, per_item) = match &mut items {
-            Items::Values(values) => Chunk::computed(values, place, patience, f, &is_enough),
-            Items::Integers(integers) => Chunk::computed(integers, place, patience, f, &is_enough),
-        };
+        let work = Work { items: &mut items, place, patience };
+        let Computed { chunk, rest: place, per_item } = self.f.apply(work, &is_enough);
         if self.is_stopped() {
             self.state.lock().computing -= 1;
             drop_quietly((chunk, items));
@@ -539,7 +537,7 @@ where
     A: Send + 'static,
     R: Send + 'static,
     I: Iterator<Item = A> + Send + 'static,
-    F: Fn(A) -> R + Send + Sync + 'static,
+    F: Apply<A, R>,
     C: Crew,
 {
     fn drive(self: Arc<Self>) {
@@ -572,7 +570,7 @@ where
     A: Send + 'static,
     R: Send + 'static,
     I: Iterator<Item = A> + Send + 'static,
-    F: Fn(A) -> R + Send + Sync + 'static,
+    F: Apply<A, R>,
     C: Crew,
 {
     /// Nobody will set a window any more: all of the input may be taken.
@@ -587,7 +585,7 @@ where
     A: Send + 'static,
     R: Send + 'static,
     I: Iterator<Item = A> + Send + 'static,
-    F: Fn(A) -> R + Send + Sync + 'static,
+    F: Apply<A, R>,
     C: Crew,
 {
     fn set(self: Arc<Self>, change: Setting) {
@@ -688,6 +686,7 @@ where
             (queued, state.input.take(), std::mem::take(&mut state.given_back), state.place.take())
         };
         drop_quietly(dropped);
+        self.f.stop();
         true
     }
 
@@ -707,6 +706,7 @@ where
             )
         };
         drop_quietly(dropped);
+        self.f.stop();
     }
 }
 

@@ -1,9 +1,10 @@
 //! One function over many items.
 //!
 //! [`engine`] is the workers' side: they take shares of the [`input`] themselves, under the window.
-//! [`chunk`] decides how long a share is, and computes it. [`segment`] is the memory in which items
+//! [`chunk`] decides how long a share is, and computes it; [`apply`] says where. [`segment`] is the memory in which items
 //! and results lie. Here is the consumer's side: results in order, or as they come.
 
+pub(crate) mod apply;
 mod chunk;
 pub(crate) mod engine;
 mod input;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
+use self::apply::Apply;
 use self::chunk::ChunkItems;
 use self::engine::{Begin, Crew, Engine, Setting, Source, Taken, Wanted};
 use self::segment::Segment;
@@ -34,7 +36,7 @@ where
     A: Send + 'static,
     R: Send + 'static,
     I: Iterator<Item = A> + Send + 'static,
-    F: Fn(A) -> R + Send + Sync + 'static,
+    F: Apply<A, R>,
     C: Crew,
 {
     let engine = Engine::new(crew, f, input);
@@ -473,6 +475,7 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
     use std::task::Waker;
 
+    use super::apply::Here;
     use super::engine::AfterChunk;
     use super::*;
     use crate::future::TaskFuture;
@@ -518,7 +521,7 @@ mod tests {
             I::IntoIter: Send + 'static,
             F: Fn(A) -> R + Send + Sync + 'static,
         {
-            start(self.clone(), f, input.into_iter()).0
+            start(self.clone(), Here::new(f), input.into_iter()).0
         }
 
         /// Until no driver runs.
