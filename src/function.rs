@@ -1,0 +1,843 @@
+//! How a plain function is named, so that another process of the same program can call it.
+//!
+//! An *image* is the program's file or a shared library's, as it lies in memory. The address of a
+//! function differs from process to process, but not how far it is from its image's base. So that
+//! offset is the function's name, together with a digest that tells the image from all others and
+//! from other builds of itself.
+//!
+//! To call `f: fn(A) -> R` the other process has to know `A` and `R` as well. Code does: a
+//! [`NamedCall`] names `f` together with an instance, for the same types, of a function in this
+//! module, which has one type for all of them.
+//!
+//! # Why it is sound to call what came over the wire
+//!
+//! 1. Only [`name`] makes a `NamedCall`, out of a function and the code for that function's
+//!    types, as the compiler has checked them. The two stay together.
+//! 2. A worker makes one `from_bytes` of what its parent has sent, and of nothing else. The parent
+//!    makes none: what a worker sends never names code.
+//! 3. Both processes run the same program: the worker's is started from the parent's image, and
+//!    the pool compares their [`program_digest`]s.
+//! 4. The image in which a function is looked up has the digest of the one in which it was named.
+//!    So there is the same code at the same offset.
+//!
+//! The first three are for the pool to keep. The fourth is checked here, and so is that the offset
+//! lies in code; hence a name from another build, of a library that is not loaded, or a damaged
+//! one is an error in all likelihood, and not a crash. What can't be checked is that a function
+//! begins at the offset, and that it has the types. So whoever writes to a worker's socket can have
+//! it call any code of the program; that is why only the parent may.
+
+use std::any::{Any, type_name};
+
+/// Code that calls a function of the user's in a worker, written for all types at once.
+pub(crate) trait Trampoline<A, R> {
+    /// Where the argument comes from and the result goes to.
+    type Context: 'static;
+
+    /// Takes the argument from the context, calls the function, and leaves its result there.
+    fn call(function: fn(A) -> R, context: &mut Self::Context);
+}
+
+/// Names the call of `function` by `T`.
+pub(crate) fn name<T, A, R>(function: fn(A) -> R) -> Result<NamedCall, UnknownCode>
+where
+    T: Trampoline<A, R>,
+{
+    let opener: Opener = open::<T, A, R>;
+    Ok(NamedCall {
+        opener: FunctionRef::of(opener as *const ())?,
+        function: FunctionRef::of(function as *const ())?,
+    })
+}
+
+/// Names a function that needs no code for its types.
+pub(crate) fn name_preload(function: fn()) -> Result<[u8; 16], UnknownCode> {
+    let FunctionRef { image, offset } = FunctionRef::of(function as *const ())?;
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&image.to_le_bytes());
+    bytes[8..].copy_from_slice(&offset.to_le_bytes());
+    Ok(bytes)
+}
+
+/// For what [`name_preload`] gave in the parent: see the module.
+pub(crate) fn resolve_preload(bytes: [u8; 16]) -> Result<fn(), UnknownCode> {
+    let number = u128::from_le_bytes(bytes);
+    let function = FunctionRef { image: number as u64, offset: (number >> 64) as u64 };
+    let function = function.resolve()?;
+    // SAFETY: by the four points at the top of this module, it is a `fn()`.
+    Ok(unsafe { std::mem::transmute::<*const (), fn()>(function) })
+}
+
+/// What a worker is told to call: the code for the types, and the function itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+pub(crate) struct NamedCall {
+    opener: FunctionRef,
+    function: FunctionRef,
+}
+
+impl NamedCall {
+    /// Length on the wire.
+    pub(crate) const BYTES: usize = 32;
+
+    pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
+        let Self { opener, function } = self;
+        let mut bytes = [0; Self::BYTES];
+        let numbers = [opener.image, opener.offset, function.image, function.offset];
+        for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
+            place.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    /// For what [`to_bytes`](Self::to_bytes) gave in the parent: see the module.
+    pub(crate) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
+        let number = |index: usize| {
+            let mut number = [0; 8];
+            number.copy_from_slice(&bytes[8 * index..][..8]);
+            u64::from_le_bytes(number)
+        };
+        Self {
+            opener: FunctionRef { image: number(0), offset: number(1) },
+            function: FunctionRef { image: number(2), offset: number(3) },
+        }
+    }
+
+    /// Finds the call in this process. `X` is the context of the trampoline in its name.
+    pub(crate) fn resolve<X: 'static>(self) -> Result<ResolvedCall<X>, UnknownCode> {
+        let (opener, function) = (self.opener.resolve()?, self.function.resolve()?);
+        // SAFETY: by the four points at the top of this module, the first is an instance of
+        // `open`, the second is a function. All pointers to functions have one size.
+        let (opener, function) = unsafe {
+            (
+                std::mem::transmute::<*const (), Opener>(opener),
+                std::mem::transmute::<*const (), fn()>(function),
+            )
+        };
+        let mut enter: Option<Enter<X>> = None;
+        opener(&mut enter);
+        let Some(enter) = enter else {
+            return Err(UnknownCode(format!(
+                "the call was named with a trampoline for another context than {}; name it with one for that",
+                type_name::<X>()
+            )));
+        };
+        Ok(ResolvedCall { enter, function })
+    }
+}
+
+/// A [`NamedCall`] in the process that is to make it.
+pub(crate) struct ResolvedCall<X> {
+    enter: Enter<X>,
+    /// A `fn(A) -> R`, with the `A` and `R` of `enter`.
+    function: fn(),
+}
+
+impl<X> ResolvedCall<X> {
+    /// Has the trampoline call the function.
+    pub(crate) fn call(&self, context: &mut X) {
+        // SAFETY: `name` has named the two together, with the same types.
+        unsafe { (self.enter)(self.function, context) }
+    }
+}
+
+/// The type of all instances of [`open`].
+type Opener = fn(&mut dyn Any);
+
+/// The type of the instances of [`enter`] whose context is an `X`.
+type Enter<X> = unsafe fn(fn(), &mut X);
+
+/// Puts the code for the types into the slot, an `Option<Enter<X>>`, if it works on an `X`.
+fn open<T: Trampoline<A, R>, A, R>(slot: &mut dyn Any) {
+    if let Some(slot) = slot.downcast_mut::<Option<Enter<T::Context>>>() {
+        *slot = Some(enter::<T, A, R>);
+    }
+}
+
+/// Gives a function its type back.
+///
+/// # Safety
+///
+/// `function` is a `fn(A) -> R`.
+unsafe fn enter<T: Trampoline<A, R>, A, R>(function: fn(), context: &mut T::Context) {
+    // SAFETY: it is one, says the caller.
+    let function = unsafe { std::mem::transmute::<fn(), fn(A) -> R>(function) };
+    T::call(function, context);
+}
+
+/// Where code is: in which image, and how far from its base.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+struct FunctionRef {
+    image: u64,
+    offset: u64,
+}
+
+impl FunctionRef {
+    fn of(address: *const ()) -> Result<Self, UnknownCode> {
+        images::refer_to(address.expose_provenance())
+    }
+
+    fn resolve(self) -> Result<*const (), UnknownCode> {
+        images::address_of(self).map(std::ptr::with_exposed_provenance)
+    }
+}
+
+/// Identifies the program that this process runs, in this build.
+pub(crate) fn program_digest() -> Result<u64, UnknownCode> {
+    images::program_digest()
+}
+
+/// A function has no name, or this process has no function of that name.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UnknownCode(String);
+
+/// What of the process is where.
+#[cfg(target_os = "linux")]
+mod images {
+    use std::ffi::{CStr, OsStr, c_int, c_void};
+    use std::hash::{DefaultHasher, Hash, Hasher};
+    use std::ops::Range;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+    use std::path::{Path, PathBuf};
+    use std::sync::OnceLock;
+
+    use libc::dl_phdr_info;
+
+    use super::{FunctionRef, UnknownCode};
+    use crate::sync::{Mutex, MutexGuard};
+
+    pub(super) fn refer_to(address: usize) -> Result<FunctionRef, UnknownCode> {
+        if let Some(program) = program().filter(|program| program.has_code_at(address)) {
+            return program.refer_to(address);
+        }
+        match libraries().at(address) {
+            Some(library) => library.refer_to(address),
+            None => Err(UnknownCode(format!(
+                "there is no code of the program or of one of its libraries at {address:#x}; another process can only call functions that are compiled into these"
+            ))),
+        }
+    }
+
+    pub(super) fn address_of(function: FunctionRef) -> Result<usize, UnknownCode> {
+        let is_it = |image: &&Image| image.digest == Some(function.image);
+        if let Some(program) = program().filter(is_it) {
+            return program.address_of(function);
+        }
+        match libraries().images.iter().find(is_it) {
+            Some(library) => library.address_of(function),
+            None => Err(UnknownCode(format!(
+                "no image with the digest {:016x} is loaded in this process; if the function is in a library that the program loads with `dlopen`, link the program to it, or load it in each worker before the first task",
+                function.image
+            ))),
+        }
+    }
+
+    pub(super) fn program_digest() -> Result<u64, UnknownCode> {
+        let nothing = || UnknownCode("the system does not tell what this process runs".to_owned());
+        program().ok_or_else(nothing)?.digest()
+    }
+
+    /// The program's own image, where almost every function is. It stays where it is.
+    fn program() -> Option<&'static Image> {
+        static PROGRAM: OnceLock<Option<Image>> = OnceLock::new();
+        // Read before the cell is locked: see `libraries`.
+        let program = PROGRAM.get().unwrap_or_else(|| {
+            let read = read_images().0;
+            PROGRAM.get_or_init(|| read)
+        });
+        program.as_ref()
+    }
+
+    /// The images besides the program's, as they are now.
+    ///
+    /// The lock of the list is not held while the C library walks through its images: it has a
+    /// lock for that, and may hold it while it runs a constructor of a library, which may come
+    /// here.
+    fn libraries() -> MutexGuard<'static, Libraries> {
+        static LIBRARIES: Mutex<Libraries> =
+            Mutex::new(Libraries { generation: None, images: Vec::new() });
+        let now = generation();
+        let known = LIBRARIES.lock();
+        if known.generation == now {
+            return known;
+        }
+        drop(known);
+        let read = read_images().1;
+        let mut known = LIBRARIES.lock();
+        *known = read;
+        known
+    }
+
+    struct Libraries {
+        /// As of which state of the process.
+        generation: Option<Generation>,
+        /// In the order of their addresses.
+        images: Vec<Image>,
+    }
+
+    impl Libraries {
+        fn at(&self, address: usize) -> Option<&Image> {
+            let after = self.images.partition_point(|image| image.start() <= address);
+            self.images[..after].last().filter(|image| image.has_code_at(address))
+        }
+    }
+
+    /// How many images were loaded so far, and how many were unloaded. An address may belong to
+    /// another image whenever these change.
+    type Generation = (u64, u64);
+
+    fn generation() -> Option<Generation> {
+        let mut generation = None;
+        walk(|info| {
+            generation = Some((info.dlpi_adds, info.dlpi_subs));
+            false
+        });
+        generation
+    }
+
+    fn read_images() -> (Option<Image>, Libraries) {
+        let mut program = None;
+        let mut libraries = Libraries { generation: None, images: Vec::new() };
+        // The first image is that of the program: `dl_iterate_phdr(3)`.
+        walk(|info| {
+            if program.is_none() {
+                program = Some(Image::read(info, Path::new("/proc/self/exe")));
+                libraries.generation = Some((info.dlpi_adds, info.dlpi_subs));
+            } else {
+                libraries.images.push(Image::read(info, path(info)));
+            }
+            true
+        });
+        libraries.images.retain(|image| !image.code.is_empty());
+        libraries.images.sort_unstable_by_key(Image::start);
+        for image in program.iter_mut().chain(&mut libraries.images) {
+            if image.digest.is_none() {
+                image.digest = mapped_file(image.start(), &image.file).map(digest);
+            }
+        }
+        (program, libraries)
+    }
+
+    /// A file that is mapped into this process.
+    struct Image {
+        file: PathBuf,
+        /// What its offsets are counted from.
+        base: usize,
+        /// Its executable segments, in the order of their addresses.
+        code: Vec<Range<usize>>,
+        /// `None`: nothing tells it from other builds of it.
+        digest: Option<u64>,
+    }
+
+    impl Image {
+        fn read(info: &dl_phdr_info, file: &Path) -> Self {
+            let headers = headers(info);
+            let code = headers.iter().filter(|header| is_loaded(header, libc::PF_X));
+            let notes = headers.iter().filter(|header| header.p_type == libc::PT_NOTE);
+            let id = notes
+                .filter_map(|header| Some((contents(info, header)?, header.p_align as usize)))
+                .find_map(|(notes, align)| build_id(notes, align));
+            // An id that was set by hand may be that of other builds as well; the layout is not.
+            let layout = || headers.iter().map(|h| (h.p_vaddr, h.p_memsz)).collect::<Vec<_>>();
+            Self {
+                file: file.to_owned(),
+                base: info.dlpi_addr as usize,
+                code: code.map(|header| range(info, header)).collect(),
+                digest: id.map(|id| digest((layout(), id))),
+            }
+        }
+
+        fn start(&self) -> usize {
+            self.code.first().map_or(0, |code| code.start)
+        }
+
+        fn has_code_at(&self, address: usize) -> bool {
+            self.code.iter().any(|code| code.contains(&address))
+        }
+
+        fn digest(&self) -> Result<u64, UnknownCode> {
+            let nothing = || {
+                UnknownCode(format!(
+                    "{} has no build id, and the file there is not known to be the one in memory, so another process may have other code; link it with `-C link-arg=-Wl,--build-id`",
+                    self.name()
+                ))
+            };
+            self.digest.ok_or_else(nothing)
+        }
+
+        fn refer_to(&self, address: usize) -> Result<FunctionRef, UnknownCode> {
+            let offset = address.wrapping_sub(self.base) as u64;
+            Ok(FunctionRef { image: self.digest()?, offset })
+        }
+
+        fn address_of(&self, function: FunctionRef) -> Result<usize, UnknownCode> {
+            usize::try_from(function.offset)
+                .map(|offset| self.base.wrapping_add(offset))
+                .ok()
+                .filter(|address| self.has_code_at(*address))
+                .ok_or_else(|| {
+                    UnknownCode(format!(
+                        "the offset {:#x} is outside the code of {}; the function's name was damaged on its way, or never was one",
+                        function.offset,
+                        self.name()
+                    ))
+                })
+        }
+
+        fn name(&self) -> String {
+            // A link, if it is the program.
+            std::fs::read_link(&self.file).as_ref().unwrap_or(&self.file).display().to_string()
+        }
+    }
+
+    /// 64 bits in place of what identifies an image. They are the same in all processes of the
+    /// program, whose standard library is the same too.
+    fn digest(identity: impl Hash) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        identity.hash(&mut hasher);
+        hasher.finish()
+    }
+
+    /// The build id among the notes of a segment, which are laid out as `elf(5)` says.
+    fn build_id(notes: &[u8], align: usize) -> Option<&[u8]> {
+        const HEADER: usize = 12;
+        const NT_GNU_BUILD_ID: usize = 3;
+        // Anything else means 4.
+        let align = if align == 8 { 8 } else { 4 };
+        let mut rest = notes;
+        loop {
+            let number = |index: usize| {
+                let number = rest.get(4 * index..)?.first_chunk()?;
+                usize::try_from(u32::from_ne_bytes(*number)).ok()
+            };
+            let (name_length, length, kind) = (number(0)?, number(1)?, number(2)?);
+            let name = rest.get(HEADER..)?.get(..name_length)?;
+            let start = (HEADER + name_length).next_multiple_of(align);
+            let description = rest.get(start..)?.get(..length)?;
+            if name == b"GNU\0" && kind == NT_GNU_BUILD_ID && length > 0 {
+                return Some(description);
+            }
+            rest = rest.get((start + length).next_multiple_of(align)..)?;
+        }
+    }
+
+    /// Identifies the file that is mapped at `address`, if it still is the one at `path`. As long
+    /// as it is mapped, no other file gets its number.
+    fn mapped_file(address: usize, path: &Path) -> Option<impl Hash + use<>> {
+        let maps = std::fs::read("/proc/self/maps").ok()?;
+        let mapped = inode_at(address, &String::from_utf8_lossy(&maps))?;
+        let file = std::fs::metadata(path).ok().filter(|file| file.ino() == mapped)?;
+        Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
+    }
+
+    /// The number of the file that is mapped at `address`, in the words of `proc_pid_maps(5)`:
+    /// `start-end permissions offset device inode path`.
+    fn inode_at(address: usize, maps: &str) -> Option<u64> {
+        maps.lines().find_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let (start, end) = fields.next()?.split_once('-')?;
+            let number = |text| usize::from_str_radix(text, 16).ok();
+            let is_here = (number(start)?..number(end)?).contains(&address);
+            is_here.then(|| fields.nth(3)?.parse().ok()).flatten()
+        })
+    }
+
+    // ---- What the C library tells of an image ----
+
+    #[cfg(target_pointer_width = "64")]
+    type Header = libc::Elf64_Phdr;
+    #[cfg(target_pointer_width = "32")]
+    type Header = libc::Elf32_Phdr;
+
+    /// Shows each image to `see`, until that says `false`. None is unloaded meanwhile.
+    fn walk<F: FnMut(&dl_phdr_info) -> bool>(mut see: F) {
+        unsafe extern "C" fn visit<F: FnMut(&dl_phdr_info) -> bool>(
+            info: *mut dl_phdr_info,
+            _size: usize,
+            see: *mut c_void,
+        ) -> c_int {
+            // SAFETY: the first is lent for this call; the second is the `see` below, which
+            // nothing else uses during the walk.
+            let (info, see) = unsafe { (&*info, &mut *see.cast::<F>()) };
+            c_int::from(!see(info))
+        }
+
+        let see: *mut F = &raw mut see;
+        // SAFETY: `visit` gets what it expects, and `see` outlives the walk. A panic, if there
+        // were one, would end the process where it leaves `visit`.
+        unsafe { libc::dl_iterate_phdr(Some(visit::<F>), see.cast()) };
+    }
+
+    fn path(info: &dl_phdr_info) -> &Path {
+        if info.dlpi_name.is_null() {
+            return Path::new("");
+        }
+        // SAFETY: a C string, which lives as long as the image.
+        let name = unsafe { CStr::from_ptr(info.dlpi_name) };
+        Path::new(OsStr::from_bytes(name.to_bytes()))
+    }
+
+    fn headers(info: &dl_phdr_info) -> &[Header] {
+        if info.dlpi_phdr.is_null() {
+            return &[];
+        }
+        // SAFETY: so many of them are there, and live as long as the image.
+        unsafe { std::slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) }
+    }
+
+    fn is_loaded(header: &Header, permission: u32) -> bool {
+        header.p_type == libc::PT_LOAD && header.p_flags & permission != 0
+    }
+
+    fn range(info: &dl_phdr_info, header: &Header) -> Range<usize> {
+        let start = (info.dlpi_addr as usize).wrapping_add(header.p_vaddr as usize);
+        start..start.wrapping_add(header.p_memsz as usize)
+    }
+
+    /// The contents of a segment, if it is in memory: it need not be, unless it is part of one
+    /// that is to be loaded.
+    fn contents<'a>(info: &'a dl_phdr_info, header: &Header) -> Option<&'a [u8]> {
+        let wanted = range(info, header);
+        let has_it = |whole: Range<usize>| {
+            whole.start <= wanted.start && wanted.start <= wanted.end && wanted.end <= whole.end
+        };
+        headers(info)
+            .iter()
+            .find(|header| is_loaded(header, libc::PF_R) && has_it(range(info, header)))?;
+        let start = std::ptr::with_exposed_provenance(wanted.start);
+        // SAFETY: the C library has mapped the segment around it for reading, and notes are not
+        // written to.
+        Some(unsafe { std::slice::from_raw_parts(start, wanted.len()) })
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        /// A note as `elf(5)` has it.
+        fn note(name: &[u8], kind: u32, description: &[u8], align: usize) -> Vec<u8> {
+            let mut note = Vec::new();
+            for number in [name.len() as u32, description.len() as u32, kind] {
+                note.extend(number.to_ne_bytes());
+            }
+            for part in [name, description] {
+                note.extend(part);
+                note.resize(note.len().next_multiple_of(align), 0);
+            }
+            note
+        }
+
+        #[test]
+        fn the_build_id_is_found_among_other_notes() {
+            for align in [4, 8] {
+                let notes = [
+                    note(b"Go\0\0", 4, b"not it", align),
+                    note(b"stapsdt\0", 3, b"of another owner", align),
+                    note(b"GNU\0", 1, b"of another kind", align),
+                    note(b"GNU\0", 3, b"", align),
+                    note(b"GNU\0", 3, b"the build id", align),
+                    note(b"GNU\0", 3, b"a second one", align),
+                ];
+                assert_eq!(build_id(&notes.concat(), align), Some(&b"the build id"[..]));
+                assert_eq!(build_id(&notes[..4].concat(), align), None);
+            }
+        }
+
+        #[test]
+        fn notes_that_are_cut_off_have_no_build_id() {
+            let whole = note(b"GNU\0", 3, b"it", 4);
+            // The last two bytes only fill up.
+            let id = whole.len() - 2;
+            for length in 0..whole.len() {
+                assert_eq!(build_id(&whole[..length], 4).is_some(), length >= id, "{length}");
+            }
+            for at in [0, 4] {
+                let mut too_long = whole.clone();
+                too_long[at..at + 4].copy_from_slice(&[0xff; 4]);
+                assert_eq!(build_id(&too_long, 4), None);
+            }
+        }
+
+        /// What stands in for the build id of an image that has none.
+        #[test]
+        fn a_file_is_told_from_others_while_it_is_mapped() {
+            let program = program().unwrap();
+            let identity = |path: &Path| mapped_file(program.start(), path).map(digest);
+            let by_link = identity(Path::new("/proc/self/exe"));
+            assert!(by_link.is_some());
+            assert_eq!(by_link, identity(&std::env::current_exe().unwrap()));
+            assert_eq!(identity(Path::new("/proc/self/maps")), None, "another file");
+            assert_eq!(identity(Path::new("/nowhere")), None);
+            let on_the_stack = std::ptr::from_ref(&by_link).addr();
+            assert!(mapped_file(on_the_stack, &program.file).is_none(), "not of a file");
+        }
+
+        fn image(file: &str, code: &[Range<usize>]) -> Image {
+            Image { file: file.into(), base: 0, code: code.to_vec(), digest: None }
+        }
+
+        #[test]
+        fn an_address_between_segments_of_code_is_in_no_image() {
+            let images = vec![
+                image("a", &[0x1000..0x2000, 0x3000..0x4000]),
+                image("b", std::slice::from_ref(&(0x6000..0x7000))),
+            ];
+            let libraries = Libraries { generation: None, images };
+            let at = |address| libraries.at(address).map(Image::name);
+            for (first, last, file) in
+                [(0x1000, 0x1fff, "a"), (0x3000, 0x3fff, "a"), (0x6000, 0x6fff, "b")]
+            {
+                assert_eq!(at(first - 1), None);
+                assert_eq!([at(first), at(last)], [Some(file.into()), Some(file.into())]);
+                assert_eq!(at(last + 1), None);
+            }
+        }
+
+        #[test]
+        fn an_image_without_identity_is_refused() {
+            let text = image("lib.so", &[]).refer_to(0x1800).unwrap_err().to_string();
+            assert!(text.starts_with("lib.so has no build id"), "{text}");
+        }
+    }
+}
+
+/// Elsewhere no function has a name.
+#[cfg(not(target_os = "linux"))]
+mod images {
+    use super::{FunctionRef, UnknownCode};
+
+    fn not_supported<T>() -> Result<T, UnknownCode> {
+        Err(UnknownCode("to call a function in another process is not supported here".to_owned()))
+    }
+
+    pub(super) fn refer_to(_: usize) -> Result<FunctionRef, UnknownCode> {
+        not_supported()
+    }
+
+    pub(super) fn address_of(_: FunctionRef) -> Result<usize, UnknownCode> {
+        not_supported()
+    }
+
+    pub(super) fn program_digest() -> Result<u64, UnknownCode> {
+        not_supported()
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fmt::Display;
+    use std::ops::Add;
+    use std::process::Command;
+    use std::str::FromStr;
+    use std::sync::atomic::AtomicU64;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Takes the argument from a text and leaves the result as one.
+    struct Text;
+
+    impl<A: FromStr, R: Display> Trampoline<A, R> for Text {
+        type Context = String;
+
+        fn call(function: fn(A) -> R, context: &mut String) {
+            let Ok(argument) = context.parse() else { panic!("not an argument: {context}") };
+            *context = function(argument).to_string();
+        }
+    }
+
+    fn named<A: FromStr, R: Display>(function: fn(A) -> R) -> NamedCall {
+        name::<Text, A, R>(function).unwrap()
+    }
+
+    /// The result of the call, or the error's text.
+    fn run(call: NamedCall, argument: &str) -> String {
+        let mut context = argument.to_owned();
+        match call.resolve() {
+            Ok(call) => call.call(&mut context),
+            Err(unknown) => context = unknown.to_string(),
+        }
+        context
+    }
+
+    const CALL: &str = "CONCURRENT_FUTURES_TEST_CALL";
+    const ARGUMENT: &str = "CONCURRENT_FUTURES_TEST_ARGUMENT";
+    const ANSWER: &str = "answer: ";
+
+    /// As `run`, but in a process of its own.
+    fn run_elsewhere(call: NamedCall, argument: &str) -> String {
+        let bytes = call.to_bytes().map(|byte| byte.to_string());
+        let ended = Command::new(std::env::current_exe().unwrap())
+            .args(["function::tests::run_what_the_environment_says", "--exact", "--nocapture"])
+            .env(CALL, bytes.join(" "))
+            .env(ARGUMENT, argument)
+            .output()
+            .unwrap();
+        let printed = String::from_utf8(ended.stdout).unwrap();
+        let answer = printed.lines().find_map(|line| line.strip_prefix(ANSWER));
+        answer.unwrap_or_else(|| panic!("{}: {printed}", ended.status)).to_owned()
+    }
+
+    /// The other process of `run_elsewhere`.
+    #[test]
+    fn run_what_the_environment_says() {
+        let Ok(bytes) = std::env::var(CALL) else { return };
+        let bytes: Vec<u8> = bytes.split(' ').map(|byte| byte.parse().unwrap()).collect();
+        let call = NamedCall::from_bytes(bytes.try_into().unwrap());
+        println!("\n{ANSWER}{}", run(call, &std::env::var(ARGUMENT).unwrap()));
+    }
+
+    fn triple(x: u64) -> u64 {
+        3 * x
+    }
+
+    fn twice<T: Add<Output = T> + Copy>(x: T) -> T {
+        x + x
+    }
+
+    /// Plain, generic, closures, and functions of the standard library: with an argument, and what
+    /// they give.
+    fn examples() -> [(NamedCall, &'static str, &'static str); 7] {
+        [
+            (named(triple), "14", "42"),
+            (named(twice::<u64>), "21", "42"),
+            (named(twice::<f64>), "0.25", "0.5"),
+            (named(|x: i32| x - 1), "0", "-1"),
+            (named(|text: String| text.to_uppercase()), "loud", "LOUD"),
+            (named(u32::leading_zeros), "1", "31"),
+            (named(String::into_boxed_str), "boxed", "boxed"),
+        ]
+    }
+
+    #[test]
+    fn a_named_call_does_what_the_function_does() {
+        for (call, argument, result) in examples() {
+            assert_eq!(run(call, argument), result);
+        }
+    }
+
+    #[test]
+    fn a_named_call_does_the_same_in_another_process() {
+        for (call, argument, result) in examples() {
+            assert_eq!(run_elsewhere(call, argument), result);
+        }
+    }
+
+    #[test]
+    fn a_name_travels_as_bytes() {
+        let reference = |image, offset| FunctionRef { image, offset };
+        let call = NamedCall { opener: reference(1, 2), function: reference(3, u64::MAX - 1) };
+        let bytes = call.to_bytes();
+        assert_eq!(bytes[..9], [1, 0, 0, 0, 0, 0, 0, 0, 2]);
+        assert_eq!(bytes[16..], [3, 0, 0, 0, 0, 0, 0, 0, 254, 255, 255, 255, 255, 255, 255, 255]);
+        assert_eq!(NamedCall::from_bytes(bytes), call);
+    }
+
+    fn addresses() -> [*const (); 4] {
+        [
+            triple as fn(u64) -> u64 as *const (),
+            twice as fn(f32) -> f32 as *const (),
+            std::thread::sleep as fn(Duration) as *const (),
+            libc::getpid as unsafe extern "C" fn() -> libc::pid_t as *const (),
+        ]
+    }
+
+    #[test]
+    fn a_reference_leads_back_to_where_it_is_from() {
+        for address in addresses() {
+            assert_eq!(FunctionRef::of(address).unwrap().resolve(), Ok(address));
+        }
+    }
+
+    /// Also of what is in a shared library, as `getpid` is.
+    #[test]
+    fn references_and_digests_are_the_same_in_all_processes() {
+        fn tell(_: String) -> String {
+            format!("{:?} {:?}", program_digest(), addresses().map(FunctionRef::of))
+        }
+        assert!(program_digest().is_ok());
+        assert_eq!(run_elsewhere(named(tell), ""), tell(String::new()));
+    }
+
+    #[test]
+    fn a_trampoline_for_another_context_is_refused() {
+        let text = named(triple).resolve::<Vec<u8>>().err().unwrap().to_string();
+        assert_eq!(
+            text,
+            "the call was named with a trampoline for another context than alloc::vec::Vec<u8>; name it with one for that"
+        );
+    }
+
+    #[test]
+    fn an_address_outside_of_code_has_no_name() {
+        static DATA: AtomicU64 = AtomicU64::new(0);
+        let on_the_heap = Box::new(0_u64);
+        for address in [DATA.as_ptr().cast_const(), &*on_the_heap, std::ptr::null()] {
+            let text = FunctionRef::of(address.cast()).unwrap_err().to_string();
+            let expected = format!(
+                "there is no code of the program or of one of its libraries at {:#x}; ",
+                address.addr()
+            );
+            assert!(text.starts_with(&expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_image_that_is_not_there_is_an_error() {
+        let mut call = named(triple);
+        call.function.image ^= 1 << 40;
+        let text = format!("no image with the digest {:016x} is loaded", call.function.image);
+        assert!(run(call, "1").starts_with(&text), "{}", run(call, "1"));
+
+        let mut call = named(triple);
+        call.opener.image ^= 1;
+        let text = format!("no image with the digest {:016x} is loaded", call.opener.image);
+        assert!(run(call, "1").starts_with(&text), "{}", run(call, "1"));
+    }
+
+    #[test]
+    fn an_offset_outside_of_code_is_an_error() {
+        static DATA: AtomicU64 = AtomicU64::new(0);
+        let function = triple as fn(u64) -> u64 as *const ();
+        let here = FunctionRef::of(function).unwrap();
+        let base = function.addr().wrapping_sub(here.offset as usize);
+        let offset_of = |address: usize| address.wrapping_sub(base) as u64;
+
+        let mut offsets = vec![offset_of(DATA.as_ptr().addr()), u64::MAX, u64::MAX - 0xfff];
+        if cfg!(target_arch = "x86_64") {
+            // Other linkers put the headers and constants into one segment with the code.
+            offsets.extend([0x10, offset_of("constant".as_ptr().addr())]);
+        }
+        let program = std::env::current_exe().unwrap();
+        for offset in offsets {
+            let text = FunctionRef { offset, ..here }.resolve().unwrap_err().to_string();
+            let expected =
+                format!("the offset {offset:#x} is outside the code of {}; ", program.display());
+            assert!(text.starts_with(&expected), "{text}");
+        }
+    }
+
+    /// A library that comes and goes: the list of images is as new as its answers.
+    #[cfg(target_env = "gnu")]
+    #[test]
+    fn a_library_has_names_while_it_is_loaded() {
+        assert!(addresses().map(FunctionRef::of).iter().all(Result::is_ok)); // the list is read
+        // SAFETY: the library is a part of the C library; its constructors do nothing here.
+        let library = unsafe { libc::dlopen(c"libresolv.so.2".as_ptr(), libc::RTLD_NOW) };
+        assert!(!library.is_null());
+        // SAFETY: it is loaded.
+        let address = unsafe { libc::dlsym(library, c"inet_neta".as_ptr()) }.cast_const().cast();
+        let function = FunctionRef::of(address).unwrap();
+        assert_eq!(function.resolve(), Ok(address));
+
+        // Elsewhere it is not loaded.
+        let call = NamedCall { function, ..named(triple) };
+        let text = format!("no image with the digest {:016x} is loaded in this", function.image);
+        assert!(run_elsewhere(call, "1").starts_with(&text), "{}", run_elsewhere(call, "1"));
+
+        // SAFETY: nothing of it is in use.
+        assert_eq!(unsafe { libc::dlclose(library) }, 0);
+        assert!(FunctionRef::of(address).is_err());
+        assert!(function.resolve().unwrap_err().to_string().starts_with(&text));
+    }
+}
