@@ -1,0 +1,875 @@
+//! All kinds of types: what is chosen for them, and that they arrive.
+
+use std::borrow::Cow;
+use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, LinkedList, VecDeque};
+use std::ffi::{CString, OsString};
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::num::{NonZeroU8, Wrapping};
+use std::ops::Bound;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::*;
+
+// ---- What the compact format carries ----
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Unit;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Newtype(Vec<u32>);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Pair(i16, String);
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Fields<T> {
+    a: u64,
+    a_name_of_more_than_eight_bytes: Option<T>,
+    nested: Box<[Pair]>,
+}
+
+fn fields<T>(value: Option<T>) -> Fields<T> {
+    let nested = [Pair(-1, "one".into()), Pair(i16::MIN, String::new())].into();
+    Fields { a: 300, a_name_of_more_than_eight_bytes: value, nested }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+enum Variants {
+    Unit,
+    Newtype(f64),
+    Tuple(u8, char),
+    Struct { x: bool, y: Option<Box<Variants>> },
+}
+
+fn variants() -> Vec<Variants> {
+    use Variants::*;
+    let nested = Struct { x: true, y: Some(Box::new(Struct { x: false, y: None })) };
+    vec![Unit, Newtype(0.1), Tuple(7, 'ß'), nested]
+}
+
+/// Any bytes, as serde knows them.
+#[derive(Clone, Debug, PartialEq)]
+struct Bytes(Vec<u8>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct BytesVisitor;
+        impl Visitor<'_> for BytesVisitor {
+            type Value = Bytes;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("bytes")
+            }
+
+            fn visit_bytes<E>(self, bytes: &[u8]) -> Result<Bytes, E> {
+                Ok(Bytes(bytes.to_vec()))
+            }
+        }
+        deserializer.deserialize_bytes(BytesVisitor)
+    }
+}
+
+#[test]
+fn numbers_and_texts() {
+    macro_rules! extremes {
+        ($($number:ident)*) => {$(
+            for number in [$number::MIN, $number::MAX, 0, 1, 63, 64, 127 as $number, 100] {
+                assert_compact(&number);
+                assert_compact(&(number, [number; 3], vec![Some(number)]));
+            }
+        )*};
+    }
+    extremes! { u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize }
+    for shift in 0..128 {
+        let number = 1_u128 << shift;
+        assert_compact(&(number - 1, number, number as i128, -(number as i128).max(0)));
+        let number = 1_u64 << (shift % 64);
+        assert_compact(&(number - 1, number, number as i64));
+    }
+    for number in [0.0, -0.0, f64::MIN_POSITIVE, f64::MAX, f64::INFINITY, 0.1] {
+        assert_compact(&(number, number as f32));
+    }
+    let nan = encode(&(f64::NAN, f32::NAN)).unwrap();
+    let (long, short): (f64, f32) = decoded(&nan).unwrap();
+    assert_eq!((long.to_bits(), short.to_bits()), (f64::NAN.to_bits(), f32::NAN.to_bits()));
+    for char in ['\0', 'a', '\u{7f}', 'ß', '\u{ffff}', char::MAX] {
+        assert_compact(&char);
+    }
+    for text in ["", "text", "zwölf", "\0\n"] {
+        assert_compact(&text.to_owned());
+        assert_compact(&Bytes(text.into()));
+    }
+    assert_compact(&(true, false, ()));
+    assert_compact(&vec![0_u8, 200]);
+    for length in [15, 16, 31, 32, 255, 256, 65_535, 65_536] {
+        assert_compact(&"x".repeat(length));
+        assert_compact(&Bytes(vec![1; length]));
+        assert_compact(&vec![-1_i8; length]);
+    }
+}
+
+#[test]
+fn structs_and_enums() {
+    assert_compact(&Unit);
+    assert_compact(&Newtype(vec![1, 1 << 31]));
+    assert_compact(&fields(Some(1.5_f32)));
+    assert_compact(&fields(None::<Vec<()>>));
+    assert_compact(&variants());
+    for variant in variants() {
+        assert_compact(&variant);
+        assert_compact(&Some(vec![(variant, Unit)]));
+    }
+}
+
+#[test]
+fn what_std_has() {
+    assert_compact(&Duration::new(1 << 40, 999_999_999));
+    assert_compact(&SystemTime::UNIX_EPOCH);
+    assert_compact(&IpAddr::V4(Ipv4Addr::LOCALHOST));
+    assert_compact(&SocketAddr::from((Ipv6Addr::LOCALHOST, 80)));
+    assert_compact(&PathBuf::from("/a/b"));
+    assert_compact(&(0..5, 'a'..='z'));
+    assert_compact(&(NonZeroU8::MAX, Wrapping(1), PhantomData::<String>));
+    assert_compact(&Cow::<str>::Owned("owned".into()));
+    assert_compact(&BTreeMap::from([((1, "a".to_owned()), Some(2)), ((3, String::new()), None)]));
+    assert_compact(&HashMap::from([([1_u8, 2], 'x'), ([3, 4], 'y')]));
+    assert_compact(&(BTreeSet::from([1, 2]), HashSet::from([(), ()])));
+    assert_compact(&(VecDeque::from([1]), LinkedList::from(["a".to_owned()])));
+    assert_compact(&(Bound::Included(1), Bound::<u8>::Unbounded, 5.., ..6, Reverse(7)));
+    assert_compact(&(OsString::from("os"), CString::new("c").unwrap().into_boxed_c_str()));
+    assert_compact(&(Cell::new(1), RefCell::new('x'), Box::<str>::from("boxed"), [1; 32]));
+    assert_compact(&HashMap::<String, Vec<u8>>::new());
+    assert_compact(&(vec![(); 1000], [[0_u8; 0]; 5], Vec::<Unit>::new()));
+}
+
+#[test]
+fn options_and_results_in_one_another() {
+    type Nested = Option<Option<Option<u8>>>;
+    for nested in [None, Some(None), Some(Some(None)), Some(Some(Some(1)))] {
+        assert_compact::<Nested>(&nested);
+    }
+    for unit in [None, Some(())] {
+        assert_compact(&unit);
+        assert_compact(&Some(unit));
+        assert_compact(&(unit, unit.map(|()| Unit), 5));
+    }
+    for result in [Ok(None), Ok(Some(Err(1))), Ok(Some(Ok(()))), Err("no".to_owned())] {
+        assert_compact::<Result<Option<Result<(), u8>>, String>>(&result);
+    }
+}
+
+// ---- What takes the named format ----
+
+/// Carries a value along, so that a part can be looked at with something behind it, and in types
+/// that go by the named format.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Named<T> {
+    value: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<u8>,
+    last: u8,
+}
+
+pub(super) type Unsuited = Named<()>;
+
+/// A value that the compact format can't carry.
+pub(super) fn unsuited() -> Unsuited {
+    named(())
+}
+
+fn named<T>(value: T) -> Named<T> {
+    Named { value, skipped: None, last: 200 }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Skip {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    a: Option<u8>,
+    b: u8,
+    c: u8,
+}
+
+/// With plain postcard this one comes back as another value: `(Skip { a: None, b: 5, c: 3 }, [])`.
+#[test]
+fn a_left_out_field_does_not_shift_the_others() {
+    let value = (Skip { a: None, b: 0, c: 5 }, vec![0_u8, 9, 9]);
+    let plain = postcard::to_stdvec(&value).unwrap();
+    let wrong: (Skip, Vec<u8>) = postcard::from_bytes(&plain).unwrap();
+    assert_ne!(wrong, value);
+    assert_named(&value);
+    // Once one value of the type has left something out, all of them go by name.
+    let full = (Skip { a: Some(1), b: 2, c: 3 }, Vec::<u8>::new());
+    assert_eq!(assert_arrives(&full), Format::Named);
+}
+
+#[test]
+fn a_field_that_is_mostly_there() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Mostly {
+        There {
+            #[serde(default, skip_serializing_if = "Vec::is_empty")]
+            items: Vec<u8>,
+        },
+    }
+    assert_eq!(assert_arrives(&Mostly::There { items: vec![1] }), Format::Compact);
+    assert_eq!(assert_arrives(&Mostly::There { items: vec![] }), Format::Named);
+}
+
+/// The named format tells `Some(None)` from `None`, which rmp-serde does not.
+#[test]
+fn some_of_nothing_is_not_nothing() {
+    type Twice = Option<Option<u8>>;
+    for value in [None, Some(None), Some(Some(1))] {
+        assert_named::<Named<Twice>>(&named(value));
+    }
+    let lost = rmp_serde::to_vec_named(&Twice::Some(None)).unwrap();
+    assert_eq!(rmp_serde::from_slice::<Twice>(&lost).unwrap(), None);
+
+    assert_named(&named::<(_, _, Option<()>, Option<Option<Unit>>)>((
+        Some(()),
+        Some(Unit),
+        None,
+        Some(None),
+    )));
+    assert_named(&named(vec![Some(Some(None)), Some(Some(Some(()))), Some(None), None]));
+    assert_named(&named(Some(Newtype(vec![]))));
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Wrapped(Option<Box<Wrapped>>);
+    let wrapped = |depth| (0..depth).fold(Wrapped(None), |inner, _| Wrapped(Some(inner.into())));
+    for depth in [0, 1, 2, 20] {
+        assert_named(&named(wrapped(depth)));
+    }
+
+    /// A field that may be absent, null, or there.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Patch {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<Option<String>>,
+    }
+    for name in [None, Some(None), Some(Some("x".to_owned()))] {
+        assert_arrives(&vec![Patch { name: None }, Patch { name }]);
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Flat {
+    a: u8,
+    #[serde(flatten)]
+    pair: Point,
+    #[serde(flatten)]
+    others: BTreeMap<String, u32>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Point {
+    x: f32,
+    y: Option<IpAddr>,
+}
+
+const LOCALHOST: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+
+#[test]
+fn flattened_fields() {
+    let others = BTreeMap::from([("b".to_owned(), 1), ("c".to_owned(), 70_000)]);
+    assert_named(&Flat { a: 1, pair: Point { x: 0.5, y: LOCALHOST }, others });
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Untagged {
+    Number(i64),
+    Text(String),
+    Point(Point),
+    List(Vec<Option<Untagged>>),
+    Null,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind")]
+enum Internal {
+    Unit,
+    Point(Point),
+    Struct { ip: IpAddr, bytes: Vec<u8>, size: (u64, i8) },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "what")]
+enum Adjacent {
+    Unit,
+    Newtype(String),
+    Tuple(u8, Duration),
+    Struct { x: Option<Point> },
+}
+
+#[test]
+fn enums_of_other_representations() {
+    use Untagged::*;
+    let point = || super::types::Point { x: 1.0, y: LOCALHOST };
+    let list = vec![None, Some(Number(-3)), Some(Text("x".into())), Some(List(vec![]))];
+    for value in [Number(1 << 40), Text("text".into()), Point(point()), List(list), Null] {
+        assert_named(&value);
+        assert_named(&(1, vec![value.clone(), value]));
+    }
+    let ip = Ipv6Addr::LOCALHOST.into();
+    let with_bytes = Internal::Struct { ip, bytes: vec![1, 255], size: (u64::MAX, -1) };
+    for value in [Internal::Unit, Internal::Point(point()), with_bytes] {
+        assert_named(&value);
+    }
+    let tuple = Adjacent::Tuple(1, Duration::from_nanos(5));
+    let some = Adjacent::Struct { x: Some(point()) };
+    for value in [Adjacent::Unit, Adjacent::Newtype("a".into()), tuple, some] {
+        assert_arrives(&value);
+        assert_named(&vec![(value.clone(), named(value))]);
+    }
+}
+
+/// As those of JSON, TOML and others are: asks for what comes, and takes it.
+#[derive(Clone, Debug, Default, PartialEq)]
+enum Value {
+    #[default]
+    Null,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Text(String),
+    List(Vec<Value>),
+    Map(Vec<(Value, Value)>),
+}
+
+impl Serialize for Value {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Value::Null => serializer.serialize_unit(),
+            Value::Bool(value) => value.serialize(serializer),
+            Value::Unsigned(number) => number.serialize(serializer),
+            Value::Signed(number) => number.serialize(serializer),
+            Value::Float(number) => number.serialize(serializer),
+            Value::Text(text) => text.serialize(serializer),
+            Value::List(items) => items.serialize(serializer),
+            Value::Map(entries) => {
+                let mut map = serializer.serialize_map(Some(entries.len()))?;
+                for (key, value) in entries {
+                    map.serialize_entry(key, value)?;
+                }
+                map.end()
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Value {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ValueVisitor;
+        impl<'de> Visitor<'de> for ValueVisitor {
+            type Value = Value;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("anything")
+            }
+
+            fn visit_unit<E>(self) -> Result<Value, E> {
+                Ok(Value::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Value, E> {
+                Ok(Value::Bool(value))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+                Ok(Value::Unsigned(number))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+                Ok(Value::Signed(number))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+                Ok(Value::Float(number))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+                Ok(Value::Text(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Value, A::Error> {
+                let mut items = Vec::new();
+                while let Some(item) = seq.next_element()? {
+                    items.push(item);
+                }
+                Ok(Value::List(items))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Value::Map(entries))
+            }
+        }
+        deserializer.deserialize_any(ValueVisitor)
+    }
+}
+
+fn value() -> Value {
+    use Value::*;
+    let list = List(vec![Null, Bool(true), Unsigned(u64::MAX), Signed(-1), Float(0.5)]);
+    Map(vec![(Text("list".into()), list), (Unsigned(3), Map(vec![]))])
+}
+
+#[test]
+fn values_that_describe_themselves() {
+    assert_named(&value());
+    assert_named(&(value(), Some(value()), 3_u8));
+    assert_named(&Result::<_, String>::Ok(vec![value()]));
+}
+
+// ---- Types whose two sides don't agree ----
+
+#[test]
+fn fields_that_are_only_written_or_only_read() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct OnlyRead {
+        a: u8,
+        #[serde(skip_serializing, default)]
+        b: u8,
+        c: u8,
+    }
+    assert_named(&(OnlyRead { a: 1, b: 0, c: 3 }, vec![0_u8, 9, 9]));
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct OnlyWritten {
+        a: u8,
+        #[serde(skip_deserializing)]
+        b: u8,
+        c: u8,
+    }
+    assert_named(&(OnlyWritten { a: 1, b: 0, c: 3 }, vec![9_u8, 9]));
+
+    // As many fields, of the same types; the last one has a default.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct User {
+        #[serde(skip_deserializing)]
+        id: String,
+        name: String,
+        #[serde(skip_serializing, default)]
+        password: String,
+    }
+    let user = User { id: String::new(), name: "a name".into(), password: String::new() };
+    assert_named(&user);
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(tag = "type")]
+    struct Tagged {
+        name: String,
+        last: Vec<u8>,
+    }
+    assert_named(&(Tagged { name: "x".into(), last: vec![1] }, "behind".to_owned()));
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Tuple(u8, Vec<u8>, #[serde(skip_serializing, default)] u8);
+    assert_named(&(Tuple(1, vec![1], 0), 5_u8));
+
+    // Left out on both sides: that is its form.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Skipped {
+        a: u8,
+        #[serde(skip)]
+        b: u8,
+        c: u8,
+    }
+    assert_compact(&(Skipped { a: 1, b: 0, c: 3 }, 4));
+}
+
+#[test]
+fn variants_after_a_skipped_one() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Gap {
+        A,
+        #[serde(skip)]
+        #[allow(dead_code)]
+        Skipped,
+        C,
+        D,
+        E(u8),
+        F(u8),
+    }
+    // Plain postcard takes the third for the fourth.
+    let plain = postcard::to_stdvec(&Gap::C).unwrap();
+    assert_eq!(postcard::from_bytes::<Gap>(&plain).unwrap(), Gap::D);
+    // The ones before it are not touched.
+    assert_eq!(assert_arrives(&Gap::A), Format::Compact);
+    for value in [Gap::C, Gap::D, Gap::E(1), Gap::F(2)] {
+        assert_named(&value);
+    }
+}
+
+#[test]
+fn other_names() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Renamed {
+        #[serde(rename = "type")]
+        type_name: u8,
+        other_name: u8,
+    }
+    assert_compact(&Renamed { type_name: 1, other_name: 2 });
+
+    // The decoder is told of more names than there are fields.
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Alias {
+        #[serde(alias = "was")]
+        is: u8,
+        next: u8,
+    }
+    assert_named(&(Alias { is: 1, next: 2 }, 3_u8));
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    enum Aliases {
+        #[serde(alias = "Was", alias = "Were")]
+        A,
+        B,
+        #[serde(other)]
+        C,
+    }
+    for value in [Aliases::B, Aliases::C, Aliases::A] {
+        assert_arrives(&vec![value]);
+    }
+}
+
+/// Writes an `A` and reads a `B`.
+struct Asymmetric<A, B>(A, PhantomData<B>);
+
+impl<A: Serialize, B> Serialize for Asymmetric<A, B> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
+}
+
+impl<'de, A: TryFrom<B, Error: fmt::Display>, B: Deserialize<'de>> Deserialize<'de>
+    for Asymmetric<A, B>
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let value = A::try_from(B::deserialize(deserializer)?);
+        value.map(|a| Self(a, PhantomData)).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<A: PartialEq, B> PartialEq for Asymmetric<A, B> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl<A: fmt::Debug, B> fmt::Debug for Asymmetric<A, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[test]
+fn what_is_written_as_one_type_and_read_as_another() {
+    #[track_caller]
+    fn written_and_read_as<A, B>(values: impl IntoIterator<Item = A>)
+    where
+        A: Serialize + TryFrom<B, Error: fmt::Display> + fmt::Debug + PartialEq + Send + 'static,
+        B: DeserializeOwned + Send + 'static,
+    {
+        for value in values {
+            assert_named(&(Asymmetric::<A, B>(value, PhantomData), 0_u8, "behind".to_owned()));
+        }
+    }
+    written_and_read_as::<u8, u64>([3, 200]);
+    written_and_read_as::<u16, u64>([3, 200]); // of the same bytes
+    written_and_read_as::<u32, i64>([3, 200]);
+    written_and_read_as::<i64, u64>([3, 200]);
+    written_and_read_as::<Vec<u8>, [u8; 2]>([vec![2, 3]]);
+    written_and_read_as::<String, char>(["x".to_owned()]);
+    written_and_read_as::<u8, Value>([3, 200]);
+}
+
+impl TryFrom<Value> for u8 {
+    type Error = &'static str;
+
+    fn try_from(value: Value) -> Result<u8, &'static str> {
+        match value {
+            Value::Unsigned(number) => number.try_into().map_err(|_| "too large"),
+            _ => Err("no number"),
+        }
+    }
+}
+
+#[test]
+fn lengths_that_are_not_known_or_not_true() {
+    /// Announces one number of items and writes another one.
+    #[derive(Clone, Debug, PartialEq)]
+    struct Announced(Option<usize>, Vec<u32>);
+    impl Serialize for Announced {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut seq = serializer.serialize_seq(self.0)?;
+            for item in &self.1 {
+                seq.serialize_element(item)?;
+            }
+            seq.end()
+        }
+    }
+    impl<'de> Deserialize<'de> for Announced {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let items = Vec::<u32>::deserialize(deserializer)?;
+            Ok(Self(None, items))
+        }
+    }
+    for length in [0, 1, 15, 16, 300, 70_000] {
+        let items = vec![7; length];
+        for announced in [None, Some(0), Some(length + 1), Some(20), Some(100_000)] {
+            let encoded = encode(&(Announced(announced, items.clone()), 5)).unwrap();
+            assert_eq!(encoded.format, Format::Named);
+            let (arrived, behind): (Announced, i32) = decoded(&encoded).unwrap();
+            assert_eq!((arrived.1, behind), (items.clone(), 5));
+        }
+    }
+    // After one that was true.
+    let encoded = |announced| encode(&vec![Announced(Some(announced), vec![7; 3])]).unwrap();
+    for (announced, format) in [(3, Format::Compact), (2, Format::Named)] {
+        assert_eq!(encoded(announced).format, format);
+        let arrived: Vec<Announced> = decoded(&encoded(announced)).unwrap();
+        assert_eq!(arrived[0].1, [7; 3]);
+    }
+}
+
+// ---- What becomes known of a type ----
+
+/// A type is not trusted with what it has not shown yet.
+#[test]
+fn later_values_may_show_more_of_the_type() {
+    type Answer = Result<Value, String>;
+    assert_eq!(assert_arrives::<Answer>(&Err("not yet".into())), Format::Compact);
+    assert_eq!(assert_arrives::<Answer>(&Ok(value())), Format::Named);
+    assert_eq!(assert_arrives::<Answer>(&Err("not yet".into())), Format::Named);
+
+    assert_eq!(assert_arrives(&(vec![1], None::<Value>)), Format::Compact);
+    assert_eq!(assert_arrives(&(vec![1], Some(Value::Null))), Format::Named);
+
+    assert_eq!(assert_arrives::<(Vec<Value>, u8)>(&(vec![], 1)), Format::Compact);
+    assert_eq!(assert_arrives(&(vec![value()], 1_u8)), Format::Named);
+
+    // Two of the same kind, of which one was seen.
+    assert_eq!(assert_arrives(&(Some(1), None::<Value>, 0_u8)), Format::Compact);
+    assert_eq!(assert_arrives(&(None::<i32>, Some(Value::Null), 0_u8)), Format::Named);
+    type Two = (Result<u8, String>, Result<Value, String>);
+    assert_eq!(assert_arrives::<Two>(&(Ok(1), Err(String::new()))), Format::Compact);
+    assert_eq!(assert_arrives::<Two>(&(Ok(1), Ok(Value::Null))), Format::Named);
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Both {
+        a: Option<u8>,
+        b: Option<Value>,
+    }
+    assert_eq!(assert_arrives(&Both { a: Some(1), b: None }), Format::Compact);
+    assert_eq!(assert_arrives(&Both { a: None, b: Some(Value::Null) }), Format::Named);
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Tree {
+        children: Vec<Tree>,
+        extra: Option<BTreeMap<String, Value>>,
+    }
+    let tree = |children, extra| Tree { children, extra };
+    let bare = tree(vec![tree(vec![], None)], Some(BTreeMap::new()));
+    assert_eq!(assert_arrives(&bare), Format::Compact);
+    let full = tree(vec![tree(vec![], Some([("k".to_owned(), value())].into()))], None);
+    assert_eq!(assert_arrives(&full), Format::Named);
+}
+
+/// A value is checked when it shows something new, and then no more.
+#[test]
+fn a_value_is_decoded_by_its_encoder_only_if_it_is_new() {
+    thread_local!(static DECODED: Cell<u32> = const { Cell::new(0) });
+
+    #[derive(Clone, Serialize)]
+    struct Counted {
+        pair: (u8, Unit),
+    }
+    impl<'de> Deserialize<'de> for Counted {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            #[derive(Deserialize)]
+            struct Counted {
+                pair: (u8, Unit),
+            }
+            DECODED.set(DECODED.get() + 1);
+            Counted::deserialize(deserializer).map(|Counted { pair }| Self { pair })
+        }
+    }
+    let checks = |value: &[(u8, Option<Counted>)]| {
+        encode(&value.to_vec()).unwrap();
+        DECODED.take()
+    };
+    let (none, some) = ((1, None), (2, Some(Counted { pair: (1, Unit) })));
+    assert_eq!(checks(&[]), 0);
+    assert_eq!(checks(std::slice::from_ref(&none)), 0);
+    assert_eq!(checks(std::slice::from_ref(&some)), 1);
+    // Nothing in it is new, neither the number of items nor their order.
+    assert_eq!(checks(&[some.clone(), some.clone()]), 0);
+    assert_eq!(checks(&[none.clone(), some.clone(), none, some]), 0);
+}
+
+#[test]
+fn a_value_that_can_not_be_decoded_is_an_error_with_its_own_text() {
+    #[derive(Clone, Debug, PartialEq, Serialize)]
+    struct Even(u8);
+    impl<'de> Deserialize<'de> for Even {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            #[derive(Deserialize)]
+            struct Even(u8);
+            match Even::deserialize(deserializer)? {
+                Even(odd) if odd % 2 == 1 => Err(serde::de::Error::custom("an odd number")),
+                Even(even) => Ok(Self(even)),
+            }
+        }
+    }
+    assert_eq!(decoded::<Even>(&encode(&Even(2)).unwrap()).unwrap(), Even(2));
+    let odd = decoded::<Even>(&encode(&Even(3)).unwrap()).unwrap_err();
+    assert_eq!(odd.to_string(), "an odd number");
+    // And also if the compact format is trusted with the type.
+    let odd = decoded::<Even>(&encoded_as(Format::Compact, &Even(3)).unwrap()).unwrap_err();
+    assert_eq!(odd.to_string(), "an odd number");
+
+    #[derive(Deserialize)]
+    struct Never;
+    impl Serialize for Never {
+        fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("it is never to be sent"))
+        }
+    }
+    let never = encode(&Never).unwrap_err();
+    assert_eq!(never.to_string(), "it is never to be sent");
+}
+
+/// Some types have only one form, a text.
+#[test]
+fn a_type_that_refuses_the_compact_format() {
+    #[derive(Clone, Debug, PartialEq)]
+    struct TextOnly(u8);
+    impl Serialize for TextOnly {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            if !serializer.is_human_readable() {
+                return Err(serde::ser::Error::custom("not for people"));
+            }
+            serializer.collect_str(&self.0)
+        }
+    }
+    impl<'de> Deserialize<'de> for TextOnly {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let text = String::deserialize(deserializer)?;
+            text.parse().map(TextOnly).map_err(serde::de::Error::custom)
+        }
+    }
+    assert_named(&TextOnly(5));
+}
+
+#[test]
+fn an_error_that_the_type_ignores_is_not_lost() {
+    /// Reads nothing where it can't read a number.
+    #[derive(Clone, Debug, PartialEq, Serialize)]
+    struct Lenient<T>(T);
+    impl<'de, T: Default + Deserialize<'de>> Deserialize<'de> for Lenient<T> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Ok(Self(T::deserialize(deserializer).unwrap_or_default()))
+        }
+    }
+    assert_compact(&(Lenient(5), 6));
+    assert_named(&(Lenient(value()), 6));
+    // A list that is left in its middle: what comes next is not what it seems to be. Here an array
+    // of two has an array of one, and in that 5, which would be taken for the second item; or an
+    // enum's map, whose value would be.
+    for bytes in [&b"\x92\x91\x05"[..], b"\x92\x81\xa1A\x05"] {
+        let pair = decode::<(Lenient<LenientEnum>, u8)>(Format::Named, bytes, vec![]);
+        assert_eq!(pair.unwrap_err().to_string(), "the value was not read to its end");
+    }
+    #[derive(Debug, Default, Deserialize)]
+    enum LenientEnum {
+        #[default]
+        B,
+    }
+
+    // The last value is missing.
+    let pair = decode::<(u8, Lenient<u8>)>(Format::Named, b"\x92\x01", vec![]);
+    assert_eq!(pair.unwrap_err().to_string(), "the value was not read to its end");
+    let mut pair = encoded_as(Format::Compact, &(1_u8, Lenient(2_u8))).unwrap();
+    pair.body.pop();
+    let pair = decoded::<(u8, Lenient<u8>)>(&pair);
+    assert_eq!(pair.unwrap_err().to_string(), "the value was not read to its end");
+
+    // One that takes the first of two items; the next value is missing.
+    struct First(u8);
+    impl<'de> Deserialize<'de> for First {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct FirstVisitor;
+            impl<'de> Visitor<'de> for FirstVisitor {
+                type Value = First;
+
+                fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    f.write_str("a list")
+                }
+
+                fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<First, A::Error> {
+                    Ok(First(seq.next_element()?.unwrap_or_default()))
+                }
+            }
+            deserializer.deserialize_seq(FirstVisitor)
+        }
+    }
+    let pair = decode::<(First, u8)>(Format::Named, b"\x92\x92\x01\x02", vec![]);
+    let pair = pair.map(|(First(first), second)| (first, second));
+    assert_eq!(pair.unwrap_err().to_string(), "the value was not read to its end");
+}
+
+// ---- The bytes ----
+
+#[test]
+fn the_bytes_are_those_of_postcard_and_messagepack() {
+    #[track_caller]
+    fn check<T: Portable>(value: T) {
+        let compact = encoded_as(Format::Compact, &value).unwrap();
+        assert_eq!(compact.body[SEAL..], postcard::to_stdvec(&value).unwrap());
+        let mut bytes = Vec::new();
+        let mut serializer =
+            rmp_serde::Serializer::new(&mut bytes).with_struct_map().with_human_readable();
+        value.serialize(&mut serializer).unwrap();
+        assert_eq!(encoded_as(Format::Named, &value).unwrap().body, bytes);
+    }
+    for shift in 0..128 {
+        let number = (1_u128 << shift) - 1;
+        check((number, number as i128, -(number as i128)));
+        check((number as u64, number as i64, -(number as i64 / 2)));
+        check((number as u32, number as i32, number as u16, number as i16));
+        check((number as u8, number as i8));
+    }
+    check((1.5_f32, f64::NAN, true, false, 'ß', '\0', (), Unit));
+    check(("text".to_owned(), Bytes(vec![1, 2]), vec![0_u8, 255]));
+    check(variants());
+    check(fields(Some(variants())));
+    check((LOCALHOST, Duration::from_secs(1), SystemTime::UNIX_EPOCH));
+    check((Newtype(vec![]), [Some(1), None], Ok::<u8, String>(1)));
+    check(BTreeMap::from([((1, 'a'), "x".to_owned()), ((2, 'b'), String::new())]));
+    for length in [15, 16, 31, 32, 255, 256, 65_535, 65_536] {
+        check((vec![1_u64; length], "x".repeat(length), Bytes(vec![2; length])));
+        check((0..length).map(|n| (n, ())).collect::<BTreeMap<_, _>>());
+    }
+}
