@@ -1,0 +1,46 @@
+//! What a worker and the pool see of each other at all times, also after the worker has died: one
+//! page of memory that both have mapped.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire};
+
+use super::sys::ExitStatus;
+
+/// How many tasks a worker has at most.
+pub(crate) const TICKETS: usize = 64;
+
+/// The causes of a fault, as [`Page::cause`] has them. 0 is none.
+pub(crate) const FAULT: u32 = 1;
+pub(crate) const STACK_OVERFLOW: u32 = 2;
+
+/// The page. A new one is all zeros.
+///
+/// What a worker has written may be anything: it may have gone wrong before it died.
+#[repr(C)]
+pub(crate) struct Page {
+    /// What the worker's last fault was. If the worker has ended otherwise than by `signal`, the program
+    /// has a handler of its own, which has dealt with the fault: the one of the standard library,
+    /// which is there if [`init`](crate::init) was needed, aborts after a stack overflow.
+    pub(crate) cause: AtomicU32,
+    /// The signal of that fault.
+    pub(crate) signal: AtomicU32,
+    /// The address that could not be accessed.
+    pub(crate) address: AtomicU64,
+    /// The number of the worker's process, from its start on; for people only.
+    pub(crate) pid: AtomicU32,
+    /// What became of each task.
+    pub(crate) tickets: [AtomicU32; TICKETS],
+    /// When each task was begun.
+    pub(crate) started_at: [AtomicU64; TICKETS],
+}
+
+impl Page {
+    /// Whether what the process has died of, a signal, was that the main thread's stack was used up.
+    pub(crate) fn is_stack_overflow(&self, signal: i32) -> bool {
+        self.cause.load(Acquire) == STACK_OVERFLOW
+            && (self.signal.load(Acquire) == signal.unsigned_abs()
+                || ExitStatus::Signal(signal) == ExitStatus::ABORTED)
+    }
+}
+
+/// The first word of the area behind the page says how many workers the pool may have.
+pub(crate) const MAX_WORKERS: usize = 0;

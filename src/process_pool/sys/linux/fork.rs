@@ -1,0 +1,132 @@
+//! How a fork of the zygote becomes a worker.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::descriptors::{self, Kept};
+use super::process::{self, SingleThreaded};
+use super::shared_page::SharedPage;
+use super::{crash, signals};
+use crate::process_pool::boot;
+use crate::process_pool::sys::UNFIT;
+use crate::process_pool::zygote::{WorkerSettings, WorkerStart};
+
+/// What a new worker is made of.
+pub(crate) struct Fork<'a> {
+    pub(crate) settings: &'a WorkerSettings,
+    pub(crate) socket: OwnedFd,
+    pub(crate) page: OwnedFd,
+    /// Its stderr, if that is not the zygote's.
+    pub(crate) stderr: Option<OwnedFd>,
+    /// The zygote's control socket. The worker's socket takes its number.
+    pub(crate) control: BorrowedFd<'a>,
+    pub(crate) kept: &'a Kept,
+    pub(crate) sacrifice: &'a Sacrifice,
+}
+
+impl SingleThreaded {
+    /// Starts a worker: a copy of this process that runs `main` and exits with its result. Tells the
+    /// worker's number.
+    pub(crate) fn fork(&self, fork: Fork<'_>, main: fn(WorkerStart) -> i32) -> io::Result<u32> {
+        let zygote = std::process::id();
+        // SAFETY: this process has one thread, so whatever the copy finds in memory, nobody was about
+        // to change it.
+        match unsafe { libc::fork() } {
+            -1 => Err(io::Error::last_os_error()),
+            0 => {
+                // Unwinding further would lead into the zygote's work.
+                let code = catch_unwind(AssertUnwindSafe(|| fork.run(zygote, main)));
+                let code = code.unwrap_or_else(|payload| {
+                    std::mem::forget(payload); // its destructor may panic as well
+                    UNFIT
+                });
+                std::process::exit(code)
+            }
+            pid => Ok(pid.unsigned_abs()),
+        }
+    }
+}
+
+impl Fork<'_> {
+    /// In the worker. What the zygote owns is not touched any more: this is left by `exit` only.
+    fn run(self, zygote: u32, main: fn(WorkerStart) -> i32) -> i32 {
+        match self.set_up(zygote) {
+            Ok(start) => {
+                boot::become_worker();
+                main(start)
+            }
+            Err(error) => {
+                eprintln!("concurrent-futures: a worker process could not be set up: {error}");
+                UNFIT
+            }
+        }
+    }
+
+    fn set_up(self, zygote: u32) -> io::Result<WorkerStart> {
+        use rustix::process::{Signal, set_parent_process_death_signal};
+        set_parent_process_death_signal(Some(Signal::KILL))?;
+        if process::parent_pid() != zygote {
+            process::exit_now(UNFIT); // it has died before it could be said
+        }
+        process::lead_group(std::process::id());
+        if let Some(stderr) = &self.stderr {
+            descriptors::set_stderr(stderr)?;
+        }
+        let page = SharedPage::map(&self.page)?;
+        crash::write_to(&page);
+        let at = self.control.as_raw_fd();
+        // SAFETY: the control socket is the zygote's; its owner in this copy of the zygote is never
+        // used or dropped again, so the number is free to be taken, and owned by who takes it.
+        let socket = unsafe {
+            if libc::dup3(self.socket.as_raw_fd(), at, libc::O_CLOEXEC) == -1 {
+                return Err(io::Error::last_os_error());
+            }
+            OwnedFd::from_raw_fd(at)
+        };
+        let start = WorkerStart { socket, page };
+        if let Some(limit) = self.settings.memory_limit {
+            limit_memory(limit)?;
+        }
+        process::set_name(&self.settings.name);
+        self.sacrifice.offer();
+        let (kept, forgotten) = (self.kept, (self.socket, self.page, self.stderr));
+        std::mem::forget(forgotten);
+        // SAFETY: what owns the others was forgotten just now, or is the zygote's, see above.
+        unsafe { kept.close_others(BorrowedFd::borrow_raw(at))? };
+        signals::unblock_all()?;
+        Ok(start)
+    }
+}
+
+/// Limits the memory that this process can write to and has for itself, so that an allocation beyond
+/// fails. Address space is not limited: stacks of threads reserve far more of it than they use.
+fn limit_memory(limit: u64) -> io::Result<()> {
+    let before = getrlimit(Resource::Data).maximum;
+    let limit = Some(before.map_or(limit, |before| before.min(limit)));
+    Ok(setrlimit(Resource::Data, Rlimit { current: limit, maximum: limit })?)
+}
+
+/// Workers are offered to the kernel for when memory runs out: a lost worker is a lost task, the
+/// program itself would be everything.
+pub(crate) struct Sacrifice(Option<String>);
+
+impl Sacrifice {
+    const FILE: &'static str = "/proc/self/oom_score_adj";
+
+    /// To be called in the zygote: workers rank half of the machine's memory above it.
+    pub(crate) fn new() -> Self {
+        let own = std::fs::read_to_string(Self::FILE).ok();
+        let own = own.and_then(|score| score.trim().parse::<i32>().ok());
+        Self(own.map(|own| (own + 500).min(1000).to_string()))
+    }
+
+    fn offer(&self) {
+        if let Some(score) = &self.0 {
+            // Without it all is well, only less so when memory runs out.
+            let _ = std::fs::write(Self::FILE, score);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! The program, started once more.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+
+use super::process::PidFd;
+use super::{control, descriptors, signals};
+use crate::process_pool::sys::Signal;
+
+/// The program that runs, also if its file was replaced meanwhile.
+const PROGRAM: &str = "/proc/self/exe";
+
+/// How long a helper may take to end by itself.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A process that runs the same program as this one, and is to end when the other end of its stdin is
+/// closed.
+pub(crate) struct Helper {
+    child: Child,
+    process: PidFd,
+    /// A fork of this process has a copy of this, but not the child.
+    owner: u32,
+}
+
+impl Helper {
+    /// Starts it with the arguments of this process, `stdin`, and with variables set and removed. Its
+    /// process group is its own: signals of the terminal are for this process alone.
+    pub(crate) fn start(
+        stdin: OwnedFd,
+        variables: &[(OsString, Option<OsString>)],
+        current_dir: Option<&Path>,
+    ) -> io::Result<Self> {
+        // Without code to run after a fork, so that the standard library spawns it without a copy of
+        // this process's memory map.
+        let mut command = Command::new(PROGRAM);
+        let mut arguments = std::env::args_os();
+        if let Some(name) = arguments.next() {
+            command.arg0(name);
+        }
+        command.args(arguments).stdin(Stdio::from(stdin)).process_group(0);
+        for (name, value) in variables {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(path) = current_dir {
+            command.current_dir(path);
+        }
+        let child = command.spawn()?;
+        let process = PidFd::open(child.id());
+        Ok(Self { child, process, owner: std::process::id() })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Waits for its end, which is about to come, and hastens it after a while.
+    fn end(&mut self) {
+        let ended = match self.process.fd() {
+            Some(fd) => {
+                let limit = Timespec::try_from(PATIENCE).ok();
+                let mut watched = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+                retry_on_intr(|| poll(&mut watched, limit.as_ref())).is_ok_and(|ready| ready > 0)
+            }
+            None => {
+                let start = Instant::now();
+                // An error: someone else has reaped it, or nobody needs to.
+                while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < PATIENCE {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                !matches!(self.child.try_wait(), Ok(None))
+            }
+        };
+        if !ended {
+            let _ = self.process.signal(Signal::Kill);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if self.owner == std::process::id() {
+            self.end();
+        }
+    }
+}
+
+/// Whether a helper can be started. The error says what to do.
+pub(crate) fn can_start() -> io::Result<()> {
+    if has_raised_privileges() {
+        return Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a program that runs with more privileges than who has started it (set-user-ID, file capabilities) can't have worker processes; use ThreadPoolExecutor there",
+        ));
+    }
+    rustix::fs::readlink(PROGRAM, Vec::new()).map(drop).map_err(|error| {
+        let error = io::Error::from(error);
+        io::Error::new(
+            error.kind(),
+            format!("worker processes need {PROGRAM}, which can't be read: {error}; mount /proc"),
+        )
+    })
+}
+
+/// Such a program can't tell a pool of its own from whoever has started it, by the environment and the
+/// stdin that it was given; and what a zygote is told to call, it calls.
+fn has_raised_privileges() -> bool {
+    // SAFETY: it reads what the kernel has told this process at its start.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// In a helper, before anything else: takes the control socket from stdin. `None` if there is none,
+/// and nothing was changed. What the process has inherited besides the environment is gone then:
+/// descriptors, ignored signals.
+pub(crate) fn take_control() -> io::Result<Option<OwnedFd>> {
+    if has_raised_privileges() || !control::is_control(rustix::stdio::stdin()) {
+        return Ok(None);
+    }
+    signals::forget_inherited()?;
+    let control = descriptors::take_stdin()?;
+    Ok(Some(control))
+}
+
+/// What the runtime of Rust does before `main`, and has not done here: who writes to what nobody reads
+/// gets an error.
+pub(crate) fn ignore_sigpipe() {
+    signals::ignore_sigpipe();
+}

@@ -1,0 +1,31 @@
+//! Worker processes on Linux. rustix makes system calls safe to call; what it lacks is libc's: `fork`,
+//! signal handlers and masks, `signalfd`, `wait4`, and closing descriptors by number.
+
+pub(crate) mod control;
+mod crash;
+mod descriptors;
+mod fork;
+mod helper;
+pub(crate) mod hook;
+pub(crate) mod pipe;
+mod poller;
+mod process;
+mod shared_page;
+mod signals;
+pub(crate) mod socket;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+pub(crate) use crash::install as install_crash_handler;
+pub(crate) use descriptors::Kept;
+pub(crate) use fork::{Fork, Sacrifice};
+pub(crate) use helper::{Helper, can_start, ignore_sigpipe, take_control};
+pub(crate) use poller::{Event, Poller};
+pub(crate) use process::{
+    PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, flush_c_streams, kill_group,
+    lead_group, monotonic_now, out_of_memory_kills, reap, set_name,
+};
+pub(crate) use shared_page::SharedPage;
+pub(crate) use signals::ChildSignals;

@@ -1,0 +1,219 @@
+//! Processes: what the zygote does with itself and its children, and the pool with workers.
+
+use std::ffi::CString;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::zeroed;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
+
+use crate::process_pool::sys::{ExitStatus, Signal, Usage};
+
+/// Proof that this process has one thread, and may be forked. Nothing that the zygote does from
+/// there on starts one.
+pub(crate) struct SingleThreaded(PhantomData<*const ()>);
+
+impl SingleThreaded {
+    /// `Err` tells how many threads there are.
+    pub(crate) fn check() -> io::Result<Self> {
+        // A thread whose end was waited for may still be on its way out.
+        const LOOKS: u32 = 50;
+        let mut threads = thread_count()?;
+        for _ in 1..LOOKS {
+            if threads == 1 {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+            threads = thread_count()?;
+        }
+        if threads != 1 {
+            return Err(io::Error::other(format!("{threads} threads are running")));
+        }
+        Ok(Self(PhantomData))
+    }
+
+    /// Removes a variable from the environment.
+    pub(crate) fn remove_variable(&self, name: &str) {
+        // SAFETY: no other thread is there to read the environment.
+        unsafe { std::env::remove_var(name) };
+    }
+}
+
+fn thread_count() -> io::Result<usize> {
+    Ok(std::fs::read_dir("/proc/self/task")?.count())
+}
+
+/// The name that tools show for this process. The kernel keeps 15 bytes of it.
+pub(crate) fn set_name(name: &str) {
+    let name: Vec<u8> = name.bytes().filter(|byte| *byte != 0).take(15).collect();
+    if let Ok(name) = CString::new(name) {
+        // It is of use to people only, so an error is none.
+        let _ = rustix::thread::set_name(&name);
+    }
+}
+
+/// Children of children that have ended become children of this process.
+pub(crate) fn adopt_orphans() -> io::Result<()> {
+    Ok(rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?)
+}
+
+/// Puts a child of this process into a process group of its own.
+pub(crate) fn lead_group(pid: u32) {
+    // An error means that the child has ended.
+    let _ = pid_of(pid).map(|pid| rustix::process::setpgid(Some(pid), Some(pid)));
+}
+
+/// Kills all processes of the group that `pid` leads. While the leader is not reaped, the number
+/// can't mean another group.
+pub(crate) fn kill_group(pid: u32) {
+    // An error means that there is none left.
+    let _ = pid_of(pid)
+        .map(|pid| rustix::process::kill_process_group(pid, rustix::process::Signal::KILL));
+}
+
+/// Numbers that mean one process; 0 and 1 would make `kill` mean other things.
+fn pid_of(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw)
+}
+
+/// Has the C library write what it has in its buffers.
+pub(crate) fn flush_c_streams() {
+    // SAFETY: without a stream it is for all of them.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
+}
+
+/// Ends this process at once, without anything that is registered for the end.
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: it runs no code of this process.
+    unsafe { libc::_exit(code) }
+}
+
+/// A process, to be signalled without doubt about which one the number means.
+pub(crate) struct PidFd {
+    pid: u32,
+    fd: Option<OwnedFd>,
+}
+
+impl PidFd {
+    /// A process that can't have been reaped yet. Where the system has no such descriptors (before
+    /// Linux 5.3, and in some sandboxes) its number has to do.
+    pub(crate) fn open(pid: u32) -> Self {
+        let fd =
+            pid_of(pid).and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+        Self { pid, fd }
+    }
+
+    /// As received from a process that has opened it.
+    pub(crate) fn from_parts(pid: u32, fd: Option<OwnedFd>) -> Self {
+        Self { pid, fd }
+    }
+
+    /// The parent of this process, if that still is `expected`.
+    pub(crate) fn of_parent(expected: u32) -> Option<Self> {
+        let parent = Self::open(expected);
+        // Only now is it certain that the number has meant the parent.
+        match parent_pid() {
+            0 => Some(Self { pid: expected, fd: None }),
+            number => (number == expected).then_some(parent),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Can be read, as a poller says, once the process has ended.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.fd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Whether it could be signalled: it is there, if only to be reaped.
+    #[cfg(test)]
+    pub(super) fn signal_nothing(&self) -> io::Result<()> {
+        let pid = pid_of(self.pid).ok_or(Errno::SRCH)?;
+        Ok(rustix::process::test_kill_process(pid)?)
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        let signal = match signal {
+            Signal::Terminate => rustix::process::Signal::TERM,
+            Signal::Kill => rustix::process::Signal::KILL,
+        };
+        match (&self.fd, pid_of(self.pid)) {
+            (Some(fd), _) => rustix::process::pidfd_send_signal(fd, signal)?,
+            (None, Some(pid)) => rustix::process::kill_process(pid, signal)?,
+            (None, None) => return Err(Errno::SRCH.into()),
+        }
+        Ok(())
+    }
+}
+
+/// The parent's number; 0 if that is in another namespace.
+pub(super) fn parent_pid() -> u32 {
+    rustix::process::getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
+}
+
+/// A child that has ended and is not reaped yet, or `None`.
+pub(crate) fn ended_child() -> io::Result<Option<u32>> {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: zeros are a value of this type, and the place is valid. It stays as it is if there is no
+    // such child, and has that child's number otherwise.
+    let (answer, pid) = unsafe {
+        let mut ended: libc::siginfo_t = zeroed();
+        (libc::waitid(libc::P_ALL, 0, &mut ended, options), ended.si_pid())
+    };
+    match answer {
+        0 => Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0)),
+        _ => match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+            error => Err(error),
+        },
+    }
+}
+
+/// Reaps a child that has ended.
+pub(crate) fn reap(pid: u32) -> io::Result<(ExitStatus, Usage)> {
+    let pid = pid_of(pid).ok_or(Errno::CHILD)?;
+    let mut status = 0;
+    // SAFETY: zeros are a value of this type, and both places are valid.
+    let (reaped, usage) = unsafe {
+        let mut usage: libc::rusage = zeroed();
+        let pid = pid.as_raw_nonzero().get();
+        (libc::wait4(pid, &mut status, libc::WNOHANG, &mut usage), usage)
+    };
+    match reaped {
+        -1 => return Err(io::Error::last_os_error()),
+        0 => return Err(io::ErrorKind::WouldBlock.into()),
+        _ => {}
+    }
+    let status = if libc::WIFSIGNALED(status) {
+        ExitStatus::Signal(libc::WTERMSIG(status))
+    } else {
+        ExitStatus::Code(libc::WEXITSTATUS(status))
+    };
+    let time = |time: libc::timeval| {
+        Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0))
+            + Duration::from_micros(u64::try_from(time.tv_usec).unwrap_or(0))
+    };
+    let kilobytes = u64::try_from(usage.ru_maxrss).unwrap_or(0);
+    let cpu_time = time(usage.ru_utime) + time(usage.ru_stime);
+    Ok((status, Usage { cpu_time, peak_memory: kilobytes * 1024 }))
+}
+
+/// The time on a clock that is the same for all processes.
+pub(crate) fn monotonic_now() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    // It begins with the machine, so it is not negative.
+    now.try_into().unwrap_or_default()
+}
+
+/// How often the kernel has killed a process for want of memory, on the whole machine. `None` if it
+/// does not tell.
+pub(crate) fn out_of_memory_kills() -> Option<u64> {
+    let counters = std::fs::read_to_string("/proc/vmstat").ok()?;
+    counters.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
+}

@@ -1,0 +1,132 @@
+//! Memory that the pool shares with one worker: the [`Page`], and an area for results behind it.
+
+use std::io;
+use std::ops::Deref;
+use std::os::fd::{AsFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, ProtFlags};
+
+use super::crash;
+use crate::process_pool::page::Page;
+use crate::process_pool::sys::RESULTS;
+
+/// Where the results begin, so that they have pages of their own.
+const RESULTS_AT: usize = 4096;
+const LENGTH: usize = RESULTS_AT + RESULTS;
+
+const _: () = assert!(size_of::<Page>() <= RESULTS_AT);
+
+/// One process's mapping of the memory. It costs what is touched of it.
+pub(crate) struct SharedPage {
+    start: NonNull<u8>,
+}
+
+// SAFETY: the memory is reached through shared references to atomics only, from whatever thread, as
+// long as the mapping exists; and that ends with its owner.
+unsafe impl Send for SharedPage {}
+// SAFETY: as above.
+unsafe impl Sync for SharedPage {}
+
+impl SharedPage {
+    /// New memory, all zeros, and the descriptor by which another process can [`map`](Self::map) it.
+    pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
+        let fd = memory_file()?;
+        rustix::fs::ftruncate(&fd, LENGTH as u64)?;
+        rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+        Ok((Self::map(&fd)?, fd))
+    }
+
+    /// Maps what [`create`](Self::create) has made.
+    pub(crate) fn map(fd: impl AsFd) -> io::Result<Self> {
+        let is_sealed = rustix::fs::fcntl_get_seals(&fd)?.contains(SealFlags::SHRINK);
+        let is_long_enough = u64::try_from(rustix::fs::fstat(&fd)?.st_size)
+            .is_ok_and(|length| length >= LENGTH as u64);
+        if !is_sealed || !is_long_enough {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a shared page"));
+        }
+        let access = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: a new mapping at a place that the kernel chooses. The file can't be shrunk, so all
+        // of it stays there to be accessed.
+        let start = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), LENGTH, access, MapFlags::SHARED, &fd, 0)?
+        };
+        let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
+        Ok(Self { start })
+    }
+
+    /// The area behind the page. Both sides use it in whole words.
+    pub(crate) fn results(&self) -> &[AtomicU64; RESULTS / 8] {
+        // SAFETY: the mapping is that long, and lives as long as `self`. Its start is aligned to a
+        // page and so the area to a word. All that any process does with it is atomic.
+        unsafe { self.start.byte_add(RESULTS_AT).cast().as_ref() }
+    }
+
+    /// Copies `bytes` into the results, from word `at` on; the last word is filled up with zeros.
+    /// `false`: there is not so much room, and nothing was copied.
+    ///
+    /// The other side must learn of it by what orders memory: an atomic's `Release`, or a message.
+    pub(crate) fn copy_in(&self, at: usize, bytes: &[u8]) -> bool {
+        let Some(words) = self.words(at, bytes.len()) else { return false };
+        let chunks = bytes.chunks_exact(8);
+        let rest = chunks.remainder();
+        for (word, chunk) in words.iter().zip(chunks) {
+            word.store(u64::from_ne_bytes(std::array::from_fn(|i| chunk[i])), Relaxed);
+        }
+        if let (Some(word), false) = (words.last(), rest.is_empty()) {
+            let byte = |i| rest.get(i).copied().unwrap_or(0);
+            word.store(u64::from_ne_bytes(std::array::from_fn(byte)), Relaxed);
+        }
+        true
+    }
+
+    /// Copies from the results, from word `at` on, until `into` is full. `false`: there is not so
+    /// much, and nothing was copied.
+    pub(crate) fn copy_out(&self, at: usize, into: &mut [u8]) -> bool {
+        let Some(words) = self.words(at, into.len()) else { return false };
+        for (word, chunk) in words.iter().zip(into.chunks_mut(8)) {
+            let bytes = word.load(Relaxed).to_ne_bytes();
+            chunk.copy_from_slice(&bytes[..chunk.len()]);
+        }
+        true
+    }
+
+    /// The words that `length` bytes take from word `at` on.
+    fn words(&self, at: usize, length: usize) -> Option<&[AtomicU64]> {
+        self.results().get(at..at.checked_add(length.div_ceil(8))?)
+    }
+}
+
+impl Deref for SharedPage {
+    type Target = Page;
+
+    fn deref(&self) -> &Page {
+        // SAFETY: as for `results`; the page is at the start and shorter than `RESULTS_AT`, and any
+        // bytes make one.
+        unsafe { self.start.cast().as_ref() }
+    }
+}
+
+impl Drop for SharedPage {
+    fn drop(&mut self) {
+        if crash::is_written_to(self) {
+            return; // whenever this process faults, until its end
+        }
+        // SAFETY: the mapping is this value's, and so is every reference into it.
+        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), LENGTH) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
+fn memory_file() -> Result<OwnedFd, Errno> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let name = c"concurrent-futures";
+    // There are systems that insist on this flag, and kernels (before 6.3) that don't know it.
+    match rustix::fs::memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create(name, flags),
+        made => made,
+    }
+}

@@ -1,0 +1,67 @@
+//! What worker processes need of the operating system, as safe functions. The process pool's
+//! `unsafe` is all here.
+//!
+//! * [`socket`]: the stream to a worker; [`Poller`]: waiting for many of them;
+//! * [`SharedPage`]: memory that the pool shares with a worker;
+//! * [`Helper`]: the program started once more, as the process that forks the workers;
+//! * for that process: how it comes to be before `main` ([`hook`]), how it forks, and what it learns
+//!   of its children.
+//!
+//! Linux has all of it. Elsewhere, `unsupported` has what the pool itself calls, and answers that
+//! there are no worker processes yet.
+
+pub(crate) mod memory;
+
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+mod linux;
+#[cfg(not(all(target_os = "linux", not(no_process_pool))))]
+mod unsupported;
+
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+pub(crate) use linux::*;
+#[cfg(not(all(target_os = "linux", not(no_process_pool))))]
+pub(crate) use unsupported::*;
+
+use std::time::Duration;
+
+/// The size of the area behind the shared page.
+pub(crate) const RESULTS: usize = 256 * 1024;
+
+/// What a process can be told by force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// To end. It may handle that, or take no notice.
+    Terminate,
+    /// It ends at once.
+    Kill,
+}
+
+/// The exit code of a worker that could not be set up; it is that of a Rust program that panics.
+pub(crate) const UNFIT: i32 = 101;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// SIGABRT, by which a program ends that gives up, for example for want of memory.
+    pub(crate) const ABORTED: Self = Self::Signal(6);
+    /// SIGKILL. These numbers are the same on all systems.
+    pub(crate) const KILLED: Self = Self::Signal(9);
+    /// A worker that could not be set up.
+    pub(crate) const UNFIT: Self = Self::Code(UNFIT);
+}
+
+/// What a process has used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// The CPU time of all its threads, and of the children that it has reaped.
+    pub(crate) cpu_time: Duration,
+    /// The most memory that it held at a time, in bytes.
+    pub(crate) peak_memory: u64,
+}

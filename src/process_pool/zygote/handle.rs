@@ -1,0 +1,92 @@
+//! The zygote as the pool sees it.
+
+use std::ffi::OsString;
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use super::message::Boot;
+use super::{Notice, WorkerSettings, ZygoteSettings};
+use crate::function;
+use crate::process_pool::boot;
+use crate::process_pool::sys::{AsFd, BorrowedFd, Helper, OwnedFd, control};
+
+/// How long a request may wait for room in the control socket. The zygote takes them out all the
+/// time, so it has gone wrong then.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A zygote. When this is dropped, the zygote kills the workers that are left, and ends; that takes
+/// well below a millisecond if there are none, and a fraction of a second at the very most.
+pub(crate) struct Zygote {
+    // Closed first, since this is what the helper ends by.
+    control: OwnedFd,
+    #[cfg_attr(not(test), expect(dead_code, reason = "it is there to be dropped"))]
+    helper: Helper,
+}
+
+impl Zygote {
+    /// Starts it, and does not wait until it is ready: workers can be asked for at once.
+    pub(crate) fn start(settings: &ZygoteSettings) -> io::Result<Self> {
+        Self::start_for(settings, function::program_digest().map_err(io::Error::other)?)
+    }
+
+    /// The process must have that digest of its program.
+    pub(crate) fn start_for(settings: &ZygoteSettings, program: u64) -> io::Result<Self> {
+        let (control, theirs) = control::pair()?;
+        let first = Boot { parent: std::process::id(), program, preload: settings.preload };
+        control::send(control.as_fd(), &first.encode(), &[])?;
+        let mut variables = settings.env.clone();
+        variables.push((boot::VARIABLE.into(), Some(OsString::from(boot::VERSION))));
+        let helper = Helper::start(theirs, &variables, settings.current_dir.as_deref())?;
+        Ok(Self { control, helper })
+    }
+
+    /// Can be read when there is something to [`receive`](Self::receive).
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.control.as_fd()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn pid(&self) -> u32 {
+        self.helper.pid()
+    }
+
+    /// Asks for a worker that is to have these ends of its socket and its page. An error means that
+    /// the zygote is gone or going: what it had to say is still to be received.
+    pub(crate) fn spawn(
+        &self,
+        settings: &WorkerSettings,
+        socket: OwnedFd,
+        page: BorrowedFd<'_>,
+    ) -> io::Result<()> {
+        let message = settings.encode();
+        loop {
+            match control::send(self.fd(), &message, &[socket.as_fd(), page]) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if !control::wait_for_room(self.fd(), PATIENCE)? {
+                        return Err(ErrorKind::TimedOut.into());
+                    }
+                }
+                sent => return sent,
+            }
+        }
+    }
+
+    /// What it reports next; `None` if that is nothing yet. `UnexpectedEof` is its end.
+    pub(crate) fn receive(&self) -> io::Result<Option<Notice>> {
+        let mut message = [0; control::MAX_MESSAGE];
+        loop {
+            let (length, descriptors) = match control::receive(self.fd(), &mut message) {
+                Ok(received) => received,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                // It has left requests unread. That is told once, before what it has sent.
+                Err(error) if error.kind() == ErrorKind::ConnectionReset => continue,
+                Err(error) => return Err(error),
+            };
+            if length == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            let descriptor = descriptors.into_iter().next();
+            return Notice::decode(&message[..length], descriptor).map(Some);
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! What goes over the control socket: small messages of numbers and texts.
+
+use std::io;
+
+use super::{Exit, Notice, WorkerSettings};
+use crate::process_pool::sys::{BorrowedFd, ExitStatus, OwnedFd, PidFd, Usage};
+
+/// The first message to a zygote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Boot {
+    /// The process that has started it.
+    pub(crate) parent: u32,
+    /// The digest of the program that runs there.
+    pub(crate) program: u64,
+    pub(crate) preload: Option<[u8; 16]>,
+}
+
+impl Boot {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut message = Writer::default();
+        message.u32(self.parent);
+        message.u64(self.program);
+        message.optional(self.preload.as_ref(), |message, function| message.bytes(function));
+        message.0
+    }
+
+    pub(crate) fn decode(message: &[u8]) -> io::Result<Self> {
+        whole(message, |rest| {
+            Some(Self {
+                parent: rest.u32()?,
+                program: rest.u64()?,
+                preload: rest.optional(|rest| rest.bytes()?.try_into().ok())?,
+            })
+        })
+    }
+}
+
+impl WorkerSettings {
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut message = Writer::default();
+        message.u32(self.number);
+        message.optional(self.memory_limit, Writer::u64);
+        message.u8(self.keep_stderr.into());
+        message.bytes(self.name.as_bytes());
+        message.0
+    }
+
+    pub(super) fn decode(message: &[u8]) -> io::Result<Self> {
+        whole(message, |rest| {
+            Some(Self {
+                number: rest.u32()?,
+                memory_limit: rest.optional(Reader::u64)?,
+                keep_stderr: rest.u8()? == 1,
+                name: rest.text()?,
+            })
+        })
+    }
+}
+
+impl Notice {
+    const READY: u8 = 0;
+    const REFUSED: u8 = 1;
+    const SPAWNED: u8 = 2;
+    const SPAWN_FAILED: u8 = 3;
+    const EXITED: u8 = 4;
+
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut message = Writer::default();
+        match self {
+            Self::Ready => message.u8(Self::READY),
+            Self::Refused(reason) => {
+                message.u8(Self::REFUSED);
+                message.text(reason);
+            }
+            Self::Spawned { number, pid, .. } => {
+                message.u8(Self::SPAWNED);
+                message.u32(*number);
+                message.u32(*pid);
+            }
+            Self::SpawnFailed { number, error } => {
+                message.u8(Self::SPAWN_FAILED);
+                message.u32(*number);
+                message.optional(error.raw_os_error(), |message, code| {
+                    message.u32(code.unsigned_abs());
+                });
+                message.text(&error.to_string());
+            }
+            Self::Exited(exit) => {
+                message.u8(Self::EXITED);
+                message.exit(exit);
+            }
+        }
+        message.0
+    }
+
+    /// What is sent along with it.
+    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Spawned { pidfd, .. } => pidfd.fd(),
+            _ => None,
+        }
+    }
+
+    pub(super) fn decode(message: &[u8], descriptor: Option<OwnedFd>) -> io::Result<Self> {
+        whole(message, |rest| {
+            Some(match rest.u8()? {
+                Self::READY => Self::Ready,
+                Self::REFUSED => Self::Refused(rest.text()?),
+                Self::SPAWNED => {
+                    let (number, pid) = (rest.u32()?, rest.u32()?);
+                    let pidfd = PidFd::from_parts(pid, descriptor);
+                    Self::Spawned { number, pid, pidfd }
+                }
+                Self::SPAWN_FAILED => {
+                    let number = rest.u32()?;
+                    let code = rest.optional(|rest| i32::try_from(rest.u32()?).ok())?;
+                    let text = rest.text()?;
+                    let error = match code {
+                        Some(code) => io::Error::from_raw_os_error(code),
+                        None => io::Error::other(text),
+                    };
+                    Self::SpawnFailed { number, error }
+                }
+                Self::EXITED => Self::Exited(rest.exit()?),
+                _ => return None,
+            })
+        })
+    }
+}
+
+/// Numbers are in the machine's own order: both ends are the same program.
+#[derive(Default)]
+struct Writer(Vec<u8>);
+
+impl Writer {
+    fn u8(&mut self, value: u8) {
+        self.0.push(value);
+    }
+
+    fn u32(&mut self, value: u32) {
+        self.0.extend(value.to_ne_bytes());
+    }
+
+    fn u64(&mut self, value: u64) {
+        self.0.extend(value.to_ne_bytes());
+    }
+
+    fn optional<T>(&mut self, value: Option<T>, write: impl FnOnce(&mut Self, T)) {
+        self.u8(value.is_some().into());
+        if let Some(value) = value {
+            write(self, value);
+        }
+    }
+
+    const MAX_BYTES: usize = 8 * 1024;
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        // Longer ones are not sent: a text is cut, and the tails of stderr are short.
+        let bytes = &bytes[..bytes.len().min(Self::MAX_BYTES)];
+        self.u32(bytes.len() as u32);
+        self.0.extend(bytes);
+    }
+
+    fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
+
+    fn exit(&mut self, exit: &Exit) {
+        self.u32(exit.number);
+        self.u32(exit.pid);
+        let (is_signal, value) = match exit.status {
+            ExitStatus::Code(code) => (false, code),
+            ExitStatus::Signal(signal) => (true, signal),
+        };
+        self.u8(is_signal.into());
+        self.u32(value as u32);
+        self.u64(exit.usage.cpu_time.as_nanos() as u64);
+        self.u64(exit.usage.peak_memory);
+        self.u8(exit.out_of_memory.into());
+        self.bytes(&exit.stderr_tail);
+    }
+}
+
+/// Reads a message that must be nothing but what `read` makes of it.
+fn whole<T>(message: &[u8], read: impl FnOnce(&mut Reader<'_>) -> Option<T>) -> io::Result<T> {
+    let mut rest = Reader(message);
+    read(&mut rest).filter(|_| rest.0.is_empty()).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "a control message makes no sense")
+    })
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (first, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*first)
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.take().map(u8::from_ne_bytes)
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.take().map(u32::from_ne_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.take().map(u64::from_ne_bytes)
+    }
+
+    fn optional<T>(&mut self, read: impl FnOnce(&mut Self) -> Option<T>) -> Option<Option<T>> {
+        match self.u8()? {
+            0 => Some(None),
+            _ => read(self).map(Some),
+        }
+    }
+
+    fn bytes(&mut self) -> Option<&'a [u8]> {
+        let length = usize::try_from(self.u32()?).ok()?;
+        let (bytes, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(bytes)
+    }
+
+    fn text(&mut self) -> Option<String> {
+        self.bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    fn exit(&mut self) -> Option<Exit> {
+        let (number, pid) = (self.u32()?, self.u32()?);
+        let (is_signal, value) = (self.u8()? == 1, self.u32()? as i32);
+        let status = if is_signal { ExitStatus::Signal(value) } else { ExitStatus::Code(value) };
+        let cpu_time = std::time::Duration::from_nanos(self.u64()?);
+        let peak_memory = self.u64()?;
+        let out_of_memory = self.u8()? == 1;
+        let stderr_tail = self.bytes()?.to_vec();
+        let usage = Usage { cpu_time, peak_memory };
+        Some(Exit { number, pid, status, usage, out_of_memory, stderr_tail })
+    }
+}

@@ -1,0 +1,99 @@
+//! The process that forks the workers, and is their parent.
+//!
+//! The pool's process has threads, so it can't be forked. It starts the same program once more, which
+//! becomes the zygote before `main` ([`boot`](super::boot)): a process with one thread, small, and
+//! with the same functions at the same places. A worker is a fork of it, made in a fifth of a
+//! millisecond.
+//!
+//! The zygote reaps the workers and reports how they ended. It kills what a dead worker leaves in its
+//! process group. When its parent dies or closes the control socket, it kills all workers and ends;
+//! and when it dies itself, the kernel kills them.
+//!
+//! * here: the pool's side, [`Zygote`], and what it is told;
+//! * [`message`]: what goes over the control socket;
+//! * [`process`]: the zygote itself; [`stderr`]: the stderr of workers that it passes on.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+mod handle;
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+mod message;
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+pub(super) mod process;
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+mod stderr;
+
+use super::sys::{ExitStatus, OwnedFd, PidFd, SharedPage, Usage};
+
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+pub(crate) use handle::Zygote;
+
+#[cfg(not(all(target_os = "linux", not(no_process_pool))))]
+pub(crate) use super::sys::Zygote;
+
+/// What a zygote and its workers are to have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ZygoteSettings {
+    /// Variables of the environment to set, and to remove.
+    pub(crate) env: Vec<(OsString, Option<OsString>)>,
+    pub(crate) current_dir: Option<PathBuf>,
+    /// A function without arguments that runs once in the zygote: what it has loaded, all workers
+    /// have. The bytes of a `FunctionRef`.
+    pub(crate) preload: Option<[u8; 16]>,
+}
+
+/// What one worker is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerSettings {
+    /// The pool's number for it, by which it is reported.
+    pub(crate) number: u32,
+    /// What tools show; the kernel keeps 15 bytes.
+    pub(crate) name: String,
+    /// The most memory to which it can write and which is its own, in bytes.
+    pub(crate) memory_limit: Option<u64>,
+    /// Whether the last of its stderr is kept for [`Exit::stderr_tail`].
+    pub(crate) keep_stderr: bool,
+}
+
+/// What a worker begins with.
+pub(crate) struct WorkerStart {
+    /// Its end of the stream. It blocks.
+    pub(crate) socket: OwnedFd,
+    pub(crate) page: SharedPage,
+}
+
+/// What a zygote reports.
+pub(crate) enum Notice {
+    /// It can fork.
+    Ready,
+    /// It can't serve, for the reason given, and ends.
+    Refused(String),
+    /// A worker was forked, and will be reported as exited.
+    Spawned {
+        number: u32,
+        pid: u32,
+        pidfd: PidFd,
+    },
+    SpawnFailed {
+        number: u32,
+        error: io::Error,
+    },
+    Exited(Exit),
+}
+
+/// How a worker ended. Its process group was killed by then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) number: u32,
+    pub(crate) pid: u32,
+    pub(crate) status: ExitStatus,
+    pub(crate) usage: Usage,
+    /// It was killed, and the kernel has killed some process for want of memory since the last time that
+    /// a worker was. So, unless the pool has killed it, that was probably the reason.
+    pub(crate) out_of_memory: bool,
+    /// The last that it wrote to stderr, up to 4 KiB, if that was to be kept.
+    pub(crate) stderr_tail: Vec<u8>,
+}

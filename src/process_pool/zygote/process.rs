@@ -1,0 +1,382 @@
+//! The zygote itself: what it does from before `main` to its end.
+//!
+//! It has one thread and keeps it so. Its memory is that of every worker: a `HashMap` here, for
+//! example, would give all of them the same random keys.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, ErrorKind, Write};
+use std::time::{Duration, Instant};
+
+use super::message::Boot;
+use super::stderr::{Backlog, Tail};
+use super::{Exit, Notice, WorkerSettings, WorkerStart};
+use crate::function;
+use crate::panic::{catch, install_hook};
+use crate::process_pool::sys::{
+    self, AsFd, ChildSignals, Event, ExitStatus, Fork, Kept, OwnedFd, PidFd, Poller, Sacrifice,
+    SingleThreaded, control, pipe,
+};
+use crate::process_pool::{boot, worker};
+
+// Keys of the poller. The stderr of a worker has its process's number.
+const CONTROL: u64 = 1 << 32;
+const CHILDREN: u64 = CONTROL + 1;
+const PARENT: u64 = CONTROL + 2;
+const STDERR: u64 = CONTROL + 3;
+
+/// How long the zygote waits at its end for what is about to happen, so that whoever waits for it finds
+/// nothing left to come: the end of workers that it has killed, and what they have written.
+const LAST_WAIT: Duration = Duration::from_millis(200);
+
+/// With so little to do, it can look at the kernel's counters for the first time.
+const IDLE: Duration = Duration::from_millis(20);
+
+/// Becomes the zygote. `constructors` are those that the program would still run before `main`.
+pub(in crate::process_pool) fn main(control: OwnedFd, constructors: impl FnOnce()) -> ! {
+    // What tools show would be "exe" otherwise.
+    sys::set_name("futures-zygote");
+    let failed = |error| format!("the process that starts workers can't do so: {error}");
+    let prepared = receive_boot(&control).map_err(failed).and_then(|boot| {
+        let single = prepare(&boot, constructors)?;
+        Zygote::new(&control, &boot, single).map_err(failed)
+    });
+    match prepared {
+        Ok(Some(mut zygote)) => {
+            let end = zygote.serve();
+            zygote.end(end)
+        }
+        Ok(None) => sys::exit_now(0), // nobody is there any more
+        Err(reason) => {
+            // If nobody is there to receive it, nobody misses it.
+            let _ = control::send(control.as_fd(), &Notice::Refused(reason).encode(), &[]);
+            std::process::exit(1)
+        }
+    }
+}
+
+/// It was sent before this process was started.
+fn receive_boot(control: &OwnedFd) -> io::Result<Boot> {
+    let mut message = [0; control::MAX_MESSAGE];
+    let (length, _) = control::receive(control.as_fd(), &mut message)?;
+    Boot::decode(&message[..length])
+}
+
+/// Makes the process what all workers are to be from their start. `Err` is why that can't be.
+fn prepare(boot: &Boot, constructors: impl FnOnce()) -> Result<SingleThreaded, String> {
+    if function::program_digest().ok() != Some(boot.program) {
+        return Err(
+            "the process that starts workers was to run the same program as this one, but runs another; restart the program".to_owned()
+        );
+    }
+    let single = SingleThreaded::check().map_err(|error| {
+        format!(
+            "worker processes can't be forked, since the program starts threads before `main`, or before it calls `concurrent_futures::init()` ({error}); let it start them later"
+        )
+    })?;
+    single.remove_variable(boot::VARIABLE);
+    sys::ignore_sigpipe();
+    install_hook();
+    constructors();
+    if let Some(function) = boot.preload {
+        let function = function::resolve_preload(function).map_err(|error| error.to_string())?;
+        catch(function).map_err(|panicked| {
+            let at = panicked.location().map(|at| format!(" at {at}")).unwrap_or_default();
+            format!("the preloaded function panicked{at}: {}", panicked.message())
+        })?;
+    }
+    // Otherwise each worker would print it at its end.
+    let _ = io::stdout().flush();
+    sys::flush_c_streams();
+    let single = SingleThreaded::check().map_err(|error| {
+        format!(
+            "worker processes can't be forked, since the preloaded function or a constructor has left threads behind ({error}); let it join them"
+        )
+    })?;
+    sys::install_crash_handler(&single)
+        .map_err(|error| format!("the handler of faults can't be installed: {error}"))?;
+    Ok(single)
+}
+
+struct Zygote<'a> {
+    single: SingleThreaded,
+    control: &'a OwnedFd,
+    /// Before all descriptors that workers don't keep.
+    kept: Kept,
+    sacrifice: Sacrifice,
+    poller: Poller,
+    children: ChildSignals,
+    /// Is told of by the poller, as long as it is there.
+    _parent: PidFd,
+    /// By the number of the process.
+    workers: BTreeMap<u32, Worker>,
+    /// Notices for which there was no room in the socket.
+    outbox: VecDeque<Notice>,
+    backlog: Backlog,
+    /// Nothing is read from workers, since the backlog is not empty.
+    is_held_up: bool,
+    /// How often the kernel had killed for want of memory.
+    out_of_memory_kills: Option<u64>,
+    has_looked: bool,
+}
+
+struct Worker {
+    number: u32,
+    tail: Option<Tail>,
+}
+
+/// Why the zygote ends.
+enum End {
+    /// The pool has closed the control socket.
+    Closed,
+    /// The pool's process is dead.
+    Orphaned,
+}
+
+impl<'a> Zygote<'a> {
+    /// `None`: the process that has started this one is dead.
+    fn new(control: &'a OwnedFd, boot: &Boot, single: SingleThreaded) -> io::Result<Option<Self>> {
+        sys::adopt_orphans()?;
+        let kept = Kept::all_but(control.as_fd())?;
+        let Some(parent) = PidFd::of_parent(boot.parent) else { return Ok(None) };
+        let children = ChildSignals::instead_of_all_others()?;
+        let poller = Poller::new()?;
+        poller.add(control.as_fd(), CONTROL, true, false)?;
+        poller.add(children.as_fd(), CHILDREN, true, false)?;
+        if let Some(parent) = parent.fd() {
+            poller.add(parent, PARENT, true, false)?;
+        } // else the end of the control socket has to do
+        Ok(Some(Self {
+            single,
+            control,
+            kept,
+            sacrifice: Sacrifice::new(),
+            poller,
+            children,
+            _parent: parent,
+            workers: BTreeMap::new(),
+            outbox: VecDeque::new(),
+            backlog: Backlog::default(),
+            is_held_up: false,
+            out_of_memory_kills: None,
+            has_looked: false,
+        }))
+    }
+
+    /// Does as it is told until there is nobody to tell it.
+    fn serve(&mut self) -> End {
+        self.send(Notice::Ready);
+        let mut events = Vec::new();
+        loop {
+            let limit = (!self.has_looked).then_some(IDLE);
+            if self.poller.wait(&mut events, limit).is_err() {
+                return End::Closed;
+            }
+            if events.is_empty() && !self.has_looked {
+                self.has_looked = true;
+                self.out_of_memory_kills = sys::out_of_memory_kills();
+            }
+            for Event { key, readable, writable } in events.drain(..) {
+                match key {
+                    PARENT => return End::Orphaned,
+                    CHILDREN => self.bury(),
+                    STDERR => self.forward(),
+                    CONTROL => {
+                        if writable {
+                            self.flush();
+                        }
+                        if readable && self.take_requests().is_err() {
+                            return End::Closed;
+                        }
+                    }
+                    pid => self.read_stderr(pid as u32),
+                }
+            }
+        }
+    }
+
+    /// `Err`: there will be no more.
+    fn take_requests(&mut self) -> io::Result<()> {
+        let mut message = [0; control::MAX_MESSAGE];
+        loop {
+            let (length, descriptors) = match control::receive(self.control.as_fd(), &mut message) {
+                Ok((0, _)) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(received) => received,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            let settings = WorkerSettings::decode(&message[..length])?;
+            let notice = match self.spawn(&settings, descriptors) {
+                Ok(pid) => {
+                    let pidfd = PidFd::open(pid);
+                    Notice::Spawned { number: settings.number, pid, pidfd }
+                }
+                Err(error) => Notice::SpawnFailed { number: settings.number, error },
+            };
+            self.send(notice);
+        }
+    }
+
+    fn spawn(&mut self, settings: &WorkerSettings, descriptors: Vec<OwnedFd>) -> io::Result<u32> {
+        let Ok([socket, page]) = <[OwnedFd; 2]>::try_from(descriptors) else {
+            let text = "the process that starts workers has no room for more open files";
+            return Err(io::Error::other(text));
+        };
+        let (tail, stderr) = match settings.keep_stderr.then(Tail::new).transpose()? {
+            Some((tail, theirs)) => (Some(tail), Some(theirs)),
+            None => (None, None),
+        };
+        let fork = Fork {
+            settings,
+            socket,
+            page,
+            stderr,
+            control: self.control.as_fd(),
+            kept: &self.kept,
+            sacrifice: &self.sacrifice,
+        };
+        let pid = self.single.fork(fork, main_of(settings))?;
+        // The worker does that as well; whoever comes second finds it done.
+        sys::lead_group(pid);
+        if let (Some(tail), false) = (&tail, self.is_held_up) {
+            self.watch(pid, tail);
+        }
+        self.workers.insert(pid, Worker { number: settings.number, tail });
+        Ok(pid)
+    }
+
+    /// Reaps children that have ended, and reports those that were workers.
+    fn bury(&mut self) {
+        self.children.clear();
+        while let Ok(Some(pid)) = sys::ended_child() {
+            let worker = self.workers.remove(&pid);
+            if worker.is_some() {
+                sys::kill_group(pid); // as long as its number is still taken
+            }
+            let Ok((status, usage)) = sys::reap(pid) else { return };
+            // Others are what workers had started and left behind.
+            let Some(worker) = worker else { continue };
+            let stderr_tail = worker.tail.map(|tail| {
+                let _ = self.poller.remove(tail.fd()); // if it is there
+                tail.end(&mut self.backlog)
+            });
+            self.forward();
+            let out_of_memory = status == ExitStatus::KILLED && self.has_run_out_of_memory();
+            self.send(Notice::Exited(Exit {
+                number: worker.number,
+                pid,
+                status,
+                usage,
+                out_of_memory,
+                stderr_tail: stderr_tail.unwrap_or_default(),
+            }));
+        }
+    }
+
+    /// Whether the kernel has killed some process for that since this was last asked.
+    fn has_run_out_of_memory(&mut self) -> bool {
+        let now = sys::out_of_memory_kills();
+        let before = std::mem::replace(&mut self.out_of_memory_kills, now);
+        self.has_looked = true;
+        before.is_some() && now > before
+    }
+
+    fn read_stderr(&mut self, pid: u32) {
+        let Some(worker) = self.workers.get_mut(&pid) else { return };
+        let Some(tail) = worker.tail.as_mut().filter(|_| !self.is_held_up) else { return };
+        if !tail.read(&mut self.backlog) && !tail.is_open() {
+            let _ = self.poller.remove(tail.fd());
+        }
+        self.forward();
+    }
+
+    /// Writes what was read from workers; reads no more as long as that is not possible.
+    fn forward(&mut self) {
+        self.backlog.flush();
+        let is_held_up = !self.backlog.is_empty();
+        if is_held_up == self.is_held_up {
+            return;
+        }
+        self.is_held_up = is_held_up;
+        let tails =
+            self.workers.iter().filter_map(|(pid, worker)| Some((*pid, worker.tail.as_ref()?)));
+        if is_held_up {
+            // Files, which the poller does not take, never hold up.
+            let _ = self.poller.add(pipe::stderr(), STDERR, false, true);
+            tails.for_each(|(_, tail)| drop(self.poller.remove(tail.fd())));
+        } else {
+            let _ = self.poller.remove(pipe::stderr());
+            tails.for_each(|(pid, tail)| self.watch(pid, tail));
+        }
+    }
+
+    fn watch(&self, pid: u32, tail: &Tail) {
+        if tail.is_open() {
+            let _ = self.poller.add(tail.fd(), pid.into(), true, false);
+        }
+    }
+
+    fn send(&mut self, notice: Notice) {
+        self.outbox.push_back(notice);
+        if self.outbox.len() == 1 {
+            self.flush();
+        }
+    }
+
+    /// Sends what there is room for.
+    fn flush(&mut self) {
+        while let Some(notice) = self.outbox.front() {
+            let (control, message) = (self.control.as_fd(), notice.encode());
+            let mut sent = match notice.descriptor() {
+                Some(fd) => control::send(control, &message, &[fd]),
+                None => control::send(control, &message, &[]),
+            };
+            // The other reason is that too many descriptors are under way.
+            if !matches!(&sent, Err(error) if error.kind() == ErrorKind::WouldBlock) {
+                sent = sent.or_else(|_| control::send(control, &message, &[]));
+            }
+            match sent {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                // If nobody is there, that shows with the next request.
+                _ => drop(self.outbox.pop_front()),
+            }
+        }
+        let is_waiting = !self.outbox.is_empty();
+        let _ = self.poller.change(self.control.as_fd(), CONTROL, true, is_waiting);
+    }
+
+    fn end(&mut self, end: End) -> ! {
+        self.workers.keys().for_each(|pid| sys::kill_group(*pid));
+        if matches!(end, End::Orphaned) {
+            sys::exit_now(0);
+        }
+        let start = Instant::now();
+        // The poller would go on reporting that the control socket has ended.
+        let poller = Poller::new().and_then(|poller| {
+            poller.add(self.children.as_fd(), CHILDREN, true, false)?;
+            Ok(poller)
+        });
+        let Ok(poller) = poller else { sys::exit_now(0) };
+        while !self.workers.is_empty() || !self.backlog.is_empty() {
+            let Some(left) = LAST_WAIT.checked_sub(start.elapsed()) else { break };
+            if self.is_held_up {
+                let _ = poller.add(pipe::stderr(), STDERR, false, true); // or it is there
+            }
+            let _ = poller.wait(&mut Vec::new(), Some(left));
+            self.bury();
+            self.forward();
+        }
+        std::process::exit(0)
+    }
+}
+
+/// What a worker runs.
+#[cfg(not(test))]
+fn main_of(_: &WorkerSettings) -> fn(WorkerStart) -> i32 {
+    worker::main
+}
+
+/// Or what a test has for it.
+#[cfg(test)]
+fn main_of(settings: &WorkerSettings) -> fn(WorkerStart) -> i32 {
+    sys::tests::main_of(&settings.name).unwrap_or(worker::main)
+}
