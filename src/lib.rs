@@ -49,8 +49,15 @@
 //!
 //! # Which executor
 //!
-//! [`ThreadPoolExecutor`] runs jobs on threads of its own. [`InlineExecutor`] runs them on the
-//! caller's thread, for unit tests. Code that is generic over [`Executor`] runs on both.
+//! [`ThreadPoolExecutor`] runs jobs on threads of its own: any closure, and nothing is copied.
+//! [`ProcessPoolExecutor`] runs calls of plain functions in worker processes: a crash fails one
+//! task, a task that runs can be killed, and memory is isolated; for that, arguments and results
+//! are serialised, and a task costs microseconds. It comes with the feature `process`, which is
+//! on by default, and needs Linux. [`InlineExecutor`] runs jobs on the caller's thread, for unit
+//! tests. Code that is generic over [`Executor`] runs on all of them.
+//!
+//! Which function a worker process is to call, it learns from where that is in the program's file.
+//! So functions need no macro, and `main` no extra line.
 //!
 //! # Values, errors and panics
 //!
@@ -70,10 +77,12 @@
 //! A file uses only what is below it, or beside it in its folder.
 //!
 //! ```text
-//! 6  lib.rs              this page
+//! 7  lib.rs              this page
+//! 6  process_pool/       ProcessPoolExecutor, its builder, supervisor and wire, and the workers
 //! 5  thread_pool/        ThreadPoolExecutor, its builder, queue and workers
 //!    inline.rs           InlineExecutor
 //! 4  executor.rs         the trait Executor, and Permit
+//!    room.rs             room in a bounded queue
 //! 3  map/                Map: windows, chunks, order; built on what a crew can do
 //!    as_completed.rs     the completion queue
 //!    wait.rs             wait, ReturnWhen
@@ -81,11 +90,16 @@
 //! 2  future.rs           TaskFuture: poll, cancel, result, callbacks; the drop rule
 //!    task.rs             what a running job sees
 //!    job.rs              Job, Call and call!
+//!    function.rs         how a plain function is named for another process
 //! 1  core/               the task cell: state, memory, run, outcome; sets, shares, context
 //! 0  error.rs, panic.rs, metrics.rs, timer.rs, clock.rs, sync.rs
 //! ```
-
+#![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]
 #![deny(unsafe_code)]
+#![cfg_attr(
+    any(not(target_os = "linux"), no_process_pool),
+    allow(dead_code, reason = "there are no worker processes to run their side of the pool")
+)]
 
 mod as_completed;
 mod clock;
@@ -93,12 +107,18 @@ mod clock;
 mod core;
 mod error;
 mod executor;
+#[cfg(feature = "process")]
+#[allow(unsafe_code)]
+mod function;
 mod future;
 mod inline;
 mod job;
 mod map;
 mod metrics;
 mod panic;
+#[cfg(feature = "process")]
+mod process_pool;
+mod room;
 mod shutdown;
 mod sync;
 pub mod task;
@@ -107,7 +127,7 @@ mod timer;
 mod wait;
 
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};
-pub use error::{BrokenPool, Error, TimedOut, TrySubmitError};
+pub use error::{BrokenPool, CodecError, CodecSide, Error, TimedOut, TrySubmitError, WorkerLost};
 pub use executor::{Executor, Permit, Portable};
 pub use future::{Completer, TaskFuture};
 pub use inline::InlineExecutor;
@@ -115,6 +135,11 @@ pub use job::{Call, Job};
 pub use map::{Map, Unordered};
 pub use metrics::{Histogram, Metrics};
 pub use panic::{PanicLocation, Panicked};
+#[cfg(feature = "process")]
+pub use process_pool::{
+    Buffer, Element, ParentPool, ProcessPoolBuilder, ProcessPoolExecutor, ProcessTaskOptions,
+    WorkerStderr, init,
+};
 pub use shutdown::{RunningTask, Shutdown, ShutdownFuture, ShutdownReport};
 pub use thread_pool::{InitializerOutcome, TaskOptions, ThreadPoolBuilder, ThreadPoolExecutor};
 pub use wait::{DoneAndNotDone, ReturnWhen, Wait, wait};

@@ -1,0 +1,238 @@
+//! How a pool is made.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ProcessPoolExecutor;
+use super::call;
+
+use super::wire::Content;
+use super::zygote::ZygoteSettings;
+use crate::error::Error;
+use crate::executor::Portable;
+use crate::function;
+use crate::job::Call;
+use crate::room;
+
+pub(super) struct Config {
+    pub(super) max_workers: usize,
+    pub(super) worker_name: String,
+    pub(super) initializer: Option<Arc<Content>>,
+    pub(super) max_tasks_per_child: Option<usize>,
+    pub(super) memory_limit: Option<u64>,
+    pub(super) stderr: WorkerStderr,
+    pub(super) queue_capacity: Option<usize>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) zygote: ZygoteSettings,
+}
+
+/// Where the stderr of workers goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkerStderr {
+    /// To that of this process.
+    #[default]
+    Inherit,
+    /// To that of this process, through a helper that keeps the last 4 KiB for
+    /// [`WorkerLost`](crate::WorkerLost).
+    Tail,
+}
+
+/// Builds a [`ProcessPoolExecutor`]. From [`ProcessPoolExecutor::builder`].
+///
+/// ```
+/// use concurrent_futures::{ProcessPoolExecutor, WorkerStderr};
+///
+/// let pool = ProcessPoolExecutor::builder()
+///     .max_workers(2)
+///     .memory_limit(1 << 30)
+///     .stderr(WorkerStderr::Tail)
+///     .build()?;
+/// # drop(pool);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+#[derive(Default)]
+#[must_use = "a builder makes a pool only when `build` is called"]
+pub struct ProcessPoolBuilder {
+    max_workers: Option<usize>,
+    worker_name: Option<String>,
+    initializer: Option<Result<Content, Error>>,
+    max_tasks_per_child: Option<usize>,
+    memory_limit: Option<u64>,
+    stderr: WorkerStderr,
+    queue_capacity: Option<usize>,
+    idle_timeout: Option<Duration>,
+    env: Vec<(OsString, Option<OsString>)>,
+    current_dir: Option<PathBuf>,
+    preload: Option<fn()>,
+}
+
+impl ProcessPoolBuilder {
+    /// The largest number of workers that run tasks at the same time. They start on demand, and
+    /// an idle one is used before a new one starts. A worker whose task waits for another task of
+    /// the pool does not count; a spare takes its place meanwhile.
+    ///
+    /// Default: `num_cpus::get()`. 0 is an error of [`build`](Self::build).
+    pub fn max_workers(mut self, n: usize) -> Self {
+        self.max_workers = Some(n);
+        self
+    }
+
+    /// Workers are named by this and their number, as tools such as `top` show it; Linux keeps 15
+    /// bytes. Default: `worker-`.
+    pub fn worker_name(mut self, name: impl Into<String>) -> Self {
+        self.worker_name = Some(name.into());
+        self
+    }
+
+    /// Runs in each worker before its first task, with this argument. If it fails or panics, the
+    /// pool is broken: tasks that wait and all later ones end with
+    /// [`Error::BrokenPool`], which carries the cause. Default: none.
+    pub fn initializer<A>(mut self, initializer: fn(A) -> Result<(), String>, argument: A) -> Self
+    where
+        A: Portable,
+    {
+        self.initializer = Some(call::pack_initializer(Call::new(initializer, argument)));
+        self
+    }
+
+    /// A worker ends after so many tasks, and another one takes its place: a remedy for memory
+    /// that leaks. Default: no limit. 0 is an error of [`build`](Self::build).
+    pub fn max_tasks_per_child(mut self, n: usize) -> Self {
+        self.max_tasks_per_child = Some(n);
+        self
+    }
+
+    /// The most memory that a worker may have for data of its own, in bytes (`RLIMIT_DATA`). A task
+    /// that needs more is lost with its worker. Default: no limit.
+    pub fn memory_limit(mut self, bytes: u64) -> Self {
+        self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// Where the stderr of workers goes. Default: [`WorkerStderr::Inherit`].
+    pub fn stderr(mut self, stderr: WorkerStderr) -> Self {
+        self.stderr = stderr;
+        self
+    }
+
+    /// Bounds the tasks that are accepted and have not started, rooms held by
+    /// [`Permit`](crate::Permit)s included. Beyond that `submit` and `try_submit` fail with
+    /// [`Error::QueueFull`], and `reserve` waits.
+    ///
+    /// Default: no bound. 0 is an error of [`build`](Self::build).
+    pub fn queue_capacity(mut self, n: usize) -> Self {
+        self.queue_capacity = Some(n);
+        self
+    }
+
+    /// A worker that has been idle for so long ends. Default: workers stay until the pool ends.
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = Some(limit);
+        self
+    }
+
+    /// Sets a variable in the environment of the workers.
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), Some(value.into())));
+        self
+    }
+
+    /// Removes a variable from the environment of the workers.
+    pub fn env_remove(mut self, name: impl Into<OsString>) -> Self {
+        self.env.push((name.into(), None));
+        self
+    }
+
+    /// The directory that workers start in. Default: that of this process.
+    pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.current_dir = Some(dir.into());
+        self
+    }
+
+    /// Runs once, in the process that workers are forked from: what it loads, they all have, and
+    /// share its memory until they write to it. It must not start threads. If it panics, the pool
+    /// is broken. Default: none.
+    pub fn preload(mut self, preload: fn()) -> Self {
+        self.preload = Some(preload);
+        self
+    }
+
+    /// Makes the pool, and starts the process that workers will be forked from; that takes about a
+    /// millisecond, and nobody waits for it. No worker starts until there is a task for it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidSetting`](Error::InvalidSetting) if a setting makes no sense;
+    /// [`Codec`](Error::Codec) if the initializer's argument can't be encoded;
+    /// [`BrokenPool`](Error::BrokenPool) if worker processes can't be started here, with the cause.
+    pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
+        let invalid = |setting, rule: &str| {
+            let rule = rule.to_owned();
+            Err(Error::InvalidSetting { setting, rule })
+        };
+        if self.max_workers == Some(0) {
+            return invalid(
+                "max_workers",
+                "must be at least 1: a pool without workers runs nothing",
+            );
+        }
+        if self.max_tasks_per_child == Some(0) {
+            return invalid("max_tasks_per_child", "must be at least 1");
+        }
+        if self.queue_capacity == Some(0) {
+            return invalid(
+                "queue_capacity",
+                "must be at least 1: a queue without room takes no tasks",
+            );
+        }
+        if self.queue_capacity > Some(room::MOST) {
+            let rule =
+                format!("must be at most {}; leave it out for a queue without bound", room::MOST);
+            return invalid("queue_capacity", &rule);
+        }
+        let worker_name = self.worker_name.unwrap_or_else(|| "worker-".to_owned());
+        if worker_name.contains('\0') {
+            return invalid("worker_name", "must not contain a NUL byte");
+        }
+        let preload = match self.preload.map(function::name_preload).transpose() {
+            Ok(preload) => preload,
+            Err(unknown) => {
+                return invalid("preload", &format!("must be in this program: {unknown}"));
+            }
+        };
+        let initializer = self.initializer.transpose()?.map(Arc::new);
+        ProcessPoolExecutor::from_config(Config {
+            max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),
+            worker_name,
+            initializer,
+            max_tasks_per_child: self.max_tasks_per_child,
+            memory_limit: self.memory_limit,
+            stderr: self.stderr,
+            queue_capacity: self.queue_capacity,
+            idle_timeout: self.idle_timeout,
+            zygote: ZygoteSettings { env: self.env, current_dir: self.current_dir, preload },
+        })
+    }
+}
+
+impl fmt::Debug for ProcessPoolBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessPoolBuilder")
+            .field("max_workers", &self.max_workers)
+            .field("worker_name", &self.worker_name)
+            .field("initializer", &self.initializer.is_some())
+            .field("max_tasks_per_child", &self.max_tasks_per_child)
+            .field("memory_limit", &self.memory_limit)
+            .field("stderr", &self.stderr)
+            .field("queue_capacity", &self.queue_capacity)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("env", &self.env)
+            .field("current_dir", &self.current_dir)
+            .field("preload", &self.preload.is_some())
+            .finish()
+    }
+}

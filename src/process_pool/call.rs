@@ -1,0 +1,274 @@
+//! The two ends of a call: packed by its submitter, run by a worker, unpacked where its result is
+//! wanted. Between them there are only bytes.
+
+use std::any::type_name;
+use std::sync::Arc;
+
+use super::channel::Channel;
+use super::codec::{self, Encoded};
+use super::sys::SharedPage;
+use super::wire::{Content, Frame, Kind};
+use crate::core::{Promise, TaskRef, context};
+use crate::error::{CodecError, CodecSide, Error};
+use crate::executor::Portable;
+use crate::function::{self, Trampoline, UnknownCode};
+use crate::job::Call;
+use crate::panic::{PanicLocation, Panicked, catch, drop_quietly};
+
+pub(super) fn codec_error<T>(side: CodecSide, message: impl ToString) -> CodecError {
+    CodecError { side, type_name: type_name::<T>().to_owned(), message: message.to_string() }
+}
+
+/// A function that has no name for other processes.
+pub(super) fn unknown_code<A, R>(unknown: &UnknownCode) -> Error {
+    Error::Codec(Box::new(codec_error::<fn(A) -> R>(CodecSide::EncodeArguments, unknown)))
+}
+
+/// Runs user code that encodes or decodes a `T`; its panics are failures like any other.
+pub(super) fn guarded<T, R, E: ToString>(
+    side: CodecSide,
+    f: impl FnOnce() -> Result<R, E>,
+) -> Result<R, CodecError> {
+    match catch(f) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(codec_error::<T>(side, error)),
+        Err(panicked) => {
+            let at = panicked.location().map(|at| format!(" at {at}")).unwrap_or_default();
+            Err(codec_error::<T>(side, format!("it panicked{at}: {}", panicked.message())))
+        }
+    }
+}
+
+// ---- The submitter's end ----
+
+/// Packs a call. The arguments are dropped here.
+pub(super) fn pack<A: Portable, R: Portable>(call: Call<A, R>) -> Result<Content, Error> {
+    let (function, arguments) = call.into_parts();
+    pack_for::<RunCall, A, R>(function, arguments)
+}
+
+fn pack_for<T, A: Portable, R: Portable>(
+    function: fn(A) -> R,
+    arguments: A,
+) -> Result<Content, Error>
+where
+    T: Trampoline<A, R>,
+{
+    let code = function::name::<T, A, R>(function);
+    let code = code.map_err(|unknown| unknown_code::<A, R>(&unknown))?;
+    let values = guarded::<A, _, _>(CodecSide::EncodeArguments, || codec::encode(&arguments));
+    drop_quietly(arguments);
+    values
+        .map(|values| Content { code: Some(code), values })
+        .map_err(|error| Error::Codec(Box::new(error)))
+}
+
+/// Packs the call that each worker begins with.
+pub(super) fn pack_initializer<A: Portable>(
+    call: Call<A, Result<(), String>>,
+) -> Result<Content, Error> {
+    let (function, argument) = call.into_parts();
+    pack_for::<Initialize, A, Result<(), String>>(function, argument)
+}
+
+/// Longer replies are unpacked by a helper thread, since one thread reads for all pools.
+const LONG: usize = 32 * 1024;
+
+/// Who is to have the result of a call.
+pub(super) trait Complete: Send {
+    /// Whether it may take long to hand on a reply with so many bytes of values.
+    fn takes_long(&self, length: usize) -> bool;
+
+    /// Takes a part of the reply. `false`: there should be none, or not so much.
+    fn part(&mut self, _frame: Frame) -> bool {
+        false
+    }
+
+    /// The worker has died. `page` is what it has left.
+    fn salvage(&mut self, _page: &SharedPage) {}
+
+    /// Hands the reply on. `account` is told whether there is a value, before anybody can see it.
+    fn complete(self: Box<Self>, reply: Result<Frame, Error>, account: &dyn Fn(bool));
+}
+
+impl<R: Portable> Complete for Promise<R> {
+    fn takes_long(&self, length: usize) -> bool {
+        // To unpack it, or because of its callbacks.
+        length > LONG || self.look().is_observed()
+    }
+
+    fn complete(self: Box<Self>, reply: Result<Frame, Error>, account: &dyn Fn(bool)) {
+        let outcome = reply.and_then(unpack);
+        let is_value = outcome.is_ok();
+        self.keep(outcome, || account(is_value));
+    }
+}
+
+/// What a reply says.
+fn unpack<R: Portable>(mut reply: Frame) -> Result<R, Error> {
+    let segments = std::mem::take(&mut reply.segments);
+    match reply.header.kind {
+        Kind::Value => guarded::<R, _, _>(CodecSide::DecodeResult, || {
+            codec::decode::<R>(reply.format, reply.values(), segments)
+        })
+        .map_err(|error| Error::Codec(Box::new(error))),
+        _ => Err(unpack_error(&reply)),
+    }
+}
+
+/// Why a worker can't begin.
+pub(super) fn unpack_initializer_error(reply: &Frame) -> Box<dyn std::error::Error + Send + Sync> {
+    match reply.header.kind {
+        Kind::Failed => match decode_text::<String>(reply) {
+            Some(text) => format!("the initializer failed: {text}").into(),
+            None => Box::new(garbled()),
+        },
+        _ => match unpack_error(reply) {
+            Error::Panicked(panicked) => panicked,
+            error => Box::new(error),
+        },
+    }
+}
+
+/// The error that a reply without a value tells of. Its texts come from the worker, and are only
+/// texts.
+pub(super) fn unpack_error(reply: &Frame) -> Error {
+    let side = match reply.header.kind {
+        Kind::Panicked => {
+            return match decode_text::<PanicText>(reply) {
+                Some((message, location)) => panicked(message, location),
+                None => garbled(),
+            };
+        }
+        Kind::BadValue => CodecSide::EncodeResult,
+        _ => CodecSide::DecodeArguments,
+    };
+    match decode_text::<(String, String)>(reply) {
+        Some((type_name, message)) => {
+            Error::Codec(Box::new(CodecError { side, type_name, message }))
+        }
+        None => garbled(),
+    }
+}
+
+fn decode_text<T: Portable>(reply: &Frame) -> Option<T> {
+    codec::decode(reply.format, reply.values(), Vec::new()).ok()
+}
+
+pub(super) fn garbled() -> Error {
+    let message = "the worker's reply is garbled".to_owned();
+    let type_name = "a reply".to_owned();
+    Error::Codec(Box::new(CodecError { side: CodecSide::DecodeResult, type_name, message }))
+}
+
+/// A panic as it travels: message, and file, line and column.
+pub(super) type PanicText = (String, Option<(String, u32, u32)>);
+
+pub(super) fn panicked(message: String, location: Option<(String, u32, u32)>) -> Error {
+    let location = location.map(|(file, line, column)| PanicLocation { file, line, column });
+    Error::Panicked(Box::new(Panicked::new(Box::new(message), location)))
+}
+
+pub(super) fn panic_text(panicked: &Panicked) -> PanicText {
+    let location = panicked.location().map(|at| (at.file.clone(), at.line, at.column));
+    (panicked.message().to_owned(), location)
+}
+
+// ---- The worker's end ----
+
+/// A call in the worker: its arguments, and then its reply.
+pub(super) struct Running {
+    pub(super) task: TaskRef,
+    pub(super) channel: Arc<Channel>,
+    pub(super) frame: Frame,
+    pub(super) reply: Option<Reply>,
+}
+
+impl Running {
+    pub(super) fn is_asked_to_stop(&self) -> bool {
+        self.channel.ticket(self.frame.header.ticket).is_asked_to_stop()
+    }
+}
+
+pub(super) struct Reply {
+    pub(super) kind: Kind,
+    pub(super) values: Encoded,
+}
+
+impl Reply {
+    fn text<T: Portable>(kind: Kind, text: &T) -> Self {
+        match codec::encode(text) {
+            Ok(values) => Self { kind, values },
+            Err(_) => Self { kind, values: Encoded::default() },
+        }
+    }
+
+    fn panicked(panicked: &Panicked) -> Self {
+        Self::text::<PanicText>(Kind::Panicked, &panic_text(panicked))
+    }
+
+    pub(super) fn codec(kind: Kind, error: CodecError) -> Self {
+        Self::text(kind, &(error.type_name, error.message))
+    }
+
+    /// Nobody wants the value any more.
+    pub(super) fn stopped() -> Self {
+        Self { kind: Kind::Failed, values: Encoded::default() }
+    }
+
+    pub(super) fn unknown_code(error: impl ToString) -> Self {
+        let type_name = "the function".to_owned();
+        Self::text(Kind::UnknownCode, &(type_name, error.to_string()))
+    }
+}
+
+/// Decodes the arguments, calls the function as the body of the task, encodes the value.
+pub(super) struct RunCall;
+
+impl<A: Portable, R: Portable> Trampoline<A, R> for RunCall {
+    type Context = Running;
+
+    fn call(function: fn(A) -> R, call: &mut Running) {
+        call.reply = Some(match call.run(function) {
+            Ok(value) => encoded(value),
+            Err(reply) => reply,
+        });
+    }
+}
+
+/// As [`RunCall`]; the reply says whether the worker may go on.
+pub(super) struct Initialize;
+
+impl<A: Portable> Trampoline<A, Result<(), String>> for Initialize {
+    type Context = Running;
+
+    fn call(function: fn(A) -> Result<(), String>, call: &mut Running) {
+        call.reply = Some(match call.run(function) {
+            Ok(Ok(())) => encoded(()),
+            Ok(Err(text)) => Reply::text(Kind::Failed, &text),
+            Err(reply) => reply,
+        });
+    }
+}
+
+impl Running {
+    /// The value of the function, or the reply that says why there is none.
+    fn run<A: Portable, R>(&mut self, function: fn(A) -> R) -> Result<R, Reply> {
+        let segments = std::mem::take(&mut self.frame.segments);
+        let arguments = guarded::<A, _, _>(CodecSide::DecodeArguments, || {
+            codec::decode::<A>(self.frame.format, self.frame.values(), segments)
+        });
+        let arguments = arguments.map_err(|error| Reply::codec(Kind::BadArguments, error))?;
+        context::run_in_frame(&self.task, false, || catch(|| function(arguments)))
+            .map_err(|panicked| Reply::panicked(&panicked))
+    }
+}
+
+fn encoded<R: Portable>(value: R) -> Reply {
+    let values = guarded::<R, _, _>(CodecSide::EncodeResult, || codec::encode(&value));
+    drop_quietly(value);
+    match values {
+        Ok(values) => Reply { kind: Kind::Value, values },
+        Err(error) => Reply::codec(Kind::BadValue, error),
+    }
+}

@@ -1,0 +1,221 @@
+//! The pool, as its worker sees it: a socket from which tasks come, and through which the tasks
+//! submit calls to the pool that they belong to.
+//!
+//! The main thread reads the socket while it has no task. A task that submits a call waits for an
+//! answer while the main thread is busy with that very task; so the first such call starts a thread
+//! that reads from then on.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
+use std::thread::ThreadId;
+
+use super::call::Complete;
+use super::pool::Order;
+use super::sys::{AsFd, OwnedFd, SharedPage};
+use super::ticket::Ticket;
+use super::wire::{self, Content, Frame, FrameReader, Header, Kind};
+use super::{page, pool_error};
+use crate::error::Error;
+use crate::sync::{Condvar, Mutex};
+use crate::thread_pool::ThreadPoolExecutor;
+
+static OF_THIS_PROCESS: OnceLock<Arc<Channel>> = OnceLock::new();
+
+pub(super) struct Channel {
+    socket: OwnedFd,
+    page: SharedPage,
+    reader: Mutex<FrameReader>,
+    /// Held while a frame is written, since the threads of a task may write as well.
+    writing: Mutex<()>,
+    inbox: Mutex<Inbox>,
+    arrived: Condvar,
+    /// An answer has come, or it is known that a task could not be withdrawn.
+    answered: Condvar,
+    /// Threads for the drivers of maps.
+    helpers: OnceLock<ThreadPoolExecutor>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    /// The thread that reads, if there is one.
+    reader: Option<ThreadId>,
+    /// What it has read for the main thread.
+    tasks: VecDeque<Frame>,
+    is_closed: bool,
+    /// Tasks that were submitted and have no answer yet.
+    calls: HashMap<u64, Box<dyn Complete>>,
+    /// Tasks that could not be withdrawn.
+    too_late: HashSet<u64>,
+}
+
+impl Channel {
+    /// Makes this process a worker.
+    pub(super) fn install(socket: OwnedFd, page: SharedPage) -> Arc<Self> {
+        let channel = Arc::new(Self {
+            socket,
+            page,
+            reader: Mutex::new(FrameReader::new()),
+            writing: Mutex::new(()),
+            inbox: Mutex::default(),
+            arrived: Condvar::new(),
+            answered: Condvar::new(),
+            helpers: OnceLock::new(),
+        });
+        let _first = OF_THIS_PROCESS.set(Arc::clone(&channel));
+        channel
+    }
+
+    /// That of this process, if it is a worker.
+    pub(super) fn current() -> Option<&'static Arc<Self>> {
+        OF_THIS_PROCESS.get()
+    }
+
+    pub(super) fn ticket(&self, number: u16) -> Ticket<'_> {
+        Ticket::new(&self.page, number)
+    }
+
+    /// As the pool has left it in the page.
+    pub(super) fn max_workers(&self) -> usize {
+        self.page.results()[page::MAX_WORKERS].load(Relaxed) as usize
+    }
+
+    pub(super) fn page(&self) -> &SharedPage {
+        &self.page
+    }
+
+    pub(super) fn write(&self, header: Header, content: &Content) -> io::Result<()> {
+        let _writing = self.writing.lock();
+        wire::write(self.socket.as_fd(), header, content)
+    }
+
+    /// A frame that is no reply and has no values.
+    pub(super) fn tell(&self, kind: Kind, number: u64, detail: u64) -> io::Result<()> {
+        self.write(Header { kind, ticket: 0, number, detail }, &Content::default())
+    }
+
+    // ---- Tasks for this worker ----
+
+    /// The next task; `None` when the pool has closed the socket.
+    pub(super) fn next_task(&self) -> io::Result<Option<Frame>> {
+        loop {
+            let mut inbox = self.inbox.lock();
+            while inbox.reader.is_some() {
+                if let Some(frame) = inbox.tasks.pop_front() {
+                    return Ok(Some(frame));
+                }
+                if inbox.is_closed {
+                    return Ok(None);
+                }
+                inbox = self.arrived.wait(inbox);
+            }
+            drop(inbox);
+            let Some(frame) = self.read()? else { return Ok(None) };
+            if let Some(task) = self.take_answer(frame) {
+                return Ok(Some(task));
+            }
+        }
+    }
+
+    fn read(&self) -> io::Result<Option<Frame>> {
+        let mut reader = self.reader.lock();
+        loop {
+            match reader.next() {
+                Ok(Some(frame)) => return Ok(Some(frame)),
+                Ok(None) => {}
+                Err(garbage) => return Err(io::Error::other(garbage.to_string())),
+            }
+            if reader.fill(self.socket.as_fd())? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    // ---- Tasks for the pool ----
+
+    /// Submits a task to the pool that this worker belongs to.
+    pub(super) fn submit(self: &Arc<Self>, order: Order) {
+        let Order { number, kind, content, complete, detail, .. } = order;
+        self.inbox.lock().calls.insert(number, complete);
+        let header = Header { kind: Kind::Submit, ticket: kind as u16, number, detail };
+        if self.start_reader().and_then(|()| self.write(header, &content)).is_err() {
+            let complete = self.inbox.lock().calls.remove(&number);
+            if let Some(complete) = complete {
+                complete.complete(Err(Error::ShutDown), &|_| ());
+            }
+        }
+    }
+
+    /// Withdraws such a task. With `stop`, waits for the pool to say whether it could, and has the
+    /// task asked to stop if not.
+    pub(super) fn withdraw(&self, number: u64, stop: bool) {
+        if self.tell(Kind::Withdraw, number, u64::from(stop)).is_err() || !stop {
+            return;
+        }
+        let mut inbox = self.inbox.lock();
+        // The thread that reads can't wait for what it is to read.
+        let reads = inbox.reader == Some(std::thread::current().id());
+        while !reads
+            && !inbox.is_closed
+            && inbox.calls.contains_key(&number)
+            && !inbox.too_late.remove(&number)
+        {
+            inbox = self.answered.wait(inbox);
+        }
+    }
+
+    pub(super) fn helpers(&self) -> &ThreadPoolExecutor {
+        self.helpers.get_or_init(ThreadPoolExecutor::new)
+    }
+
+    fn start_reader(self: &Arc<Self>) -> io::Result<()> {
+        let mut inbox = self.inbox.lock();
+        if inbox.reader.is_some() {
+            return Ok(());
+        }
+        let channel = Arc::clone(self);
+        let name = "worker-io".to_owned();
+        let thread =
+            std::thread::Builder::new().name(name).spawn(move || channel.read_for_all())?;
+        inbox.reader = Some(thread.thread().id());
+        Ok(())
+    }
+
+    fn read_for_all(&self) {
+        while let Ok(Some(frame)) = self.read() {
+            if let Some(frame) = self.take_answer(frame) {
+                self.inbox.lock().tasks.push_back(frame);
+                self.arrived.notify_one();
+            }
+        }
+        self.inbox.lock().is_closed = true;
+        self.arrived.notify_one();
+        self.answered.notify_all();
+    }
+
+    /// Gives an answer to whom it belongs; gives a task back.
+    fn take_answer(&self, mut frame: Frame) -> Option<Frame> {
+        let number = frame.header.number;
+        match frame.header.kind {
+            Kind::Answer => {
+                let complete = self.inbox.lock().calls.remove(&number);
+                let kind = u8::try_from(frame.header.detail).ok().and_then(Kind::from_byte);
+                frame.header.kind = kind.unwrap_or(Kind::Failed);
+                let reply = match frame.header.kind {
+                    Kind::Failed => Err(pool_error::unpack(&frame)),
+                    _ => Ok(frame),
+                };
+                if let Some(complete) = complete {
+                    complete.complete(reply, &|_| ());
+                }
+            }
+            Kind::TooLate => {
+                self.inbox.lock().too_late.insert(number);
+            }
+            _ => return Some(frame),
+        }
+        self.answered.notify_all();
+        None
+    }
+}

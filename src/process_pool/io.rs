@@ -1,0 +1,111 @@
+//! The thread that reads what workers send, for all pools of the process.
+//!
+//! It starts with the first pool and ends after the last. It runs no code of the user's but
+//! wakers, and `Deserialize` of short results; what may take longer goes to a pool's helper
+//! threads.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use super::pool::Pool;
+use super::sys::Poller;
+use crate::sync::Mutex;
+
+/// In place of a worker's number: the helper process of the pool.
+pub(super) const CONTROL: u32 = u32::MAX;
+
+static THREAD: Mutex<Thread> = Mutex::new(Thread { io: None, ended: None, next_pool: 0 });
+
+struct Thread {
+    /// While there are pools.
+    io: Option<Arc<Io>>,
+    /// The thread that was the last to end, or is about to.
+    ended: Option<JoinHandle<()>>,
+    next_pool: u32,
+}
+
+pub(super) struct Io {
+    pub(super) poller: Poller,
+    /// The pools that have not ended.
+    pools: Mutex<HashMap<u32, Arc<Pool>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Io {
+    /// What the poller calls a socket.
+    pub(super) fn key(pool: u32, worker: u32) -> u64 {
+        u64::from(pool) << 32 | u64::from(worker)
+    }
+
+    /// Adds a pool, which `make` makes.
+    pub(super) fn join(
+        make: impl FnOnce(&Arc<Self>, u32) -> io::Result<Arc<Pool>>,
+    ) -> io::Result<Arc<Pool>> {
+        let mut thread = THREAD.lock();
+        let id = thread.next_pool;
+        thread.next_pool = id.wrapping_add(1);
+        let (io, is_new) = match &thread.io {
+            Some(io) => (Arc::clone(io), false),
+            None => {
+                let (pools, thread) = (Mutex::default(), Mutex::new(None));
+                (Arc::new(Self { poller: Poller::new()?, pools, thread }), true)
+            }
+        };
+        let pool = make(&io, id)?;
+        if is_new {
+            let own = Arc::clone(&io);
+            let name = "process-pool-io".to_owned();
+            let spawned = std::thread::Builder::new().name(name).spawn(move || own.run())?;
+            *io.thread.lock() = Some(spawned);
+        }
+        io.pools.lock().insert(id, Arc::clone(&pool));
+        thread.io = Some(io);
+        Ok(pool)
+    }
+
+    /// A pool has ended. After the last one the thread ends.
+    pub(super) fn leave(&self, id: u32) {
+        let mut thread = THREAD.lock();
+        let mut pools = self.pools.lock();
+        let pool = pools.remove(&id);
+        if pools.is_empty() {
+            thread.io = None;
+            thread.ended = self.thread.lock().take();
+            self.poller.wake();
+        }
+        drop((pools, thread));
+        drop(pool);
+    }
+
+    /// Waits for the thread, if it ends.
+    pub(super) fn join_ended() {
+        let ended = THREAD.lock().ended.take();
+        if let Some(thread) = ended.filter(|t| t.thread().id() != std::thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+
+    fn run(&self) {
+        let mut events = Vec::new();
+        loop {
+            // An error would be one of ours; to look again is all that can be done.
+            let _ = self.poller.wait(&mut events, None);
+            for event in events.drain(..) {
+                let (pool, worker) = ((event.key >> 32) as u32, event.key as u32);
+                let pool = self.pools.lock().get(&pool).map(Arc::clone);
+                match pool {
+                    Some(pool) if worker == CONTROL => pool.on_control(),
+                    Some(pool) => pool.on_worker(worker, event.readable, event.writable),
+                    None => {}
+                }
+            }
+            // Under the lock under which a new pool would join.
+            let _thread = THREAD.lock();
+            if self.pools.lock().is_empty() {
+                return;
+            }
+        }
+    }
+}

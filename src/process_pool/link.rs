@@ -1,0 +1,304 @@
+//! A worker as the pool sees it: its socket, its page, and what it was sent.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
+use std::time::{Duration, Instant};
+
+use super::sys::{AsFd, OwnedFd, PidFd, SharedPage, Signal, socket};
+use super::ticket::{FreeTickets, Ticket};
+use super::wire::{self, Content, FrameReader, Header, Message};
+use crate::sync::Mutex;
+use crate::timer::Timer;
+
+/// What is sent ahead is to keep a worker busy for about this long: the time in which the pool
+/// gets round to sending more.
+const AHEAD: Duration = Duration::from_micros(200);
+
+/// A task that takes longer than this is not sent ahead: others may come to it sooner, and what a
+/// worker loses between two such tasks is nothing.
+const SLOW: Duration = Duration::from_millis(2);
+
+/// The number of a frame that is no task: the initializer's.
+pub(super) const NO_TASK: u64 = 0;
+
+/// What is used without the pool's lock. A system call under that lock would let others wait for
+/// it; above all where the call wakes somebody who takes this CPU.
+pub(super) struct Link {
+    pub(super) socket: OwnedFd,
+    pub(super) page: SharedPage,
+    pub(super) reader: Mutex<FrameReader>,
+    /// Frames are put in line under the pool's lock, so their order is that of its decisions.
+    outgoing: Mutex<Line>,
+}
+
+/// Frames that wait for room in the socket.
+#[derive(Default)]
+struct Line {
+    frames: VecDeque<Message<Arc<Content>>>,
+    /// The poller tells when there is room.
+    is_stuck: bool,
+}
+
+impl Link {
+    /// Sends what is in line, as far as the socket takes it. `look_for_room` has the poller tell
+    /// when there is more room, or not any more.
+    ///
+    /// An error means that the worker is gone, which the poller will tell as well.
+    pub(super) fn flush(&self, look_for_room: impl FnOnce(bool)) {
+        const MOST_PARTS: usize = 256;
+        let mut line = self.outgoing.lock();
+        let mut is_stuck = false;
+        while !line.frames.is_empty() && !is_stuck {
+            let mut parts: Vec<IoSlice<'_>> = Vec::new();
+            for frame in &line.frames {
+                frame.add_to(&mut parts);
+                if parts.len() >= MOST_PARTS {
+                    break;
+                }
+            }
+            match socket::send(self.socket.as_fd(), &parts) {
+                Ok(count) => line.passed(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => is_stuck = true,
+                Err(_gone) => line.frames.clear(),
+            }
+        }
+        if std::mem::replace(&mut line.is_stuck, is_stuck) != is_stuck {
+            look_for_room(is_stuck); // still under the lock, so that the last word is right
+        }
+    }
+}
+
+impl Line {
+    fn passed(&mut self, mut count: usize) {
+        while let Some(frame) = self.frames.front_mut() {
+            let missing = frame.missing();
+            if count < missing {
+                return frame.passed(count);
+            }
+            count -= missing;
+            self.frames.pop_front();
+        }
+    }
+}
+
+/// A worker, under the pool's lock.
+pub(super) struct Worker {
+    pub(super) link: Arc<Link>,
+    pub(super) process: Option<(u32, PidFd)>,
+    /// What it was sent and has not replied to, in order.
+    pub(super) sent: VecDeque<Sent>,
+    tickets: FreeTickets,
+    /// How long a task took lately.
+    task_time: Option<Duration>,
+    /// How many tasks it may still be sent.
+    pub(super) tasks_left: Option<usize>,
+    pub(super) replies: u64,
+    /// How many replies there were when somebody looked, and when that was.
+    last_look: Option<(u64, Instant)>,
+    pub(super) life: Life,
+    /// Its task waits for another one.
+    pub(super) is_blocked: bool,
+    /// To be killed as soon as its process is known.
+    pub(super) is_condemned: bool,
+    /// It has sent something wrong. What it sends after that is not read.
+    pub(super) is_distrusted: bool,
+    /// To be asked to end then.
+    is_terminated: bool,
+    pub(super) was_dismissed: bool,
+    /// The task that it was to begin when it died.
+    pub(super) next: Option<u64>,
+    /// Why the pool has killed it.
+    pub(super) fault: Option<String>,
+    /// Calls that its task has submitted: what it calls them, and the task's number.
+    pub(super) calls: Vec<(u64, u64)>,
+    /// It is to have ended by then.
+    pub(super) end_timer: Option<Timer>,
+    /// It is sent away if it is still idle then.
+    pub(super) idle_timer: Option<Timer>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Life {
+    Working,
+    /// It gets no more tasks: it was told to end, or is about to be killed.
+    Leaving,
+    /// It is dead, or its socket is closed; how it ended is not known yet.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// The task.
+    pub(super) number: u64,
+    pub(super) ticket: u16,
+}
+
+impl Sent {
+    /// What a frame from the worker is about.
+    pub(super) fn of(header: Header) -> Self {
+        Self { number: header.number, ticket: header.ticket }
+    }
+}
+
+impl Worker {
+    pub(super) fn new(socket: OwnedFd, page: SharedPage, tasks_left: Option<usize>) -> Self {
+        let reader = Mutex::new(FrameReader::new());
+        Self {
+            link: Arc::new(Link { socket, page, reader, outgoing: Mutex::default() }),
+            process: None,
+            sent: VecDeque::new(),
+            tickets: FreeTickets::all(),
+            task_time: None,
+            tasks_left,
+            replies: 0,
+            last_look: None,
+            life: Life::Working,
+            is_blocked: false,
+            is_condemned: false,
+            is_distrusted: false,
+            is_terminated: false,
+            was_dismissed: false,
+            next: None,
+            fault: None,
+            calls: Vec::new(),
+            end_timer: None,
+            idle_timer: None,
+        }
+    }
+
+    pub(super) fn ticket(&self, number: u16) -> Ticket<'_> {
+        Ticket::new(&self.link.page, number)
+    }
+
+    /// The number of the process; 0 if it has not begun. The worker may be heard of before the
+    /// process that has forked it tells.
+    pub(super) fn pid(&self) -> u32 {
+        match &self.process {
+            Some((pid, _)) => *pid,
+            None => self.link.page.pid.load(Acquire),
+        }
+    }
+
+    /// Whether it would begin with a task at once.
+    pub(super) fn is_idle(&self) -> bool {
+        self.room() > 0 && self.sent.iter().all(|sent| sent.number == NO_TASK)
+    }
+
+    /// How many tasks it may be sent now.
+    pub(super) fn room(&self) -> usize {
+        if self.life != Life::Working || self.is_blocked {
+            return 0;
+        }
+        let depth = match self.task_time {
+            None => 1,
+            Some(time) if time > SLOW => 1,
+            Some(time) => (AHEAD.div_duration_f64(time) as usize).clamp(2, super::page::TICKETS),
+        };
+        // The initializer is not a task.
+        let initializer = self.sent.iter().filter(|sent| sent.number == NO_TASK).count();
+        let room = (depth + initializer).saturating_sub(self.sent.len());
+        room.min(self.tasks_left.unwrap_or(room))
+    }
+
+    /// Whether it has not replied for long; to be asked again and again.
+    pub(super) fn is_stuck(&mut self) -> bool {
+        let now = Instant::now();
+        match self.last_look {
+            Some((replies, since)) if replies == self.replies => now - since > SLOW,
+            _ => {
+                self.last_look = Some((self.replies, now));
+                false
+            }
+        }
+    }
+
+    /// Puts a frame in line that gets a reply; [`Link::flush`] sends it.
+    pub(super) fn send(
+        &mut self,
+        kind: wire::Kind,
+        number: u64,
+        detail: u64,
+        content: &Arc<Content>,
+    ) -> Option<u16> {
+        let ticket = self.tickets.take()?;
+        self.idle_timer = None;
+        self.ticket(ticket).issue();
+        self.post(Header { kind, ticket, number, detail }, content);
+        self.sent.push_back(Sent { number, ticket });
+        if number != NO_TASK {
+            self.tasks_left = self.tasks_left.map(|left| left.saturating_sub(1));
+        }
+        Some(ticket)
+    }
+
+    /// Puts a frame in line that gets no reply.
+    pub(super) fn post(&mut self, header: Header, content: &Arc<Content>) {
+        let frame = Message::new(header, Arc::clone(content));
+        self.link.outgoing.lock().frames.push_back(frame);
+    }
+
+    /// The reply to the first of what was sent, if it is that.
+    pub(super) fn replied(&mut self, header: Header) -> Option<Sent> {
+        if self.sent.front() != Some(&Sent::of(header)) {
+            return None;
+        }
+        self.tickets.give_back(header.ticket);
+        self.replies += 1;
+        self.sent.pop_front()
+    }
+
+    /// A task took so long.
+    pub(super) fn learn(&mut self, time: Duration) {
+        let time = time.max(Duration::from_nanos(100));
+        // A slow one counts at once, quick ones by and by.
+        self.task_time = Some(match self.task_time {
+            Some(before) if time < before => before.mul_f64(0.75) + time.mul_f64(0.25),
+            _ => time,
+        });
+    }
+
+    /// Ends the process by force, now or as soon as it is known.
+    pub(super) fn kill(&mut self) {
+        self.is_condemned = true;
+        if self.life == Life::Working {
+            self.life = Life::Leaving;
+        }
+        if let Some((_, process)) = &self.process {
+            // It may have ended by itself.
+            let _ = process.signal(Signal::Kill);
+        }
+    }
+
+    /// Asks the process to end, now or as soon as it is known.
+    pub(super) fn terminate(&mut self) {
+        self.is_terminated = true;
+        if self.life == Life::Working {
+            self.life = Life::Leaving;
+        }
+        if let Some((_, process)) = &self.process {
+            let _ = process.signal(Signal::Terminate);
+        }
+    }
+
+    /// The process is known, a moment after it has begun.
+    pub(super) fn is_born(&mut self, pid: u32, process: PidFd) {
+        self.process = Some((pid, process));
+        if self.is_condemned {
+            self.kill();
+        } else if self.is_terminated {
+            self.terminate();
+        }
+    }
+
+    /// Tells the worker to end when it has done what it was sent.
+    pub(super) fn dismiss(&mut self) {
+        if self.life == Life::Working {
+            self.life = Life::Leaving;
+            self.was_dismissed = true;
+            // It fails if the worker has ended by itself.
+            let _ = socket::finish_writing(self.link.socket.as_fd());
+        }
+    }
+}

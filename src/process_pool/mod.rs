@@ -1,0 +1,449 @@
+//! The executor on worker processes.
+//!
+//! [`ProcessPoolExecutor`] is a thin handle. The [`pool`] behind it owns the queue and what it
+//! knows of each worker, which is a [`link`]; [`io`] is the thread that reads what workers send.
+//! A [`call`] is packed by the [`codec`] and goes over the [`wire`]; a [`ticket`] decides whether
+//! it starts. On the other side is the [`worker`], a child of the [`zygote`], which [`boot`]
+//! starts. What only one operating system has is in [`sys`].
+
+mod boot;
+mod buffer;
+mod builder;
+mod call;
+mod channel;
+mod chunks;
+mod codec;
+mod io;
+mod link;
+mod options;
+mod page;
+mod parent_pool;
+mod pool;
+mod pool_error;
+mod progress;
+#[allow(unsafe_code)]
+mod sys;
+mod ticket;
+mod wire;
+mod worker;
+mod zygote;
+
+pub use boot::init;
+pub use buffer::{Buffer, Element};
+pub use builder::{ProcessPoolBuilder, WorkerStderr};
+pub use options::ProcessTaskOptions;
+pub use parent_pool::ParentPool;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::builder::Config;
+use self::chunks::Chunks;
+use self::pool::{Ending, Order, Pool};
+use self::wire::Kind;
+use crate::core::{Extra, Options, Promise, Source, TaskId};
+use crate::error::{Error, TrySubmitError};
+use crate::executor::sealed::Sealed;
+use crate::executor::{Executor, Permit, Portable};
+use crate::future::TaskFuture;
+use crate::job::{Call, Job};
+use crate::map::apply::Elsewhere;
+use crate::map::engine::{AfterChunk, Crew};
+use crate::map::{self, Map};
+use crate::metrics::Metrics;
+use crate::panic::{drop_quietly, install_hook};
+use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
+
+/// Runs calls of plain functions in worker processes: with memory of their own, so that a crash
+/// fails one task, and a running task can be killed.
+///
+/// A cheap handle: clones share the pool. What it takes is a [`call!`](crate::call) of a plain
+/// `fn`, with arguments and a result that [serde] can carry. The workers are processes of the same
+/// program, forked from a helper process that the pool starts; functions need no registration, and
+/// `main` no extra line. Linux only so far; elsewhere [`new`](Self::new) says so.
+///
+/// [serde]: https://serde.rs
+///
+/// ```
+/// use concurrent_futures::{Error, ProcessPoolExecutor, call};
+///
+/// fn fib(n: u64) -> u64 {
+///     if n < 2 { n } else { fib(n - 1) + fib(n - 2) }
+/// }
+///
+/// fn crash() {
+///     std::process::abort();
+/// }
+///
+/// # futures::executor::block_on(async {
+/// let pool = ProcessPoolExecutor::new()?;
+/// assert_eq!(pool.submit(call!(fib(20))).await?, 6765);
+///
+/// let lost = pool.submit(call!(crash())).await;
+/// assert!(matches!(lost, Err(Error::WorkerLost(_))));
+/// assert_eq!(pool.submit(call!(fib(10))).await?, 55); // the pool goes on
+/// # Ok::<(), Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct ProcessPoolExecutor {
+    handle: Arc<Handle>,
+}
+
+/// What the clones share. Workers and tasks hold the pool, not this.
+struct Handle {
+    pool: Arc<Pool>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.pool.close(Shutdown::Drain);
+    }
+}
+
+impl ProcessPoolExecutor {
+    /// A pool with the defaults of [`builder`](Self::builder): one worker for each CPU that this
+    /// process may use.
+    ///
+    /// # Errors
+    ///
+    /// [`BrokenPool`](Error::BrokenPool) if worker processes can't be started here, with the cause.
+    pub fn new() -> Result<Self, Error> {
+        Self::builder().build()
+    }
+
+    /// Settings for a pool.
+    pub fn builder() -> ProcessPoolBuilder {
+        ProcessPoolBuilder::default()
+    }
+
+    fn from_config(config: Config) -> Result<Self, Error> {
+        install_hook();
+        Ok(Self { handle: Arc::new(Handle { pool: Pool::new(config)? }) })
+    }
+
+    fn pool(&self) -> &Arc<Pool> {
+        &self.handle.pool
+    }
+
+    /// Hands in a call. Never blocks; the arguments are encoded here.
+    ///
+    /// If it is refused, the future is finished with the error:
+    /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown),
+    /// [`BrokenPool`](Error::BrokenPool), or [`Codec`](Error::Codec) if the arguments can't be
+    /// encoded.
+    pub fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+        self.submit_with(call, Options::default(), 0)
+    }
+
+    /// Hands in a call, or gives it back.
+    ///
+    /// # Errors
+    ///
+    /// The call, if the queue is full, or the pool closed or broken.
+    pub fn try_submit<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        self.try_submit_with(call, Options::default(), 0)
+    }
+
+    /// Options for one task: a label, time limits, retries.
+    pub fn task(&self) -> ProcessTaskOptions<'_> {
+        ProcessTaskOptions::new(self)
+    }
+
+    /// Waits for room in the queue, to submit without being refused. First come, first served.
+    /// Ready at once if the queue is unbounded.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up its place in the line and loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ShutDown`](Error::ShutDown) or [`BrokenPool`](Error::BrokenPool), also if that happens
+    /// during the wait.
+    pub async fn reserve(&self) -> Result<Permit<Self>, Error> {
+        self.pool().wait_for_room().await?;
+        Ok(Permit::new(self.clone()))
+    }
+
+    /// Calls `function` with every item, in the workers. Starts at the call; see [`Map`] for how the
+    /// results arrive. Two inputs are one with `zip`. The items are taken from the input on threads
+    /// of this process.
+    ///
+    /// A plain function is needed, since only that has a name in another process; a closure that
+    /// captures nothing is one:
+    ///
+    /// ```
+    /// use concurrent_futures::ProcessPoolExecutor;
+    ///
+    /// let pool = ProcessPoolExecutor::new()?;
+    /// let squares = pool.map(|n: u64| n * n, 0..1_000).result()?;
+    /// assert_eq!(squares[999], 998_001);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
+    /// If a worker is lost, that is the error of the item that it ran.
+    pub fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
+    where
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        let remote = Chunks::new(Arc::clone(self.pool()), function);
+        let (map, begin) = map::start(self.clone(), Elsewhere(remote), items.into_iter());
+        self.pool().add_map(begin);
+        map
+    }
+
+    /// The largest number of workers that run tasks at the same time.
+    pub fn max_workers(&self) -> usize {
+        self.pool().config.max_workers
+    }
+
+    /// The process ids of the workers that are alive.
+    pub fn worker_pids(&self) -> Vec<u32> {
+        self.pool().worker_pids()
+    }
+
+    /// The pool's counters. O(tasks).
+    pub fn metrics(&self) -> Metrics {
+        self.pool().metrics()
+    }
+
+    /// Takes no more tasks, and ends. Begins with the call; await the future for the end and its
+    /// report. Idempotent, from any clone; a later call may tighten `Drain` to `CancelQueued`.
+    pub fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
+        self.pool().close(how);
+        ShutdownFuture::new(Arc::new(Ending(Arc::clone(self.pool()))))
+    }
+
+    /// As [`shutdown`](Self::shutdown), waiting by blocking this thread until the workers'
+    /// processes are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldDeadlock`](Error::WouldDeadlock) inside a job of this pool.
+    pub fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
+        self.shutdown(how).result()
+    }
+
+    /// Ends the pool by force: takes no more tasks, cancels those that have not started, and asks
+    /// all workers to end with SIGTERM; those that are left after `grace` are killed. Tasks that
+    /// were running end with [`WorkerLost`](Error::WorkerLost).
+    pub fn terminate_workers(&self, grace: Duration) -> ShutdownFuture {
+        self.pool().terminate_workers(grace);
+        ShutdownFuture::new(Arc::new(Ending(Arc::clone(self.pool()))))
+    }
+
+    /// Ends the pool by force: takes no more tasks, cancels those that have not started, and kills
+    /// all workers. Tasks that were running end with [`WorkerLost`](Error::WorkerLost).
+    pub fn kill_workers(&self) -> ShutdownFuture {
+        self.pool().kill_workers();
+        ShutdownFuture::new(Arc::new(Ending(Arc::clone(self.pool()))))
+    }
+
+    fn submit_with<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: Options,
+        retries: u32,
+    ) -> TaskFuture<R> {
+        self.try_submit_with(call, options, retries).unwrap_or_else(refused)
+    }
+
+    fn try_submit_with<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: Options,
+        retries: u32,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        match self.pool().take_room() {
+            Ok(()) => self.submit_into_room(call, options, retries),
+            Err(error) => Err(TrySubmitError::new(call, error)),
+        }
+    }
+
+    /// Submits with room in the queue taken, which the task gives back.
+    fn submit_into_room<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: Options,
+        retries: u32,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        let pool = self.pool();
+        if !pool.is_open() {
+            pool.release_room();
+            return Err(TrySubmitError::new(call, pool.refusal()));
+        }
+        let content = match call::pack(call) {
+            Ok(content) => content,
+            Err(error) => {
+                pool.release_room();
+                return Ok(TaskFuture::ready(Err(error)));
+            }
+        };
+        let limit = options.timeout.map_or(0, |limit| limit.as_nanos());
+        let extra = Extra::new(options.clone());
+        let (promise, outcome) = Promise::of(PoolTask { pool: Arc::clone(pool), extra });
+        let order = Order {
+            number: promise.id().get(),
+            kind: Kind::Call,
+            detail: u64::try_from(limit).unwrap_or(u64::MAX),
+            content,
+            complete: Box::new(promise),
+            options,
+            retries,
+            holds_room: pool.config.queue_capacity.is_some(),
+        };
+        if let Err(order) = pool.push(order) {
+            pool.release_room();
+            order.complete.complete(Err(pool.refusal()), &|_| ());
+        }
+        Ok(TaskFuture::new(outcome))
+    }
+}
+
+/// The future of a call that was refused.
+fn refused<J: Job>(refused: TrySubmitError<J>) -> TaskFuture<J::Output> {
+    let (job, error) = refused.into_parts();
+    drop_quietly(job);
+    TaskFuture::ready(Err(error))
+}
+
+/// A task of the pool, as its future sees it.
+struct PoolTask {
+    pool: Arc<Pool>,
+    extra: Extra,
+}
+
+impl Source for PoolTask {
+    fn withdraw(&self, task: TaskId, stop: bool) -> bool {
+        self.pool.withdraw(task.get(), stop)
+    }
+
+    fn kill(&self, task: TaskId) -> bool {
+        self.pool.kill(task.get())
+    }
+
+    fn is_withdrawn_on_drop(&self) -> bool {
+        true
+    }
+
+    fn is_running(&self, task: TaskId) -> bool {
+        self.pool.is_running(task.get())
+    }
+
+    fn is_stop_requested(&self) -> bool {
+        false
+    }
+
+    fn id(&self) -> Option<TaskId> {
+        None
+    }
+
+    fn extra(&self) -> Option<&Extra> {
+        Some(&self.extra)
+    }
+}
+
+impl fmt::Debug for ProcessPoolExecutor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessPoolExecutor")
+            .field("max_workers", &self.max_workers())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Permit<ProcessPoolExecutor> {
+    /// Submits a call into the room. It fails only if the pool was shut down or broke meanwhile:
+    /// then the future is finished with that error.
+    pub fn submit<A: Portable, R: Portable>(self, call: Call<A, R>) -> TaskFuture<R> {
+        self.submit_call(call)
+    }
+}
+
+impl Sealed for ProcessPoolExecutor {
+    fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+        self.submit_into_room(call, Options::default(), 0).unwrap_or_else(refused)
+    }
+
+    fn release_room(&self) {
+        self.pool().release_room();
+    }
+}
+
+impl Executor for ProcessPoolExecutor {
+    fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+        self.submit(call)
+    }
+
+    fn try_submit<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        self.try_submit(call)
+    }
+
+    async fn reserve(&self) -> Result<Permit<Self>, Error> {
+        self.reserve().await
+    }
+
+    fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
+    where
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.map(function, items)
+    }
+
+    fn max_workers(&self) -> usize {
+        self.max_workers()
+    }
+
+    fn metrics(&self) -> Metrics {
+        self.metrics()
+    }
+
+    fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
+        self.shutdown(how)
+    }
+
+    fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
+        self.shutdown_blocking(how)
+    }
+}
+
+/// A map's drivers run on helper threads: they take items, have a worker compute them, and wait.
+impl Crew for ProcessPoolExecutor {
+    fn size(&self) -> usize {
+        // One chunk in each worker's hands, and one on the way.
+        2 * self.max_workers()
+    }
+
+    fn check_open(&self) -> Result<(), Error> {
+        if self.pool().is_open() { Ok(()) } else { Err(self.pool().refusal()) }
+    }
+
+    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
+        self.pool().start_driver(driver)
+    }
+
+    fn after_chunk(&self) -> AfterChunk {
+        if self.pool().has_given_up() { AfterChunk::GiveUp } else { AfterChunk::GoOn }
+    }
+
+    fn refusal(&self) -> Error {
+        self.pool().withdrawal()
+    }
+
+    fn may_help(&self) -> bool {
+        false
+    }
+}

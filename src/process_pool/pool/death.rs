@@ -1,0 +1,219 @@
+//! How workers die, and what becomes of what they had.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::state::{Place, State, Task};
+use super::{Done, Pool};
+use crate::error::{Error, WorkerLost};
+use crate::process_pool::builder::WorkerStderr;
+use crate::process_pool::link::{Life, Worker};
+use crate::process_pool::sys;
+use crate::process_pool::sys::{AsFd, ExitStatus};
+use crate::process_pool::zygote::{Exit, Notice};
+use crate::timer::{Timer, deadline};
+
+/// How long the pool waits to be told how a worker died.
+const REPORT_LIMIT: Duration = Duration::from_millis(500);
+
+impl Pool {
+    /// The worker sends what is no frame, so it is not believed any more.
+    pub(super) fn distrust(
+        self: &Arc<Self>,
+        state: &mut State,
+        number: u32,
+        text: String,
+        done: &mut Vec<Done>,
+    ) {
+        let Some(worker) = state.workers.get_mut(&number) else { return };
+        worker.is_distrusted = true;
+        worker.fault.get_or_insert(format!("it was killed, since it had sent {text}"));
+        worker.kill();
+        self.closed(state, number, done);
+    }
+
+    /// The socket of a worker is closed: nothing more comes from it.
+    pub(super) fn closed(self: &Arc<Self>, state: &mut State, number: u32, done: &mut Vec<Done>) {
+        let Some(worker) = state.workers.get_mut(&number) else { return };
+        if worker.life == Life::Gone {
+            return;
+        }
+        worker.life = Life::Gone;
+        let _ = self.io.poller.remove(worker.link.socket.as_fd());
+        let pool = Arc::clone(self);
+        let overdue = move || pool.is_buried(number, None);
+        worker.end_timer = Some(Timer::new(deadline(REPORT_LIMIT), Box::new(overdue)));
+        state.inherit(number);
+        if state.zygote.is_none() {
+            self.bury(state, number, None, done); // Nobody will tell how it died.
+        }
+    }
+
+    /// It is known how a worker ended, or will not be.
+    pub(super) fn is_buried(self: &Arc<Self>, number: u32, exit: Option<Exit>) {
+        let mut state = self.state.lock();
+        let mut done = Vec::new();
+        self.bury(&mut state, number, exit.as_ref(), &mut done);
+        done.extend(self.dispatch(&mut state));
+        self.release(state, done);
+    }
+
+    pub(super) fn bury(
+        self: &Arc<Self>,
+        state: &mut State,
+        number: u32,
+        exit: Option<&Exit>,
+        done: &mut Vec<Done>,
+    ) {
+        self.closed(state, number, done);
+        let Some(mut worker) = state.workers.remove(&number) else { return };
+        if exit.is_none() {
+            // Its socket is closed, but nobody has said that it has ended; it may have done that itself.
+            worker.kill();
+        }
+        let may_run_again = state.may_run_again();
+        let mut had_begun = worker.replies > 0 || worker.is_condemned;
+        let has_failed =
+            |exit: &Exit| ![ExitStatus::KILLED, ExitStatus::UNFIT].contains(&exit.status);
+        if let (Some(next), true) = (worker.next, exit.is_some_and(has_failed)) {
+            had_begun = true; // with receiving it
+            if let Some(task) = state.tasks.get_mut(&next) {
+                task.near_misses += 1;
+            }
+        }
+        for sent in &worker.sent {
+            let is_this = |task: &&mut Task| matches!(task.place, Place::Sent { worker, .. } if worker == number);
+            let Some(task) = state.tasks.get_mut(&sent.number).filter(is_this) else { continue };
+            // It was not taken back, so it had started.
+            had_begun = true;
+            let mut lost = self.describe(&worker, exit);
+            if task.retries > 0 && may_run_again {
+                task.retries -= 1;
+                task.lost.push(lost);
+                task.place = Place::Queued;
+                task.run_timer = None;
+                state.queue.push_front(sent.number);
+                state.queued += 1;
+            } else if let Some(mut task) = state.tasks.remove(&sent.number) {
+                task.complete.salvage(&worker.link.page);
+                lost.earlier = task.lost;
+                done.push(Done::failed(task.complete, Error::WorkerLost(Box::new(lost))));
+            }
+        }
+        if had_begun || worker.was_dismissed {
+            return;
+        }
+        self.began_in_vain(state, done, || self.describe(&worker, exit).how());
+    }
+
+    pub(super) fn describe(&self, worker: &Worker, exit: Option<&Exit>) -> WorkerLost {
+        let stderr = exit.map(|exit| String::from_utf8_lossy(&exit.stderr_tail).into_owned());
+        let stderr = stderr.unwrap_or_default();
+        let (signal, exit_code) = match exit.map(|exit| exit.status) {
+            Some(ExitStatus::Signal(signal)) => (Some(signal), None),
+            Some(ExitStatus::Code(code)) => (None, Some(code)),
+            None => (None, None),
+        };
+        let cause = worker.fault.clone().or_else(|| {
+            if signal.is_some_and(|signal| worker.link.page.is_stack_overflow(signal)) {
+                return Some("stack overflow".to_owned());
+            }
+            if exit.is_some_and(|exit| exit.out_of_memory) {
+                return Some("probably by the system, for want of memory".to_owned());
+            }
+            // An allocation that fails is an abort like any other. What Rust's standard library says
+            // before it is known only where stderr is kept.
+            let aborted = exit.is_some_and(|exit| exit.status == ExitStatus::ABORTED);
+            let limit = self.config.memory_limit.filter(|_| aborted)?;
+            match self.config.stderr {
+                WorkerStderr::Inherit => {
+                    Some(format!("perhaps because the memory limit of {limit} bytes was reached"))
+                }
+                WorkerStderr::Tail => stderr
+                    .contains("memory allocation of")
+                    .then(|| format!("memory limit of {limit} bytes reached")),
+            }
+        });
+        WorkerLost { pid: worker.pid(), signal, exit_code, cause, stderr, earlier: Vec::new() }
+    }
+
+    /// What the poller has seen at the socket of the helper process.
+    pub(in crate::process_pool) fn on_control(self: &Arc<Self>) {
+        loop {
+            let mut state = self.state.lock();
+            let Some(zygote) = &state.zygote else { return };
+            match zygote.receive() {
+                Ok(None) => return,
+                Ok(Some(Notice::Ready)) => {}
+                Ok(Some(Notice::Refused(text))) => {
+                    let mut done = Vec::new();
+                    self.break_with(&mut state, text.into(), &mut done);
+                    self.release(state, done);
+                }
+                Ok(Some(Notice::Spawned { number, pid, pidfd })) => {
+                    if let Some(worker) = state.workers.get_mut(&number) {
+                        worker.is_born(pid, pidfd);
+                    }
+                }
+                Ok(Some(Notice::SpawnFailed { number, error })) => {
+                    if let Some(worker) = state.workers.get_mut(&number) {
+                        worker.fault = Some(format!("it could not be started: {error}"));
+                    }
+                    drop(state);
+                    self.is_buried(number, None);
+                }
+                Ok(Some(Notice::Exited(exit))) => {
+                    let number = exit.number;
+                    let link = state.worker(number).map(|worker| Arc::clone(&worker.link));
+                    drop(state);
+                    if let Some(link) = link {
+                        self.read(number, &link, true); // what it had sent before
+                    }
+                    self.is_buried(number, Some(exit));
+                }
+                Err(_gone) => {
+                    let zygote = state.zygote.take();
+                    let done = self.orphaned(&mut state);
+                    if let Some(zygote) = &zygote {
+                        let _ = self.io.poller.remove(zygote.fd());
+                    }
+                    self.release(state, done);
+                    drop(zygote); // and waits for it
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The helper process has died, and its workers with it; another one is started when there is
+    /// work. What the workers' tasks have started is killed here.
+    pub(super) fn orphaned(self: &Arc<Self>, state: &mut State) -> Vec<Done> {
+        let mut done = Vec::new();
+        let all: Vec<u32> = state.workers.keys().copied().collect();
+        for number in all {
+            let Some(worker) = state.workers.get_mut(&number) else { continue };
+            worker
+                .fault
+                .get_or_insert("since the process that starts workers was killed".to_owned());
+            // As the worker has it, if the helper did not come as far as to tell.
+            sys::kill_group(worker.pid());
+            if worker.life == Life::Gone {
+                self.bury(state, number, None, &mut done);
+            }
+        }
+        done.extend(self.dispatch(state));
+        done
+    }
+
+    /// Kills a worker for the task of this ticket, which it has begun; what it has not begun goes
+    /// elsewhere. If it has begun with another one since then, the task has ended by itself, and its
+    /// reply is on the way.
+    pub(super) fn condemn(state: &mut State, number: u32, ticket: u16) {
+        state.take_back(number, 0);
+        let Some(worker) = state.workers.get_mut(&number) else { return };
+        let behind = worker.sent.iter().skip_while(|sent| sent.ticket != ticket).skip(1);
+        if !behind.clone().any(|sent| worker.ticket(sent.ticket).has_started()) {
+            worker.kill();
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! Which worker gets which task, and when there is one worker more.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::state::{Place, State, Task};
+use super::{Done, Pool};
+use crate::clock;
+use crate::metrics::WorkerMetrics;
+use crate::process_pool::builder::WorkerStderr;
+use crate::process_pool::io::{CONTROL, Io};
+use crate::process_pool::link::{NO_TASK, Worker};
+use crate::process_pool::page;
+use crate::process_pool::sys::{AsFd, SharedPage, socket};
+use crate::process_pool::wire::Kind;
+use crate::process_pool::zygote::{WorkerSettings, Zygote};
+use crate::timer::{Timer, deadline};
+
+/// So many workers in a row may die before they have run anything. Then the pool is broken.
+const MOST_FALSE_STARTS: u32 = 5;
+
+fn is_hung_up(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
+impl Pool {
+    /// Gives queued tasks to idle workers, and starts workers for the others.
+    pub(super) fn dispatch(self: &Arc<Self>, state: &mut State) -> Vec<Done> {
+        let mut done = Vec::new();
+        while state.queued > 0 {
+            let worker = match self.idle_worker(state) {
+                Some(worker) => worker,
+                None if state.active() >= self.config.max_workers => break,
+                None => match self.start_worker(state) {
+                    Ok(worker) => worker,
+                    // The helper process has died. The poller is about to tell, and then there will
+                    // be another one.
+                    Err(error) if is_hung_up(&error) => {
+                        self.began_in_vain(state, &mut done, || {
+                            "the process that starts workers has ended".to_owned()
+                        });
+                        break;
+                    }
+                    Err(error) => {
+                        if state.active() == 0 {
+                            let text = format!("a worker process could not be started: {error}");
+                            self.break_with(state, text.into(), &mut done);
+                        }
+                        break;
+                    }
+                },
+            };
+            self.send_next(state, worker);
+            state.flush_later(worker);
+        }
+        done
+    }
+
+    /// A worker has ended before its first task, or its start failed.
+    pub(super) fn began_in_vain(
+        &self,
+        state: &mut State,
+        done: &mut Vec<Done>,
+        how: impl FnOnce() -> String,
+    ) {
+        state.false_starts += 1;
+        if state.false_starts >= MOST_FALSE_STARTS {
+            let text = format!(
+                "{MOST_FALSE_STARTS} worker processes in a row have ended before their first task, the last: {}",
+                how()
+            );
+            self.break_with(state, text.into(), done);
+        }
+    }
+
+    pub(super) fn idle_worker(&self, state: &mut State) -> Option<u32> {
+        while let Some(number) = state.idle.pop() {
+            if state.worker(number).is_some_and(Worker::is_idle) {
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// Puts the next task in line for a worker that has room.
+    pub(super) fn send_next(self: &Arc<Self>, state: &mut State, number: u32) {
+        let Some(task_number) = state.pop() else { return };
+        let State { workers, tasks, metrics, .. } = state;
+        let (Some(worker), Some(task)) = (workers.get_mut(&number), tasks.get_mut(&task_number))
+        else {
+            return;
+        };
+        let is_next = worker.sent.is_empty();
+        let limit = task.options.timeout;
+        let Some(ticket) = worker.send(task.kind, task_number, task.detail, &task.content) else {
+            // There are as many tickets as a worker may have tasks, so this does not happen; the
+            // task keeps its place.
+            state.queue.push_front(task_number);
+            state.queued += 1;
+            return;
+        };
+        task.place = Place::Sent { worker: number, ticket };
+        if is_next {
+            self.about_to_start(task, metrics);
+        }
+        if let Some(limit) = limit {
+            let pool = Arc::clone(self);
+            let expire = move || pool.ran_too_long(task_number, limit);
+            task.run_timer = Some(Timer::new(deadline(limit), Box::new(expire)));
+        }
+    }
+
+    /// Nothing lies between the task and its worker any more.
+    pub(super) fn about_to_start(&self, task: &mut Task, metrics: &WorkerMetrics) {
+        if std::mem::take(&mut task.holds_room) {
+            self.release_room();
+        }
+        metrics.started(clock::now().wrapping_sub(task.submitted));
+    }
+
+    pub(super) fn start_worker(&self, state: &mut State) -> io::Result<u32> {
+        if state.zygote.is_none() {
+            let zygote = Zygote::start(&self.config.zygote)?;
+            self.io.poller.add(zygote.fd(), Io::key(self.id, CONTROL), true, false)?;
+            state.zygote = Some(zygote);
+        }
+        let Some(zygote) = &state.zygote else { unreachable!("it was started above") };
+        let number = state.next_worker;
+        state.next_worker = number.wrapping_add(1) % CONTROL;
+        let (ours, theirs) = socket::pair()?;
+        let (page, memory) = SharedPage::create()?;
+        page.results()[page::MAX_WORKERS].store(self.config.max_workers as u64, Relaxed);
+        let settings = WorkerSettings {
+            number,
+            name: format!("{}{number}", self.config.worker_name),
+            memory_limit: self.config.memory_limit,
+            keep_stderr: self.config.stderr == WorkerStderr::Tail,
+        };
+        zygote.spawn(&settings, theirs, memory.as_fd())?;
+        self.io.poller.add(ours.as_fd(), Io::key(self.id, number), true, false)?;
+        let mut worker = Worker::new(ours, page, self.config.max_tasks_per_child);
+        if let Some(initializer) = &self.config.initializer {
+            worker.send(Kind::Initialize, NO_TASK, 0, initializer);
+        }
+        state.workers.insert(number, worker);
+        Ok(number)
+    }
+
+    /// Sends a worker that has replied as much as it may have, or lets it be idle, or go.
+    pub(super) fn fill_up(self: &Arc<Self>, state: &mut State, number: u32) {
+        self.free_stuck(state);
+        let fair = state.queued.div_ceil(state.active().max(1));
+        let Some(worker) = state.workers.get_mut(&number) else { return };
+        if worker.tasks_left == Some(0) && worker.sent.is_empty() {
+            return worker.dismiss();
+        }
+        let room = worker.room();
+        let is_idle = worker.is_idle();
+        if state.queued == 0 && is_idle {
+            self.take_over(state, number);
+        }
+        let count = room.min(state.queued).min(fair.max(1));
+        for _ in 0..count {
+            self.send_next(state, number);
+        }
+        if count > 0 {
+            state.flush_later(number);
+        } else if is_idle && state.worker(number).is_some_and(Worker::is_idle) {
+            self.rest(state, number);
+        }
+    }
+
+    /// A worker has nothing to do.
+    fn rest(self: &Arc<Self>, state: &mut State, number: u32) {
+        // One too many has stood in for a worker that goes on.
+        let is_spare = state.active() > self.config.max_workers;
+        let Some(worker) = state.workers.get_mut(&number) else { return };
+        if is_spare {
+            return worker.dismiss();
+        }
+        if let Some(limit) = self.config.idle_timeout {
+            let (pool, replies) = (Arc::clone(self), worker.replies);
+            let expire = move || pool.idle_too_long(number, replies);
+            worker.idle_timer = Some(Timer::new(deadline(limit), Box::new(expire)));
+        }
+        state.idle.retain(|other| *other != number);
+        state.idle.push(number);
+    }
+
+    /// Sends a worker away that has had nothing to do since it gave so many replies.
+    fn idle_too_long(&self, number: u32, replies: u64) {
+        let mut state = self.state.lock();
+        let worker = state.workers.get_mut(&number);
+        if let Some(worker) = worker.filter(|worker| worker.is_idle() && worker.replies == replies)
+        {
+            worker.dismiss();
+        }
+    }
+
+    /// Takes back what was sent ahead to a worker whose task takes unexpectedly long, so that it is
+    /// not passed over by what was submitted later. Each call looks at one worker.
+    fn free_stuck(&self, state: &mut State) {
+        let next = state.workers.range(state.next_look..).next();
+        let Some((&number, _)) = next.or_else(|| state.workers.iter().next()) else { return };
+        state.next_look = number + 1;
+        let Some(worker) = state.workers.get_mut(&number) else { return };
+        if worker.sent.len() > 1 && worker.is_stuck() {
+            state.take_back(number, 1);
+        }
+    }
+
+    /// An idle worker takes over half of what another one has in front of it.
+    pub(super) fn take_over(self: &Arc<Self>, state: &mut State, number: u32) {
+        let most = state
+            .workers
+            .iter()
+            .filter(|(other, worker)| **other != number && worker.sent.len() > 1)
+            .max_by_key(|(_, worker)| worker.sent.len())
+            .map(|(other, worker)| (*other, worker.sent.len()));
+        if let Some((other, length)) = most {
+            // The first may be running.
+            state.take_back(other, 1 + (length - 1) / 2);
+            if state.queued > 0 {
+                self.send_next(state, number);
+                state.flush_later(number);
+            }
+        }
+    }
+}

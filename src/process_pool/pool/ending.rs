@@ -1,0 +1,269 @@
+//! The end of a pool: in order, by force, or because it is broken. And maps, which go on beyond
+//! the moment at which it is closed.
+
+use std::sync::{Arc, Weak};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::state::{Phase, Place, State};
+use super::{Done, Pool};
+use crate::core::TaskId;
+use crate::error::{BrokenPool, Error};
+use crate::future::TaskFuture;
+use crate::map::engine::{Begin, Crew};
+use crate::panic::wake_all;
+use crate::process_pool::io::Io;
+use crate::process_pool::ticket;
+use crate::process_pool::zygote::Zygote;
+use crate::shutdown::{Closing, RunningTask, Shutdown, ShutdownReport};
+use crate::thread_pool::ThreadPoolExecutor;
+use crate::timer::{Timer, deadline};
+
+/// A map's driver that has not ended.
+struct Unfinished(Arc<Pool>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.0.finished(1);
+    }
+}
+
+/// What is left to do at the end, once the lock is released.
+pub(super) struct End {
+    zygote: Option<Zygote>,
+    grace_timer: Option<Timer>,
+}
+
+impl Pool {
+    /// Sends workers away when nothing more will come; the end itself, if this is it.
+    pub(super) fn end(&self, state: &mut State) -> Option<End> {
+        if matches!(state.phase, Phase::Open) || !state.tasks.is_empty() || state.has_ended {
+            return None;
+        }
+        for worker in state.workers.values_mut().filter(|worker| worker.sent.is_empty()) {
+            worker.dismiss();
+        }
+        if !state.workers.is_empty() || state.finishing > 0 {
+            return None;
+        }
+        state.has_ended = true;
+        let grace_timer = state.grace_timer.take();
+        Some(End { zygote: state.zygote.take(), grace_timer })
+    }
+
+    pub(super) fn ended(&self, end: Option<End>) {
+        let Some(End { zygote, grace_timer }) = end else { return };
+        drop(grace_timer);
+        if let Some(zygote) = zygote {
+            let _ = self.io.poller.remove(zygote.fd());
+            drop(zygote); // and waits for it
+        }
+        if let Some(helpers) = self.helpers.get() {
+            drop(helpers.shutdown(Shutdown::Drain));
+        }
+        self.io.leave(self.id);
+        let wakers = {
+            let mut state = self.state.lock();
+            state.is_over = true;
+            std::mem::take(&mut state.waiting_for_end)
+        };
+        wake_all(wakers);
+    }
+
+    /// Takes no more tasks.
+    pub(in crate::process_pool) fn close(self: &Arc<Self>, how: Shutdown) {
+        if how == Shutdown::Drain {
+            self.begin_maps();
+        }
+        let mut state = self.state.lock();
+        match &mut state.phase {
+            Phase::Open => state.phase = Phase::Closed(how == Shutdown::CancelQueued),
+            Phase::Closed(at_once) => *at_once |= how == Shutdown::CancelQueued,
+            Phase::Broken(_) => {}
+        }
+        if state.at_shutdown.is_none() {
+            state.at_shutdown = Some(self.counts(&state));
+        }
+        if let Some(room) = &self.room {
+            room.close();
+        }
+        let mut done = Vec::new();
+        if how == Shutdown::CancelQueued {
+            self.withdraw_all(&mut state, &mut done, &|| Error::Cancelled);
+        }
+        self.release(state, done);
+    }
+
+    /// Registers a map that must begin in earnest before the pool closes.
+    pub(in crate::process_pool) fn add_map(&self, map: Weak<dyn Begin>) {
+        let mut state = self.state.lock();
+        if state.maps.len() == state.maps.capacity() {
+            state.maps.retain(|map| map.strong_count() > 0);
+        }
+        state.maps.push(map);
+    }
+
+    pub(super) fn begin_maps(&self) {
+        let maps = std::mem::take(&mut self.state.lock().maps);
+        for map in maps.iter().filter_map(Weak::upgrade) {
+            map.begin();
+        }
+    }
+
+    /// Runs a map's driver on a helper thread. The pool does not end before it has.
+    pub(in crate::process_pool) fn start_driver(
+        self: &Arc<Self>,
+        driver: Box<dyn FnOnce() + Send>,
+    ) -> TaskFuture<()> {
+        let mut state = self.state.lock();
+        if matches!(state.phase, Phase::Closed(true) | Phase::Broken(_)) || state.has_ended {
+            drop(state);
+            return TaskFuture::ready(Err(self.withdrawal()));
+        }
+        state.finishing += 1;
+        drop(state);
+        let running = Unfinished(Arc::clone(self));
+        self.helpers().submit(move || {
+            driver();
+            drop(running);
+        })
+    }
+
+    /// Whether maps that were accepted are not gone on with.
+    pub(in crate::process_pool) fn has_given_up(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Closed(true) | Phase::Broken(_))
+    }
+
+    /// Why the pool does not go on with a map that it had accepted.
+    pub(in crate::process_pool) fn withdrawal(&self) -> Error {
+        if let Phase::Broken(cause) = &self.state.lock().phase {
+            return Error::BrokenPool(cause.clone());
+        }
+        // Or there are no threads for maps.
+        self.helpers.get().map_or(Error::Cancelled, Crew::refusal)
+    }
+
+    /// Withdraws all that has not started.
+    pub(super) fn withdraw_all(
+        &self,
+        state: &mut State,
+        done: &mut Vec<Done>,
+        error: &dyn Fn() -> Error,
+    ) {
+        let mut all: Vec<u64> = state.tasks.keys().copied().collect();
+        all.sort_unstable();
+        for number in all {
+            if let Some(task) = state.withdraw(number) {
+                self.gone(&task);
+                done.push(Done::withdrawn(task.complete, error()));
+            }
+        }
+    }
+
+    /// The pool can't go on.
+    pub(super) fn break_with(
+        &self,
+        state: &mut State,
+        cause: Box<dyn std::error::Error + Send + Sync>,
+        done: &mut Vec<Done>,
+    ) {
+        if !matches!(state.phase, Phase::Broken(_)) {
+            state.phase = Phase::Broken(BrokenPool::new(cause));
+        }
+        let Phase::Broken(cause) = &state.phase else { return };
+        let cause = cause.clone();
+        if let Some(room) = &self.room {
+            room.close();
+        }
+        self.withdraw_all(state, done, &|| Error::BrokenPool(cause.clone()));
+    }
+
+    /// Ends the pool by force: what waits is cancelled, and all workers are killed.
+    pub(in crate::process_pool) fn kill_workers(self: &Arc<Self>) {
+        self.close(Shutdown::CancelQueued);
+        let mut state = self.state.lock();
+        for worker in state.workers.values_mut() {
+            worker.fault.get_or_insert("since the pool's workers were killed".to_owned());
+            worker.kill();
+        }
+        self.release(state, Vec::new());
+    }
+
+    /// As [`kill_workers`](Self::kill_workers), with SIGTERM first.
+    pub(in crate::process_pool) fn terminate_workers(self: &Arc<Self>, grace: Duration) {
+        self.close(Shutdown::CancelQueued);
+        let mut state = self.state.lock();
+        for worker in state.workers.values_mut() {
+            worker.fault.get_or_insert("since the pool's workers were terminated".to_owned());
+            worker.terminate();
+        }
+        if !state.has_ended {
+            // Held by the pool until its end.
+            let pool = Arc::clone(self);
+            let overdue = Box::new(move || pool.kill_workers());
+            state.grace_timer = Some(Timer::new(deadline(grace), overdue));
+        }
+        self.release(state, Vec::new());
+    }
+}
+
+/// The end of a pool, as a shutdown waits for it.
+pub(in crate::process_pool) struct Ending(pub(in crate::process_pool) Arc<Pool>);
+
+impl Closing for Ending {
+    fn poll_ended(&self, waker: &Waker) -> Poll<()> {
+        let waker = waker.clone();
+        let mut state = self.0.state.lock();
+        if state.is_over {
+            return Poll::Ready(());
+        }
+        if !state.waiting_for_end.iter().any(|other| other.will_wake(&waker)) {
+            state.waiting_for_end.push(waker);
+        }
+        Poll::Pending
+    }
+
+    fn report(&self) -> ShutdownReport {
+        let state = self.0.state.lock();
+        let (completed, failed, cancelled) = self.0.counts(&state);
+        let before = state.at_shutdown.unwrap_or_default();
+        let running: Vec<_> = state
+            .tasks
+            .iter()
+            .filter_map(|(number, task)| {
+                let Place::Sent { worker, ticket } = task.place else { return None };
+                let start = state.worker(worker)?.ticket(ticket).started_at()?;
+                Some(RunningTask {
+                    id: TaskId::from_number(*number)?,
+                    label: task.options.label.clone(),
+                    elapsed: ticket::now().saturating_sub(start),
+                })
+            })
+            .collect();
+        ShutdownReport {
+            completed: completed - before.0,
+            failed: failed - before.1,
+            cancelled: cancelled - before.2,
+            queued: state.tasks.len() - running.len(),
+            running,
+        }
+    }
+
+    fn escalate(&self) {
+        self.0.close(Shutdown::CancelQueued);
+        let state = self.0.state.lock();
+        state.tasks.keys().for_each(|number| state.ask_to_stop(*number));
+    }
+
+    fn is_inside(&self) -> bool {
+        // Callbacks run on helper threads, and the pool does not end before they have.
+        self.0.helpers.get().is_some_and(ThreadPoolExecutor::is_running_here)
+    }
+
+    fn join(&self) {
+        if let Some(helpers) = self.0.helpers.get() {
+            let _ = helpers.shutdown_blocking(Shutdown::Drain);
+        }
+        Io::join_ended();
+    }
+}

@@ -1,0 +1,430 @@
+//! The pool itself: its queue, its workers, its life.
+//!
+//! One lock guards all of it, and is never held while user code runs or somebody is woken, nor
+//! while anything is read from a socket or written to one.
+//!
+//! # The way of a task
+//!
+//! 1. `submit` queues it. If a worker is idle it is sent at once; if there may be one worker more,
+//!    that is started, and the task is in its socket before the process exists.
+//! 2. Otherwise the thread that reads the replies sends it: with each reply it fills up the
+//!    worker that has replied, with several tasks at a time while they are quick. An idle worker
+//!    takes back what another one has not begun. See [`ticket`].
+//! 3. The reply takes the task out of the pool, then it is unpacked and its future is finished.
+//!    So whoever sees a result finds that worker free.
+//!
+//! # The death of a worker
+//!
+//! Its socket closes. What it had not begun goes back to the front of the queue at once; what it
+//! ran waits for the helper process to tell how it died, and then fails, or is tried again. Nobody
+//! else is concerned.
+
+mod death;
+mod dispatch;
+mod ending;
+mod replies;
+mod state;
+
+pub(super) use self::ending::Ending;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use self::state::{Phase, Place, State, Task};
+use super::builder::Config;
+use super::call::Complete;
+use super::io::{CONTROL, Io};
+use super::link::{Life, Link, Worker};
+use super::sys::AsFd;
+use super::wire::{Content, Frame, Kind};
+use super::zygote::Zygote;
+use super::{boot, ticket};
+use crate::clock;
+use crate::core::Options;
+use crate::error::{BrokenPool, Error};
+use crate::metrics::{Metrics, Totals, WorkerMetrics};
+use crate::room::Room;
+use crate::sync::{Mutex, MutexGuard};
+use crate::thread_pool::ThreadPoolExecutor;
+use crate::timer::{Timer, deadline};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+pub(super) struct Pool {
+    pub(super) config: Config,
+    pub(super) id: u32,
+    io: Arc<Io>,
+    state: Mutex<State>,
+    room: Option<Room>,
+    completed: AtomicU64,
+    failed: AtomicU64,
+    /// Threads for what takes long: callbacks, long replies, the input of maps.
+    helpers: OnceLock<ThreadPoolExecutor>,
+}
+
+/// What is to be submitted.
+pub(super) struct Order {
+    pub(super) number: u64,
+    pub(super) kind: Kind,
+    pub(super) content: Content,
+    pub(super) complete: Box<dyn Complete>,
+    pub(super) options: Options,
+    pub(super) retries: u32,
+    pub(super) holds_room: bool,
+    /// Of a chunk: how many items. Of a call: its time limit in nanoseconds, or 0.
+    pub(super) detail: u64,
+}
+
+/// A future to finish, once the lock is released.
+struct Done {
+    complete: Box<dyn Complete>,
+    reply: Result<Frame, Error>,
+    /// It was counted as cancelled.
+    is_counted: bool,
+}
+
+impl Done {
+    fn failed(complete: Box<dyn Complete>, error: Error) -> Self {
+        Self { complete, reply: Err(error), is_counted: false }
+    }
+
+    /// Of a task that was withdrawn.
+    fn withdrawn(complete: Box<dyn Complete>, error: Error) -> Self {
+        Self { complete, reply: Err(error), is_counted: true }
+    }
+}
+
+/// A future that a helper thread is to finish. If there can't be one, it is finished here.
+struct HandedOn {
+    pool: Arc<Pool>,
+    done: Option<Done>,
+}
+
+impl Drop for HandedOn {
+    fn drop(&mut self) {
+        if let Some(done) = self.done.take() {
+            self.pool.finish(done);
+            self.pool.finished(1);
+        }
+    }
+}
+
+impl Pool {
+    pub(super) fn new(config: Config) -> Result<Arc<Self>, Error> {
+        let broken = |error: std::io::Error| Error::BrokenPool(BrokenPool::new(error.into()));
+        boot::check_can_start().map_err(broken)?;
+        let room = config.queue_capacity.map(Room::new);
+        let zygote = Zygote::start(&config.zygote).map_err(broken)?;
+        Io::join(|io, id| {
+            io.poller.add(zygote.fd(), Io::key(id, CONTROL), true, false)?;
+            Ok(Arc::new(Self {
+                config,
+                id,
+                io: Arc::clone(io),
+                state: Mutex::new(State {
+                    phase: Phase::Open,
+                    zygote: Some(zygote),
+                    queue: VecDeque::new(),
+                    queued: 0,
+                    tasks: HashMap::new(),
+                    workers: BTreeMap::new(),
+                    idle: Vec::new(),
+                    to_flush: Vec::new(),
+                    next_worker: 0,
+                    next_look: 0,
+                    false_starts: 0,
+                    finishing: 0,
+                    cancelled: 0,
+                    metrics: WorkerMetrics::new(),
+                    at_shutdown: None,
+                    maps: Vec::new(),
+                    waiting_for_end: Vec::new(),
+                    grace_timer: None,
+                    has_ended: false,
+                    is_over: false,
+                }),
+                room,
+                completed: AtomicU64::new(0),
+                failed: AtomicU64::new(0),
+                helpers: OnceLock::new(),
+            }))
+        })
+        .map_err(broken)
+    }
+
+    // ---- Room in the queue ----
+
+    pub(super) fn take_room(&self) -> Result<(), Error> {
+        match &self.room {
+            None => Ok(()),
+            Some(room) => room.take().map_err(|no_room| no_room.into_error(|| self.refusal())),
+        }
+    }
+
+    pub(super) async fn wait_for_room(&self) -> Result<(), Error> {
+        if let Some(room) = &self.room {
+            if !room.wait().await {
+                return Err(self.refusal());
+            }
+        }
+        if self.is_open() {
+            return Ok(());
+        }
+        self.release_room();
+        Err(self.refusal())
+    }
+
+    pub(super) fn release_room(&self) {
+        if let Some(room) = &self.room {
+            room.release();
+        }
+    }
+
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Open)
+    }
+
+    /// Why the pool takes no tasks.
+    pub(super) fn refusal(&self) -> Error {
+        match &self.state.lock().phase {
+            Phase::Broken(cause) => Error::BrokenPool(cause.clone()),
+            _ => Error::ShutDown,
+        }
+    }
+
+    // ---- The queue ----
+
+    /// Queues a task and sees that a worker gets it, or gives it back.
+    pub(super) fn push(self: &Arc<Self>, order: Order) -> Result<(), Box<Order>> {
+        let mut state = self.state.lock();
+        let is_accepted = match state.phase {
+            Phase::Open => true,
+            Phase::Closed(at_once) => order.kind == Kind::Chunk && !at_once,
+            Phase::Broken(_) => false,
+        };
+        if !is_accepted {
+            return Err(Box::new(order));
+        }
+        self.enqueue(&mut state, order);
+        let done = self.dispatch(&mut state);
+        self.release(state, done);
+        Ok(())
+    }
+
+    fn enqueue(self: &Arc<Self>, state: &mut State, order: Order) {
+        let number = order.number;
+        let limit = order.options.queue_timeout;
+        let queue_timer = limit.map(|limit| {
+            let pool = Arc::clone(self);
+            let expire = move || pool.queued_too_long(number, limit);
+            Timer::new(deadline(limit), Box::new(expire))
+        });
+        let task = Task {
+            content: Arc::new(order.content),
+            kind: order.kind,
+            detail: order.detail,
+            complete: order.complete,
+            place: Place::Queued,
+            holds_room: order.holds_room,
+            submitted: clock::now(),
+            retries: order.retries,
+            lost: Vec::new(),
+            near_misses: 0,
+            options: order.options,
+            queue_timer,
+            run_timer: None,
+        };
+        state.tasks.insert(number, task);
+        state.queue.push_back(number);
+        state.queued += 1;
+    }
+
+    /// Releases the lock, sends what is in line, and finishes futures.
+    fn release(self: &Arc<Self>, mut state: MutexGuard<'_, State>, done: Vec<Done>) {
+        let to_flush = std::mem::take(&mut state.to_flush);
+        let end = if done.is_empty() { self.end(&mut state) } else { None };
+        state.finishing += done.len();
+        drop(state);
+        for (number, link) in &to_flush {
+            self.flush(*number, link);
+        }
+        if done.is_empty() {
+            return self.ended(end);
+        }
+        let mut finished = 0;
+        for done in done {
+            let length = done.reply.as_ref().map_or(0, Frame::len);
+            if done.complete.takes_long(length) {
+                let handed_on = HandedOn { pool: Arc::clone(self), done: Some(done) };
+                self.helpers().submit(move || drop(handed_on)).detach();
+            } else {
+                self.finish(done);
+                finished += 1;
+            }
+        }
+        self.finished(finished);
+    }
+
+    fn finish(&self, done: Done) {
+        let Done { complete, reply, is_counted } = done;
+        complete.complete(reply, &|is_value| {
+            if !is_counted {
+                let counter = if is_value { &self.completed } else { &self.failed };
+                counter.fetch_add(1, Relaxed);
+            }
+        });
+    }
+
+    fn finished(self: &Arc<Self>, count: usize) {
+        let mut state = self.state.lock();
+        state.finishing -= count;
+        let end = self.end(&mut state);
+        drop(state);
+        self.ended(end);
+    }
+
+    pub(super) fn helpers(&self) -> &ThreadPoolExecutor {
+        self.helpers.get_or_init(ThreadPoolExecutor::new)
+    }
+
+    /// Sends what is in line for a worker. Not under the lock.
+    fn flush(&self, number: u32, link: &Link) {
+        link.flush(|is_stuck| {
+            // An error would mean that the worker is gone, and taken out of the poller.
+            let key = Io::key(self.id, number);
+            let _ = self.io.poller.change(link.socket.as_fd(), key, true, is_stuck);
+        });
+    }
+
+    // ---- The caller's side ----
+
+    /// Withdraws a task that has not started. One that runs is asked to stop, if `stop` says so.
+    pub(super) fn withdraw(self: &Arc<Self>, number: u64, stop: bool) -> bool {
+        let mut state = self.state.lock();
+        if let Some(task) = state.withdraw(number) {
+            self.gone(&task);
+            self.release(state, Vec::new());
+            drop(task);
+            return true;
+        }
+        if stop {
+            state.ask_to_stop(number);
+        }
+        false
+    }
+
+    /// Nobody wants the task: it ends as cancelled, or is asked to stop.
+    pub(super) fn cancel(self: &Arc<Self>, number: u64) {
+        let mut state = self.state.lock();
+        let mut done = Vec::new();
+        self.cancel_or_stop(&mut state, number, true, &mut done);
+        self.release(state, done);
+    }
+
+    /// A task that had not started has left the pool.
+    fn gone(&self, task: &Task) {
+        if task.holds_room {
+            self.release_room();
+        }
+    }
+
+    /// Ends a task, also one that runs. `false`: it is done.
+    pub(super) fn kill(self: &Arc<Self>, number: u64) -> bool {
+        if self.withdraw(number, false) {
+            return true;
+        }
+        let mut state = self.state.lock();
+        let Some(task) = state.tasks.remove(&number) else { return false };
+        state.cancelled += 1;
+        if let Place::Sent { worker, ticket } = task.place {
+            Self::condemn(&mut state, worker, ticket);
+        }
+        let done = self.dispatch(&mut state);
+        self.release(state, done);
+        drop(task);
+        true
+    }
+
+    pub(super) fn is_running(&self, number: u64) -> bool {
+        let state = self.state.lock();
+        state.tasks.get(&number).is_some_and(|task| state.has_started(task))
+    }
+
+    fn queued_too_long(self: &Arc<Self>, number: u64, limit: Duration) {
+        let mut state = self.state.lock();
+        if let Some(task) = state.withdraw(number) {
+            self.gone(&task);
+            let error = Error::TimedOut { limit, started: false };
+            self.release(state, vec![Done::withdrawn(task.complete, error)]);
+        }
+    }
+
+    /// The time limit may have passed: it counts from the start of the task, which the worker has
+    /// noted.
+    fn ran_too_long(self: &Arc<Self>, number: u64, limit: Duration) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let Some(task) = state.tasks.get_mut(&number) else { return };
+        let Place::Sent { worker: worker_number, ticket } = task.place else { return };
+        let Some(worker) = state.workers.get(&worker_number) else { return };
+        let left = match worker.ticket(ticket).started_at() {
+            None => limit.max(Duration::from_millis(1)),
+            // If it had begun later than now, the worker would have spoilt its page.
+            Some(start) => ticket::now()
+                .checked_sub(start)
+                .map_or(Duration::ZERO, |elapsed| limit.saturating_sub(elapsed)),
+        };
+        if !left.is_zero() {
+            let pool = Arc::clone(self);
+            let expire = move || pool.ran_too_long(number, limit);
+            let timer = Timer::new(deadline(left), Box::new(expire));
+            let old = task.run_timer.replace(timer);
+            drop(guard);
+            return drop(old);
+        }
+        let Some(task) = state.tasks.remove(&number) else { return };
+        Self::condemn(state, worker_number, ticket);
+        let mut done = self.dispatch(state);
+        done.push(Done::failed(task.complete, Error::TimedOut { limit, started: true }));
+        self.release(guard, done);
+    }
+
+    fn counts(&self, state: &State) -> (u64, u64, u64) {
+        (self.completed.load(Relaxed), self.failed.load(Relaxed), state.cancelled)
+    }
+
+    pub(super) fn worker_pids(&self) -> Vec<u32> {
+        let state = self.state.lock();
+        state
+            .workers
+            .values()
+            .filter(|w| w.life != Life::Gone)
+            .map(Worker::pid)
+            .filter(|pid| *pid != 0)
+            .collect()
+    }
+
+    pub(super) fn metrics(&self) -> Metrics {
+        let state = self.state.lock();
+        let (completed, failed, cancelled) = self.counts(&state);
+        let mut totals = Totals::new();
+        totals.add(&state.metrics);
+        let (queue_time, run_time) = totals.times();
+        let running = state.tasks.values().filter(|task| state.has_started(task)).count();
+        let alive = state.workers.values().filter(|worker| worker.life == Life::Working);
+        let (workers, idle) = alive.fold((0, 0), |(workers, idle), worker| {
+            (workers + 1, idle + usize::from(worker.is_idle()))
+        });
+        Metrics {
+            workers,
+            idle,
+            queued: state.tasks.len() - running,
+            running,
+            completed,
+            failed,
+            cancelled,
+            queue_time,
+            run_time,
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! What workers send: replies, and tasks of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::state::{Phase, State};
+use super::{Done, Order, Pool};
+use crate::clock;
+use crate::core::{Options, TaskId};
+use crate::error::Error;
+use crate::process_pool::call::{Complete, unpack_initializer_error};
+use crate::process_pool::link::{Link, NO_TASK, Sent};
+use crate::process_pool::pool_error;
+use crate::process_pool::sys::AsFd;
+use crate::process_pool::wire::{Content, Frame, Header, Kind};
+
+/// The answer to a call goes to the worker that has submitted it.
+pub(super) struct Forward {
+    pool: Arc<Pool>,
+    worker: u32,
+    /// What the worker calls it.
+    request: u64,
+    number: u64,
+}
+
+impl Complete for Forward {
+    fn takes_long(&self, _length: usize) -> bool {
+        false
+    }
+
+    fn complete(self: Box<Self>, reply: Result<Frame, Error>, account: &dyn Fn(bool)) {
+        account(reply.as_ref().is_ok_and(|frame| frame.header.kind == Kind::Value));
+        self.pool.answer(&self, reply);
+    }
+}
+
+impl Pool {
+    /// What the poller has seen at a worker's socket.
+    pub(in crate::process_pool) fn on_worker(
+        self: &Arc<Self>,
+        number: u32,
+        readable: bool,
+        writable: bool,
+    ) {
+        let link = self.state.lock().worker(number).map(|worker| Arc::clone(&worker.link));
+        let Some(link) = link else { return };
+        if writable {
+            self.flush(number, &link);
+        }
+        if readable {
+            self.read(number, &link, false);
+        }
+    }
+
+    /// Takes in what a worker has sent: what there is, or, if it is dead, to the last byte.
+    pub(super) fn read(self: &Arc<Self>, number: u32, link: &Link, to_the_end: bool) {
+        let mut frames = Vec::new();
+        let mut reader = link.reader.lock();
+        loop {
+            let end = match reader.fill(link.socket.as_fd()) {
+                Ok(0) => true,
+                Ok(_) => false,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => to_the_end,
+                Err(_gone) => true,
+            };
+            let garbage = loop {
+                match reader.next() {
+                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(None) => break None,
+                    Err(garbage) => break Some(garbage.to_string()),
+                }
+            };
+            let is_over = end || garbage.is_some();
+            if is_over || !to_the_end {
+                drop(reader);
+                return self.received(number, frames, end, garbage);
+            }
+        }
+    }
+
+    pub(super) fn received(
+        self: &Arc<Self>,
+        number: u32,
+        frames: Vec<Frame>,
+        end: bool,
+        mut garbage: Option<String>,
+    ) {
+        let mut state = self.state.lock();
+        let mut done = Vec::new();
+        let is_distrusted = state.worker(number).is_some_and(|worker| worker.is_distrusted);
+        for frame in frames.into_iter().filter(|_| !is_distrusted) {
+            if let Err(text) = self.take_frame(&mut state, number, frame, &mut done) {
+                garbage.get_or_insert(text);
+                break;
+            }
+        }
+        if let Some(text) = garbage {
+            self.distrust(&mut state, number, text, &mut done);
+        } else if end {
+            self.closed(&mut state, number, &mut done);
+        } else {
+            self.fill_up(&mut state, number);
+        }
+        done.extend(self.dispatch(&mut state));
+        self.release(state, done);
+    }
+
+    pub(super) fn take_frame(
+        self: &Arc<Self>,
+        state: &mut State,
+        number: u32,
+        frame: Frame,
+        done: &mut Vec<Done>,
+    ) -> Result<(), String> {
+        if frame.header.kind == Kind::Skipped && state.is_with(number, Sent::of(frame.header)) {
+            return Err("that it has skipped a task which was not withdrawn".to_owned());
+        }
+        let Some(worker) = state.workers.get_mut(&number) else { return Ok(()) };
+        match frame.header.kind {
+            Kind::Waits => {
+                worker.is_blocked = true;
+                // What was sent ahead would wait for what the task waits for, or the reverse.
+                state.take_back(number, 0);
+                Ok(())
+            }
+            Kind::GoesOn => {
+                worker.is_blocked = false;
+                Ok(())
+            }
+            Kind::Part | Kind::ItemFailed => {
+                let sent = Sent::of(frame.header);
+                let is_first = worker.sent.front() == Some(&sent);
+                let is_there = state.is_with(number, sent);
+                let is_taken = is_first
+                    && state
+                        .tasks
+                        .get_mut(&sent.number)
+                        // One that was killed or cancelled meanwhile is not there any more.
+                        .is_none_or(|task| is_there && task.complete.part(frame));
+                if is_taken { Ok(()) } else { Err("results that it was not asked for".to_owned()) }
+            }
+            Kind::Submit => {
+                self.submitted(state, number, frame, done);
+                Ok(())
+            }
+            Kind::Withdraw => {
+                let calls = &worker.calls;
+                let call = calls.iter().find(|(request, _)| *request == frame.header.number);
+                let stop = frame.header.detail != 0;
+                if let Some((_, task)) = call.copied() {
+                    if !self.cancel_or_stop(state, task, stop, done) && stop {
+                        self.too_late(state, number, frame.header.number);
+                    }
+                }
+                Ok(())
+            }
+            kind if kind.is_reply() => {
+                let Some(sent) = worker.replied(frame.header) else {
+                    return Err("a reply to a task that it was not given".to_owned());
+                };
+                self.replied(state, number, sent, frame, done);
+                Ok(())
+            }
+            _ => Err("a frame that only the pool may send".to_owned()),
+        }
+    }
+
+    pub(super) fn submitted(
+        self: &Arc<Self>,
+        state: &mut State,
+        worker: u32,
+        frame: Frame,
+        done: &mut Vec<Done>,
+    ) {
+        let request = frame.header.number;
+        let number = TaskId::next().get();
+        let pool = Arc::clone(self);
+        let complete = Box::new(Forward { pool, worker, request, number });
+        let room = match (&state.phase, &self.room) {
+            (Phase::Open, None) => Ok(()),
+            (Phase::Open, Some(room)) => {
+                room.take().map_err(|no_room| no_room.into_error(|| Error::ShutDown))
+            }
+            (Phase::Closed(_), _) => Err(Error::ShutDown),
+            (Phase::Broken(cause), _) => Err(Error::BrokenPool(cause.clone())),
+        };
+        if let Err(error) = room {
+            return done.push(Done::withdrawn(complete, error));
+        }
+        if let Some(worker) = state.workers.get_mut(&worker) {
+            worker.calls.push((request, number));
+        }
+        let is_chunk = frame.header.ticket == Kind::Chunk as u16;
+        let order = Order {
+            number,
+            kind: if is_chunk { Kind::Chunk } else { Kind::Call },
+            detail: frame.header.detail,
+            content: frame.into_content(),
+            complete,
+            options: Options::default(),
+            retries: 0,
+            holds_room: self.room.is_some(),
+        };
+        self.enqueue(state, order);
+    }
+
+    /// Ends a task that has not started; asks one that runs to stop, if `stop` says so.
+    pub(super) fn cancel_or_stop(
+        &self,
+        state: &mut State,
+        number: u64,
+        stop: bool,
+        done: &mut Vec<Done>,
+    ) -> bool {
+        match state.withdraw(number) {
+            Some(task) => {
+                self.gone(&task);
+                done.push(Done::withdrawn(task.complete, Error::Cancelled));
+                true
+            }
+            None => {
+                if stop {
+                    state.ask_to_stop(number);
+                }
+                false
+            }
+        }
+    }
+
+    pub(super) fn too_late(&self, state: &mut State, worker: u32, request: u64) {
+        if let Some(worker) = state.workers.get_mut(&worker) {
+            let header = Header { kind: Kind::TooLate, ticket: 0, number: request, detail: 0 };
+            worker.post(header, &Arc::default());
+        }
+        state.flush_later(worker);
+    }
+
+    /// Sends a worker the answer to a call of its own.
+    pub(super) fn answer(&self, call: &Forward, reply: Result<Frame, Error>) {
+        let (kind, content) = match reply {
+            Ok(frame) => (frame.header.kind, Content { code: None, ..frame.into_content() }),
+            Err(error) => (Kind::Failed, Content { code: None, values: pool_error::pack(&error) }),
+        };
+        let mut state = self.state.lock();
+        let Some(worker) = state.workers.get_mut(&call.worker) else { return };
+        worker.calls.retain(|(_, number)| *number != call.number);
+        let (number, detail) = (call.request, kind as u64);
+        worker.post(Header { kind: Kind::Answer, ticket: 0, number, detail }, &Arc::new(content));
+        let link = Arc::clone(&worker.link);
+        drop(state);
+        self.flush(call.worker, &link);
+    }
+
+    pub(super) fn replied(
+        self: &Arc<Self>,
+        state: &mut State,
+        number: u32,
+        sent: Sent,
+        frame: Frame,
+        done: &mut Vec<Done>,
+    ) {
+        let State { workers, tasks, metrics, .. } = state;
+        let Some(worker) = workers.get_mut(&number) else { return };
+        // Whoever replies does not wait, also if it has not said that it goes on.
+        worker.is_blocked = false;
+        if sent.number != NO_TASK && frame.header.kind != Kind::Skipped {
+            let nanos = frame.header.detail;
+            worker.learn(Duration::from_nanos(nanos));
+            metrics.ran((nanos as f64 / clock::nanos_per_tick()) as u64);
+        }
+        // Those that were withdrawn are skipped, so the one behind them is next.
+        if let Some(next) = worker.sent.front() {
+            if let Some(task) = tasks.get_mut(&next.number) {
+                self.about_to_start(task, metrics);
+            }
+        }
+        state.false_starts = 0;
+        if sent.number == NO_TASK {
+            if frame.header.kind != Kind::Value {
+                self.break_with(state, unpack_initializer_error(&frame), done);
+            }
+            return;
+        }
+        if frame.header.kind == Kind::Skipped || !state.is_with(number, sent) {
+            return;
+        }
+        if let Some(task) = state.tasks.remove(&sent.number) {
+            done.push(Done { complete: task.complete, reply: Ok(frame), is_counted: false });
+        }
+    }
+}

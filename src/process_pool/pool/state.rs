@@ -1,0 +1,208 @@
+//! What a pool knows of its tasks and workers. All of it is under the pool's lock.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+use std::task::Waker;
+
+use crate::core::Options;
+use crate::error::{BrokenPool, WorkerLost};
+use crate::map::engine::Begin;
+use crate::metrics::WorkerMetrics;
+use crate::process_pool::call::Complete;
+use crate::process_pool::link::{Life, Link, Sent, Worker};
+use crate::process_pool::wire::{Content, Kind};
+use crate::process_pool::zygote::Zygote;
+use crate::timer::Timer;
+
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) zygote: Option<Zygote>,
+    /// Tasks by number, in the order of their start. Numbers that are no task any more are skipped.
+    pub(super) queue: VecDeque<u64>,
+    /// How many of them are tasks.
+    pub(super) queued: usize,
+    pub(super) tasks: HashMap<u64, Task>,
+    pub(super) workers: BTreeMap<u32, Worker>,
+    /// Workers that may be idle; the last one has worked last.
+    pub(super) idle: Vec<u32>,
+    /// Workers for which frames were put in line.
+    pub(super) to_flush: Vec<(u32, Arc<Link>)>,
+    pub(super) next_worker: u32,
+    /// The worker that is to be looked at next.
+    pub(super) next_look: u32,
+    pub(super) false_starts: u32,
+    /// Futures that are about to be finished, and drivers of maps.
+    pub(super) finishing: usize,
+    pub(super) cancelled: u64,
+    pub(super) metrics: WorkerMetrics,
+    /// What was counted when the first shutdown began.
+    pub(super) at_shutdown: Option<(u64, u64, u64)>,
+    /// Maps that may not have begun in earnest.
+    pub(super) maps: Vec<Weak<dyn Begin>>,
+    pub(super) waiting_for_end: Vec<Waker>,
+    pub(super) grace_timer: Option<Timer>,
+    /// There is nothing left to do but to let go of what the pool has.
+    pub(super) has_ended: bool,
+    /// That is done as well: its processes are gone.
+    pub(super) is_over: bool,
+}
+
+pub(super) enum Phase {
+    Open,
+    /// No new tasks; with `true`, maps do not go on either.
+    Closed(bool),
+    Broken(BrokenPool),
+}
+
+/// A task that is accepted and not done.
+pub(super) struct Task {
+    pub(super) content: Arc<Content>,
+    pub(super) kind: Kind,
+    pub(super) detail: u64,
+    pub(super) complete: Box<dyn Complete>,
+    pub(super) place: Place,
+    pub(super) holds_room: bool,
+    pub(super) submitted: u64,
+    pub(super) retries: u32,
+    pub(super) lost: Vec<WorkerLost>,
+    /// How many workers have died, not by force, when it was the next that they would have begun.
+    pub(super) near_misses: u32,
+    pub(super) options: Options,
+    #[expect(dead_code, reason = "it is there to be dropped with the task")]
+    pub(super) queue_timer: Option<Timer>,
+    pub(super) run_timer: Option<Timer>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) enum Place {
+    Queued,
+    Sent { worker: u32, ticket: u16 },
+}
+
+/// So many workers may die when a task was the next that they would have begun. If there is one more,
+/// it is the task that they have died of: for want of memory to receive it, for example.
+const MOST_NEAR_MISSES: u32 = 2;
+
+impl State {
+    /// Whether tasks that had begun may begin again.
+    pub(super) fn may_run_again(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Closed(false))
+    }
+
+    /// Workers that count against `max_workers`.
+    pub(super) fn active(&self) -> usize {
+        let counts = |worker: &&Worker| worker.life == Life::Working && !worker.is_blocked;
+        self.workers.values().filter(counts).count()
+    }
+
+    /// Once the lock is released, what is in line for the worker is to be sent.
+    pub(super) fn flush_later(&mut self, number: u32) {
+        let Some(worker) = self.workers.get(&number) else { return };
+        if !self.to_flush.iter().any(|(other, _)| *other == number) {
+            self.to_flush.push((number, Arc::clone(&worker.link)));
+        }
+    }
+
+    pub(super) fn worker(&self, number: u32) -> Option<&Worker> {
+        self.workers.get(&number)
+    }
+
+    /// Whether the worker has the task under this ticket, and it was not withdrawn.
+    pub(super) fn is_with(&self, number: u32, sent: Sent) -> bool {
+        let is_this = |task: &Task| matches!(task.place, Place::Sent { worker, ticket } if worker == number && ticket == sent.ticket);
+        self.tasks.get(&sent.number).is_some_and(is_this)
+    }
+
+    /// Whether the worker has begun with a task that it was sent.
+    pub(super) fn has_started(&self, task: &Task) -> bool {
+        match task.place {
+            Place::Queued => false,
+            Place::Sent { worker, ticket } => {
+                self.worker(worker).is_some_and(|worker| worker.ticket(ticket).has_started())
+            }
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<u64> {
+        while let Some(number) = self.queue.pop_front() {
+            let is_queued = |task: &Task| matches!(task.place, Place::Queued);
+            if self.tasks.get(&number).is_some_and(is_queued) {
+                self.queued -= 1;
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// Takes a task out of the pool that has not started and is not to. `None`: it has started, or
+    /// is done.
+    pub(super) fn withdraw(&mut self, number: u64) -> Option<Task> {
+        let task = self.tasks.get(&number)?;
+        match task.place {
+            Place::Queued => {
+                self.queued -= 1;
+                // The queue would grow without end if tasks came and went behind a busy worker.
+                if self.queue.len() > 64 && self.queue.len() > 2 * self.queued {
+                    self.queue.retain(|other| *other != number && self.tasks.contains_key(other));
+                }
+            }
+            Place::Sent { worker, ticket } => {
+                if !self.worker(worker)?.ticket(ticket).withdraw() {
+                    return None;
+                }
+            }
+        }
+        self.cancelled += 1;
+        self.tasks.remove(&number)
+    }
+
+    /// Sets the stop request of a task that runs.
+    pub(super) fn ask_to_stop(&self, number: u64) {
+        if let Some(Place::Sent { worker, ticket }) = self.tasks.get(&number).map(|task| task.place)
+        {
+            if let Some(worker) = self.worker(worker) {
+                worker.ticket(ticket).ask_to_stop();
+            }
+        }
+    }
+
+    /// Takes back what a dead worker has not begun. If others have died with the first of that before
+    /// them, it stays with the worker, as if it had begun.
+    pub(super) fn inherit(&mut self, number: u32) {
+        let next = self.next_of(number);
+        let task = next.and_then(|next| self.tasks.get(&next));
+        let is_fatal = task.is_some_and(|task| task.near_misses >= MOST_NEAR_MISSES);
+        self.take_back(number, usize::from(is_fatal));
+        if let Some(worker) = self.workers.get_mut(&number) {
+            worker.next = next;
+        }
+    }
+
+    /// The task that the worker is to begin, if it has begun none.
+    fn next_of(&self, number: u32) -> Option<u64> {
+        let worker = self.workers.get(&number)?;
+        let sent = worker.sent.front()?;
+        let is_next = self.is_with(number, *sent) && !worker.ticket(sent.ticket).has_started();
+        is_next.then_some(sent.number)
+    }
+
+    /// Takes back what the worker has not begun, but for the first `keep` of it; it goes to the
+    /// front of the queue, in order.
+    pub(super) fn take_back(&mut self, worker: u32, keep: usize) -> usize {
+        let Some(from) = self.workers.get_mut(&worker) else { return 0 };
+        let mut count = 0;
+        for sent in from.sent.iter().skip(keep).rev() {
+            let Some(task) = self.tasks.get_mut(&sent.number) else { continue };
+            let is_there =
+                matches!(task.place, Place::Sent { ticket, .. } if ticket == sent.ticket);
+            if is_there && from.ticket(sent.ticket).withdraw() {
+                task.place = Place::Queued;
+                self.queue.push_front(sent.number);
+                self.queued += 1;
+                from.tasks_left = from.tasks_left.map(|left| left + 1);
+                count += 1;
+            }
+        }
+        count
+    }
+}

@@ -1,0 +1,146 @@
+//! The worker process: takes one task after the other from its socket, runs it, and writes its
+//! reply before it looks at the next. So what has finished is never lost with what crashes later.
+
+use std::io::{self, Write};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
+use std::time::{Duration, Instant};
+
+use super::call::{Reply, Running};
+use super::channel::Channel;
+use super::progress::Progress;
+use super::wire::{Content, Frame, Header, Kind};
+use super::zygote::WorkerStart;
+use crate::core::context::{self, End, WorkerContext};
+use crate::core::{Extra, Options, Promise, Source, TaskId, TaskRef};
+use crate::panic::install_hook;
+
+/// The life of a worker, from its first task to the end of its socket. The answer is its exit code.
+pub(super) fn main(start: WorkerStart) -> i32 {
+    install_hook();
+    start.page.pid.store(std::process::id(), Release);
+    let channel = Channel::install(start.socket, start.page);
+    let mut code = 1;
+    let worker = Rc::new(Worker(Arc::clone(&channel)));
+    context::run_as_worker(worker, || {
+        code = match serve(&channel) {
+            Ok(()) => 0,
+            Err(_the_pool_is_gone) => 1,
+        };
+    });
+    code
+}
+
+fn serve(channel: &Arc<Channel>) -> io::Result<()> {
+    while let Some(frame) = channel.next_task()? {
+        let header = frame.header;
+        if header.kind == Kind::Chunk {
+            Progress::new(channel.page()); // before the start
+        }
+        if !channel.ticket(header.ticket).start() {
+            let header = Header { kind: Kind::Skipped, detail: 0, ..header };
+            channel.write(header, &Content::default())?;
+            continue;
+        }
+        let start = Instant::now();
+        let Reply { kind, values } = run(channel, frame, start);
+        // Before the reply, so that whoever has the result finds what the task has printed.
+        let _ = io::stdout().flush();
+        let detail = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        channel.write(Header { kind, detail, ..header }, &Content { code: None, values })?;
+        if header.kind == Kind::Initialize && kind != Kind::Value {
+            break; // What was sent along is not to run.
+        }
+    }
+    Ok(())
+}
+
+fn run(channel: &Arc<Channel>, frame: Frame, start: Instant) -> Reply {
+    let Some(code) = frame.code else { return Reply::unknown_code("the frame names no code") };
+    let resolved = match code.resolve::<Running>() {
+        Ok(resolved) => resolved,
+        Err(unknown) => return Reply::unknown_code(unknown),
+    };
+    // Of a chunk it is the number of items.
+    let limit = if frame.header.kind == Kind::Call { frame.header.detail } else { 0 };
+    let deadline = (limit > 0).then(|| start.checked_add(Duration::from_nanos(limit))).flatten();
+    let task = RunningTask {
+        channel: Arc::clone(channel),
+        ticket: frame.header.ticket,
+        id: TaskId::from_number(frame.header.number),
+        extra: Extra::with_deadline(Options::default(), deadline),
+    };
+    let (promise, mut outcome) = Promise::<()>::of(task);
+    let task = promise.task().clone();
+    let mut call = Running { task, channel: Arc::clone(channel), frame, reply: None };
+    resolved.call(&mut call);
+    outcome.abandon();
+    call.reply.unwrap_or_else(|| Reply::unknown_code("the code gave no reply"))
+}
+
+/// The task that runs here, as its job sees it.
+struct RunningTask {
+    channel: Arc<Channel>,
+    ticket: u16,
+    id: Option<TaskId>,
+    extra: Extra,
+}
+
+impl Source for RunningTask {
+    fn withdraw(&self, _task: TaskId, _stop: bool) -> bool {
+        false
+    }
+
+    fn kill(&self, _task: TaskId) -> bool {
+        false
+    }
+
+    fn is_withdrawn_on_drop(&self) -> bool {
+        false
+    }
+
+    fn is_running(&self, _task: TaskId) -> bool {
+        true
+    }
+
+    fn is_stop_requested(&self) -> bool {
+        self.channel.ticket(self.ticket).is_asked_to_stop()
+    }
+
+    fn id(&self) -> Option<TaskId> {
+        self.id
+    }
+
+    fn extra(&self) -> Option<&Extra> {
+        Some(&self.extra)
+    }
+}
+
+struct Worker(Arc<Channel>);
+
+impl WorkerContext for Worker {
+    fn host(&self) -> *const () {
+        Arc::as_ptr(&self.0).cast()
+    }
+
+    fn has_stack(&self) -> bool {
+        false
+    }
+
+    fn started(&self, _task: &TaskRef, _first: bool, _label: Option<&Arc<str>>) -> u64 {
+        0
+    }
+
+    fn stopped(&self, _since: u64, _end: End) {}
+
+    // If the pool is gone, so is this process soon.
+
+    fn wait_begin(&self) {
+        let _ = self.0.tell(Kind::Waits, 0, 0);
+    }
+
+    fn wait_end(&self) {
+        let _ = self.0.tell(Kind::GoesOn, 0, 0);
+    }
+}
