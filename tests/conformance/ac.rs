@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use concurrent_futures::{Error, InlineExecutor, Shutdown, TaskFuture, as_completed};
+use concurrent_futures::{Error, InlineExecutor, Shutdown, TaskFuture, as_completed, call};
 use futures::stream::FusedStream;
 use futures::{FutureExt, Stream, StreamExt};
 
 use crate::backend::{
-    Held, LONG, SHORT, States, assert_cancelled, assert_panicked, finished_task, occupy_all,
-    over_pools_async,
+    LONG, Pool, SHORT, States, answer, assert_cancelled, assert_panicked, finished_task,
+    over_all_pools, over_pools_async,
 };
-use crate::support::{Counter, on_runtimes, within_limit};
+use crate::support::{on_runtimes, within_limit};
 
 /// The next item, which must be there without a wait.
 #[track_caller]
@@ -21,7 +21,7 @@ fn next_now<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
 
 #[test]
 fn ac_1_futures_in_all_states_are_yielded_once() {
-    over_pools_async(|pool| async move {
+    async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let futures = [
             states.running,
@@ -49,7 +49,7 @@ fn ac_1_futures_in_all_states_are_yielded_once() {
         assert!(done.next().now_or_never().is_none());
         assert_eq!(done.size_hint(), (2, Some(2)));
 
-        states.held.open();
+        P::open(&states.held);
         let mut rest = [done.next().await.unwrap(), done.next().await.unwrap()];
         if pool.max_workers() > 1 {
             rest.sort_by_key(|(index, _)| *index); // either may be first
@@ -59,7 +59,8 @@ fn ac_1_futures_in_all_states_are_yielded_once() {
             assert!(next_now(&mut done).is_none());
             assert!(done.is_terminated());
         }
-    });
+    }
+    over_all_pools!(check);
 }
 
 #[test]
@@ -89,17 +90,12 @@ fn ac_1_the_order_is_that_of_the_ends() {
 
 #[test]
 fn ac_2_a_time_limit_comes_after_what_has_finished() {
-    over_pools_async(|pool| async move {
-        let ran = Counter::new();
+    async fn check<P: Pool>(pool: P) {
         for limit in [Duration::ZERO, SHORT] {
             let (first, last) = (finished_task(&pool), finished_task(&pool));
-            let held = Held::new();
-            let mut running = occupy_all(&pool, &held);
-            let job_ran = ran.clone();
-            let queued = pool.submit(move || {
-                job_ran.add();
-                42
-            });
+            let held = P::held();
+            let mut running = pool.occupy_all(&held);
+            let queued = pool.submit(call!(answer()));
             let futures = [first, running.remove(0), queued, last];
             let mut done = as_completed(futures).timeout(limit);
             for expected in [0, 3] {
@@ -115,24 +111,27 @@ fn ac_2_a_time_limit_comes_after_what_has_finished() {
         }
         // What is left was dropped, which withdraws what has not started.
         pool.shutdown(Shutdown::Drain).await;
-        assert_eq!(ran.get(), 0);
-    });
+        let now = pool.metrics();
+        assert_eq!((now.completed as usize, now.cancelled), (2 * (2 + pool.max_workers()), 2));
+    }
+    over_all_pools!(check);
 }
 
 #[test]
 fn ac_2_a_time_limit_that_is_not_reached() {
-    over_pools_async(|pool| async move {
-        let held = Held::new();
-        let running = occupy_all(&pool, &held);
+    async fn check<P: Pool>(pool: P) {
+        let held = P::held();
+        let running = pool.occupy_all(&held);
         let total = running.len();
         let mut done = as_completed(running).timeout(LONG);
         assert!(done.next().now_or_never().is_none());
-        held.open();
+        P::open(&held);
         for _ in 0..total {
             assert_eq!(done.next().await.unwrap().unwrap().1.unwrap(), 42);
         }
         assert!(next_now(&mut done).is_none());
-    });
+    }
+    over_all_pools!(check);
 }
 
 // AC-3: a `TaskFuture` is not `Clone` and `as_completed` takes it by value, so the same one can't
@@ -204,7 +203,7 @@ fn ac_4_a_yielded_future_is_not_kept_while_others_complete() {
 
 #[test]
 fn ac_5_the_time_limit_says_how_many_are_unfinished() {
-    over_pools_async(|pool| async move {
+    async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let futures = [states.pending, states.cancelled, states.running, states.failed];
         let mut done = as_completed(futures).timeout(Duration::ZERO);
@@ -212,6 +211,7 @@ fn ac_5_the_time_limit_says_how_many_are_unfinished() {
         assert_panicked(&done.next().await.unwrap().unwrap().1, "failed");
         let late = done.next().await.unwrap().unwrap_err();
         assert_eq!(late.to_string(), "2 (of 4) futures unfinished");
-        states.held.open();
-    });
+        P::open(&states.held);
+    }
+    over_all_pools!(check);
 }

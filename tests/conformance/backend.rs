@@ -8,11 +8,15 @@ use std::sync::{Mutex, Once};
 use std::thread;
 use std::time::Duration;
 
+#[cfg(all(feature = "process", target_os = "linux"))]
+use concurrent_futures::ProcessPoolExecutor;
 use concurrent_futures::{
     Completer, Error, Executor, InlineExecutor, Job, Map, ReturnWhen, Shutdown, TaskFuture,
-    ThreadPoolExecutor, wait,
+    ThreadPoolExecutor, call, wait,
 };
 
+#[cfg(all(feature = "process", target_os = "linux"))]
+use crate::processes as tools;
 use crate::support::{Counter, Gate, POOL_SIZES, on_runtimes, pool, within_limit};
 
 /// A limit that no test reaches.
@@ -21,8 +25,9 @@ pub(crate) const LONG: Duration = Duration::from_secs(3600);
 /// A limit that every test that sets it waits for.
 pub(crate) const SHORT: Duration = Duration::from_millis(20);
 
-/// What the executors do with closures; the trait [`Executor`] takes plain functions only.
-pub(crate) trait Backend: Executor {
+/// The executors of this process, which take closures; the trait [`Executor`] takes plain functions
+/// only.
+pub(crate) trait Closures: Executor {
     fn submit_job<J: Job>(&self, job: J) -> TaskFuture<J::Output>;
 
     fn map_with<A, R, F, I>(&self, f: F, items: I) -> Map<R>
@@ -34,9 +39,9 @@ pub(crate) trait Backend: Executor {
         I::IntoIter: Send + 'static;
 }
 
-macro_rules! backend {
+macro_rules! closures {
     ($executor:ty) => {
-        impl Backend for $executor {
+        impl Closures for $executor {
             fn submit_job<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
                 self.submit(job)
             }
@@ -55,33 +60,179 @@ macro_rules! backend {
     };
 }
 
-backend!(ThreadPoolExecutor);
-backend!(InlineExecutor);
+closures!(ThreadPoolExecutor);
+closures!(InlineExecutor);
 
-/// Runs `async fn check<E: Backend>(executor: E)` over the pool with one worker and with several
-/// and over the inline executor, on both kinds of runtime.
-macro_rules! over_executors {
+/// The pools, and the jobs that tests need on all of them.
+pub(crate) trait Pool: Executor {
+    /// What jobs wait at until it is opened. Opens when it is dropped, so that a failed test leaves
+    /// no worker behind.
+    type Held: Send + Sync;
+
+    fn of(max_workers: usize) -> Self;
+
+    fn held() -> Self::Held;
+
+    fn open(held: &Self::Held);
+
+    /// A job that returns 42 once the gate is open.
+    fn gated(&self, held: &Self::Held) -> TaskFuture<u32>;
+
+    /// A job that panics with "failed" once the gate is open.
+    fn gated_failure(&self, held: &Self::Held) -> TaskFuture<u32>;
+
+    /// Occupies every worker with a job that returns 42 once the gate is open. Returns when they
+    /// all run.
+    fn occupy_all(&self, held: &Self::Held) -> Vec<TaskFuture<u32>>;
+
+    /// Ends the pool and sees that no worker is left.
+    fn ended(&self) -> impl Future<Output = ()> + Send;
+}
+
+impl Pool for ThreadPoolExecutor {
+    type Held = Held;
+
+    fn of(max_workers: usize) -> Self {
+        pool(max_workers)
+    }
+
+    fn held() -> Held {
+        Held::new()
+    }
+
+    fn open(held: &Held) {
+        held.open();
+    }
+
+    fn gated(&self, held: &Held) -> TaskFuture<u32> {
+        let gate = held.gate();
+        self.submit(move || {
+            gate.wait();
+            42
+        })
+    }
+
+    fn gated_failure(&self, held: &Held) -> TaskFuture<u32> {
+        let gate = held.gate();
+        self.submit(move || {
+            gate.wait();
+            fail()
+        })
+    }
+
+    fn occupy_all(&self, held: &Held) -> Vec<TaskFuture<u32>> {
+        let started = Counter::new();
+        let futures = (0..self.max_workers()).map(|_| {
+            let (started, gate) = (started.clone(), held.gate());
+            self.submit(move || {
+                started.add();
+                gate.wait();
+                42
+            })
+        });
+        let futures = futures.collect();
+        started.wait_for(self.max_workers());
+        futures
+    }
+
+    async fn ended(&self) {
+        let report = self.shutdown(Shutdown::Drain).await;
+        assert_eq!(report.running, []);
+        assert_eq!(self.metrics().workers, 0);
+    }
+}
+
+#[cfg(all(feature = "process", target_os = "linux"))]
+impl Pool for ProcessPoolExecutor {
+    type Held = tools::Gate;
+
+    fn of(max_workers: usize) -> Self {
+        tools::pool(max_workers)
+    }
+
+    fn held() -> tools::Gate {
+        tools::Gate::new()
+    }
+
+    fn open(held: &tools::Gate) {
+        held.open();
+    }
+
+    fn gated(&self, held: &tools::Gate) -> TaskFuture<u32> {
+        fn job(gate: tools::Gate) -> u32 {
+            gate.wait();
+            42
+        }
+        self.submit(call!(job(held.clone())))
+    }
+
+    fn gated_failure(&self, held: &tools::Gate) -> TaskFuture<u32> {
+        fn job(gate: tools::Gate) -> u32 {
+            gate.wait();
+            fail()
+        }
+        self.submit(call!(job(held.clone())))
+    }
+
+    fn occupy_all(&self, held: &tools::Gate) -> Vec<TaskFuture<u32>> {
+        tools::occupy_all(self, held)
+    }
+
+    async fn ended(&self) {
+        tools::ended(self).await;
+    }
+}
+
+/// Runs `async fn check<P: Pool>(pool: P)` over pools of all kinds, with one worker and with
+/// several, on both kinds of runtime.
+macro_rules! over_all_pools {
     ($check:ident) => {
         $crate::support::on_runtimes(|| async {
+            use $crate::backend::Pool;
             for max_workers in $crate::support::POOL_SIZES {
-                let pool = $crate::support::pool(max_workers);
+                let pool: concurrent_futures::ThreadPoolExecutor = Pool::of(max_workers);
                 $check(pool.clone()).await;
-                $crate::backend::ended(&pool).await;
+                pool.ended().await;
+                #[cfg(all(feature = "process", target_os = "linux"))]
+                {
+                    let pool: concurrent_futures::ProcessPoolExecutor = Pool::of(max_workers);
+                    $check(pool.clone()).await;
+                    pool.ended().await;
+                }
             }
-            $check(concurrent_futures::InlineExecutor::new()).await;
         })
+    };
+}
+pub(crate) use over_all_pools;
+
+/// Runs `async fn check<E: Executor>(executor: E)` as [`over_all_pools`], and over the inline
+/// executor.
+macro_rules! over_executors {
+    ($check:ident) => {
+        $crate::backend::over_all_pools!($check);
+        $crate::backend::over_inline!($check);
     };
 }
 pub(crate) use over_executors;
 
-/// Ends a pool and sees that no worker is left.
-pub(crate) async fn ended(pool: &ThreadPoolExecutor) {
-    let report = pool.shutdown(Shutdown::Drain).await;
-    assert_eq!(report.running, []);
-    assert_eq!(pool.metrics().workers, 0);
+/// Runs `async fn check<E: Closures>(executor: E)` over the thread pool with one worker and with
+/// several and over the inline executor, on both kinds of runtime.
+macro_rules! over_closures {
+    ($check:ident) => {
+        $crate::backend::over_pools_async(|pool| $check(pool));
+        $crate::backend::over_inline!($check);
+    };
 }
+pub(crate) use over_closures;
 
-/// Runs a test over the pool with one worker and with several.
+macro_rules! over_inline {
+    ($check:ident) => {
+        $crate::support::on_runtimes(|| $check(concurrent_futures::InlineExecutor::new()))
+    };
+}
+pub(crate) use over_inline;
+
+/// Runs a test over the thread pool with one worker and with several.
 pub(crate) fn over_pools(check: impl Fn(&ThreadPoolExecutor) + Send + 'static) {
     within_limit(move || {
         for max_workers in POOL_SIZES {
@@ -105,7 +256,7 @@ where
             for max_workers in POOL_SIZES {
                 let pool = pool(max_workers);
                 check(pool.clone()).await;
-                ended(&pool).await;
+                pool.ended().await;
             }
         }
     });
@@ -134,31 +285,22 @@ impl Drop for Held {
     }
 }
 
-/// Occupies every worker of `pool` with a job that returns 42 once the gate is open. Returns when
-/// they all run.
-pub(crate) fn occupy_all(pool: &ThreadPoolExecutor, held: &Held) -> Vec<TaskFuture<u32>> {
-    let started = Counter::new();
-    let futures = (0..pool.max_workers()).map(|_| {
-        let (started, gate) = (started.clone(), held.gate());
-        pool.submit(move || {
-            started.add();
-            gate.wait();
-            42
-        })
-    });
-    let futures = futures.collect();
-    started.wait_for(pool.max_workers());
-    futures
+pub(crate) fn answer() -> u32 {
+    42
 }
 
-/// A future that the pool has finished with 42.
-pub(crate) fn finished_task(pool: &impl Backend) -> TaskFuture<u32> {
-    until_done(pool.submit_job(|| 42))
+fn fail() -> u32 {
+    panic!("failed")
+}
+
+/// A future that the executor has finished with 42.
+pub(crate) fn finished_task(executor: &impl Executor) -> TaskFuture<u32> {
+    until_done(executor.submit(call!(answer())))
 }
 
 /// A future whose job has panicked with "failed".
-pub(crate) fn failed_task(pool: &impl Backend) -> TaskFuture<u32> {
-    until_done(pool.submit_job(|| -> u32 { panic!("failed") }))
+pub(crate) fn failed_task(executor: &impl Executor) -> TaskFuture<u32> {
+    until_done(executor.submit(call!(fail())))
 }
 
 /// Waits for a future and leaves the result in it.
@@ -169,7 +311,7 @@ pub(crate) fn until_done<T>(future: TaskFuture<T>) -> TaskFuture<T> {
 }
 
 /// A task of a pool in every state that there is. All workers are occupied until the gate opens.
-pub(crate) struct States {
+pub(crate) struct States<P: Pool> {
     /// Behind the occupied workers; its value is 42.
     pub(crate) pending: TaskFuture<u32>,
     /// Blocked on the gate; its value is 42.
@@ -184,31 +326,34 @@ pub(crate) struct States {
     pub(crate) finished: TaskFuture<u32>,
     /// On the other workers.
     pub(crate) others: Vec<TaskFuture<u32>>,
-    pub(crate) held: Held,
+    pub(crate) held: P::Held,
 }
 
-impl States {
-    pub(crate) fn new(pool: &ThreadPoolExecutor) -> Self {
-        let first = Held::new();
-        let occupied = occupy_all(pool, &first);
+impl<P: Pool> States<P> {
+    pub(crate) fn new(pool: &P) -> Self {
+        let first = P::held();
+        let occupied = pool.occupy_all(&first);
         let noticed = cancelled_task(pool);
-        first.open();
+        P::open(&first);
         occupied.into_iter().for_each(|future| assert_eq!(future.result().unwrap(), 42));
         // Behind the cancelled task in the queue, so a worker has been there when this is done.
         let finished = finished_task(pool);
         let failed = failed_task(pool);
-        let held = Held::new();
-        let mut others = occupy_all(pool, &held);
+        let held = P::held();
+        let mut others = pool.occupy_all(&held);
         let running = others.remove(0);
         let cancelled = cancelled_task(pool);
-        let pending = pool.submit(|| 42);
+        let pending = pool.submit(call!(answer()));
         Self { pending, running, cancelled, noticed, failed, finished, others, held }
     }
 }
 
 /// Submits a task to a pool whose workers are all occupied, and cancels it.
-fn cancelled_task(pool: &ThreadPoolExecutor) -> TaskFuture<u32> {
-    let cancelled = pool.submit(|| -> u32 { unreachable!("it is cancelled") });
+fn cancelled_task(pool: &impl Pool) -> TaskFuture<u32> {
+    fn job() -> u32 {
+        unreachable!("it is cancelled")
+    }
+    let cancelled = pool.submit(call!(job()));
     assert!(cancelled.cancel());
     cancelled
 }

@@ -1,20 +1,22 @@
 //! What every executor does.
 //!
-//! Over the pool with one worker, with several, and inline, unless a test says why not.
+//! Over pools of threads and of processes, each with one worker and with several, and inline,
+//! unless a test says why not. What takes a closure runs over the executors of this process; its
+//! twin over processes is in `tests/processes`.
 
 use std::panic::{panic_any, resume_unwind};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Map, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, call, task, wait,
+    Error, Executor, Map, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, call, task, wait,
 };
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
 
 use crate::backend::{
-    Backend, Held, LONG, SHORT, assert_panicked, assert_timed_out, over_executors, over_pools,
-    over_pools_async, panic_text, until_done,
+    Closures, Held, LONG, SHORT, assert_panicked, assert_timed_out, over_closures, over_executors,
+    over_pools, over_pools_async, panic_text, until_done,
 };
 use crate::support::{Counter, POOL_SIZES, pool, within_limit};
 
@@ -67,13 +69,20 @@ fn try_divide((a, b): (u32, u32)) -> Result<(u32, u32), String> {
 
 #[test]
 fn ex_1_submit_with_arguments() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Executor>(executor: E) {
         assert_eq!(executor.submit(call!(u64::pow(2, 8))).await.unwrap(), 256);
         assert_eq!(executor.submit(call!(u64::pow(2, 8))).result().unwrap(), 256);
+    }
+    over_executors!(check);
+}
+
+#[test]
+fn ex_1_submit_a_closure() {
+    async fn check<E: Closures>(executor: E) {
         let (base, exponent) = (2u64, 8);
         assert_eq!(executor.submit_job(move || base.pow(exponent)).await.unwrap(), 256);
     }
-    over_executors!(check);
+    over_closures!(check);
 }
 
 // Leaving out the function is a compile error of `call!` and of `submit`.
@@ -88,7 +97,7 @@ fn ex_2_arguments_reach_the_function_unchanged() {
     fn nothing() -> u8 {
         7
     }
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Executor>(executor: E) {
         // The names that `submit` and `call!` use themselves.
         let (job, call, function, name, value) = (1, 2, 3, 5, 6);
         let listed = executor.submit(call!(list(job, call, function, 4, name, value))).await;
@@ -111,7 +120,7 @@ fn ex_2_arguments_reach_the_function_unchanged() {
 
 #[test]
 fn ex_3_map_over_two_inputs() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Executor>(executor: E) {
         let inputs = || (0..10u64).zip(0..10u32);
         let expected: Vec<u64> = inputs().map(power).collect();
         assert_eq!(executor.map(power, inputs()).await.unwrap(), expected);
@@ -131,7 +140,7 @@ fn ex_3_map_over_two_inputs() {
 fn ex_4_map_over_items_of_which_one_fails() {
     const ITEMS: [(u32, u32); 5] = [(1, 2), (1, 3), (1, 0), (1, 5), (7, 2)];
 
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Executor>(executor: E) {
         for chunk in [None, Some(1), Some(3), Some(5), Some(100)] {
             let map = || match chunk {
                 None => executor.map(divide, ITEMS),
@@ -189,7 +198,7 @@ fn ex_4_the_first_error_in_the_order_of_the_input_wins() {
 
 #[test]
 fn ex_4_an_error_ends_a_map_that_is_awaited() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Closures>(executor: E) {
         let freed = Counter::new();
         let (with_input, with_job) = (Object(freed.clone()), Object(freed.clone()));
         let input = (0..u64::MAX).inspect(move |_| with_input.method());
@@ -204,7 +213,7 @@ fn ex_4_an_error_ends_a_map_that_is_awaited() {
         freed.wait_for(2);
         executor.shutdown(Shutdown::Drain).await;
     }
-    over_executors!(check);
+    over_closures!(check);
 }
 
 #[test]
@@ -215,7 +224,7 @@ fn ex_5_a_time_out_of_the_task_is_not_that_of_the_map() {
         future.result_timeout(Duration::ZERO)
     }
 
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Closures>(executor: E) {
         for limit in [None, Some(LONG)] {
             for chunk in [1, 3] {
                 let job = |n: u32| match n {
@@ -241,7 +250,7 @@ fn ex_5_a_time_out_of_the_task_is_not_that_of_the_map() {
             }
         }
     }
-    over_executors!(check);
+    over_closures!(check);
 }
 
 /// A map of which two items are quick, one for each worker waits at a gate, and three come after
@@ -350,7 +359,7 @@ fn ex_6_awaited_the_time_limit_is_the_answer() {
 // A map is closed by dropping it, so nobody can ask it for a further item.
 #[test]
 fn ex_7_closing_a_map_after_the_first_item() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Closures>(executor: E) {
         for chunk in [1, 3] {
             for unordered in [false, true] {
                 let (taken, ran) = (Counter::new(), Counter::new());
@@ -378,12 +387,12 @@ fn ex_7_closing_a_map_after_the_first_item() {
             }
         }
     }
-    over_executors!(check);
+    over_closures!(check);
 }
 
 #[test]
 fn ex_7_closing_stops_a_map_that_would_run_for_ever() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Closures>(executor: E) {
         for chunk in [None, Some(3)] {
             let freed = Counter::new();
             let (with_input, with_job) = (Object(freed.clone()), Object(freed.clone()));
@@ -403,7 +412,7 @@ fn ex_7_closing_stops_a_map_that_would_run_for_ever() {
         // That the executor ends at all shows that nothing goes on.
         executor.shutdown(Shutdown::Drain).await;
     }
-    over_executors!(check);
+    over_closures!(check);
 }
 
 // EX-8: `buffersize` takes a `usize`, so a window that is not an integer does not compile.
@@ -411,7 +420,7 @@ fn ex_7_closing_stops_a_map_that_would_run_for_ever() {
 // A negative window does not compile either.
 #[test]
 fn ex_9_a_window_of_zero_is_rejected() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Executor>(executor: E) {
         let rule = "buffersize must be at least 1, so that an item can be taken";
         let map = || executor.map(text, 0..3);
         assert_eq!(panic_text(|| map().buffersize(0)), rule);
@@ -427,7 +436,7 @@ fn ex_9_a_window_of_zero_is_rejected() {
 
 #[test]
 fn ex_10_windows_of_all_sizes() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Executor>(executor: E) {
         let expected: Vec<_> = (0..100).map(text).collect();
         for window in [1, 2, 100, 200] {
             let map = || executor.map(text, 0..100).buffersize(window);
@@ -447,7 +456,7 @@ fn ex_10_windows_of_all_sizes() {
 
 #[test]
 fn ex_11_windows_over_two_inputs() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Executor>(executor: E) {
         let inputs = || (0..100).zip((1000..1100).rev());
         let expected: Vec<_> = inputs().map(sum_text).collect();
         for window in [1, 2, 100, 200] {
@@ -461,7 +470,7 @@ fn ex_11_windows_over_two_inputs() {
 
 #[test]
 fn ex_12_an_endless_input_in_a_window_of_two() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Executor>(executor: E) {
         let taken = Counter::new();
         let mut map = executor.map(text, counted(0.., taken.clone())).buffersize(2);
         for expected in ["0", "1", "2"] {
@@ -476,7 +485,7 @@ fn ex_12_an_endless_input_in_a_window_of_two() {
 
 #[test]
 fn ex_13_two_endless_inputs_in_a_window_of_two() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Executor>(executor: E) {
         let (left, right) = (Counter::new(), Counter::new());
         let inputs = counted(0.., left.clone()).zip(counted(10.., right.clone()));
         let mut map = executor.map(sum_text, inputs).buffersize(2);
@@ -491,7 +500,7 @@ fn ex_13_two_endless_inputs_in_a_window_of_two() {
 
 #[test]
 fn ex_14_an_empty_input_is_finished_at_once() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Executor>(executor: E) {
         for window in [1, 2, 200] {
             let map = || executor.map(text, 0..0).buffersize(window);
             assert_eq!(map().await.unwrap(), [""; 0]);
@@ -509,7 +518,7 @@ fn ex_14_an_empty_input_is_finished_at_once() {
 // `map` always takes an input; the nearest to none at all is one that can never have an item.
 #[test]
 fn ex_15_no_input_is_finished_at_once() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Executor>(executor: E) {
         for window in [1, 2, 200] {
             let mut items = executor.map(text, None).buffersize(window);
             assert!(items.next().await.is_none());
@@ -594,7 +603,7 @@ fn ex_18_the_executor_keeps_nothing_of_a_job() {
         object.method();
     }
 
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Closures>(executor: E) {
         let freed = Counter::new();
         let bound = || {
             let object = Arc::new(Object(freed.clone()));
@@ -627,7 +636,7 @@ fn ex_18_the_executor_keeps_nothing_of_a_job() {
         assert!(future.await.is_ok());
         assert_panicked::<()>(&failed.await, "after the method");
     }
-    over_executors!(check);
+    over_closures!(check);
 }
 
 #[test]
@@ -665,7 +674,7 @@ fn ex_19_zero_workers_are_rejected() {
 
 #[test]
 fn ex_20_a_result_of_a_map_is_freed_by_its_consumer() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Closures>(executor: E) {
         let freed = Counter::new();
         for chunk in [1, 3, 10] {
             let before = freed.get();
@@ -686,12 +695,12 @@ fn ex_20_a_result_of_a_map_is_freed_by_its_consumer() {
             assert_eq!(count, 10);
         }
     }
-    over_executors!(check);
+    over_closures!(check);
 }
 
 #[test]
 fn ex_20_results_that_nobody_takes_are_freed_with_the_map() {
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Closures>(executor: E) {
         let (made, freed) = (Counter::new(), Counter::new());
         let job = {
             let (made, freed) = (made.clone(), freed.clone());
@@ -707,7 +716,7 @@ fn ex_20_results_that_nobody_takes_are_freed_with_the_map() {
         executor.shutdown(Shutdown::Drain).await;
         assert_eq!(freed.get(), made.get());
     }
-    over_executors!(check);
+    over_closures!(check);
 }
 
 #[test]
@@ -750,33 +759,33 @@ impl std::error::Error for Empty {}
 
 type Boxed = Box<dyn std::error::Error + Send + Sync>;
 
+fn fail(how: u32) {
+    match how {
+        0 => panic!(""),
+        1 => panic_any(Empty),
+        2 => panic_any(()),
+        3 => panic_any(String::new()),
+        4 => resume_unwind(Box::new(Empty)),
+        _ => {}
+    }
+}
+
+fn fail_with_nothing() -> Result<(), ()> {
+    Err(())
+}
+
 #[test]
 fn ex_21_errors_that_look_empty_are_errors() {
-    fn fail(how: u32) {
-        match how {
-            0 => panic!(""),
-            1 => panic_any(Empty),
-            2 => panic_any(()),
-            3 => panic_any(String::new()),
-            4 => resume_unwind(Box::new(Empty)),
-            _ => {}
-        }
-    }
     const NO_TEXT: &str = "the panic's payload is not a text";
     const MESSAGES: [&str; 5] = ["", NO_TEXT, NO_TEXT, "", NO_TEXT];
 
-    async fn check<E: Backend>(executor: E) {
+    async fn check<E: Executor>(executor: E) {
         for (how, message) in (0..).zip(MESSAGES) {
             let future = until_done(executor.submit(call!(fail(how))));
             let state = "state: finished raised Panicked }";
             assert!(format!("{future:?}").ends_with(state), "{future:?}");
             let mut parts = wait([future], ReturnWhen::FirstError).await;
             assert_panicked(&parts.done.remove(0).await, message);
-        }
-        let unit = executor.submit(call!(fail(1))).await;
-        match unit {
-            Err(Error::Panicked(panicked)) => assert!(panicked.into_payload().is::<Empty>()),
-            other => panic!("{other:?}"),
         }
 
         for chunk in [1, 3] {
@@ -790,12 +799,23 @@ fn ex_21_errors_that_look_empty_are_errors() {
             assert_panicked(&map().await, "");
         }
 
+        let error = executor.submit(call!(fail_with_nothing())).await.unwrap();
+        assert_eq!(error, Err(()));
+    }
+    over_executors!(check);
+}
+
+#[test]
+fn ex_21_errors_of_types_that_look_empty() {
+    async fn check<E: Closures>(executor: E) {
+        match executor.submit(call!(fail(1))).await {
+            Err(Error::Panicked(panicked)) => assert!(panicked.into_payload().is::<Empty>()),
+            other => panic!("{other:?}"),
+        }
         let error = executor.submit_job(|| Err::<u32, Empty>(Empty)).await.unwrap();
         assert_eq!(error, Err(Empty));
-        let error = executor.submit_job(|| Err::<(), ()>(())).await.unwrap();
-        assert_eq!(error, Err(()));
         let error = executor.submit_job(|| Err::<u32, Boxed>(Box::new(Empty))).await.unwrap();
         assert_eq!(error.unwrap_err().to_string(), "");
     }
-    over_executors!(check);
+    over_closures!(check);
 }

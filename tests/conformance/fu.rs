@@ -14,9 +14,9 @@ use concurrent_futures::{
 use futures::FutureExt;
 
 use crate::backend::{
-    Held, LONG, States, assert_cancelled, assert_panicked, assert_timed_out, end_during_the_wait,
-    failed_task, finished_task, note_reports, occupy_all, over_pools, over_pools_async, reports,
-    until_done,
+    Held, LONG, Pool, States, assert_cancelled, assert_panicked, assert_timed_out,
+    end_during_the_wait, failed_task, finished_task, note_reports, over_pools, over_pools_async,
+    reports, until_done,
 };
 use crate::support::{CountDrops, Counter, Gate, POOL_SIZES, on_runtimes, pool, within_limit};
 
@@ -134,7 +134,7 @@ fn fu_1_a_callback_comes_just_before_the_future_is_done() {
         assert!(future.is_done());
 
         let held = Held::new();
-        let future = Arc::new(occupy_all(pool, &held).remove(0));
+        let future = Arc::new(pool.occupy_all(&held).remove(0));
         let was_done = look(&future);
         let called = Counter::new();
         let last = called.clone();
@@ -155,7 +155,7 @@ fn fu_2_a_callback_that_was_added_before_the_error() {
         assert!(matches!(future.result(), Err(Error::ShutDown)));
 
         let held = Held::new();
-        let occupied = occupy_all(pool, &held);
+        let occupied = pool.occupy_all(&held);
         let failing = pool.submit(|| -> u32 { panic!("after the callback was added") });
         let calls = observe(&failing);
         assert_not_called(&calls);
@@ -402,7 +402,7 @@ fn fu_9_the_debug_text_inside_of_a_callback_that_comes_after_the_end() {
 fn fu_10_cancel_a_pending_task() {
     over_pools(|pool| {
         let held = Held::new();
-        let occupied = occupy_all(pool, &held);
+        let occupied = pool.occupy_all(&held);
         let (drops, ran) = (CountDrops::default(), Counter::new());
         let (count, job_ran) = (drops.0.clone(), ran.clone());
         let pending = pool.submit(move || {
@@ -519,7 +519,7 @@ fn fu_13_is_running_while_running_only() {
 fn fu_13_an_async_computation_runs_from_its_first_poll_on() {
     over_pools_async(|pool| async move {
         let held = Held::new();
-        let occupied = occupy_all(&pool, &held);
+        let occupied = pool.occupy_all(&held);
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let polled = Gate::new();
         let first = polled.clone();

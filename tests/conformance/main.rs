@@ -8,6 +8,9 @@ mod ac;
 mod backend;
 mod ex;
 mod fu;
+#[cfg(all(feature = "process", target_os = "linux"))]
+#[path = "../processes/tools.rs"]
+mod processes;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]
 mod support;

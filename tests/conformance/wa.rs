@@ -13,8 +13,8 @@ use concurrent_futures::{
 use futures::FutureExt;
 
 use crate::backend::{
-    Held, LONG, SHORT, States, assert_cancelled, assert_panicked, end_during_the_wait, failed_task,
-    finished_task, over_pools_async,
+    LONG, Pool, SHORT, States, assert_cancelled, assert_panicked, end_during_the_wait, failed_task,
+    finished_task, over_all_pools, over_pools_async,
 };
 use crate::support::{Counter, Gate, on_runtimes, pool, within_limit};
 
@@ -38,59 +38,52 @@ fn wait_now<T>(futures: Vec<TaskFuture<T>>, return_when: ReturnWhen) -> DoneAndN
     wait(futures, return_when).now_or_never().expect("the answer is there at the first poll")
 }
 
-/// A job that waits for its gate.
-fn gated(pool: &ThreadPoolExecutor, held: &Held) -> TaskFuture<u32> {
-    let gate = held.gate();
-    pool.submit(move || {
-        gate.wait();
-        42
-    })
-}
-
 // WA-1: a `TaskFuture` is not `Clone` and `wait` takes it by value, so the same one can't be given
 // twice. What is left of this is that each comes back once.
 #[test]
 fn wa_1_each_future_comes_back_once() {
-    over_pools_async(|pool| async move {
+    async fn check<P: Pool>(pool: P) {
         for when in ALWAYS {
             let states = States::new(&pool);
             let futures = vec![states.failed, states.pending, states.finished, states.running];
             let ids = ids(&futures);
             let parts = wait(futures, when).timeout(Duration::ZERO).await;
             assert_eq!(places(&parts, &ids), (vec![0, 2], vec![1, 3]));
-            states.held.open();
+            P::open(&states.held);
         }
         for when in ALWAYS {
             let parts = wait_now(Vec::<TaskFuture<u32>>::new(), when);
             assert_eq!((parts.done.len(), parts.not_done.len()), (0, 0));
         }
-    });
+    }
+    over_all_pools!(check);
 }
 
 #[test]
 fn wa_2_first_completed() {
-    over_pools_async(|pool| async move {
-        let (quick_gate, slow_gate) = (Held::new(), Held::new());
-        let quick = gated(&pool, &quick_gate);
-        let slow = gated(&pool, &slow_gate);
+    async fn check<P: Pool>(pool: P) {
+        let (quick_gate, slow_gate) = (P::held(), P::held());
+        let quick = pool.gated(&quick_gate);
+        let slow = pool.gated(&slow_gate);
         let futures = vec![slow, quick];
         let ids = ids(&futures);
         let mut waiting = wait(futures, FirstCompleted);
         assert!(futures::poll!(&mut waiting).is_pending());
-        quick_gate.open();
+        P::open(&quick_gate);
         let mut parts = waiting.await;
         assert_eq!(places(&parts, &ids), (vec![1], vec![0]));
         assert_eq!(parts.done.remove(0).await.unwrap(), 42);
         assert!(!parts.not_done[0].is_done());
-        slow_gate.open();
+        P::open(&slow_gate);
         assert_eq!(parts.not_done.remove(0).await.unwrap(), 42);
-    });
+    }
+    over_all_pools!(check);
 }
 
 // Ours differs: a cancelled future is done at once, whether a worker has noticed or not.
 #[test]
 fn wa_2_a_cancelled_future_completes_first() {
-    over_pools_async(|pool| async move {
+    async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let futures = vec![states.running, states.cancelled, states.pending];
         let ids = ids(&futures);
@@ -108,13 +101,14 @@ fn wa_2_a_cancelled_future_completes_first() {
         let parts = waiting.await;
         assert_eq!((parts.done.len(), parts.not_done.len()), (1, 2));
         assert!(parts.done[0].is_cancelled());
-        states.held.open();
-    });
+        P::open(&states.held);
+    }
+    over_all_pools!(check);
 }
 
 #[test]
 fn wa_3_first_completed_with_some_done_already() {
-    over_pools_async(|pool| async move {
+    async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let futures = vec![
             states.finished,
@@ -127,39 +121,37 @@ fn wa_3_first_completed_with_some_done_already() {
         let ids = ids(&futures);
         let parts = wait_now(futures, FirstCompleted);
         assert_eq!(places(&parts, &ids), (vec![0, 2, 4, 5], vec![1, 3]));
-        states.held.open();
+        P::open(&states.held);
 
         let inline = InlineExecutor::new();
         let futures = vec![finished_task(&inline), failed_task(&inline)];
         let parts = wait_now(futures, FirstCompleted);
         assert_eq!((parts.done.len(), parts.not_done.len()), (2, 0));
-    });
+    }
+    over_all_pools!(check);
 }
 
 #[test]
 fn wa_4_first_error() {
-    over_pools_async(|pool| async move {
-        let (error_gate, slow_gate) = (Held::new(), Held::new());
+    async fn check<P: Pool>(pool: P) {
+        let (error_gate, slow_gate) = (P::held(), P::held());
         let value = finished_task(&pool);
-        let gate = error_gate.gate();
-        let error = pool.submit(move || -> u32 {
-            gate.wait();
-            panic!("first error")
-        });
-        let slow = gated(&pool, &slow_gate);
+        let error = pool.gated_failure(&error_gate);
+        let slow = pool.gated(&slow_gate);
         let futures = vec![slow, error, value];
         let ids = ids(&futures);
         let mut waiting = wait(futures, FirstError);
         // A value is no reason to come back.
         assert!(futures::poll!(&mut waiting).is_pending());
-        error_gate.open();
+        P::open(&error_gate);
         let mut parts = waiting.await;
         assert_eq!(places(&parts, &ids), (vec![1, 2], vec![0]));
-        assert_panicked(&parts.done.remove(0).await, "first error");
+        assert_panicked(&parts.done.remove(0).await, "failed");
         assert_eq!(parts.done.remove(0).await.unwrap(), 42);
-        slow_gate.open();
+        P::open(&slow_gate);
         assert_eq!(parts.not_done.remove(0).await.unwrap(), 42);
-    });
+    }
+    over_all_pools!(check);
 }
 
 #[test]
@@ -190,7 +182,7 @@ fn wa_4_the_job_s_own_error_and_a_cancellation_are_no_first_error() {
 // Ours differs: of the cancelled futures, both are done.
 #[test]
 fn wa_5_first_error_with_a_mix_of_states() {
-    over_pools_async(|pool| async move {
+    async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let (completer, failing) = TaskFuture::promise();
         let futures = vec![
@@ -207,31 +199,33 @@ fn wa_5_first_error_with_a_mix_of_states() {
         completer.complete(Err(Error::ShutDown));
         let parts = waiting.await;
         assert_eq!(places(&parts, &ids), (vec![1, 2, 3, 5], vec![0, 4]));
-        states.held.open();
-    });
+        P::open(&states.held);
+    }
+    over_all_pools!(check);
 }
 
 #[test]
 fn wa_6_first_error_with_one_failed_already() {
-    over_pools_async(|pool| async move {
+    async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let futures = vec![states.running, states.failed, states.finished, states.pending];
         let ids = ids(&futures);
         let parts = wait_now(futures, FirstError);
         assert_eq!(places(&parts, &ids), (vec![1, 2], vec![0, 3]));
-        states.held.open();
+        P::open(&states.held);
 
         let inline = InlineExecutor::new();
         let futures = vec![TaskFuture::promise().1, failed_task(&inline)];
         assert!(futures[0].is_cancelled()); // its completer is gone
         let parts = wait_now(futures, FirstError);
         assert_eq!((parts.done.len(), parts.not_done.len()), (2, 0));
-    });
+    }
+    over_all_pools!(check);
 }
 
 #[test]
 fn wa_7_all_completed() {
-    over_pools_async(|pool| async move {
+    async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let total = 6 + states.others.len();
         let mut futures = vec![
@@ -246,7 +240,7 @@ fn wa_7_all_completed() {
         let ids = ids(&futures);
         let mut waiting = wait(futures, AllCompleted);
         assert!(futures::poll!(&mut waiting).is_pending());
-        states.held.open();
+        P::open(&states.held);
         let parts = waiting.await;
         assert_eq!(places(&parts, &ids), ((0..total).collect(), vec![]));
         for (place, future) in parts.done.into_iter().enumerate() {
@@ -261,12 +255,13 @@ fn wa_7_all_completed() {
         let futures = vec![finished_task(&inline), failed_task(&inline)];
         let parts = wait_now(futures, AllCompleted);
         assert_eq!((parts.done.len(), parts.not_done.len()), (2, 0));
-    });
+    }
+    over_all_pools!(check);
 }
 
 #[test]
 fn wa_8_a_time_limit_is_no_error() {
-    over_pools_async(|pool| async move {
+    async fn check<P: Pool>(pool: P) {
         for limit in [Duration::ZERO, SHORT] {
             for when in [FirstError, AllCompleted] {
                 let states = States::new(&pool);
@@ -276,7 +271,7 @@ fn wa_8_a_time_limit_is_no_error() {
                 let mut parts = wait(futures, when).timeout(limit).await;
                 assert_eq!(places(&parts, &ids), (vec![1, 3], vec![0, 2]));
                 // The others are still good.
-                states.held.open();
+                P::open(&states.held);
                 assert_eq!(parts.not_done.remove(0).await.unwrap(), 42);
                 assert_eq!(parts.not_done.remove(0).await.unwrap(), 42);
             }
@@ -285,12 +280,13 @@ fn wa_8_a_time_limit_is_no_error() {
             assert_eq!((parts.done.len(), parts.not_done.len()), (0, 1));
         }
         // A limit that is not reached changes nothing.
-        let held = Held::new();
-        let mut waiting = wait([gated(&pool, &held)], AllCompleted).timeout(LONG);
+        let held = P::held();
+        let mut waiting = wait([pool.gated(&held)], AllCompleted).timeout(LONG);
         assert!(futures::poll!(&mut waiting).is_pending());
-        held.open();
+        P::open(&held);
         assert_eq!(waiting.await.done.len(), 1);
-    });
+    }
+    over_all_pools!(check);
 }
 
 /// 100 jobs that end at the same instant, when the gate opens; the last but one fails.

@@ -1,0 +1,26 @@
+//! What systems without worker processes get, so far all but Linux. On Linux it can be seen with
+//! `RUSTFLAGS="--cfg no_process_pool" cargo test --test other_systems`.
+
+#![cfg(all(feature = "process", any(not(target_os = "linux"), no_process_pool)))]
+
+use std::io;
+
+use concurrent_futures::{Error, ProcessPoolExecutor, ThreadPoolExecutor, call};
+
+#[test]
+fn a_process_pool_is_refused_with_the_reason_and_a_way_out() {
+    concurrent_futures::init(); // does nothing
+    let Err(Error::BrokenPool(refused)) = ProcessPoolExecutor::new() else {
+        panic!("there are no worker processes here");
+    };
+    let cause: &io::Error = refused.cause().downcast_ref().unwrap();
+    assert_eq!(cause.kind(), io::ErrorKind::Unsupported);
+    let text = cause.to_string();
+    assert!(text.contains("Linux only") && text.contains("use ThreadPoolExecutor"), "{text}");
+}
+
+#[test]
+fn the_same_calls_run_on_threads() {
+    let pool = ThreadPoolExecutor::new();
+    assert_eq!(pool.submit(call!(u64::pow(2, 10))).result().unwrap(), 1024);
+}

@@ -1,0 +1,183 @@
+//! Tasks that submit to the pool that they belong to, from within its workers.
+
+#![cfg(feature = "process")]
+
+#[path = "support/mod.rs"]
+#[allow(unreachable_pub, reason = "other test binaries use it as well")]
+mod support;
+
+use concurrent_futures::{Error, ParentPool, ProcessPoolExecutor, Shutdown, call, task};
+use support::{POOL_SIZES, within_limit};
+
+/// Checks something on a pool of each size, and that the pool ends.
+fn on_pools(check: impl Fn(&ProcessPoolExecutor) + Send + 'static) {
+    within_limit(move || {
+        for max_workers in POOL_SIZES {
+            let pool = ProcessPoolExecutor::builder().max_workers(max_workers).build().unwrap();
+            check(&pool);
+            pool.shutdown_blocking(Shutdown::Drain).unwrap();
+        }
+    });
+}
+
+fn parent() -> ParentPool {
+    ParentPool::current().expect("this is a worker")
+}
+
+fn square(n: u64) -> u64 {
+    n * n
+}
+
+#[test]
+fn there_is_none_outside_of_workers() {
+    assert!(ParentPool::current().is_none());
+}
+
+fn sum_in_halves(numbers: Vec<u64>) -> u64 {
+    if numbers.len() < 10 {
+        return numbers.iter().sum();
+    }
+    let (left, right) = numbers.split_at(numbers.len() / 2);
+    let left = parent().submit(call!(sum_in_halves(left.to_vec())));
+    sum_in_halves(right.to_vec()) + left.result().unwrap()
+}
+
+#[test]
+fn a_task_waits_for_others_with_one_worker_too() {
+    on_pools(|pool| {
+        let sum = pool.submit(call!(sum_in_halves((1..=100).collect())));
+        assert_eq!(sum.result().unwrap(), 5050);
+    });
+}
+
+fn process_and_childs_process() -> (u32, u32) {
+    let child = parent().submit(call!(std::process::id()));
+    (std::process::id(), child.result().unwrap())
+}
+
+#[test]
+fn the_task_that_is_waited_for_runs_in_another_process() {
+    on_pools(|pool| {
+        let (own, other) = pool.submit(call!(process_and_childs_process())).result().unwrap();
+        assert_ne!(own, other);
+        assert_ne!(own, std::process::id());
+    });
+}
+
+fn sum_of_squares(n: u64) -> Result<u64, String> {
+    let squares = parent().map(square, 0..n).result().map_err(|error| error.to_string())?;
+    Ok(squares.into_iter().sum())
+}
+
+#[test]
+fn a_task_may_map_over_its_own_pool() {
+    on_pools(|pool| {
+        let sum = pool.submit(call!(sum_of_squares(10_000))).result().unwrap();
+        assert_eq!(sum, Ok((0..10_000).map(square).sum()));
+    });
+}
+
+fn abort() {
+    std::process::abort()
+}
+
+fn panic_with_seven() {
+    panic!("seven")
+}
+
+fn errors_of_children() -> (String, String) {
+    let text = |result: Result<(), Error>| result.unwrap_err().to_string();
+    let pool = parent();
+    (
+        text(pool.submit(call!(abort())).result()),
+        text(pool.submit(call!(panic_with_seven())).result()),
+    )
+}
+
+#[test]
+fn errors_arrive_as_they_are() {
+    on_pools(|pool| {
+        let (lost, panicked) = pool.submit(call!(errors_of_children())).result().unwrap();
+        assert!(lost.contains("SIGABRT"), "{lost}");
+        assert!(panicked.contains("seven"), "{panicked}");
+        assert!(panicked.contains(file!()), "{panicked}");
+    });
+}
+
+fn until_asked_to_stop() -> u32 {
+    while !task::is_cancelled() {
+        std::thread::yield_now();
+    }
+    7
+}
+
+fn cancels_what_can_not_have_started() -> (bool, bool) {
+    // The only other worker is this one, and it does not wait.
+    let future = parent().submit(call!(square(3)));
+    (future.cancel(), matches!(future.result(), Err(Error::Cancelled)))
+}
+
+#[test]
+fn a_task_that_has_not_started_is_withdrawn() {
+    within_limit(|| {
+        let pool = ProcessPoolExecutor::builder().max_workers(1).build().unwrap();
+        let cancelled = pool.submit(call!(cancels_what_can_not_have_started()));
+        assert_eq!(cancelled.result().unwrap(), (true, true));
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+    });
+}
+
+fn cancels_what_runs() -> (bool, Result<u32, String>) {
+    let pool = parent();
+    let future = pool.submit(call!(until_asked_to_stop()));
+    // The second worker is idle, so it has the first of these when the second one has a result.
+    let _ = pool.submit(call!(square(2))).result_timeout(std::time::Duration::from_millis(50));
+    let cancelled = future.cancel();
+    (cancelled, future.result().map_err(|error| error.to_string()))
+}
+
+#[test]
+fn a_task_that_runs_is_asked_to_stop() {
+    within_limit(|| {
+        let pool = ProcessPoolExecutor::builder().max_workers(2).build().unwrap();
+        let (cancelled, result) = pool.submit(call!(cancels_what_runs())).result().unwrap();
+        assert_eq!((cancelled, result), (false, Ok(7)));
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+    });
+}
+
+fn drops_what_it_submits() {
+    let pool = parent();
+    for n in 0..100 {
+        drop(pool.submit(call!(square(n))));
+    }
+}
+
+#[test]
+fn what_is_dropped_leaves_no_task_behind() {
+    on_pools(|pool| {
+        pool.submit(call!(drops_what_it_submits())).result().unwrap();
+        assert_eq!(pool.submit(call!(square(5))).result().unwrap(), 25);
+    });
+}
+
+fn submits_after_the_shutdown() -> String {
+    // The pool is closed while this runs; then the call is refused.
+    loop {
+        if let Err(error) = parent().submit(call!(square(1))).result() {
+            return format!("{error:?}");
+        }
+    }
+}
+
+#[test]
+fn a_closed_pool_refuses_its_tasks_too() {
+    on_pools(|pool| {
+        let refused = pool.submit(call!(submits_after_the_shutdown()));
+        while !refused.is_running() {
+            std::thread::yield_now();
+        }
+        drop(pool.shutdown(Shutdown::Drain));
+        assert_eq!(refused.result().unwrap(), "ShutDown");
+    });
+}

@@ -1,0 +1,476 @@
+//! DL: CPython's `test_deadlock.py`. Each must end with an error and never hang, and the pool goes on.
+//!
+//! DL-12, a result that ends the process where it is decoded: that is the caller's own process, which
+//! no library can keep from a call of `exit`. What can be caught there, a panic, is in DL-11.
+
+use std::process;
+
+use concurrent_futures::{
+    CodecSide, Error, ProcessPoolExecutor, ReturnWhen, Shutdown, TaskFuture, call, wait,
+};
+use futures::StreamExt;
+use rustix::process::{Signal, getpid, kill_process};
+use serde::de::{Deserializer, Error as _};
+use serde::ser::{Error as _, Serializer};
+use serde::{Deserialize, Serialize};
+
+use crate::over_pools;
+use crate::support::{POOL_SIZES, within_limit};
+use crate::tools::{
+    Gate, Reports, assert_gone, assert_panicked, end, family, hold, occupy_all, own_pid, pool,
+    until_ended,
+};
+
+const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
+const SIGSEGV: i32 = 11;
+
+/// What happens where a value is encoded or decoded.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Deed {
+    Fail,
+    Panic,
+    Exit,
+    Abort,
+    Crash,
+}
+
+impl Deed {
+    /// Does it, and returns only to fail.
+    fn run(self) -> &'static str {
+        match self {
+            Deed::Fail => "out of paper",
+            Deed::Panic => panic!("out of ink"),
+            Deed::Exit => process::exit(3),
+            Deed::Abort => process::abort(),
+            Deed::Crash => {
+                kill_process(getpid(), Signal::SEGV).unwrap();
+                unreachable!("a signal that is not blocked comes before the call returns")
+            }
+        }
+    }
+}
+
+/// What a deed that ends its process leaves to be read.
+const ENDS: [(Deed, Option<i32>, Option<i32>); 3] = [
+    (Deed::Exit, None, Some(3)),
+    (Deed::Abort, Some(SIGABRT), None),
+    (Deed::Crash, Some(SIGSEGV), None),
+];
+
+/// And one that does not.
+const FAILURES: [(Deed, &str); 2] = [(Deed::Fail, "out of paper"), (Deed::Panic, "out of ink")];
+
+/// Does its deed when it is encoded.
+#[derive(Debug)]
+struct WhenEncoded(Deed);
+
+impl Serialize for WhenEncoded {
+    fn serialize<S: Serializer>(&self, _into: S) -> Result<S::Ok, S::Error> {
+        Err(S::Error::custom(self.0.run()))
+    }
+}
+
+impl<'de> Deserialize<'de> for WhenEncoded {
+    fn deserialize<D: Deserializer<'de>>(_from: D) -> Result<Self, D::Error> {
+        unreachable!("it is never encoded")
+    }
+}
+
+/// Does its deed when it is decoded on the other side: a value may be decoded where it is made, to
+/// see whether that can be done at all.
+#[derive(Debug)]
+struct WhenDecoded {
+    deed: Deed,
+    made_in: u32,
+}
+
+impl WhenDecoded {
+    fn new(deed: Deed) -> Self {
+        Self { deed, made_in: process::id() }
+    }
+}
+
+impl Serialize for WhenDecoded {
+    fn serialize<S: Serializer>(&self, into: S) -> Result<S::Ok, S::Error> {
+        (self.deed, self.made_in).serialize(into)
+    }
+}
+
+impl<'de> Deserialize<'de> for WhenDecoded {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let (deed, made_in) = Deserialize::deserialize(from)?;
+        if made_in == process::id() {
+            return Ok(Self { deed, made_in });
+        }
+        Err(D::Error::custom(deed.run()))
+    }
+}
+
+fn square(n: u64) -> u64 {
+    n * n
+}
+
+fn take<T>(_argument: T) -> u32 {
+    process::id()
+}
+
+fn encode(deed: Deed) -> WhenEncoded {
+    WhenEncoded(deed)
+}
+
+fn decode(deed: Deed) -> WhenDecoded {
+    WhenDecoded::new(deed)
+}
+
+#[track_caller]
+fn assert_codec<T>(result: Result<T, Error>, side: CodecSide, type_name: &str, message: &str) {
+    let Err(Error::Codec(codec)) = result else { panic!("{:?}", result.err()) };
+    assert_eq!(codec.side, side);
+    assert!(codec.type_name.ends_with(type_name), "{codec}");
+    assert!(codec.message.contains(message), "{codec}");
+}
+
+#[track_caller]
+fn assert_lost<T>(result: Result<T, Error>, signal: Option<i32>, exit_code: Option<i32>) -> u32 {
+    let Err(Error::WorkerLost(lost)) = result else { panic!("{:?}", result.err()) };
+    assert_eq!((lost.signal, lost.exit_code), (signal, exit_code), "{lost}");
+    lost.pid
+}
+
+/// The pool has lost nothing but what it was told to lose.
+#[track_caller]
+fn assert_usable(pool: &ProcessPoolExecutor) {
+    assert_eq!(pool.submit(call!(square(7))).result().unwrap(), 49);
+}
+
+#[test]
+fn dl_1_an_argument_that_can_not_be_encoded() {
+    over_pools(|pool| {
+        for (deed, message) in FAILURES {
+            let future = pool.submit(call!(take(WhenEncoded(deed))));
+            assert!(future.is_done(), "it is encoded at the call");
+            assert_codec(future.result(), CodecSide::EncodeArguments, "WhenEncoded,)", message);
+            assert_usable(pool);
+        }
+        // In a map, the others are not to suffer for it.
+        let map = pool
+            .map(take::<Result<u32, WhenEncoded>>, [Ok(1), Err(WhenEncoded(Deed::Fail)), Ok(3)]);
+        let results: Vec<_> = futures::executor::block_on(map.chunksize(3).collect());
+        let [first, second, third] = <[_; 3]>::try_from(results).unwrap();
+        assert!(first.is_ok() && third.is_ok());
+        assert_codec(second, CodecSide::EncodeArguments, "WhenEncoded>", "out of paper");
+        assert_eq!(pool.metrics().queued, 0);
+    });
+}
+
+#[test]
+fn dl_2_an_argument_that_ends_the_worker_while_it_is_decoded() {
+    over_pools(|pool| {
+        let future = pool.submit(call!(take(WhenDecoded::new(Deed::Exit))));
+        let pid = assert_lost(future.result(), None, Some(3));
+        assert_ne!(pid, process::id());
+        assert_usable(pool);
+    });
+}
+
+// Ours differs: that task alone fails, and the worker goes on.
+#[test]
+fn dl_3_an_argument_that_fails_while_it_is_decoded() {
+    over_pools(|pool| {
+        for (deed, message) in FAILURES {
+            // A single worker for the rest of this round.
+            let gate = Gate::new();
+            let others = occupy_all(pool, &gate);
+            let future = pool.submit(call!(take(WhenDecoded::new(deed))));
+            gate.open();
+            assert_codec(future.result(), CodecSide::DecodeArguments, "WhenDecoded,)", message);
+            others.into_iter().for_each(|future| assert_eq!(future.result().unwrap(), 42));
+            let workers = pool.worker_pids();
+            assert_eq!(workers.len(), pool.max_workers(), "none was lost");
+            assert_usable(pool);
+        }
+    });
+}
+
+#[test]
+fn dl_4_an_argument_that_crashes_the_worker_while_it_is_decoded() {
+    over_pools(|pool| {
+        for (deed, signal, code) in ENDS {
+            let future = pool.submit(call!(take(WhenDecoded::new(deed))));
+            assert_lost(future.result(), signal, code);
+            assert_usable(pool);
+        }
+        // In a map it is one item.
+        let items = [Ok(1), Err(WhenDecoded::new(Deed::Crash)), Ok(3)];
+        let map = pool.map(take::<Result<u32, WhenDecoded>>, items).chunksize(3);
+        let results: Vec<_> = futures::executor::block_on(map.collect());
+        let [first, second, third] = <[_; 3]>::try_from(results).unwrap();
+        assert!(first.is_ok() && third.is_ok(), "{first:?} {third:?}");
+        assert_lost(second, Some(SIGSEGV), None);
+    });
+}
+
+#[test]
+fn dl_5_a_function_that_crashes() {
+    fn crash() {
+        Deed::Crash.run();
+    }
+
+    /// With a fault of its own, and not just the signal of one.
+    fn dereference_null() -> u8 {
+        // SAFETY: there is none; the fault is what the test is about.
+        unsafe { std::ptr::null::<u8>().read_volatile() }
+    }
+
+    over_pools(|pool| {
+        assert_lost(pool.submit(call!(crash())).result(), Some(SIGSEGV), None);
+        assert_usable(pool);
+        assert_lost(pool.submit(call!(dereference_null())).result(), Some(SIGSEGV), None);
+        assert_usable(pool);
+    });
+}
+
+// Ours differs: the worker really ends.
+#[test]
+fn dl_6_a_function_that_calls_exit() {
+    fn exit(code: i32) {
+        process::exit(code);
+    }
+
+    over_pools(|pool| {
+        for code in [0, 1, 42, 255] {
+            assert_lost(pool.submit(call!(exit(code))).result(), None, Some(code));
+            assert_usable(pool);
+        }
+        // Also in a thread of the task's.
+        fn exit_elsewhere() {
+            let _ = std::thread::spawn(|| process::exit(5)).join();
+        }
+        assert_lost(pool.submit(call!(exit_elsewhere())).result(), None, Some(5));
+        assert_usable(pool);
+    });
+}
+
+#[test]
+fn dl_7_a_function_that_fails() {
+    fn fail() -> Result<(), String> {
+        Err("the job's own".to_owned())
+    }
+
+    fn panics() {
+        panic!("in the job");
+    }
+
+    over_pools(|pool| {
+        let own = pool.submit(call!(fail())).result().unwrap();
+        assert_eq!(own, Err("the job's own".to_owned()));
+        assert_panicked(&pool.submit(call!(panics())).result(), "in the job");
+        assert_usable(pool);
+    });
+}
+
+#[test]
+fn dl_8_and_dl_9_a_result_that_ends_the_worker_while_it_is_encoded() {
+    over_pools(|pool| {
+        for (deed, signal, code) in ENDS {
+            assert_lost(pool.submit(call!(encode(deed))).result(), signal, code);
+            assert_usable(pool);
+            let map = pool.map(encode, [deed]);
+            assert_lost(map.result(), signal, code);
+        }
+    });
+}
+
+#[test]
+fn dl_10_a_result_that_can_not_be_encoded() {
+    over_pools(|pool| {
+        for (deed, message) in FAILURES {
+            let future = pool.submit(call!(encode(deed)));
+            assert_codec(future.result(), CodecSide::EncodeResult, "WhenEncoded", message);
+            assert_usable(pool);
+        }
+        // In a map it is one item.
+        fn each(n: u32) -> Result<u32, WhenEncoded> {
+            if n == 1 { Err(WhenEncoded(Deed::Panic)) } else { Ok(n) }
+        }
+        let map = pool.map(each, 0..3).chunksize(3);
+        let results: Vec<_> = futures::executor::block_on(map.collect());
+        let [first, second, third] = <[_; 3]>::try_from(results).unwrap();
+        assert!(first.is_ok() && third.is_ok());
+        assert_codec(second, CodecSide::EncodeResult, "WhenEncoded>", "out of ink");
+    });
+}
+
+// Ours differs: that task alone fails.
+#[test]
+fn dl_11_a_result_that_fails_while_it_is_decoded_here() {
+    over_pools(|pool| {
+        for (deed, message) in FAILURES {
+            let future = pool.submit(call!(decode(deed)));
+            assert_codec(future.result(), CodecSide::DecodeResult, "WhenDecoded", message);
+            // What reads the results lives on.
+            assert_usable(pool);
+            let map = pool.map(decode, [deed]);
+            assert_codec(map.result(), CodecSide::DecodeResult, "WhenDecoded", message);
+            assert_usable(pool);
+        }
+    });
+}
+
+#[test]
+fn dl_13_a_worker_that_crashes_after_a_waiting_shutdown_was_called() {
+    fn crash(started: Reports, gate: Gate) {
+        hold(started, gate, 0);
+        Deed::Crash.run();
+    }
+
+    within_limit(|| {
+        for size in POOL_SIZES {
+            let pool = pool(size);
+            let (started, gate) = (Reports::new(), Gate::new());
+            let crashing = pool.submit(call!(crash(started.clone(), gate.clone())));
+            let queued: Vec<_> = (0..9).map(|n| pool.submit(call!(square(n)))).collect();
+            started.wait_for(1);
+            let family = family(&pool);
+            let ended = pool.shutdown(Shutdown::Drain);
+            gate.open();
+            ended.result().unwrap();
+            assert_lost(crashing.result(), Some(SIGSEGV), None);
+            // What was accepted runs all the same.
+            for (n, future) in (0..).zip(queued) {
+                assert_eq!(future.result().unwrap(), n * n);
+            }
+            assert_gone(&family);
+        }
+    });
+}
+
+#[test]
+fn dl_14_a_shutdown_right_after_an_argument_that_can_not_be_encoded() {
+    within_limit(|| {
+        for size in POOL_SIZES {
+            let pool = pool(size);
+            let pid = pool.submit(call!(own_pid())).result().unwrap();
+            let future = pool.submit(call!(take(WhenEncoded(Deed::Fail))));
+            drop(pool.shutdown(Shutdown::Drain));
+            drop(pool);
+            assert_codec(future.result(), CodecSide::EncodeArguments, "WhenEncoded,)", "paper");
+            until_ended(pid);
+        }
+    });
+}
+
+/// Much more than a socket takes.
+const LARGE: usize = 1 << 20;
+
+fn large() -> Vec<u8> {
+    vec![7; LARGE]
+}
+
+#[test]
+fn dl_15_workers_that_crash_while_large_arguments_are_under_way() {
+    fn crash(_first: u8, _bytes: Vec<u8>) {
+        Deed::Crash.run();
+    }
+
+    fn length(bytes: Vec<u8>) -> usize {
+        bytes.len()
+    }
+
+    within_limit(|| {
+        for size in POOL_SIZES {
+            let pool = pool(size);
+            let futures: Vec<_> =
+                (0..3 * size).map(|_| pool.submit(call!(crash(0, large())))).collect();
+            let good: Vec<_> = (0..3 * size).map(|_| pool.submit(call!(length(large())))).collect();
+            for future in futures {
+                assert_lost(future.result(), Some(SIGSEGV), None);
+            }
+            for future in good {
+                assert_eq!(future.result().unwrap(), LARGE);
+            }
+            end(&pool);
+        }
+    });
+}
+
+/// The worker has begun to read the argument of its next task when it dies of the one that it runs.
+#[test]
+fn dl_15_a_worker_that_is_killed_while_a_large_argument_is_under_way() {
+    fn wait_with(started: Reports, gate: Gate, bytes: Vec<u8>) -> usize {
+        hold(started, gate, 0);
+        bytes.len()
+    }
+
+    within_limit(|| {
+        for size in POOL_SIZES {
+            let pool = pool(size);
+            let gate = Gate::new();
+            let started = Reports::new();
+            let held: Vec<_> = (0..size)
+                .map(|_| pool.submit(call!(wait_with(started.clone(), gate.clone(), large()))))
+                .collect();
+            let pids = started.wait_for(size);
+            let queued: Vec<_> = (0..3)
+                .map(|_| pool.submit(call!(wait_with(started.clone(), gate.clone(), large()))))
+                .collect();
+            held.iter().for_each(|future| assert!(future.kill()));
+            pids.into_iter().for_each(until_ended);
+            gate.open();
+            for future in queued {
+                assert_eq!(future.result().unwrap(), LARGE);
+            }
+            drop(held);
+            end(&pool);
+        }
+    });
+}
+
+/// Results larger than the socket takes, of workers that nobody reads from any more.
+#[test]
+fn dl_15_a_worker_that_is_killed_while_it_writes_a_large_result() {
+    fn result(started: Reports) -> Vec<u8> {
+        started.add(process::id());
+        large()
+    }
+
+    within_limit(|| {
+        for size in POOL_SIZES {
+            let pool = pool(size);
+            let started = Reports::new();
+            let futures: Vec<TaskFuture<Vec<u8>>> =
+                (0..8 * size).map(|_| pool.submit(call!(result(started.clone())))).collect();
+            started.wait_for(1);
+            let ended = pool.kill_workers();
+            for future in futures {
+                match future.result() {
+                    Ok(bytes) => assert_eq!(bytes, large()),
+                    Err(Error::WorkerLost(lost)) => assert_eq!(lost.signal, Some(SIGKILL)),
+                    Err(Error::Cancelled) => {}
+                    Err(other) => panic!("{other:?}"),
+                }
+            }
+            ended.result().unwrap();
+            assert_gone(&started.get());
+        }
+    });
+}
+
+#[test]
+fn dl_16_a_hundred_submissions_before_the_workers_are_there() {
+    within_limit(|| {
+        for size in POOL_SIZES {
+            let pool = pool(size);
+            let map = pool.map(square, 0..100).chunksize(1);
+            let futures: Vec<_> = (0..100).map(|n| pool.submit(call!(square(n)))).collect();
+            let expected: Vec<_> = (0..100).map(square).collect();
+            assert_eq!(map.result().unwrap(), expected);
+            let parts = wait(futures, ReturnWhen::AllCompleted).result();
+            let squares: Vec<_> =
+                parts.done.into_iter().map(|future| future.result().unwrap()).collect();
+            assert_eq!(squares, expected);
+            end(&pool);
+        }
+    });
+}

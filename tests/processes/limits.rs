@@ -1,0 +1,184 @@
+//! Room in the queue, cancelling, killing, time limits, and what a future shows.
+
+use std::time::Duration;
+
+use concurrent_futures::{Error, ProcessPoolExecutor, Shutdown, TaskFuture, call, task};
+use futures::executor::block_on;
+
+use crate::over_pools;
+use crate::support::{POOL_SIZES, within_limit};
+use crate::tools::{
+    Gate, LONG, Reports, SHORT, assert_cancelled, assert_gone, assert_timed_out, builder, end,
+    hold, occupy_all, own_pid, until_ended,
+};
+
+fn until_asked_to_stop(started: Reports) -> Option<u64> {
+    started.add(std::process::id());
+    while !task::is_cancelled() {
+        std::thread::yield_now();
+    }
+    task::id().map(|id| id.to_string().parse().unwrap())
+}
+
+fn for_ever(started: Reports) {
+    started.add(std::process::id());
+    loop {
+        std::hint::spin_loop();
+    }
+}
+
+fn shown(future: &TaskFuture<impl Sized>) -> String {
+    format!("{future:?}").split("state: ").nth(1).unwrap().trim_end_matches(" }").to_owned()
+}
+
+#[test]
+fn the_capacity_is_exact() {
+    within_limit(|| {
+        for max_workers in POOL_SIZES {
+            let pool = builder(max_workers).queue_capacity(3).build().unwrap();
+            let gate = Gate::new();
+            let running = occupy_all(&pool, &gate);
+            let queued: Vec<_> = (0..3).map(|_| pool.submit(call!(own_pid()))).collect();
+            let refused = pool.try_submit(call!(own_pid())).unwrap_err();
+            assert!(matches!(refused.error(), Error::QueueFull { capacity: 3 }));
+            assert!(matches!(
+                pool.submit(call!(own_pid())).result(),
+                Err(Error::QueueFull { capacity: 3 })
+            ));
+            // One that is cancelled makes room for one.
+            assert!(queued[1].cancel());
+            let permit = block_on(pool.reserve()).unwrap();
+            assert!(pool.try_submit(call!(own_pid())).is_err());
+            let other = permit.submit(call!(own_pid()));
+            gate.open();
+            assert!(running.into_iter().all(|future| future.result().is_ok()));
+            assert!(other.result().is_ok());
+            end(&pool);
+        }
+    });
+}
+
+#[test]
+fn a_future_shows_what_becomes_of_its_task() {
+    over_pools(|pool| {
+        let gate = Gate::new();
+        let mut running = occupy_all(pool, &gate);
+        let pending = pool.submit(call!(own_pid()));
+        assert_eq!((shown(&running[0]), shown(&pending)), ("running".into(), "pending".into()));
+        assert!(running[0].is_running() && !pending.is_running() && !pending.is_done());
+        let timed_out = running[0].result_timeout(SHORT);
+        assert_timed_out(&timed_out, SHORT, true);
+        assert!(pending.cancel() && pending.cancel());
+        assert_eq!(shown(&pending), "cancelled");
+        gate.open();
+        let mut done = running.pop().unwrap();
+        assert!(done.result_timeout(LONG).is_ok());
+        assert_eq!(shown(&done), "finished returned u32");
+        assert!(!done.cancel());
+    });
+}
+
+#[test]
+fn a_task_that_runs_is_asked_to_stop_and_knows_its_number() {
+    over_pools(|pool| {
+        let started = Reports::new();
+        let future = pool.submit(call!(until_asked_to_stop(started.clone())));
+        started.wait_for(1);
+        assert!(!future.cancel());
+        let id = future.id().to_string().parse().unwrap();
+        assert_eq!(future.result().unwrap(), Some(id));
+    });
+}
+
+#[test]
+fn dropping_a_future_withdraws_what_has_not_started_and_nothing_else() {
+    over_pools(|pool| {
+        let gate = Gate::new();
+        let running = occupy_all(pool, &gate);
+        let started = Reports::new();
+        drop(pool.submit(call!(hold(started.clone(), gate.clone(), 1))));
+        drop(running);
+        gate.open();
+        let report = pool.shutdown_blocking(Shutdown::Drain).unwrap();
+        assert_eq!((report.queued, report.running.len()), (0, 0));
+        assert!(started.get().is_empty());
+        assert_eq!(pool.metrics().completed, pool.max_workers() as u64);
+    });
+}
+
+#[test]
+fn a_task_that_runs_can_be_killed() {
+    over_pools(|pool| {
+        let started = Reports::new();
+        let future = pool.submit(call!(for_ever(started.clone())));
+        let worker = started.wait_for(1)[0];
+        let behind = pool.submit(call!(own_pid()));
+        assert!(future.kill() && future.kill());
+        assert_cancelled(&future.result());
+        assert_ne!(behind.result().unwrap(), worker);
+        until_ended(worker);
+        assert_gone(&[worker]);
+    });
+}
+
+#[test]
+fn kill_on_drop_ends_what_runs() {
+    over_pools(|pool| {
+        let started = Reports::new();
+        let future = pool.submit(call!(for_ever(started.clone()))).kill_on_drop();
+        let worker = started.wait_for(1)[0];
+        drop(future);
+        until_ended(worker);
+        assert_ne!(pool.submit(call!(own_pid())).result().unwrap(), worker);
+    });
+}
+
+#[test]
+fn a_time_limit_kills_the_worker() {
+    over_pools(|pool| {
+        let started = Reports::new();
+        let future = pool.task().timeout(SHORT).submit(call!(for_ever(started.clone())));
+        assert_timed_out(&future.result(), SHORT, true);
+        until_ended(started.wait_for(1)[0]);
+        assert_eq!(pool.metrics().failed, 1);
+        assert!(pool.submit(call!(own_pid())).result().is_ok());
+    });
+}
+
+#[test]
+fn the_clock_of_a_time_limit_starts_with_the_task() {
+    over_pools(|pool| {
+        let gate = Gate::new();
+        let running = occupy_all(pool, &gate);
+        let future = pool.task().timeout(Duration::from_secs(20)).submit(call!(own_pid()));
+        let waiting = pool.task().queue_timeout(SHORT).submit(call!(own_pid()));
+        // Much later than the submission, as the limit of the other one shows.
+        assert_timed_out(&waiting.result(), SHORT, false);
+        gate.open();
+        assert!(future.result().is_ok());
+        assert!(running.into_iter().all(|future| future.result().is_ok()));
+    });
+}
+
+fn deadline_is_known() -> bool {
+    task::deadline().is_some_and(|at| at > std::time::Instant::now())
+}
+
+#[test]
+fn a_job_knows_its_deadline() {
+    over_pools(|pool| {
+        assert!(!pool.submit(call!(deadline_is_known())).result().unwrap());
+        assert!(pool.task().timeout(LONG).submit(call!(deadline_is_known())).result().unwrap());
+    });
+}
+
+#[test]
+fn an_idle_worker_ends_after_a_while_and_another_one_takes_its_place() {
+    within_limit(|| {
+        let pool: ProcessPoolExecutor = builder(1).idle_timeout(SHORT).build().unwrap();
+        let first = pool.submit(call!(own_pid())).result().unwrap();
+        until_ended(first);
+        assert_ne!(pool.submit(call!(own_pid())).result().unwrap(), first);
+        end(&pool);
+    });
+}

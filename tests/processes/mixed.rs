@@ -1,0 +1,81 @@
+//! Futures of tasks in processes and in threads, together.
+
+use concurrent_futures::{
+    Error, Executor, ReturnWhen, ThreadPoolExecutor, as_completed, call, wait,
+};
+use futures::StreamExt;
+
+use crate::tools::{Gate, lost, occupy_all};
+use crate::{over_pools, over_pools_async};
+
+fn square(n: u64) -> u64 {
+    n * n
+}
+
+#[test]
+fn as_completed_takes_futures_of_both_pools() {
+    over_pools_async(|processes| async move {
+        let threads = ThreadPoolExecutor::builder().max_workers(2).build().unwrap();
+        let futures: Vec<_> = (0..100)
+            .map(|n| match n % 2 {
+                0 => processes.submit(call!(square(n))),
+                _ => threads.submit(move || square(n)),
+            })
+            .collect();
+        let mut results: Vec<_> = as_completed(futures).collect().await;
+        results.sort_by_key(|(index, _)| *index);
+        for (n, (index, result)) in (0..).zip(results) {
+            assert_eq!((index as u64, result.unwrap()), (n, n * n));
+        }
+    });
+}
+
+#[test]
+fn wait_sees_the_first_of_both_pools() {
+    over_pools(|processes| {
+        let threads = ThreadPoolExecutor::builder().max_workers(1).build().unwrap();
+        let gate = Gate::new();
+        let mut futures = occupy_all(processes, &gate);
+        futures.push(threads.submit(|| 7));
+        let parts = wait(futures, ReturnWhen::FirstCompleted).result();
+        assert_eq!(parts.done.len(), 1);
+        assert_eq!(parts.not_done.len(), processes.max_workers());
+        gate.open();
+        let parts = wait(parts.not_done, ReturnWhen::AllCompleted).result();
+        assert!(parts.not_done.is_empty());
+        assert!(parts.done.into_iter().all(|future| future.result().is_ok()));
+    });
+}
+
+fn abort_at(n: u64) -> u64 {
+    if n == 3 { std::process::abort() } else { n }
+}
+
+#[test]
+fn wait_stops_at_the_first_lost_task() {
+    over_pools(|processes| {
+        let threads = ThreadPoolExecutor::builder().max_workers(1).build().unwrap();
+        let (completer, never) = concurrent_futures::TaskFuture::promise();
+        let futures = vec![never, threads.submit(|| 1), processes.submit(call!(abort_at(3)))];
+        let mut parts = wait(futures, ReturnWhen::FirstError).result();
+        assert_eq!(parts.not_done.len(), 1);
+        assert!(lost(parts.done.pop().unwrap().result()).signal.is_some());
+        completer.complete(Ok(0));
+    });
+}
+
+/// The same function on any executor.
+async fn sum<E: Executor>(pool: &E) -> Result<u64, Error> {
+    let squares = pool.map(square, 0..10).await?;
+    let more = pool.reserve().await?.submit_call(call!(square(10))).await?;
+    Ok(squares.iter().sum::<u64>() + more)
+}
+
+#[test]
+fn generic_code_runs_on_both_pools() {
+    over_pools_async(|processes| async move {
+        let threads = ThreadPoolExecutor::builder().max_workers(2).build().unwrap();
+        assert_eq!(sum(&processes).await.unwrap(), 385);
+        assert_eq!(sum(&threads).await.unwrap(), 385);
+    });
+}
