@@ -195,8 +195,10 @@ impl Pool {
             worker
                 .fault
                 .get_or_insert("since the process that starts workers was killed".to_owned());
-            // As the worker has it, if the helper did not come as far as to tell.
-            sys::kill_group(worker.pid());
+            // Only by the number that the helper has told: the worker's page may say anything.
+            if let Some((pid, _)) = &worker.process {
+                sys::kill_group(*pid);
+            }
             if worker.life == Life::Gone {
                 self.bury(state, number, None, &mut done);
             }
