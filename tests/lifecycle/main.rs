@@ -6,6 +6,9 @@
 
 mod ending;
 mod init;
+#[cfg(all(feature = "process", target_os = "linux"))]
+#[path = "../processes/tools.rs"]
+mod processes;
 mod runtime;
 mod sd;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]

@@ -1,5 +1,5 @@
-//! SD: CPython's `test_shutdown.py`. SD-2, SD-6 and SD-17 are programs, in `program_end.rs`; SD-10,
-//! SD-12, SD-14, SD-18 and SD-19 are for processes.
+//! SD: CPython's `test_shutdown.py`. SD-2, SD-6 and SD-17 are programs, in `program_end.rs`. Over
+//! processes, SD-1 and SD-4 are here and the others in `tests/processes`.
 //!
 //! Python's `with` block waits when it is left. A `Drop` that waits could not be used in async code,
 //! so here the wait is written: `shutdown` or `shutdown_blocking`.
@@ -87,6 +87,28 @@ fn sd_1_inline() {
             refuses_everything(&executor).await;
             refuses_everything(&executor.clone()).await;
             assert_shut_down(permit.submit(|| ()).await);
+        }
+    });
+}
+
+#[cfg(all(feature = "process", target_os = "linux"))]
+#[test]
+fn sd_1_over_processes() {
+    on_runtimes(|| async {
+        for how in BOTH {
+            for size in POOL_SIZES {
+                let pool = crate::processes::pool(size);
+                assert_eq!(pool.submit(call!(square(2))).await.unwrap(), 4);
+                let permit = pool.reserve().await.unwrap();
+                let clone = pool.clone();
+                pool.shutdown(how).await;
+
+                refuses_everything(&pool).await;
+                refuses_everything(&clone).await;
+                assert_shut_down(pool.task().label("late").submit(call!(square(3))).await);
+                assert_shut_down(permit.submit(call!(square(3))).await);
+                assert_eq!(pool.metrics().workers, 0, "no process was started for them");
+            }
         }
     });
 }
@@ -266,6 +288,19 @@ fn sd_4_async() {
             sd_4_awaited(&pool(size)).await;
         }
         sd_4_awaited(&InlineExecutor::new()).await;
+    });
+}
+
+#[cfg(all(feature = "process", target_os = "linux"))]
+#[test]
+fn sd_4_over_processes() {
+    use crate::processes::pool;
+
+    within_limit(|| POOL_SIZES.map(pool).iter().for_each(sd_4_blocking));
+    on_runtimes(|| async {
+        for size in POOL_SIZES {
+            sd_4_awaited(&pool(size)).await;
+        }
     });
 }
 

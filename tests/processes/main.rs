@@ -13,12 +13,14 @@
 
 mod dl;
 mod ex;
+mod fu;
 mod init;
 mod limits;
 mod mixed;
 mod pp;
 #[path = "../lifecycle/program.rs"]
 mod program;
+mod program_end;
 mod sd;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]
