@@ -17,6 +17,7 @@ mod fu;
 mod init;
 mod limits;
 mod mixed;
+mod order;
 mod pp;
 #[path = "../lifecycle/program.rs"]
 mod program;

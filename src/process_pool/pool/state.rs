@@ -193,8 +193,9 @@ impl State {
         let mut count = 0;
         for sent in from.sent.iter().skip(keep).rev() {
             let Some(task) = self.tasks.get_mut(&sent.number) else { continue };
-            let is_there =
-                matches!(task.place, Place::Sent { ticket, .. } if ticket == sent.ticket);
+            // One that was taken back before may be with another worker by now.
+            let is_there = matches!(task.place, Place::Sent { worker: other, ticket }
+                if (other, ticket) == (worker, sent.ticket));
             if is_there && from.ticket(sent.ticket).withdraw() {
                 task.place = Place::Queued;
                 self.queue.push_front(sent.number);
