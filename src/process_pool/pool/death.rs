@@ -67,12 +67,12 @@ impl Pool {
     ) {
         self.closed(state, number, done);
         let Some(mut worker) = state.workers.remove(&number) else { return };
+        let may_run_again = state.may_run_again();
+        let mut had_begun = worker.replies > 0 || worker.is_condemned;
         if exit.is_none() {
             // Its socket is closed, but nobody has said that it has ended; it may have done that itself.
             worker.kill();
         }
-        let may_run_again = state.may_run_again();
-        let mut had_begun = worker.replies > 0 || worker.is_condemned;
         let has_failed =
             |exit: &Exit| ![ExitStatus::KILLED, ExitStatus::UNFIT].contains(&exit.status);
         if let (Some(next), true) = (worker.next, exit.is_some_and(has_failed)) {
