@@ -18,7 +18,8 @@ use crate::deaths::{Death, die, square, status, wait_to_be_killed};
 use crate::program::alone;
 use crate::support::within_limit;
 use crate::tools::{
-    Gate, Reports, assert_cancelled, builder, end, hold, lost, occupy, occupy_all, own_pid, pool,
+    Gate, Reports, assert_cancelled, builder, end, hold, lost, occupy, occupy_all, own_pid,
+    parent_of, pool,
 };
 use crate::watch::{Watched, assert_ended_soon, kill};
 
@@ -273,8 +274,8 @@ fn what_is_killed_on_purpose_does_not_run_again() {
         assert!(matches!(overdue, Err(Error::TimedOut { started: true, .. })), "{overdue:?}");
 
         let with_the_pool = submit(pool.task());
-        started.wait_for(3);
-        let family = Watched::all(&crate::tools::family(&pool));
+        let worker = started.wait_for(3)[2];
+        let family = Watched::all(&[worker, parent_of(worker).unwrap()]);
         let report = block_on(pool.kill_workers());
         assert_ended_soon(&family);
         let lost = lost(with_the_pool.result());

@@ -86,9 +86,12 @@ fn lowest_free() -> u64 {
     (0..).find(|n| !taken.iter().any(|it| it.starts_with(&format!("{n} ->")))).unwrap()
 }
 
-/// What a pool does without descriptors: there is a value, or an error that says what the matter is.
+/// What the errors say then.
+const NO_DESCRIPTORS: &str = "open files";
+
+/// What a pool does without what it needs: there is a value, or an error that says what the matter is.
 #[track_caller]
-fn works_or_says_why(pool: &ProcessPoolExecutor) -> bool {
+fn works_or_says_why(pool: &ProcessPoolExecutor, why: &str) -> bool {
     let mut future = pool.submit(call!(square(7)));
     match future.result_timeout(HANG) {
         Ok(value) => {
@@ -96,7 +99,7 @@ fn works_or_says_why(pool: &ProcessPoolExecutor) -> bool {
             true
         }
         Err(Error::BrokenPool(cause)) => {
-            assert!(cause.to_string().contains("open files"), "{cause}");
+            assert!(cause.to_string().contains(why), "{cause}");
             false
         }
         Err(other) => panic!("{other}"),
@@ -116,13 +119,13 @@ fn a_pool_without_descriptors_works_or_says_why() {
             match builder(1).build() {
                 Ok(pool) => {
                     made += 1;
-                    worked += u32::from(works_or_says_why(&pool));
+                    worked += u32::from(works_or_says_why(&pool, NO_DESCRIPTORS));
                     limit_descriptors(usual); // or nobody could look at what is left
                     end(&pool);
                 }
                 Err(Error::BrokenPool(cause)) => {
                     limit_descriptors(usual);
-                    assert!(cause.to_string().contains("open files"), "{cause}");
+                    assert!(cause.to_string().contains(NO_DESCRIPTORS), "{cause}");
                 }
                 Err(other) => panic!("{other}"),
             }
@@ -156,11 +159,50 @@ fn a_pool_that_can_start_no_more_workers_goes_on_with_those_it_has() {
         let before = getrlimit(Resource::Nofile).current.unwrap();
         limit_descriptors(lowest_free());
         crate::watch::kill(worker);
-        works_or_says_why(&pool);
+        works_or_says_why(&pool, NO_DESCRIPTORS);
         limit_descriptors(before);
         end(&pool);
     });
 }
+
+// ---- Processes and threads ----
+
+#[test]
+fn a_pool_without_processes_works_or_says_why() {
+    alone("resources::a_pool_without_processes_works_or_says_why", || {
+        use_a_pool(0);
+        // The limit is one on all processes and threads of a user, and none for the superuser.
+        if rustix::process::getuid().is_root() {
+            let nobody = 100_000 + std::process::id();
+            // SAFETY: it changes nothing but the process's rights.
+            assert_eq!(unsafe { libc::setresuid(nobody, nobody, nobody) }, 0);
+        }
+        let before = Belongings::now();
+        let maximum = getrlimit(Resource::Nproc).maximum;
+        let limit = |to| setrlimit(Resource::Nproc, Rlimit { current: to, maximum }).unwrap();
+        let (mut made, mut worked) = (0, 0);
+        for most in 1..20 {
+            limit(Some(most));
+            match builder(1).build() {
+                Ok(pool) => {
+                    made += 1;
+                    worked += u32::from(works_or_says_why(&pool, NO_PROCESSES));
+                    end(&pool);
+                }
+                Err(Error::BrokenPool(cause)) => {
+                    assert!(cause.to_string().contains(NO_PROCESSES), "{cause}");
+                }
+                Err(other) => panic!("{other}"),
+            }
+            limit(maximum);
+            before.assert_unchanged();
+            assert_no_child_left();
+        }
+        assert!(made < 19 && worked <= made && worked > 5, "{made} {worked}");
+    });
+}
+
+const NO_PROCESSES: &str = "temporarily unavailable";
 
 // ---- Without /proc ----
 
