@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use concurrent_futures::{Buffer, Error, ProcessPoolExecutor, Shutdown, call};
+use concurrent_futures::{Buffer, Error, ProcessPoolExecutor, ProcessTaskOptions, Shutdown, call};
 use futures::StreamExt;
 use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
@@ -260,28 +260,31 @@ fn errors_and_panics_are_no_losses() {
 fn what_is_killed_on_purpose_does_not_run_again() {
     within_limit(|| {
         let pool = pool(2);
-        let (started, gate) = (Reports::new(), Gate::new());
-        let submit = |task: concurrent_futures::ProcessTaskOptions<'_>| {
+        let gate = Gate::new();
+        let reports = [Reports::new(), Reports::new(), Reports::new()];
+        let submit = |task: ProcessTaskOptions<'_>, started: &Reports| {
             task.retries(5).submit(call!(hold(started.clone(), gate.clone(), 1)))
         };
-        let killed = submit(pool.task());
-        started.wait_for(1);
+        let [of_killed, of_overdue, of_last] = &reports;
+        let killed = submit(pool.task(), of_killed);
+        of_killed.wait_for(1);
         assert!(killed.kill());
         assert_cancelled(&killed.result());
 
         let limit = Duration::from_millis(20);
-        let overdue = submit(pool.task().timeout(limit)).result();
+        let overdue = submit(pool.task().timeout(limit), of_overdue).result();
         assert!(matches!(overdue, Err(Error::TimedOut { started: true, .. })), "{overdue:?}");
 
-        let with_the_pool = submit(pool.task());
-        let worker = started.wait_for(3)[2];
+        let with_the_pool = submit(pool.task(), of_last);
+        let worker = of_last.wait_for(1)[0];
         let family = Watched::all(&[worker, parent_of(worker).unwrap()]);
         let report = block_on(pool.kill_workers());
         assert_ended_soon(&family);
         let lost = lost(with_the_pool.result());
         assert_eq!(status(&lost), (None, Some(libc::SIGKILL)));
         assert_eq!((report.failed, report.running.len()), (1, 0));
-        assert_eq!(started.get().len(), 3);
+        // One may be killed before it comes as far as to report.
+        assert!(reports.iter().all(|started| started.get().len() <= 1));
     });
 }
 

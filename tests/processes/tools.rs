@@ -226,7 +226,7 @@ pub(crate) fn family(pool: &ProcessPoolExecutor) -> Vec<u32> {
     let workers = pool.worker_pids();
     let mut family: Vec<u32> = workers.iter().filter_map(|pid| parent_of(*pid)).collect();
     family.dedup();
-    assert!(family.len() <= 1, "{family:?}");
+    assert!(family.len() <= 1, "the parents of {workers:?} are {family:?}");
     family.extend(workers);
     family
 }
