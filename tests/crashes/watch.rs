@@ -59,19 +59,31 @@ impl Watched {
     fn is_alive(&self) -> bool {
         !self.ends_within(Duration::ZERO)
     }
+
+    /// Whether it has been killed and only waits for a processor to end on.
+    fn is_killed(&self) -> bool {
+        const KILL: u64 = 1 << 8;
+        let pending = |field| -> Option<u64> {
+            let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+            u64::from_str_radix(line.trim(), 16).ok()
+        };
+        pending("SigPnd:").is_some_and(|signals| signals & KILL != 0)
+    }
 }
 
 /// They all end, and at once.
 #[track_caller]
 pub(crate) fn assert_ended_soon(all: &[Watched]) {
+    let goes_on = |process: &&Watched| process.is_alive() && !process.is_killed();
     for _ in 0..LOOKS {
-        match all.iter().find(|process| process.is_alive()) {
+        match all.iter().find(goes_on) {
             Some(process) => process.ends_within(LOOK),
-            None => return,
+            None => break,
         };
     }
-    let left: Vec<String> =
-        all.iter().filter(|process| process.is_alive()).map(|it| stat_of(it.pid)).collect();
+    let is_left = |process: &&Watched| goes_on(process) || !process.ends_within(HANG);
+    let left: Vec<String> = all.iter().filter(is_left).map(|it| stat_of(it.pid)).collect();
     assert!(left.is_empty(), "still there: {left:?}");
 }
 
