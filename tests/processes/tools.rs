@@ -218,7 +218,8 @@ pub(crate) fn until_ended(pid: u32) {
 pub(crate) fn parent_of(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name comes before, in brackets, and may have brackets and blanks itself.
-    status.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    let parent = status.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok();
+    parent.filter(|parent| *parent != 0) // as it is of a process that is being reaped
 }
 
 /// The processes of a pool: its workers, and the one that has forked them.
