@@ -60,15 +60,16 @@ impl Watched {
         !self.ends_within(Duration::ZERO)
     }
 
-    /// Whether it has been killed and only waits for a processor to end on.
+    /// Whether it has been killed, or is about to end, and only waits for a processor to do it on.
     fn is_killed(&self) -> bool {
         const KILL: u64 = 1 << 8;
-        let pending = |field| -> Option<u64> {
-            let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-            u64::from_str_radix(line.trim(), 16).ok()
-        };
-        pending("SigPnd:").is_some_and(|signals| signals & KILL != 0)
+        const EXITING: u64 = 1 << 2; // the kernel's `PF_EXITING`
+        let stat = stat_of(self.pid);
+        let Some((_, fields)) = stat.rsplit_once(')') else { return false };
+        let field = |n: usize| fields.split_whitespace().nth(n)?.parse::<u64>().ok();
+        let (flags, pending) = (field(6), field(28));
+        flags.is_some_and(|flags| flags & EXITING != 0)
+            || pending.is_some_and(|signals| signals & KILL != 0)
     }
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use concurrent_futures::{
     Error, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown, TaskFuture, WorkerLost, call,
@@ -43,7 +43,10 @@ struct Place(PathBuf);
 impl Place {
     fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("concurrent-futures-{}-{}", process::id(), COUNT.fetch_add(1, Relaxed));
+        // Tests that were killed leave such files, and numbers of processes come again.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        let (pid, count) = (process::id(), COUNT.fetch_add(1, Relaxed));
+        let name = format!("concurrent-futures-{now}-{pid}-{count}");
         Self(std::env::temp_dir().join(name))
     }
 }

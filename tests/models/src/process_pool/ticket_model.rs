@@ -50,11 +50,13 @@ fn what_can_not_be_withdrawn_sees_that_it_is_asked_to_stop() {
     });
 }
 
-/// The pool looks at when a task began while the worker begins it: it sees nothing yet, or the time.
+/// The pool looks at when a task began while the worker begins it: it sees nothing yet, or the time,
+/// and not that of the task before.
 #[test]
 fn the_time_of_the_start_is_never_half_there() {
     check(|| {
         let page = Arc::new(Page::new());
+        page.started_at[0].store(5, Release); // of the ticket's last task
         Ticket::new(&page, 0).issue();
         let of_worker = Arc::clone(&page);
         let worker = thread::spawn(move || Ticket::new(&of_worker, 0).start());
