@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
 use super::sys::{AsFd, OwnedFd, PidFd, SharedPage, Signal, socket};
@@ -172,13 +171,9 @@ impl Worker {
         Ticket::new(&self.link.page, number)
     }
 
-    /// The number of the process; 0 if it has not begun. The worker may be heard of before the
-    /// process that has forked it tells.
-    pub(super) fn pid(&self) -> u32 {
-        match &self.process {
-            Some((pid, _)) => *pid,
-            None => self.link.page.pid.load(Acquire),
-        }
+    /// The number of the process, once it has begun.
+    pub(super) fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(|(pid, _)| *pid)
     }
 
     /// Whether it has come as far as to a task.

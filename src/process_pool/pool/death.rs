@@ -134,7 +134,8 @@ impl Pool {
                     .then(|| format!("memory limit of {limit} bytes reached")),
             }
         });
-        WorkerLost { pid: worker.pid(), signal, exit_code, cause, stderr, earlier: Vec::new() }
+        let pid = worker.pid().or(exit.map(|exit| exit.pid)).unwrap_or(0);
+        WorkerLost { pid, signal, exit_code, cause, stderr, earlier: Vec::new() }
     }
 
     /// What the poller has seen at the socket of the helper process.
@@ -195,9 +196,9 @@ impl Pool {
             worker
                 .fault
                 .get_or_insert("since the process that starts workers was killed".to_owned());
-            // Only by the number that the helper has told: the worker's page may say anything.
-            if let Some((pid, _)) = &worker.process {
-                sys::kill_group(*pid);
+            // One that has not told its number has done nothing yet.
+            if let Some(pid) = worker.pid() {
+                sys::kill_group(pid);
             }
             if worker.life == Life::Gone {
                 self.bury(state, number, None, &mut done);
