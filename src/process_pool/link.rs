@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io::{ErrorKind, IoSlice};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
 use super::sys::{AsFd, OwnedFd, PidFd, SharedPage, Signal, socket};
@@ -171,9 +172,11 @@ impl Worker {
         Ticket::new(&self.link.page, number)
     }
 
-    /// The number of the process, once it has begun.
+    /// The number of the process, once it has begun. For people only: until the pool has taken the
+    /// worker's notice, it is what the page says, to which a task can write.
     pub(super) fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(|(pid, _)| *pid)
+        let told = self.process.as_ref().map(|(pid, _)| *pid);
+        told.or(Some(self.link.page.pid.load(Acquire)).filter(|pid| *pid != 0))
     }
 
     /// Whether it has come as far as to a task.

@@ -25,6 +25,8 @@ pub(crate) struct Page {
     pub(crate) signal: AtomicU32,
     /// The address that could not be accessed.
     pub(crate) address: AtomicU64,
+    /// The number of the worker's process, from its start on.
+    pub(crate) pid: AtomicU32,
     /// What became of each task.
     pub(crate) tickets: [AtomicU32; TICKETS],
     /// When each task was begun.

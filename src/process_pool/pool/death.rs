@@ -134,7 +134,7 @@ impl Pool {
                     .then(|| format!("memory limit of {limit} bytes reached")),
             }
         });
-        let pid = worker.pid().or(exit.map(|exit| exit.pid)).unwrap_or(0);
+        let pid = exit.map(|exit| exit.pid).or(worker.pid()).unwrap_or(0);
         WorkerLost { pid, signal, exit_code, cause, stderr, earlier: Vec::new() }
     }
 
@@ -197,8 +197,8 @@ impl Pool {
                 .fault
                 .get_or_insert("since the process that starts workers was killed".to_owned());
             // One that has not told its number has done nothing yet.
-            if let Some(pid) = worker.pid() {
-                sys::kill_group(pid);
+            if let Some((pid, _)) = &worker.process {
+                sys::kill_group(*pid);
             }
             if worker.life == Life::Gone {
                 self.bury(state, number, None, &mut done);

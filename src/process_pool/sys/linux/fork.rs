@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Release;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -92,12 +93,13 @@ impl Fork<'_> {
             process::exit_now(UNFIT); // it has died before it could be said
         }
         process::lead_group(std::process::id());
-        self.announce()?;
         if let Some(stderr) = &self.stderr {
             descriptors::set_stderr(stderr)?;
         }
         let page = SharedPage::map(&self.page)?;
         crash::write_to(&page);
+        page.pid.store(std::process::id(), Release);
+        self.announce()?;
         let at = self.control.as_raw_fd();
         // SAFETY: the control socket is the zygote's; its owner in this copy of the zygote is never
         // used or dropped again, so the number is free to be taken, and owned by who takes it.
