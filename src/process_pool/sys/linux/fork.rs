@@ -78,10 +78,14 @@ impl Fork<'_> {
         let notice = Notice::Spawned { number, pid, pidfd: PidFd::open(pid) };
         loop {
             match notice.send(self.control) {
+                Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     control::wait_for_room(self.control, PATIENCE)?;
                 }
-                sent => return sent,
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    process::exit_now(UNFIT) // nobody is there any more
+                }
+                Err(error) => return Err(error),
             }
         }
     }
