@@ -270,6 +270,11 @@ impl Worker {
         if self.life == Life::Working {
             self.life = Life::Leaving;
         }
+        self.strike();
+    }
+
+    /// Kills the process, if it is there.
+    pub(super) fn strike(&self) {
         if let Some((_, process)) = &self.process {
             // It may have ended by itself.
             let _ = process.signal(Signal::Kill);
