@@ -27,6 +27,7 @@ pages! {
     task_size
     cancellation
     backpressure
+    service
     testing
     progress
     failures

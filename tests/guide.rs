@@ -18,8 +18,8 @@ fn read(path: impl AsRef<Path>) -> String {
 fn pages() -> BTreeSet<String> {
     let files = fs::read_dir(root().join("docs/guide")).unwrap();
     let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    let names = names.filter(|name| !["README.md", "links.md"].contains(&name.as_str()));
-    names.map(|name| name.strip_suffix(".md").unwrap_or(&name).to_owned()).collect()
+    let pages = names.filter_map(|name| name.strip_suffix(".md").map(str::to_owned));
+    pages.filter(|page| !["README", "links"].contains(&page.as_str())).collect()
 }
 
 /// What stands between each `before` and the next `after`, on one line.
