@@ -128,7 +128,7 @@ fn links_into_the_repository_lead_somewhere() {
         }
         for example in between(&text, "`examples/", "`") {
             assert!(
-                root().join("examples").join(example).is_file(),
+                root().join("examples").join(example).exists(),
                 "{}: {example}",
                 file.display()
             );
