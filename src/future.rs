@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::core::TaskId;
 use crate::core::set::CompletionSet;
 use crate::core::state::Kind;
-use crate::core::{Outcome, Promise, context, parker};
+use crate::core::{Awaited, Outcome, Promise, context, parker};
 use crate::error::Error;
 use crate::timer::deadline;
 
@@ -163,7 +163,11 @@ impl<T> TaskFuture<T> {
             let task = self.outcome.task();
             task.runnable().run_in_place(task);
         }
-        match parker::block_on(None, |cx| self.poll_outcome(cx)) {
+        if self.is_done() {
+            return self.take();
+        }
+        let awaited = self.awaited();
+        match parker::block_on(|| awaited, None, |cx| self.poll_outcome(cx)) {
             Some(outcome) => outcome,
             None => unreachable!("a wait without a limit ends with a result"),
         }
@@ -184,7 +188,10 @@ impl<T> TaskFuture<T> {
         if limit.is_zero() {
             return Err(Error::TimedOut { limit, started });
         }
-        parker::block_on(Some(deadline(limit)), |cx| self.poll_outcome(cx)).unwrap_or_else(|| {
+        let awaited = self.awaited();
+        let polled =
+            parker::block_on(|| awaited, Some(deadline(limit)), |cx| self.poll_outcome(cx));
+        polled.unwrap_or_else(|| {
             self.outcome.unlisten();
             let started = self.is_running();
             Err(Error::TimedOut { limit, started })
@@ -220,6 +227,11 @@ impl<T> TaskFuture<T> {
         self.outcome.add_callback(Box::new(callback));
     }
 
+    /// What is waited for, in a dump.
+    fn awaited(&self) -> Awaited {
+        Awaited::Task(self.id())
+    }
+
     fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Result<T, Error>> {
         let polled = self.outcome.poll(cx);
         self.released |= polled.is_ready();
@@ -251,8 +263,10 @@ impl<T> Future for TaskFuture<T> {
     type Output = Result<T, Error>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = self.poll_outcome(cx);
-        self.pending_here.note(&polled);
+        let this = &mut *self;
+        let polled = this.poll_outcome(cx);
+        let task = this.outcome.task();
+        this.pending_here.note(&polled, || Awaited::Task(task.id()));
         polled
     }
 }
@@ -263,8 +277,9 @@ impl<T> Drop for TaskFuture<T> {
             return;
         }
         let now = self.outcome.look();
+        let task = self.outcome.task();
+        self.pending_here.over(|| Awaited::Task(task.id()));
         if !now.is_done() {
-            let task = self.outcome.task();
             if self.kills {
                 task.runnable().kill(task);
             } else if !now.is_observed() {

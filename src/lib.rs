@@ -87,6 +87,7 @@
 //!    as_completed.rs     the completion queue
 //!    wait.rs             wait, ReturnWhen
 //!    shutdown.rs         how an executor ends
+//!    dump.rs             a pool at one moment, as a text for people
 //! 2  future.rs           TaskFuture: poll, cancel, result, callbacks; the drop rule
 //!    task.rs             what a running job sees
 //!    job.rs              Job, Call and call!
@@ -105,6 +106,7 @@ mod as_completed;
 mod clock;
 #[allow(unsafe_code)]
 mod core;
+pub mod dump;
 mod error;
 mod executor;
 #[cfg(feature = "process")]

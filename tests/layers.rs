@@ -13,7 +13,7 @@ const LAYERS: [&[&str]; 8] = [
     &["clock", "error", "metrics", "panic", "sync", "timer"],
     &["core"],
     &["function", "future", "job", "task"],
-    &["as_completed", "map", "shutdown", "wait"],
+    &["as_completed", "dump", "map", "shutdown", "wait"],
     &["executor", "room"],
     &["inline", "thread_pool"],
     &["process_pool"],

@@ -6,7 +6,7 @@
 //! and the [`cell`], the memory, which says who may touch what. Callbacks are in a [`watch`], a
 //! [`promise`] is a result without a task, and a [`set`] gathers tasks that have finished. A worker
 //! takes tasks ahead in a [`share`]. A running job finds its task and its worker through the
-//! [`context`].
+//! [`context`], where it leaves what it [`waits`] for.
 //!
 //! The protocols are checked by loom in `tests/models`.
 
@@ -22,6 +22,7 @@ pub(crate) mod share;
 mod slab;
 pub(crate) mod state;
 pub(crate) mod task;
+pub(crate) mod waits;
 mod watch;
 
 pub(crate) use cell::TaskRef;
@@ -32,3 +33,4 @@ pub(crate) use promise::Promise;
 pub(crate) use promise::Source;
 pub(crate) use registry::Registry;
 pub(crate) use task::{Body, Extra, Host, MaybeExtra, Options, Polled, Task, TaskWaker};
+pub use waits::Awaited;

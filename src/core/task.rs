@@ -117,6 +117,9 @@ pub(crate) trait Host: Send + Sync + 'static {
     /// A task with an async body has ended: it leaves the registry that it was entered in.
     fn async_ended(&self, id: TaskId);
 
+    /// A task that runs is asked to stop.
+    fn asked_to_stop(&self, id: TaskId);
+
     /// All jobs of the pool are asked to stop.
     fn is_stopping(&self) -> bool;
 }
@@ -367,6 +370,13 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         taken
     }
 
+    fn ask_to_stop(&self) {
+        self.state().request_stop();
+        if self.state().look().is_underway() {
+            self.host.asked_to_stop(self.cell.header().id());
+        }
+    }
+
     /// Ends a task that has started and whose state has just been moved to `ENDED` by this
     /// thread. It is not counted if its time limit has finished the future already.
     fn broken_off(&self, this: &TaskRef, error: Error) {
@@ -471,7 +481,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
 
     fn withdraw(&self, this: &TaskRef, error: Error) {
         // Asked first: a body that is suspended from here on sees the request.
-        self.state().request_stop();
+        self.ask_to_stop();
         // Again if a wake-up came between the two looks, so that neither found it.
         while self.state().look().is_at_rest() {
             let mut started = None;
@@ -541,7 +551,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
     fn ran_too_long(&self, this: &TaskRef, limit: Duration) {
         // First the right to say what came of it: who sees the request may end at once.
         if self.state().settle(Kind::TIME_LIMIT) {
-            self.state().request_stop();
+            self.ask_to_stop();
             let error = Err(Error::TimedOut { limit, started: true });
             let account = || self.host.count_failed();
             // SAFETY: it is such a cell; this thread has settled it; nothing is stored.

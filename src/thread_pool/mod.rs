@@ -23,6 +23,7 @@ use self::body::{Async, Once};
 use self::builder::Config;
 use self::pool::{Ending, Origin, Pool};
 use crate::core::{Extra, Host, Options, context};
+use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
 use crate::executor::{Executor, Permit, Portable};
@@ -253,6 +254,17 @@ impl ThreadPoolExecutor {
     /// The pool's counters. O(workers).
     pub fn metrics(&self) -> Metrics {
         self.pool().metrics()
+    }
+
+    /// What the pool does at this moment, as a text for people: who runs what since when, what is
+    /// queued, who waits for whom. For when something is wrong; see [`dump`](crate::dump).
+    ///
+    /// ```
+    /// # let pool = concurrent_futures::ThreadPoolExecutor::new();
+    /// eprintln!("{}", pool.dump());
+    /// ```
+    pub fn dump(&self) -> Dump {
+        self.pool().dump()
     }
 
     /// Takes no more tasks, and ends. Begins with the call; await the future for the end and its

@@ -10,6 +10,7 @@ mod async_bodies;
 mod builder;
 mod cancel;
 mod dropping;
+mod dump;
 mod executors;
 mod metrics;
 mod panics;
