@@ -43,6 +43,7 @@ use self::chunks::Chunks;
 use self::pool::{Ending, Order, Pool};
 use self::wire::Kind;
 use crate::core::{Extra, Options, Promise, Source, TaskId};
+use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
 use crate::executor::{Executor, Permit, Portable};
@@ -213,6 +214,18 @@ impl ProcessPoolExecutor {
     /// The pool's counters. O(tasks).
     pub fn metrics(&self) -> Metrics {
         self.pool().metrics()
+    }
+
+    /// What the pool does at this moment, as a text for people: which process runs what since when,
+    /// what is queued, who waits for whom. For when something is wrong; see [`dump`](crate::dump).
+    ///
+    /// ```
+    /// # let pool = concurrent_futures::ProcessPoolExecutor::new()?;
+    /// eprintln!("{}", pool.dump());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn dump(&self) -> Dump {
+        self.pool().dump()
     }
 
     /// Takes no more tasks, and ends. Begins with the call; await the future for the end and its

@@ -21,6 +21,7 @@
 
 mod death;
 mod dispatch;
+mod dump;
 mod ending;
 mod replies;
 mod state;
