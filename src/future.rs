@@ -10,7 +10,9 @@ use std::time::Duration;
 use crate::core::TaskId;
 use crate::core::set::CompletionSet;
 use crate::core::state::Kind;
-use crate::core::{Awaited, Outcome, Promise, context, parker};
+use crate::core::{
+    Awaited, Extra, OnUnobserved, Options, Outcome, Promise, Refused, context, parker,
+};
 use crate::error::Error;
 use crate::timer::deadline;
 
@@ -63,7 +65,25 @@ impl<T> TaskFuture<T> {
     where
         T: Send + 'static,
     {
-        Self::new(Promise::kept(outcome))
+        Self::new(Promise::kept(outcome, ()))
+    }
+
+    /// A future whose task the pool of this name has refused.
+    pub(crate) fn refused(
+        error: Error,
+        label: Option<Arc<str>>,
+        on_unobserved: &OnUnobserved,
+        pool: &str,
+    ) -> Self
+    where
+        T: Send + 'static,
+    {
+        if !on_unobserved.is_set() {
+            return Self::ready(Err(error));
+        }
+        let extra = Extra::new(Options { label, ..Options::default() });
+        let (on_unobserved, pool) = (on_unobserved.clone(), pool.to_owned());
+        Self::new(Promise::kept(Err(error), Refused { extra, on_unobserved, pool }))
     }
 
     /// A future that is completed by hand, to bridge code that reports by callback, and for
@@ -251,6 +271,11 @@ impl<T> TaskFuture<T> {
 
     pub(crate) fn unlisten(&mut self) {
         self.outcome.unlisten();
+    }
+
+    /// The future is about to be handed over as one that is done, so that its failure is seen.
+    pub(crate) fn observe_failure(&self) {
+        self.outcome.observe_failure();
     }
 
     /// Whether it ended with an error other than `Cancelled`.

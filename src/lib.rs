@@ -129,6 +129,7 @@ mod timer;
 mod wait;
 
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};
+pub use core::UnobservedFailure;
 pub use error::{BrokenPool, CodecError, CodecSide, Error, TimedOut, TrySubmitError, WorkerLost};
 pub use executor::{Executor, Permit, Portable};
 pub use future::{Completer, TaskFuture};

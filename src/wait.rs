@@ -142,6 +142,7 @@ impl<T> Wait<T> {
         }
         let (done, mut not_done): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.futures).into_iter().partition(TaskFuture::is_done);
+        done.iter().for_each(TaskFuture::observe_failure);
         not_done.iter_mut().for_each(TaskFuture::unlisten);
         Poll::Ready(DoneAndNotDone { done, not_done })
     }

@@ -141,11 +141,18 @@ impl<T> Outcome<T> {
     pub(crate) fn abandon(&mut self) {
         let listener = self.take_listener();
         let before = self.task.header().state.abandon();
-        if before.has_result() && self.task.header().state.take() {
+        if before.is_untaken() && self.task.header().state.take() {
             // SAFETY: `T` is the task's, and this call has set `TAKEN`.
-            drop_quietly(unsafe { self.task.take::<T>() });
+            drop_unseen(&self.task, unsafe { self.task.take::<T>() });
         }
         drop_quietly(listener);
+    }
+
+    /// A failure, if it is one, was handed over with the future.
+    pub(crate) fn observe_failure(&self) {
+        if self.look().is_failed() {
+            self.task.header().state.observe();
+        }
     }
 
     /// Calls `callback` with the result: on the thread that publishes it, or here, if it is done.
@@ -294,8 +301,9 @@ pub(super) unsafe fn publish<B, T>(
                 return unsafe { publish_watched::<B, T>(task, kind, outcome, || (), ends) };
             }
             Publish::Unwanted => {
-                // SAFETY: it was stored above, and nobody else will look.
-                drop_quietly(unsafe { cell.load(kind) });
+                // SAFETY: if it was stored above, nobody else will look.
+                let outcome = outcome.unwrap_or_else(|| unsafe { cell.load(kind) });
+                drop_unseen(&task, outcome);
                 break;
             }
             answer @ (Publish::Kept | Publish::Released | Publish::Last) => {
@@ -346,11 +354,23 @@ unsafe fn publish_watched<B, T>(
         drop(watching);
         watch.run_callbacks(&outcome);
     };
-    if answer == Publish::Unwanted {
+    if answer == Publish::Unwanted && kind.is_stored() {
         // SAFETY: it was stored above, and nobody else will look.
         drop_quietly(unsafe { cell.load(kind) });
     }
     tell(listener, kind);
+}
+
+/// Drops a result that nobody will ask for. If it is a failure that no callback has seen, the pool
+/// is told.
+#[inline]
+fn drop_unseen<T>(task: &TaskRef, outcome: Result<T, Error>) {
+    if let Err(error) = &outcome {
+        if !task.header().state.look().is_observed() {
+            task.runnable().unobserved(task, error);
+        }
+    }
+    drop_quietly(outcome);
 }
 
 /// Tells the listener. A waker is user code and may panic; the publishing thread must not.

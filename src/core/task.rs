@@ -12,6 +12,7 @@ use super::context::{self, End, WorkerContext};
 use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
 use super::state::{Claim, Kind, Snapshot, State, Suspend};
+use super::unobserved::{OnUnobserved, UnobservedFailure};
 use crate::clock;
 use crate::error::Error;
 use crate::panic::{Panicked, drop_quietly};
@@ -120,6 +121,9 @@ pub(crate) trait Host: Send + Sync + 'static {
     /// A task that runs is asked to stop.
     fn asked_to_stop(&self, id: TaskId);
 
+    /// Whom to tell of failures that nobody has seen, and the pool's name.
+    fn on_unobserved(&self) -> (&OnUnobserved, &str);
+
     /// All jobs of the pool are asked to stop.
     fn is_stopping(&self) -> bool;
 }
@@ -174,6 +178,9 @@ pub(crate) trait Runnable {
     fn ran_too_long(&self, this: &TaskRef, limit: Duration);
 
     fn is_stop_requested(&self) -> bool;
+
+    /// The task has failed, and nobody has seen or will see that.
+    fn unobserved(&self, this: &TaskRef, error: &Error);
 }
 
 /// One allocation: what the queue, the worker and the caller share.
@@ -567,6 +574,15 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
 
     fn is_stop_requested(&self) -> bool {
         self.state().look().is_stop_requested() || self.host.is_stopping()
+    }
+
+    fn unobserved(&self, this: &TaskRef, error: &Error) {
+        // Not of a map's driver: the map tells what became of it.
+        if self.state().takes_room() {
+            let label = self.extra().and_then(|extra| extra.label()).map(|label| &**label);
+            let (on_unobserved, pool) = self.host.on_unobserved();
+            on_unobserved.tell(UnobservedFailure { pool, id: this.id(), label, error });
+        }
     }
 }
 

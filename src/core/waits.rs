@@ -62,7 +62,7 @@ pub(crate) struct Wait {
 }
 
 impl Waits {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Mutex::new(Vec::new()))
     }
 

@@ -293,7 +293,8 @@ impl ThreadPoolExecutor {
     }
 
     fn submit_with<J: Job>(&self, job: J, options: Option<Options>) -> TaskFuture<J::Output> {
-        self.try_submit_with(job, options).unwrap_or_else(refused)
+        let label = options.as_ref().and_then(|options| options.label.clone());
+        self.try_submit_with(job, options).unwrap_or_else(|refused| self.refused(refused, label))
     }
 
     fn try_submit_with<J: Job>(
@@ -328,26 +329,41 @@ impl ThreadPoolExecutor {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        let options = options.unwrap_or_default();
+        let label = options.label.clone();
         if let Err(error) = self.pool().take_room() {
             drop_quietly(future);
-            return TaskFuture::ready(Err(error));
+            return self.refused_future(error, label);
         }
-        let extra = Extra::new(options.unwrap_or_default());
+        let extra = Extra::new(options);
         match self.pool().enqueue(Async::new(future), extra, Origin::AsyncCaller) {
             Ok(outcome) => TaskFuture::new(outcome),
             Err((body, error)) => {
                 drop_quietly(body);
-                TaskFuture::ready(Err(error))
+                self.refused_future(error, label)
             }
         }
     }
-}
 
-/// The future of a job that was refused.
-fn refused<J: Job>(refused: TrySubmitError<J>) -> TaskFuture<J::Output> {
-    let (job, error) = refused.into_parts();
-    drop_quietly(job);
-    TaskFuture::ready(Err(error))
+    /// The future of a job that was refused.
+    fn refused<J: Job>(
+        &self,
+        refused: TrySubmitError<J>,
+        label: Option<Arc<str>>,
+    ) -> TaskFuture<J::Output> {
+        let (job, error) = refused.into_parts();
+        drop_quietly(job);
+        self.refused_future(error, label)
+    }
+
+    fn refused_future<T: Send + 'static>(
+        &self,
+        error: Error,
+        label: Option<Arc<str>>,
+    ) -> TaskFuture<T> {
+        let (on_unobserved, pool) = self.pool().on_unobserved();
+        TaskFuture::refused(error, label, on_unobserved, pool)
+    }
 }
 
 impl Default for ThreadPoolExecutor {
@@ -368,13 +384,14 @@ impl Permit<ThreadPoolExecutor> {
     /// Submits a job into the room. It fails only if the pool was shut down or broke meanwhile:
     /// then the future is finished with that error.
     pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
-        self.into_executor().submit_into_room(job, None).unwrap_or_else(refused)
+        let pool = self.into_executor();
+        pool.submit_into_room(job, None).unwrap_or_else(|refused| pool.refused(refused, None))
     }
 }
 
 impl Sealed for ThreadPoolExecutor {
     fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit_into_room(call, None).unwrap_or_else(refused)
+        self.submit_into_room(call, None).unwrap_or_else(|refused| self.refused(refused, None))
     }
 
     fn release_room(&self) {

@@ -34,7 +34,9 @@ use super::worker::{self, Seat};
 use crate::clock;
 use crate::core::TaskId;
 use crate::core::share::{OwnShare, Share};
-use crate::core::{Body, Host, MaybeExtra, Outcome, Registry, Task, TaskRef, context};
+use crate::core::{
+    Body, Host, MaybeExtra, OnUnobserved, Outcome, Registry, Task, TaskRef, context,
+};
 use crate::dump::{self, Dump, Noted};
 use crate::error::{BrokenPool, Error};
 use crate::map::engine::{AfterChunk, Begin};
@@ -671,7 +673,7 @@ impl Pool {
             state,
             max_workers: self.config.max_workers,
             workers: workers.collect(),
-            suspended: suspended.map(Noted::into_waiting).collect(),
+            suspended: Noted::into_waiting(suspended),
             queue: dump::Queue::new(count, self.config.queue_capacity, queued),
         }
     }
@@ -736,6 +738,10 @@ impl Host for Pool {
             asked_to_stop.retain(|id| seats.iter().flatten().any(|seat| seat.runs(*id)));
         }
         asked_to_stop.push(id);
+    }
+
+    fn on_unobserved(&self) -> (&OnUnobserved, &str) {
+        (&self.config.on_unobserved, &self.config.thread_name_prefix)
     }
 
     fn is_stopping(&self) -> bool {

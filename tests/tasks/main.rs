@@ -16,4 +16,5 @@ mod metrics;
 mod panics;
 mod sizes;
 mod time_limits;
+mod unobserved;
 mod wakers;

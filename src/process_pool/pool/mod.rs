@@ -89,6 +89,13 @@ impl Done {
         Self { complete, reply: Err(error), is_counted: false }
     }
 
+    fn has_failed(&self) -> bool {
+        match &self.reply {
+            Ok(frame) => frame.header.kind != Kind::Value,
+            Err(error) => !matches!(error, Error::Cancelled),
+        }
+    }
+
     /// Of a task that was withdrawn.
     fn withdrawn(complete: Box<dyn Complete>, error: Error) -> Self {
         Self { complete, reply: Err(error), is_counted: true }
@@ -255,7 +262,9 @@ impl Pool {
         let mut finished = 0;
         for done in done {
             let length = done.reply.as_ref().map_or(0, Frame::len);
-            if done.complete.takes_long(length) {
+            // The hook for failures that nobody has seen may take long as well.
+            let tells = self.config.on_unobserved.is_set() && done.has_failed();
+            if tells || done.complete.takes_long(length) {
                 let handed_on = HandedOn { pool: Arc::clone(self), done: Some(done) };
                 self.helpers().submit(move || drop(handed_on)).detach();
             } else {

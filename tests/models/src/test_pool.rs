@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::thread::{self, JoinHandle};
 
 use crate::builder::Config;
+use crate::core::OnUnobserved;
 use crate::core::outcome::Outcome;
 use crate::core::task::{Body, Extra, Options};
 use crate::error::Error;
@@ -32,6 +33,7 @@ impl TestPool {
             stack_size: 0,
             queue_capacity: None,
             runtime: None,
+            on_unobserved: OnUnobserved::default(),
         };
         set(&mut config);
         let (pool, counts) = (Pool::new(config), Arc::default());
