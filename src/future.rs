@@ -287,6 +287,7 @@ impl<T> TaskFuture<T> {
 impl<T> Future for TaskFuture<T> {
     type Output = Result<T, Error>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let polled = this.poll_outcome(cx);
@@ -301,9 +302,9 @@ impl<T> Drop for TaskFuture<T> {
         if self.released {
             return;
         }
-        let now = self.outcome.look();
         let task = self.outcome.task();
         self.pending_here.over(|| Awaited::Task(task.id()));
+        let now = self.outcome.look();
         if !now.is_done() {
             if self.kills {
                 task.runnable().kill(task);

@@ -84,6 +84,8 @@ impl Frame {
     fn note(&self, change: impl FnOnce(&mut Wait)) {
         let (Some(task), Some(worker)) = (self.task, worker()) else { return };
         if let Some(waits) = worker.waits() {
+            // Futures that were pending in a job may outlive it.
+            waits.retain(|id| frames().any(|frame| frame.id.get() == Some(id)));
             waits.change(self.named(), task.with(TaskRef::id), change);
         }
     }
@@ -109,15 +111,17 @@ fn top<'a>() -> Option<&'a Frame> {
     frame(TOP.get())
 }
 
+/// All frames of this thread, from the top.
+fn frames() -> impl Iterator<Item = &'static Frame> {
+    std::iter::successors(top(), |above| frame(above.below))
+}
+
 /// Runs `f` on top of a frame.
 fn run_frame<R>(task: Option<RunningTask>, asynchronous: bool, f: impl FnOnce() -> R) -> R {
     struct Pop<'a>(&'a Frame);
     impl Drop for Pop<'_> {
         fn drop(&mut self) {
             TOP.set(self.0.below);
-            if let Some(id) = self.0.id.get() {
-                forget_waits(id);
-            }
             if self.0.lent.get() {
                 take_back();
             }
@@ -144,13 +148,6 @@ fn run_frame<R>(task: Option<RunningTask>, asynchronous: bool, f: impl FnOnce() 
     TOP.set(&frame);
     let _pop = Pop(&frame);
     f()
-}
-
-#[cold]
-fn forget_waits(id: FrameId) {
-    if let Some(waits) = worker().as_deref().and_then(WorkerContext::waits) {
-        waits.forget(id);
-    }
 }
 
 fn lend() {
@@ -220,11 +217,16 @@ impl Pending {
     /// The future is ready, or about to be dropped.
     #[inline]
     pub(crate) fn over(&mut self, awaited: impl Fn() -> Awaited) {
+        #[cold]
+        fn leave(pending: &mut Pending, awaited: impl Fn() -> Awaited) {
+            pending.leave(Some(awaited()));
+        }
         if self.0.is_some() {
-            self.leave(Some(awaited()));
+            leave(self, awaited);
         }
     }
 
+    #[inline(never)]
     fn enter(&mut self, awaited: impl Fn() -> Awaited) {
         let top = top();
         if self.0.is_some() && self.0 != top.and_then(|frame| frame.id.get()) {
@@ -246,10 +248,10 @@ impl Pending {
         }
     }
 
+    #[cold]
     fn leave(&mut self, awaited: Option<Awaited>) {
         let Some(id) = self.0.take() else { return };
-        let mut frames = std::iter::successors(top(), |above| frame(above.below));
-        let Some(frame) = frames.find(|frame| frame.id.get() == Some(id)) else { return };
+        let Some(frame) = frames().find(|frame| frame.id.get() == Some(id)) else { return };
         frame.pending.set(frame.pending.get() - 1);
         frame.note(|wait| wait.remove(awaited));
         if frame.pending.get() == 0 && frame.lent.take() {

@@ -143,7 +143,7 @@ impl<T> Outcome<T> {
         let before = self.task.header().state.abandon();
         if before.is_untaken() && self.task.header().state.take() {
             // SAFETY: `T` is the task's, and this call has set `TAKEN`.
-            drop_unseen(&self.task, unsafe { self.task.take::<T>() });
+            unsafe { drop_unseen::<T>(&self.task) };
         }
         drop_quietly(listener);
     }
@@ -301,9 +301,8 @@ pub(super) unsafe fn publish<B, T>(
                 return unsafe { publish_watched::<B, T>(task, kind, outcome, || (), ends) };
             }
             Publish::Unwanted => {
-                // SAFETY: if it was stored above, nobody else will look.
-                let outcome = outcome.unwrap_or_else(|| unsafe { cell.load(kind) });
-                drop_unseen(&task, outcome);
+                // SAFETY: `T` is the task's, and that has set `TAKEN`.
+                unsafe { drop_unseen::<T>(&task) };
                 break;
             }
             answer @ (Publish::Kept | Publish::Released | Publish::Last) => {
@@ -363,8 +362,14 @@ unsafe fn publish_watched<B, T>(
 
 /// Drops a result that nobody will ask for. If it is a failure that no callback has seen, the pool
 /// is told.
-#[inline]
-fn drop_unseen<T>(task: &TaskRef, outcome: Result<T, Error>) {
+///
+/// # Safety
+///
+/// As for [`TaskRef::take`].
+#[inline(never)]
+unsafe fn drop_unseen<T>(task: &TaskRef) {
+    // SAFETY: as for this function.
+    let outcome = unsafe { task.take::<T>() };
     if let Err(error) = &outcome {
         if !task.header().state.look().is_observed() {
             task.runnable().unobserved(task, error);

@@ -80,9 +80,9 @@ impl Waits {
         }
     }
 
-    /// The frame is gone.
-    pub(super) fn forget(&self, frame: FrameId) {
-        self.0.lock().retain(|wait| wait.frame != frame);
+    /// Forgets the waits in frames that are gone.
+    pub(super) fn retain(&self, is_there: impl Fn(FrameId) -> bool) {
+        self.0.lock().retain(|wait| is_there(wait.frame));
     }
 
     /// What `task` waits for: what is known by name, and how many besides.
@@ -166,7 +166,7 @@ mod tests {
         assert_eq!(waits.of(id), (vec![other, one], 0));
         waits.change(frame, id, Wait::unblock);
         assert_eq!(waits.of(id), (vec![one, other], 0));
-        waits.forget(frame);
+        waits.retain(|_| false);
         assert_eq!(waits.of(id), (Vec::new(), 0));
     }
 }

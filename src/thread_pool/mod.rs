@@ -147,7 +147,7 @@ impl ThreadPoolExecutor {
     /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
     /// [`BrokenPool`](Error::BrokenPool).
     pub fn submit<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
-        self.submit_with(job, None)
+        self.try_submit_with(job, None).unwrap_or_else(|refused| self.refused(refused, None))
     }
 
     /// Hands in a job, or gives it back.
@@ -292,9 +292,10 @@ impl ThreadPoolExecutor {
         self.shutdown(how).result()
     }
 
-    fn submit_with<J: Job>(&self, job: J, options: Option<Options>) -> TaskFuture<J::Output> {
-        let label = options.as_ref().and_then(|options| options.label.clone());
-        self.try_submit_with(job, options).unwrap_or_else(|refused| self.refused(refused, label))
+    fn submit_with<J: Job>(&self, job: J, options: Options) -> TaskFuture<J::Output> {
+        let label = options.label.clone();
+        let submitted = self.try_submit_with(job, Some(options));
+        submitted.unwrap_or_else(|refused| self.refused(refused, label))
     }
 
     fn try_submit_with<J: Job>(
@@ -346,6 +347,7 @@ impl ThreadPoolExecutor {
     }
 
     /// The future of a job that was refused.
+    #[cold]
     fn refused<J: Job>(
         &self,
         refused: TrySubmitError<J>,
