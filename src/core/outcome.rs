@@ -1,11 +1,12 @@
 //! The caller's side of a task: is it done, what came of it, who is to be told.
 
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::cell::{Cell, Listener, TaskRef};
+use super::cell::{Cell, Header, Listener, TaskRef};
 use super::set::CompletionSet;
 use super::state::{Kind, Listening, Publication, Publish, Slot, Snapshot};
 use super::watch::{Callback, Watch};
@@ -143,7 +144,7 @@ impl<T> Outcome<T> {
         let before = self.task.header().state.abandon();
         if before.is_untaken() && self.task.header().state.take() {
             // SAFETY: `T` is the task's, and this call has set `TAKEN`.
-            unsafe { drop_unseen::<T>(&self.task) };
+            unsafe { drop_unseen::<T>(self.task.as_ptr()) };
         }
         drop_quietly(listener);
     }
@@ -302,7 +303,7 @@ pub(super) unsafe fn publish<B, T>(
             }
             Publish::Unwanted => {
                 // SAFETY: `T` is the task's, and that has set `TAKEN`.
-                unsafe { drop_unseen::<T>(&task) };
+                unsafe { drop_unseen::<T>(task.as_ptr()) };
                 break;
             }
             answer @ (Publish::Kept | Publish::Released | Publish::Last) => {
@@ -365,14 +366,16 @@ unsafe fn publish_watched<B, T>(
 ///
 /// # Safety
 ///
-/// As for [`TaskRef::take`].
+/// As for [`TaskRef::take`], with a reference that the caller has and keeps.
 #[inline(never)]
-unsafe fn drop_unseen<T>(task: &TaskRef) {
+unsafe fn drop_unseen<T>(block: NonNull<Header>) {
+    // SAFETY: not a reference that counts, for the length of the call.
+    let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(block) });
     // SAFETY: as for this function.
     let outcome = unsafe { task.take::<T>() };
     if let Err(error) = &outcome {
         if !task.header().state.look().is_observed() {
-            task.runnable().unobserved(task, error);
+            task.runnable().unobserved(&task, error);
         }
     }
     drop_quietly(outcome);
