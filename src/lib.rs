@@ -93,7 +93,7 @@
 //!    job.rs              Job, Call and call!
 //!    function.rs         how a plain function is named for another process
 //! 1  core/               the task cell: state, memory, run, outcome; sets, shares, context
-//! 0  error.rs, panic.rs, metrics.rs, timer.rs, clock.rs, sync.rs
+//! 0  error.rs, panic.rs, metrics.rs, instruments.rs, timer.rs, clock.rs, sync.rs
 //! ```
 #![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]
 #![deny(unsafe_code)]
@@ -114,6 +114,7 @@ mod executor;
 mod function;
 mod future;
 mod inline;
+mod instruments;
 mod job;
 mod map;
 mod metrics;
@@ -151,3 +152,8 @@ pub use wait::{DoneAndNotDone, ReturnWhen, Wait, wait};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So is the guide's.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/observability.md")]
+struct Observability;

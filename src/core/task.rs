@@ -15,6 +15,7 @@ use super::state::{Claim, Kind, Snapshot, State, Suspend};
 use super::unobserved::{OnUnobserved, UnobservedFailure};
 use crate::clock;
 use crate::error::Error;
+use crate::instruments::Instruments;
 use crate::panic::{Panicked, drop_quietly};
 use crate::sync::Mutex;
 use crate::timer::{Timer, deadline};
@@ -120,6 +121,8 @@ pub(crate) trait Host: Send + Sync + 'static {
 
     /// A task that runs is asked to stop.
     fn asked_to_stop(&self, id: TaskId);
+
+    fn instruments(&self) -> &Instruments;
 
     /// Whom to tell of failures that nobody has seen, and the pool's name.
     fn on_unobserved(&self) -> (&OnUnobserved, &str);
@@ -387,7 +390,10 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
     /// Ends a task that has started and whose state has just been moved to `ENDED` by this
     /// thread. It is not counted if its time limit has finished the future already.
     fn broken_off(&self, this: &TaskRef, error: Error) {
-        self.withdrawn(this, error, || self.host.count_cancelled());
+        self.withdrawn(this, error, || {
+            self.host.count_cancelled();
+            self.host.instruments().cancelled();
+        });
     }
 
     /// Ends a task whose state has just been moved to `ENDED` by this thread.
@@ -483,6 +489,8 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
 
     fn taken_out(&self, this: &TaskRef, error: Error) {
         self.release_room();
+        self.host.instruments().leaves();
+        self.host.instruments().cancelled();
         self.withdrawn(this, error, || ());
     }
 
@@ -498,6 +506,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
             });
             if started == Some(false) {
                 self.release_room();
+                self.host.instruments().leaves();
             }
             if started.is_some() || self.state().withdraw_suspended() {
                 return self.broken_off(this, error);

@@ -15,6 +15,7 @@ use crate::core::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
 use crate::executor::Portable;
 use crate::function;
+use crate::instruments::Instruments;
 use crate::job::Call;
 use crate::room;
 
@@ -29,6 +30,7 @@ pub(super) struct Config {
     pub(super) idle_timeout: Option<Duration>,
     pub(super) zygote: ZygoteSettings,
     pub(super) on_unobserved: OnUnobserved,
+    pub(super) instruments: Instruments,
 }
 
 /// Where the stderr of workers goes.
@@ -223,6 +225,7 @@ impl ProcessPoolBuilder {
             }
         };
         let initializer = self.initializer.transpose()?.map(Arc::new);
+        let instruments = Instruments::new(&worker_name);
         ProcessPoolExecutor::from_config(Config {
             max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),
             worker_name,
@@ -234,6 +237,7 @@ impl ProcessPoolBuilder {
             idle_timeout: self.idle_timeout,
             zygote: ZygoteSettings { env: self.env, current_dir: self.current_dir, preload },
             on_unobserved: self.on_unobserved,
+            instruments,
         })
     }
 }

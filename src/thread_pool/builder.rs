@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use super::ThreadPoolExecutor;
 use crate::core::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
+use crate::instruments::Instruments;
 use crate::room;
 
 /// The stack of a worker, as for any thread of Rust's standard library.
@@ -25,6 +26,7 @@ pub(super) struct Config {
     pub(super) queue_capacity: Option<usize>,
     pub(super) runtime: Option<Handle>,
     pub(super) on_unobserved: OnUnobserved,
+    pub(super) instruments: Instruments,
 }
 
 /// What an initializer may return: `()`, or a `Result<(), E>` with any error.
@@ -78,6 +80,8 @@ pub struct ThreadPoolBuilder {
     queue_capacity: Option<usize>,
     runtime: Option<Handle>,
     on_unobserved: OnUnobserved,
+    /// Those of the executor that it is a part of, if it is.
+    instruments: Option<Instruments>,
 }
 
 impl ThreadPoolBuilder {
@@ -180,6 +184,13 @@ impl ThreadPoolBuilder {
         self
     }
 
+    /// The pool is a part of another executor, which counts for both.
+    #[cfg(feature = "process")]
+    pub(crate) fn internal(mut self) -> Self {
+        self.instruments = Some(Instruments::none());
+        self
+    }
+
     /// Makes the pool. No thread starts until there is a task for it.
     ///
     /// # Errors
@@ -219,6 +230,7 @@ impl ThreadPoolBuilder {
         if prefix.contains('\0') {
             return invalid("thread_name_prefix", "must not contain a NUL byte");
         }
+        let instruments = self.instruments.unwrap_or_else(|| Instruments::new(&prefix));
         Ok(ThreadPoolExecutor::from_config(Config {
             max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),
             thread_name_prefix: prefix,
@@ -227,6 +239,7 @@ impl ThreadPoolBuilder {
             queue_capacity: self.queue_capacity,
             runtime: self.runtime.or_else(|| Handle::try_current().ok()),
             on_unobserved: self.on_unobserved,
+            instruments,
         }))
     }
 }

@@ -121,6 +121,15 @@ impl ThreadPoolExecutor {
         }
     }
 
+    /// A pool for work of the crate's own.
+    #[cfg(feature = "process")]
+    pub(crate) fn internal() -> Self {
+        match Self::builder().internal().build() {
+            Ok(pool) => pool,
+            Err(error) => unreachable!("the defaults are valid: {error}"),
+        }
+    }
+
     /// Settings for a pool.
     pub fn builder() -> ThreadPoolBuilder {
         ThreadPoolBuilder::default()

@@ -39,6 +39,7 @@ use crate::core::{
 };
 use crate::dump::{self, Dump, Noted};
 use crate::error::{BrokenPool, Error};
+use crate::instruments::Instruments;
 use crate::map::engine::{AfterChunk, Begin};
 use crate::metrics::{Metrics, Totals};
 use crate::panic::{drop_quietly, wake_all};
@@ -321,9 +322,15 @@ impl Pool {
     ) -> Result<Outcome<B::Output>, (B, Error)> {
         let takes_room = origin != Origin::Continuation;
         let (task, submitted) = Task::submit(self, body, extra, takes_room);
+        let instruments = &self.config.instruments;
+        instruments.enters();
         match self.push(task, origin) {
-            Ok(()) => Ok(submitted.accepted()),
+            Ok(()) => {
+                instruments.accepted();
+                Ok(submitted.accepted())
+            }
             Err((task, error)) => {
+                instruments.leaves();
                 if takes_room {
                     self.release_room();
                 }
@@ -404,6 +411,7 @@ impl Pool {
     }
 
     fn start_worker(self: &Arc<Self>, seat: Arc<Seat>, own: OwnShare) {
+        self.config.instruments.worker_begins();
         let spawned = worker::spawn(self, &seat, own);
         let refused = {
             let mut state = self.state.lock();
@@ -485,6 +493,7 @@ impl Pool {
             state.retire(seat);
             (state.active() == 0, state.wakers_at_end())
         };
+        self.config.instruments.worker_ends();
         wake_all(wakers);
         is_last
     }
@@ -714,6 +723,7 @@ impl Host for Pool {
 
     fn count_failed(&self) {
         self.timed_out.fetch_add(1, Relaxed);
+        self.config.instruments.failed();
     }
 
     fn async_ended(&self, id: TaskId) {
@@ -738,6 +748,10 @@ impl Host for Pool {
             asked_to_stop.retain(|id| seats.iter().flatten().any(|seat| seat.runs(*id)));
         }
         asked_to_stop.push(id);
+    }
+
+    fn instruments(&self) -> &Instruments {
+        &self.config.instruments
     }
 
     fn on_unobserved(&self) -> (&OnUnobserved, &str) {

@@ -270,6 +270,7 @@ pub(crate) mod builder {
 
     use super::runtime::Handle;
     use crate::core::OnUnobserved;
+    use crate::instruments::Instruments;
 
     type Initializer = Arc<dyn Fn() -> Result<(), Box<dyn Error + Send + Sync>> + Send + Sync>;
 
@@ -281,6 +282,7 @@ pub(crate) mod builder {
         pub(crate) queue_capacity: Option<usize>,
         pub(crate) runtime: Option<Handle>,
         pub(crate) on_unobserved: OnUnobserved,
+        pub(crate) instruments: Instruments,
     }
 }
 

@@ -13,6 +13,8 @@
 mod dump;
 #[path = "../../../src/error.rs"]
 mod error;
+#[path = "../../../src/instruments.rs"]
+mod instruments;
 #[path = "../../../src/panic.rs"]
 mod panic;
 

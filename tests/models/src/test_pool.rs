@@ -10,6 +10,7 @@ use crate::core::OnUnobserved;
 use crate::core::outcome::Outcome;
 use crate::core::task::{Body, Extra, Options};
 use crate::error::Error;
+use crate::instruments::Instruments;
 use crate::pool::{Ending, Origin, Pool};
 use crate::shutdown::{Shutdown, ShutdownFuture};
 use crate::task_model::{Counts, TestBody, Value};
@@ -34,6 +35,7 @@ impl TestPool {
             queue_capacity: None,
             runtime: None,
             on_unobserved: OnUnobserved::default(),
+            instruments: Instruments::none(),
         };
         set(&mut config);
         let (pool, counts) = (Pool::new(config), Arc::default());
