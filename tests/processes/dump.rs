@@ -217,6 +217,30 @@ fn what_was_seen_or_withdrawn_is_not_told() {
     });
 }
 
+/// The thread that reads for all pools does not wait for a hook.
+#[test]
+fn a_slow_hook_holds_up_nobody() {
+    within_limit(|| {
+        let (go_on, gate) = mpsc::channel::<()>();
+        let (told, seen) = mpsc::channel();
+        let both = std::sync::Mutex::new((gate, told));
+        let pool = builder(1)
+            .on_unobserved_failure(move |_| {
+                let both = both.lock().unwrap();
+                both.0.recv().unwrap();
+                both.1.send(()).unwrap();
+            })
+            .build()
+            .unwrap();
+        pool.submit(call!(panics())).detach();
+        pool.submit(call!(crash())).detach();
+        assert_eq!(pool.submit(call!(square(3))).result().unwrap(), 9);
+        (0..2).for_each(|_| go_on.send(()).unwrap());
+        (0..2).for_each(|_| seen.recv().unwrap());
+        end(&pool);
+    });
+}
+
 #[test]
 fn what_was_killed_with_its_future_is_not_told() {
     within_limit(|| {
