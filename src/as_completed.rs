@@ -9,8 +9,8 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
-use crate::core::context;
 use crate::core::set::{CompletionSet, WakeAt};
+use crate::core::{Awaited, context};
 use crate::error::{Error, TimedOut};
 use crate::future::TaskFuture;
 use crate::timer::Delay;
@@ -140,7 +140,8 @@ impl<T> Stream for AsCompleted<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = self.poll_item(cx);
-        self.pending_here.note(&polled);
+        let unfinished = self.unfinished;
+        self.pending_here.note(&polled, || Awaited::Set(unfinished));
         polled
     }
 
@@ -186,7 +187,8 @@ impl<T> Stream for AsCompletedTimeout<T> {
                 Some(Err(TimedOut { unfinished, total: self.total }))
             }),
         };
-        self.pending_here.note(&polled);
+        let unfinished = self.inner.unfinished;
+        self.pending_here.note(&polled, || Awaited::Set(unfinished));
         polled
     }
 }

@@ -10,7 +10,9 @@ use std::time::Duration;
 use crate::core::TaskId;
 use crate::core::set::CompletionSet;
 use crate::core::state::Kind;
-use crate::core::{Outcome, Promise, context, parker};
+use crate::core::{
+    Awaited, Extra, OnUnobserved, Options, Outcome, Promise, Refused, context, parker,
+};
 use crate::error::Error;
 use crate::timer::deadline;
 
@@ -63,7 +65,25 @@ impl<T> TaskFuture<T> {
     where
         T: Send + 'static,
     {
-        Self::new(Promise::kept(outcome))
+        Self::new(Promise::kept(outcome, ()))
+    }
+
+    /// A future whose task the pool of this name has refused.
+    pub(crate) fn refused(
+        error: Error,
+        label: Option<Arc<str>>,
+        on_unobserved: &OnUnobserved,
+        pool: &str,
+    ) -> Self
+    where
+        T: Send + 'static,
+    {
+        if !on_unobserved.is_set() {
+            return Self::ready(Err(error));
+        }
+        let extra = Extra::new(Options { label, ..Options::default() });
+        let (on_unobserved, pool) = (on_unobserved.clone(), pool.to_owned());
+        Self::new(Promise::kept(Err(error), Refused { extra, on_unobserved, pool }))
     }
 
     /// A future that is completed by hand, to bridge code that reports by callback, and for
@@ -163,7 +183,11 @@ impl<T> TaskFuture<T> {
             let task = self.outcome.task();
             task.runnable().run_in_place(task);
         }
-        match parker::block_on(None, |cx| self.poll_outcome(cx)) {
+        if self.is_done() {
+            return self.take();
+        }
+        let awaited = self.awaited();
+        match parker::block_on(|| awaited, None, |cx| self.poll_outcome(cx)) {
             Some(outcome) => outcome,
             None => unreachable!("a wait without a limit ends with a result"),
         }
@@ -184,7 +208,10 @@ impl<T> TaskFuture<T> {
         if limit.is_zero() {
             return Err(Error::TimedOut { limit, started });
         }
-        parker::block_on(Some(deadline(limit)), |cx| self.poll_outcome(cx)).unwrap_or_else(|| {
+        let awaited = self.awaited();
+        let polled =
+            parker::block_on(|| awaited, Some(deadline(limit)), |cx| self.poll_outcome(cx));
+        polled.unwrap_or_else(|| {
             self.outcome.unlisten();
             let started = self.is_running();
             Err(Error::TimedOut { limit, started })
@@ -220,6 +247,11 @@ impl<T> TaskFuture<T> {
         self.outcome.add_callback(Box::new(callback));
     }
 
+    /// What is waited for, in a dump.
+    fn awaited(&self) -> Awaited {
+        Awaited::Task(self.id())
+    }
+
     fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Result<T, Error>> {
         let polled = self.outcome.poll(cx);
         self.released |= polled.is_ready();
@@ -241,6 +273,11 @@ impl<T> TaskFuture<T> {
         self.outcome.unlisten();
     }
 
+    /// The future is about to be handed over as one that is done, so that its failure is seen.
+    pub(crate) fn observe_failure(&self) {
+        self.outcome.observe_failure();
+    }
+
     /// Whether it ended with an error other than `Cancelled`.
     pub(crate) fn is_failed(&self) -> bool {
         self.outcome.look().is_failed()
@@ -250,9 +287,12 @@ impl<T> TaskFuture<T> {
 impl<T> Future for TaskFuture<T> {
     type Output = Result<T, Error>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = self.poll_outcome(cx);
-        self.pending_here.note(&polled);
+        let this = &mut *self;
+        let polled = this.poll_outcome(cx);
+        let task = this.outcome.task();
+        this.pending_here.note(&polled, || Awaited::Task(task.id()));
         polled
     }
 }
@@ -262,9 +302,10 @@ impl<T> Drop for TaskFuture<T> {
         if self.released {
             return;
         }
+        let task = self.outcome.task();
+        self.pending_here.over(|| Awaited::Task(task.id()));
         let now = self.outcome.look();
         if !now.is_done() {
-            let task = self.outcome.task();
             if self.kills {
                 task.runnable().kill(task);
             } else if !now.is_observed() {

@@ -28,6 +28,7 @@ pages! {
     cancellation
     backpressure
     service
+    observability
     testing
     progress
     failures

@@ -99,12 +99,13 @@
 //!    as_completed.rs     the completion queue
 //!    wait.rs             wait, ReturnWhen
 //!    shutdown.rs         how an executor ends
+//!    dump.rs             a pool at one moment, as a text for people
 //! 2  future.rs           TaskFuture: poll, cancel, result, callbacks; the drop rule
 //!    task.rs             what a running job sees
 //!    job.rs              Job, Call and call!
 //!    function.rs         how a plain function is named for another process
 //! 1  core/               the task cell: state, memory, run, outcome; sets, shares, context
-//! 0  error.rs, panic.rs, metrics.rs, timer.rs, clock.rs, sync.rs
+//! 0  error.rs, panic.rs, metrics.rs, instruments.rs, timer.rs, clock.rs, sync.rs
 //! ```
 #![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]
 #![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which feature an item needs
@@ -118,6 +119,7 @@ mod as_completed;
 mod clock;
 #[allow(unsafe_code)]
 mod core;
+pub mod dump;
 mod error;
 mod executor;
 #[cfg(feature = "process")]
@@ -127,6 +129,7 @@ mod future;
 #[cfg(any(doc, all(doctest, feature = "process")))]
 pub mod guide;
 mod inline;
+mod instruments;
 mod job;
 mod map;
 mod metrics;
@@ -142,6 +145,7 @@ mod timer;
 mod wait;
 
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};
+pub use core::UnobservedFailure;
 pub use error::{BrokenPool, CodecError, CodecSide, Error, TimedOut, TrySubmitError, WorkerLost};
 pub use executor::{Executor, Permit, Portable};
 pub use future::{Completer, TaskFuture};
@@ -166,3 +170,8 @@ pub use wait::{DoneAndNotDone, ReturnWhen, Wait, wait};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
+
+/// So is the guide's.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/guide/observability.md")]
+struct Observability;

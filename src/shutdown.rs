@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use crate::core::TaskId;
-use crate::core::{context, parker};
+use crate::core::{Awaited, TaskId, context, parker};
 use crate::error::Error;
 use crate::timer::Delay;
 
@@ -120,7 +119,7 @@ impl ShutdownFuture {
         if self.executor.is_inside() {
             return Err(Error::WouldDeadlock);
         }
-        match parker::block_on(None, |cx| self.poll_report(cx)) {
+        match parker::block_on(|| Awaited::Shutdown, None, |cx| self.poll_report(cx)) {
             Some((report, ended)) => {
                 if ended {
                     self.executor.join();
@@ -150,7 +149,7 @@ impl Future for ShutdownFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.poll_report(cx).map(|(report, _)| report);
-        self.pending_here.note(&polled);
+        self.pending_here.note(&polled, || Awaited::Shutdown);
         polled
     }
 }

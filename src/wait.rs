@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::core::set::{CompletionSet, WakeAt};
-use crate::core::{context, parker};
+use crate::core::{Awaited, context, parker};
 use crate::future::TaskFuture;
 use crate::timer::Delay;
 
@@ -106,10 +106,15 @@ impl<T> Wait<T> {
 
     /// Waits by blocking this thread. Inside a job the worker's place is lent out meanwhile.
     pub fn result(mut self) -> DoneAndNotDone<T> {
-        match parker::block_on(None, |cx| self.poll_parts(cx)) {
+        let awaited = self.awaited();
+        match parker::block_on(|| awaited, None, |cx| self.poll_parts(cx)) {
             Some(parts) => parts,
             None => unreachable!("a wait without a limit ends with an answer"),
         }
+    }
+
+    fn awaited(&self) -> Awaited {
+        Awaited::Set(self.futures.len())
     }
 
     fn poll_parts(&mut self, cx: &mut Context<'_>) -> Poll<DoneAndNotDone<T>> {
@@ -137,6 +142,7 @@ impl<T> Wait<T> {
         }
         let (done, mut not_done): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.futures).into_iter().partition(TaskFuture::is_done);
+        done.iter().for_each(TaskFuture::observe_failure);
         not_done.iter_mut().for_each(TaskFuture::unlisten);
         Poll::Ready(DoneAndNotDone { done, not_done })
     }
@@ -146,8 +152,9 @@ impl<T> Future for Wait<T> {
     type Output = DoneAndNotDone<T>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let awaited = self.awaited();
         let polled = self.poll_parts(cx);
-        self.pending_here.note(&polled);
+        self.pending_here.note(&polled, || awaited);
         polled
     }
 }

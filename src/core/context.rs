@@ -12,6 +12,7 @@ use std::task::Poll;
 use std::time::Instant;
 
 use super::cell::{RunningTask, TaskRef};
+use super::waits::{Awaited, Wait, Waits};
 
 /// What a worker thread offers to the tasks that run on it.
 pub(crate) trait WorkerContext {
@@ -32,6 +33,11 @@ pub(crate) trait WorkerContext {
 
     /// The worker goes on.
     fn wait_end(&self);
+
+    /// Where it is noted what the worker's jobs wait for, if anybody can see it.
+    fn waits(&self) -> Option<&Waits> {
+        None
+    }
 }
 
 /// How a stay on the worker ended.
@@ -60,6 +66,29 @@ struct Frame {
     pending: Cell<usize>,
     /// The worker's place is lent out. Only while this is the top frame.
     lent: Cell<bool>,
+    /// It is noted what the thread blocks for.
+    blocked: Cell<bool>,
+}
+
+impl Frame {
+    /// The frame's number, from now on.
+    fn named(&self) -> FrameId {
+        self.id.get().unwrap_or_else(|| {
+            let id = next_frame();
+            self.id.set(Some(id));
+            id
+        })
+    }
+
+    /// Notes what its task waits for, where others can see it.
+    fn note(&self, change: impl FnOnce(&mut Wait)) {
+        let (Some(task), Some(worker)) = (self.task, worker()) else { return };
+        if let Some(waits) = worker.waits() {
+            // Futures that were pending in a job may outlive it.
+            waits.retain(|id| frames().any(|frame| frame.id.get() == Some(id)));
+            waits.change(self.named(), task.with(TaskRef::id), change);
+        }
+    }
 }
 
 thread_local! {
@@ -80,6 +109,11 @@ fn frame<'a>(at: *const Frame) -> Option<&'a Frame> {
 
 fn top<'a>() -> Option<&'a Frame> {
     frame(TOP.get())
+}
+
+/// All frames of this thread, from the top.
+fn frames() -> impl Iterator<Item = &'static Frame> {
+    std::iter::successors(top(), |above| frame(above.below))
 }
 
 /// Runs `f` on top of a frame.
@@ -109,6 +143,7 @@ fn run_frame<R>(task: Option<RunningTask>, asynchronous: bool, f: impl FnOnce() 
         id: Cell::new(None),
         pending: Cell::new(0),
         lent: Cell::new(false),
+        blocked: Cell::new(false),
     };
     TOP.set(&frame);
     let _pop = Pop(&frame);
@@ -170,40 +205,55 @@ pub(crate) fn also_stop_for(stop: Arc<AtomicBool>) {
 pub(crate) struct Pending(Option<FrameId>);
 
 impl Pending {
+    /// `awaited` is the future, as others are to see it.
     #[inline]
-    pub(crate) fn note<T>(&mut self, polled: &Poll<T>) {
+    pub(crate) fn note<T>(&mut self, polled: &Poll<T>, awaited: impl Fn() -> Awaited) {
         match polled {
-            Poll::Pending => self.enter(),
-            Poll::Ready(_) if self.0.is_some() => self.leave(),
-            Poll::Ready(_) => {}
+            Poll::Pending => self.enter(awaited),
+            Poll::Ready(_) => self.over(awaited),
         }
     }
 
-    fn enter(&mut self) {
+    /// The future is ready, or about to be dropped.
+    #[inline]
+    pub(crate) fn over(&mut self, awaited: impl Fn() -> Awaited) {
+        #[cold]
+        fn leave(pending: &mut Pending, awaited: impl Fn() -> Awaited) {
+            pending.leave(Some(awaited()));
+        }
+        if self.0.is_some() {
+            leave(self, awaited);
+        }
+    }
+
+    #[inline(never)]
+    fn enter(&mut self, awaited: impl Fn() -> Awaited) {
         let top = top();
         if self.0.is_some() && self.0 != top.and_then(|frame| frame.id.get()) {
-            self.leave(); // It was pending in another frame.
+            self.leave(Some(awaited())); // It was pending in another frame.
         }
         // Callbacks and wakers do not block, or say so.
         let Some(frame) = top.filter(|frame| !frame.asynchronous && frame.task.is_some()) else {
             return;
         };
-        let id = frame.id.get().unwrap_or_else(next_frame);
-        frame.id.set(Some(id));
+        let id = frame.named();
         if self.0 != Some(id) {
             self.0 = Some(id);
             frame.pending.set(frame.pending.get() + 1);
+            let awaited = awaited();
+            frame.note(|wait| wait.add(awaited));
         }
         if !frame.lent.replace(true) {
             lend();
         }
     }
 
-    fn leave(&mut self) {
+    #[cold]
+    fn leave(&mut self, awaited: Option<Awaited>) {
         let Some(id) = self.0.take() else { return };
-        let mut frames = std::iter::successors(top(), |above| frame(above.below));
-        let Some(frame) = frames.find(|frame| frame.id.get() == Some(id)) else { return };
+        let Some(frame) = frames().find(|frame| frame.id.get() == Some(id)) else { return };
         frame.pending.set(frame.pending.get() - 1);
+        frame.note(|wait| wait.remove(awaited));
         if frame.pending.get() == 0 && frame.lent.take() {
             take_back();
         }
@@ -214,14 +264,14 @@ impl Drop for Pending {
     #[inline]
     fn drop(&mut self) {
         if self.0.is_some() {
-            self.leave();
+            self.leave(None);
         }
     }
 }
 
 /// Tells frames apart for as long as a future may remember one; small, since every future has
 /// room for one.
-type FrameId = NonZeroU32;
+pub(super) type FrameId = NonZeroU32;
 
 fn next_frame() -> FrameId {
     static NEXT: AtomicU32 = AtomicU32::new(1);
@@ -229,15 +279,24 @@ fn next_frame() -> FrameId {
 }
 
 /// This thread blocks now.
-pub(crate) fn about_to_block() {
-    if top().is_some_and(|frame| !frame.lent.replace(true)) {
+pub(super) fn about_to_block(awaited: impl Fn() -> Awaited) {
+    let Some(frame) = top() else { return };
+    if !frame.blocked.replace(true) {
+        let awaited = awaited();
+        frame.note(|wait| wait.block(awaited));
+    }
+    if !frame.lent.replace(true) {
         lend();
     }
 }
 
 /// It does not any more.
 pub(crate) fn resumed() {
-    if top().is_some_and(|frame| frame.pending.get() == 0 && frame.lent.take()) {
+    let Some(frame) = top() else { return };
+    if frame.blocked.take() {
+        frame.note(Wait::unblock);
+    }
+    if frame.pending.get() == 0 && frame.lent.take() {
         take_back();
     }
 }

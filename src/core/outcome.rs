@@ -1,11 +1,12 @@
 //! The caller's side of a task: is it done, what came of it, who is to be told.
 
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::cell::{Cell, Listener, TaskRef};
+use super::cell::{Cell, Header, Listener, TaskRef};
 use super::set::CompletionSet;
 use super::state::{Kind, Listening, Publication, Publish, Slot, Snapshot};
 use super::watch::{Callback, Watch};
@@ -141,11 +142,18 @@ impl<T> Outcome<T> {
     pub(crate) fn abandon(&mut self) {
         let listener = self.take_listener();
         let before = self.task.header().state.abandon();
-        if before.has_result() && self.task.header().state.take() {
+        if before.is_untaken() && self.task.header().state.take() {
             // SAFETY: `T` is the task's, and this call has set `TAKEN`.
-            drop_quietly(unsafe { self.task.take::<T>() });
+            unsafe { drop_unseen::<T>(self.task.as_ptr()) };
         }
         drop_quietly(listener);
+    }
+
+    /// A failure, if it is one, was handed over with the future.
+    pub(crate) fn observe_failure(&self) {
+        if self.look().is_failed() {
+            self.task.header().state.observe();
+        }
     }
 
     /// Calls `callback` with the result: on the thread that publishes it, or here, if it is done.
@@ -294,8 +302,8 @@ pub(super) unsafe fn publish<B, T>(
                 return unsafe { publish_watched::<B, T>(task, kind, outcome, || (), ends) };
             }
             Publish::Unwanted => {
-                // SAFETY: it was stored above, and nobody else will look.
-                drop_quietly(unsafe { cell.load(kind) });
+                // SAFETY: `T` is the task's, and that has set `TAKEN`.
+                unsafe { drop_unseen::<T>(task.as_ptr()) };
                 break;
             }
             answer @ (Publish::Kept | Publish::Released | Publish::Last) => {
@@ -346,11 +354,31 @@ unsafe fn publish_watched<B, T>(
         drop(watching);
         watch.run_callbacks(&outcome);
     };
-    if answer == Publish::Unwanted {
+    if answer == Publish::Unwanted && kind.is_stored() {
         // SAFETY: it was stored above, and nobody else will look.
         drop_quietly(unsafe { cell.load(kind) });
     }
     tell(listener, kind);
+}
+
+/// Drops a result that nobody will ask for. If it is a failure that no callback has seen, the pool
+/// is told.
+///
+/// # Safety
+///
+/// As for [`TaskRef::take`], with a reference that the caller has and keeps.
+#[inline(never)]
+unsafe fn drop_unseen<T>(block: NonNull<Header>) {
+    // SAFETY: not a reference that counts, for the length of the call.
+    let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(block) });
+    // SAFETY: as for this function.
+    let outcome = unsafe { task.take::<T>() };
+    if let Err(error) = &outcome {
+        if !task.header().state.look().is_observed() {
+            task.runnable().unobserved(&task, error);
+        }
+    }
+    drop_quietly(outcome);
 }
 
 /// Tells the listener. A waker is user code and may panic; the publishing thread must not.

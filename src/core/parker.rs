@@ -8,6 +8,7 @@ use std::thread::Thread;
 use std::time::Instant;
 
 use super::context;
+use super::waits::Awaited;
 
 struct Parker {
     thread: Thread,
@@ -32,8 +33,9 @@ thread_local! {
 }
 
 /// Polls until ready or until `deadline`, and parks this thread in between. On a worker the
-/// place is lent out meanwhile.
+/// place is lent out meanwhile, and others can see what is `awaited`.
 pub(crate) fn block_on<R>(
+    awaited: impl Fn() -> Awaited,
     deadline: Option<Instant>,
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
 ) -> Option<R> {
@@ -47,7 +49,7 @@ pub(crate) fn block_on<R>(
         if let Poll::Ready(value) = poll(&mut cx) {
             break Some(value);
         }
-        context::about_to_block();
+        context::about_to_block(&awaited);
         // Woken already, or a wake-up for another reason: the poll above tells them apart.
         while !parker.woken.load(Acquire) && deadline.is_none_or(|at| at > Instant::now()) {
             match deadline {

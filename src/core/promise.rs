@@ -10,6 +10,7 @@ use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
 use super::state::{Kind, Snapshot, State};
 use super::task::{Extra, Runnable};
+use super::unobserved::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
 use crate::panic::drop_quietly;
 
@@ -33,6 +34,11 @@ pub(crate) trait Source: Send + Sync + 'static {
     fn id(&self) -> Option<TaskId>;
 
     fn extra(&self) -> Option<&Extra>;
+
+    /// Whom to tell of a failure that nobody has seen, and the name of the pool.
+    fn on_unobserved(&self) -> Option<(&OnUnobserved, &str)> {
+        None
+    }
 }
 
 /// By hand.
@@ -66,6 +72,47 @@ impl Source for () {
     }
 }
 
+/// Of a task that a pool has refused.
+pub(crate) struct Refused {
+    pub(crate) extra: Extra,
+    pub(crate) on_unobserved: OnUnobserved,
+    pub(crate) pool: String,
+}
+
+impl Source for Refused {
+    fn withdraw(&self, _task: TaskId, _stop: bool) -> bool {
+        false
+    }
+
+    fn kill(&self, _task: TaskId) -> bool {
+        false
+    }
+
+    fn is_withdrawn_on_drop(&self) -> bool {
+        false
+    }
+
+    fn is_running(&self, _task: TaskId) -> bool {
+        false
+    }
+
+    fn is_stop_requested(&self) -> bool {
+        false
+    }
+
+    fn id(&self) -> Option<TaskId> {
+        None
+    }
+
+    fn extra(&self) -> Option<&Extra> {
+        Some(&self.extra)
+    }
+
+    fn on_unobserved(&self) -> Option<(&OnUnobserved, &str)> {
+        Some((&self.on_unobserved, &self.pool))
+    }
+}
+
 #[repr(C)]
 struct Promised<T, S> {
     cell: Cell<(), T>,
@@ -93,12 +140,12 @@ impl<T: Send + 'static> Promise<T> {
     }
 
     /// A result that is there from the start.
-    pub(crate) fn kept(outcome: Result<T, Error>) -> Outcome<T> {
+    pub(crate) fn kept<S: Source>(outcome: Result<T, Error>, source: S) -> Outcome<T> {
         let kind = Kind::of(&outcome);
-        let block = Promised::<T, ()>::block(State::finished(kind), ());
+        let block = Promised::<T, S>::block(State::finished(kind), source);
         if kind.is_stored() {
             // SAFETY: nobody else has seen the block yet.
-            unsafe { block.cast::<Promised<T, ()>>().as_ref().cell.store(outcome) };
+            unsafe { block.cast::<Promised<T, S>>().as_ref().cell.store(outcome) };
         }
         // SAFETY: the table fits the block, and the state has one reference; the result is a `T`.
         unsafe { Outcome::new(TaskRef::from_raw(block)) }
@@ -233,5 +280,12 @@ impl<T: Send + 'static, S: Source> Runnable for Promised<T, S> {
 
     fn is_stop_requested(&self) -> bool {
         self.source.is_stop_requested()
+    }
+
+    fn unobserved(&self, this: &TaskRef, error: &Error) {
+        if let Some((on_unobserved, pool)) = self.source.on_unobserved() {
+            let label = self.extra().and_then(Extra::label).map(|label| &**label);
+            on_unobserved.tell(UnobservedFailure { pool, id: this.id(), label, error });
+        }
     }
 }

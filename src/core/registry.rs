@@ -35,12 +35,17 @@ impl Registry {
 
     /// References to those that are alive.
     pub(crate) fn tasks(&self) -> Vec<TaskRef> {
+        self.some(usize::MAX)
+    }
+
+    /// The same, of `most` at most.
+    pub(crate) fn some(&self, most: usize) -> Vec<TaskRef> {
         let reference = |task: &Registered| {
             // SAFETY: see the rule above.
             let is_alive = unsafe { task.0.as_ref() }.state.try_add_reference();
             // SAFETY: that has added the reference.
             is_alive.then(|| unsafe { TaskRef::from_raw(task.0) })
         };
-        self.0.values().filter_map(reference).collect()
+        self.0.values().take(most).filter_map(reference).collect()
     }
 }

@@ -61,7 +61,8 @@ const LISTENING_SHIFT: u32 = 11;
 const BUSY: u64 = 1 << 13;
 /// Set if nobody will ask for the result. Set by the caller's side; never cleared.
 const ABANDONED: u64 = 1 << 14;
-/// Set if a callback was ever added. Never cleared.
+/// Set if a callback was ever added, or a failure was handed to the caller's side with its future.
+/// Never cleared.
 const OBSERVED: u64 = 1 << 15;
 /// Set if the task counts against the queue's capacity until it starts. Never changes.
 const ROOM: u64 = 1 << 16;
@@ -205,8 +206,8 @@ pub(super) enum Publish {
     Released,
     /// As `Released`, and that was the last one: the publisher frees the task.
     Last,
-    /// It is done, and nobody wants the result: the publisher still has its reference, and drops
-    /// what it had stored.
+    /// It is done, and nobody wants the value or error: the publisher still has its reference, and
+    /// drops what it had stored.
     Unwanted,
     /// It is done, and the publisher still has its reference, as it wanted.
     Kept,
@@ -299,6 +300,12 @@ impl Snapshot {
     #[inline]
     pub(super) fn has_result(self) -> bool {
         self.is_done() && !self.is_taken() && self.kind().is_some_and(Kind::is_stored)
+    }
+
+    /// Whether there is a value, or a failure, that nobody has taken.
+    #[inline]
+    pub(super) fn is_untaken(self) -> bool {
+        self.is_done() && !self.is_taken() && self.kind() != Some(Kind::CANCELLED)
     }
 
     #[inline]
@@ -455,7 +462,7 @@ impl State {
                     if how.owns_slot {
                         next &= !BUSY;
                     }
-                    if now & ABANDONED != 0 && how.kind.is_stored() {
+                    if now & ABANDONED != 0 && how.kind != Kind::CANCELLED {
                         (next | TAKEN, Publish::Unwanted)
                     } else if !how.releases {
                         (next, Publish::Kept)
@@ -700,6 +707,20 @@ mod tests {
         assert!(!state.abandon().is_done());
         assert_eq!(publish(&state, Kind::VALUE), Publish::Unwanted);
         assert!(state.look().is_taken() && !state.look().has_result());
+    }
+
+    #[test]
+    fn a_failure_that_is_not_stored_is_unwanted_as_well() {
+        let state = queued();
+        assert!(!state.abandon().is_untaken());
+        assert_eq!(publish(&state, Kind::TIME_LIMIT), Publish::Unwanted);
+        let state = queued();
+        assert!(!state.abandon().is_untaken());
+        assert_eq!(publish(&state, Kind::CANCELLED), Publish::Released);
+        assert!(!state.look().is_untaken());
+        let state = State::finished(Kind::TIME_LIMIT);
+        assert!(state.abandon().is_untaken() && state.take());
+        assert!(!state.look().is_untaken());
     }
 
     #[test]

@@ -12,8 +12,10 @@ use super::context::{self, End, WorkerContext};
 use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
 use super::state::{Claim, Kind, Snapshot, State, Suspend};
+use super::unobserved::{OnUnobserved, UnobservedFailure};
 use crate::clock;
 use crate::error::Error;
+use crate::instruments::Instruments;
 use crate::panic::{Panicked, drop_quietly};
 use crate::sync::Mutex;
 use crate::timer::{Timer, deadline};
@@ -117,6 +119,14 @@ pub(crate) trait Host: Send + Sync + 'static {
     /// A task with an async body has ended: it leaves the registry that it was entered in.
     fn async_ended(&self, id: TaskId);
 
+    /// A task that runs is asked to stop.
+    fn asked_to_stop(&self, id: TaskId);
+
+    fn instruments(&self) -> &Instruments;
+
+    /// Whom to tell of failures that nobody has seen, and the pool's name.
+    fn on_unobserved(&self) -> (&OnUnobserved, &str);
+
     /// All jobs of the pool are asked to stop.
     fn is_stopping(&self) -> bool;
 }
@@ -171,6 +181,9 @@ pub(crate) trait Runnable {
     fn ran_too_long(&self, this: &TaskRef, limit: Duration);
 
     fn is_stop_requested(&self) -> bool;
+
+    /// The task has failed, and nobody has seen or will see that.
+    fn unobserved(&self, this: &TaskRef, error: &Error);
 }
 
 /// One allocation: what the queue, the worker and the caller share.
@@ -367,10 +380,20 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         taken
     }
 
+    fn ask_to_stop(&self) {
+        self.state().request_stop();
+        if self.state().look().is_underway() {
+            self.host.asked_to_stop(self.cell.header().id());
+        }
+    }
+
     /// Ends a task that has started and whose state has just been moved to `ENDED` by this
     /// thread. It is not counted if its time limit has finished the future already.
     fn broken_off(&self, this: &TaskRef, error: Error) {
-        self.withdrawn(this, error, || self.host.count_cancelled());
+        self.withdrawn(this, error, || {
+            self.host.count_cancelled();
+            self.host.instruments().cancelled();
+        });
     }
 
     /// Ends a task whose state has just been moved to `ENDED` by this thread.
@@ -466,12 +489,14 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
 
     fn taken_out(&self, this: &TaskRef, error: Error) {
         self.release_room();
+        self.host.instruments().leaves();
+        self.host.instruments().cancelled();
         self.withdrawn(this, error, || ());
     }
 
     fn withdraw(&self, this: &TaskRef, error: Error) {
         // Asked first: a body that is suspended from here on sees the request.
-        self.state().request_stop();
+        self.ask_to_stop();
         // Again if a wake-up came between the two looks, so that neither found it.
         while self.state().look().is_at_rest() {
             let mut started = None;
@@ -481,6 +506,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
             });
             if started == Some(false) {
                 self.release_room();
+                self.host.instruments().leaves();
             }
             if started.is_some() || self.state().withdraw_suspended() {
                 return self.broken_off(this, error);
@@ -541,7 +567,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
     fn ran_too_long(&self, this: &TaskRef, limit: Duration) {
         // First the right to say what came of it: who sees the request may end at once.
         if self.state().settle(Kind::TIME_LIMIT) {
-            self.state().request_stop();
+            self.ask_to_stop();
             let error = Err(Error::TimedOut { limit, started: true });
             let account = || self.host.count_failed();
             // SAFETY: it is such a cell; this thread has settled it; nothing is stored.
@@ -557,6 +583,15 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
 
     fn is_stop_requested(&self) -> bool {
         self.state().look().is_stop_requested() || self.host.is_stopping()
+    }
+
+    fn unobserved(&self, this: &TaskRef, error: &Error) {
+        // Not of a map's driver: the map tells what became of it.
+        if self.state().takes_room() {
+            let label = self.extra().and_then(|extra| extra.label()).map(|label| &**label);
+            let (on_unobserved, pool) = self.host.on_unobserved();
+            on_unobserved.tell(UnobservedFailure { pool, id: this.id(), label, error });
+        }
     }
 }
 

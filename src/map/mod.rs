@@ -25,7 +25,7 @@ use self::apply::Apply;
 use self::chunk::ChunkItems;
 use self::engine::{Begin, Crew, Engine, Setting, Source, Taken, Wanted};
 use self::segment::Segment;
-use crate::core::{context, parker};
+use crate::core::{Awaited, context, parker};
 use crate::error::Error;
 use crate::panic::drop_quietly;
 use crate::timer::Delay;
@@ -148,16 +148,20 @@ impl<T> Map<T> {
     ///
     /// The first error in the order of the input.
     pub fn result(mut self) -> Result<Vec<T>, Error> {
-        let all = parker::block_on(None, |cx| {
-            loop {
-                let polled = self.poll_all(cx);
-                // It may compute again, so it is not blocked.
-                context::resumed();
-                if polled.is_ready() || !self.consumer.help() {
-                    return polled;
+        let all = parker::block_on(
+            || Awaited::Map,
+            None,
+            |cx| {
+                loop {
+                    let polled = self.poll_all(cx);
+                    // It may compute again, so it is not blocked.
+                    context::resumed();
+                    if polled.is_ready() || !self.consumer.help() {
+                        return polled;
+                    }
                 }
-            }
-        });
+            },
+        );
         match all {
             Some(all) => all,
             None => unreachable!("a wait without a limit ends with a result"),
@@ -192,7 +196,7 @@ impl<T> Future for Map<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.poll_all(cx);
-        self.consumer.pending_here.note(&polled);
+        self.consumer.pending_here.note(&polled, || Awaited::Map);
         polled
     }
 }
@@ -203,7 +207,7 @@ impl<T> Stream for Map<T> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.consumer.wants_all = false;
         let polled = self.consumer.poll_item(cx);
-        self.consumer.pending_here.note(&polled);
+        self.consumer.pending_here.note(&polled, || Awaited::Map);
         polled.map(|item| item.map(|(_, result)| result))
     }
 }
@@ -283,7 +287,7 @@ impl<T> Stream for Unordered<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = self.consumer.poll_item(cx);
-        self.consumer.pending_here.note(&polled);
+        self.consumer.pending_here.note(&polled, || Awaited::Map);
         polled
     }
 }
@@ -570,7 +574,8 @@ mod tests {
     }
 
     fn next<T>(map: &mut Map<T>) -> Option<T> {
-        let next = parker::block_on(None, |cx| Pin::new(&mut *map).poll_next(cx)).unwrap();
+        let next = parker::block_on(|| Awaited::Map, None, |cx| Pin::new(&mut *map).poll_next(cx))
+            .unwrap();
         next.transpose().unwrap()
     }
 

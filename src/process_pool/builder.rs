@@ -11,9 +11,11 @@ use super::call;
 
 use super::wire::Content;
 use super::zygote::ZygoteSettings;
+use crate::core::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
 use crate::executor::Portable;
 use crate::function;
+use crate::instruments::Instruments;
 use crate::job::Call;
 use crate::room;
 
@@ -27,6 +29,8 @@ pub(super) struct Config {
     pub(super) queue_capacity: Option<usize>,
     pub(super) idle_timeout: Option<Duration>,
     pub(super) zygote: ZygoteSettings,
+    pub(super) on_unobserved: OnUnobserved,
+    pub(super) instruments: Instruments,
 }
 
 /// Where the stderr of workers goes.
@@ -68,6 +72,7 @@ pub struct ProcessPoolBuilder {
     env: Vec<(OsString, Option<OsString>)>,
     current_dir: Option<PathBuf>,
     preload: Option<fn()>,
+    on_unobserved: OnUnobserved,
 }
 
 impl ProcessPoolBuilder {
@@ -161,6 +166,21 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// Has `hook` called for each task that has failed without anybody having seen that; see
+    /// [`ThreadPoolBuilder::on_unobserved_failure`](crate::ThreadPoolBuilder::on_unobserved_failure).
+    /// Here a lost worker is a failure as well, and what can't be encoded. The hook runs in this
+    /// process. Of tasks that a worker submits with [`ParentPool`](crate::ParentPool) nothing is
+    /// reported.
+    ///
+    /// Default: nobody is told.
+    pub fn on_unobserved_failure<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(&UnobservedFailure<'_>) + Send + Sync + 'static,
+    {
+        self.on_unobserved = OnUnobserved::new(hook);
+        self
+    }
+
     /// Makes the pool, and starts the process that workers will be forked from; that takes about a
     /// millisecond, and nobody waits for it. No worker starts until there is a task for it.
     ///
@@ -205,6 +225,7 @@ impl ProcessPoolBuilder {
             }
         };
         let initializer = self.initializer.transpose()?.map(Arc::new);
+        let instruments = Instruments::new(&worker_name);
         ProcessPoolExecutor::from_config(Config {
             max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),
             worker_name,
@@ -215,6 +236,8 @@ impl ProcessPoolBuilder {
             queue_capacity: self.queue_capacity,
             idle_timeout: self.idle_timeout,
             zygote: ZygoteSettings { env: self.env, current_dir: self.current_dir, preload },
+            on_unobserved: self.on_unobserved,
+            instruments,
         })
     }
 }
@@ -233,6 +256,7 @@ impl fmt::Debug for ProcessPoolBuilder {
             .field("env", &self.env)
             .field("current_dir", &self.current_dir)
             .field("preload", &self.preload.is_some())
+            .field("on_unobserved_failure", &self.on_unobserved.is_set())
             .finish()
     }
 }

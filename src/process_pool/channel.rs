@@ -166,7 +166,7 @@ impl Channel {
     }
 
     pub(super) fn helpers(&self) -> &ThreadPoolExecutor {
-        self.helpers.get_or_init(ThreadPoolExecutor::new)
+        self.helpers.get_or_init(ThreadPoolExecutor::internal)
     }
 
     fn start_reader(self: &Arc<Self>) -> io::Result<()> {

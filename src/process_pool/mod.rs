@@ -45,7 +45,8 @@ use self::builder::Config;
 use self::chunks::Chunks;
 use self::pool::{Ending, Order, Pool};
 use self::wire::Kind;
-use crate::core::{Extra, Options, Promise, Source, TaskId};
+use crate::core::{Extra, OnUnobserved, Options, Promise, Source, TaskId};
+use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
 use crate::executor::{Executor, Permit, Portable};
@@ -218,6 +219,18 @@ impl ProcessPoolExecutor {
         self.pool().metrics()
     }
 
+    /// What the pool does at this moment, as a text for people: which process runs what since when,
+    /// what is queued, who waits for whom. For when something is wrong; see [`dump`](crate::dump).
+    ///
+    /// ```
+    /// # let pool = concurrent_futures::ProcessPoolExecutor::new()?;
+    /// eprintln!("{}", pool.dump());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn dump(&self) -> Dump {
+        self.pool().dump()
+    }
+
     /// Takes no more tasks, and ends. Begins with the call; await the future for the end and its
     /// report. Idempotent, from any clone; a later call may tighten `Drain` to `CancelQueued`.
     pub fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
@@ -256,7 +269,9 @@ impl ProcessPoolExecutor {
         options: Options,
         retries: u32,
     ) -> TaskFuture<R> {
-        self.try_submit_with(call, options, retries).unwrap_or_else(refused)
+        let label = options.label.clone();
+        self.try_submit_with(call, options, retries)
+            .unwrap_or_else(|refused| self.refused(refused, label))
     }
 
     fn try_submit_with<A: Portable, R: Portable>(
@@ -287,7 +302,7 @@ impl ProcessPoolExecutor {
             Ok(content) => content,
             Err(error) => {
                 pool.release_room();
-                return Ok(TaskFuture::ready(Err(error)));
+                return Ok(self.refused_future(error, options.label));
             }
         };
         let limit = options.timeout.map_or(0, |limit| limit.as_nanos());
@@ -309,13 +324,26 @@ impl ProcessPoolExecutor {
         }
         Ok(TaskFuture::new(outcome))
     }
-}
 
-/// The future of a call that was refused.
-fn refused<J: Job>(refused: TrySubmitError<J>) -> TaskFuture<J::Output> {
-    let (job, error) = refused.into_parts();
-    drop_quietly(job);
-    TaskFuture::ready(Err(error))
+    /// The future of a call that was refused.
+    fn refused<J: Job>(
+        &self,
+        refused: TrySubmitError<J>,
+        label: Option<Arc<str>>,
+    ) -> TaskFuture<J::Output> {
+        let (job, error) = refused.into_parts();
+        drop_quietly(job);
+        self.refused_future(error, label)
+    }
+
+    fn refused_future<T: Send + 'static>(
+        &self,
+        error: Error,
+        label: Option<Arc<str>>,
+    ) -> TaskFuture<T> {
+        let config = &self.pool().config;
+        TaskFuture::refused(error, label, &config.on_unobserved, &config.worker_name)
+    }
 }
 
 /// A task of the pool, as its future sees it.
@@ -352,6 +380,11 @@ impl Source for PoolTask {
     fn extra(&self) -> Option<&Extra> {
         Some(&self.extra)
     }
+
+    fn on_unobserved(&self) -> Option<(&OnUnobserved, &str)> {
+        let config = &self.pool.config;
+        Some((&config.on_unobserved, &config.worker_name))
+    }
 }
 
 impl fmt::Debug for ProcessPoolExecutor {
@@ -372,7 +405,8 @@ impl Permit<ProcessPoolExecutor> {
 
 impl Sealed for ProcessPoolExecutor {
     fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit_into_room(call, Options::default(), 0).unwrap_or_else(refused)
+        self.submit_into_room(call, Options::default(), 0)
+            .unwrap_or_else(|refused| self.refused(refused, None))
     }
 
     fn release_room(&self) {

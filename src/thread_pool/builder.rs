@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use tokio::runtime::Handle;
 
 use super::ThreadPoolExecutor;
+use crate::core::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
+use crate::instruments::Instruments;
 use crate::room;
 
 /// The stack of a worker, as for any thread of Rust's standard library.
@@ -23,6 +25,8 @@ pub(super) struct Config {
     pub(super) stack_size: usize,
     pub(super) queue_capacity: Option<usize>,
     pub(super) runtime: Option<Handle>,
+    pub(super) on_unobserved: OnUnobserved,
+    pub(super) instruments: Instruments,
 }
 
 /// What an initializer may return: `()`, or a `Result<(), E>` with any error.
@@ -75,6 +79,9 @@ pub struct ThreadPoolBuilder {
     stack_size: Option<usize>,
     queue_capacity: Option<usize>,
     runtime: Option<Handle>,
+    on_unobserved: OnUnobserved,
+    /// Those of the executor that it is a part of, if it is.
+    instruments: Option<Instruments>,
 }
 
 impl ThreadPoolBuilder {
@@ -145,6 +152,45 @@ impl ThreadPoolBuilder {
         self
     }
 
+    /// Has `hook` called for each task that has failed without anybody having seen that: its future
+    /// was dropped or detached, no result was taken from it, and no callback was given to it. A
+    /// failure is a panic, a time limit that passed while the task ran, a refusal by a full or closed
+    /// pool, or a pool that broke. Not a task that was withdrawn before it started, by whatever: that
+    /// it has not run is what was asked for.
+    ///
+    /// The hook runs on the thread that drops the future, or on that which ends the task, if that
+    /// comes later; so it is to be quick. Its panics are reported by the panic hook and harm nothing.
+    /// The items of a [`Map`](crate::Map) are not tasks of their own: what it does not deliver is
+    /// not reported.
+    ///
+    /// Default: nobody is told.
+    ///
+    /// ```
+    /// use concurrent_futures::{Shutdown, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::builder()
+    ///     .on_unobserved_failure(|failure| eprintln!("{failure}"))
+    ///     .build()?;
+    /// // task 1 "thumb" of pool "pool-0" failed, and nobody has seen it: the job panicked ...
+    /// pool.task().label("thumb").submit(|| panic!("no such file")).detach();
+    /// pool.shutdown_blocking(Shutdown::Drain)?;
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn on_unobserved_failure<F>(mut self, hook: F) -> Self
+    where
+        F: Fn(&UnobservedFailure<'_>) + Send + Sync + 'static,
+    {
+        self.on_unobserved = OnUnobserved::new(hook);
+        self
+    }
+
+    /// The pool is a part of another executor, which counts for both.
+    #[cfg(feature = "process")]
+    pub(crate) fn internal(mut self) -> Self {
+        self.instruments = Some(Instruments::none());
+        self
+    }
+
     /// Makes the pool. No thread starts until there is a task for it.
     ///
     /// # Errors
@@ -184,6 +230,7 @@ impl ThreadPoolBuilder {
         if prefix.contains('\0') {
             return invalid("thread_name_prefix", "must not contain a NUL byte");
         }
+        let instruments = self.instruments.unwrap_or_else(|| Instruments::new(&prefix));
         Ok(ThreadPoolExecutor::from_config(Config {
             max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),
             thread_name_prefix: prefix,
@@ -191,6 +238,8 @@ impl ThreadPoolBuilder {
             stack_size: self.stack_size.unwrap_or(DEFAULT_STACK_SIZE),
             queue_capacity: self.queue_capacity,
             runtime: self.runtime.or_else(|| Handle::try_current().ok()),
+            on_unobserved: self.on_unobserved,
+            instruments,
         }))
     }
 }
@@ -204,6 +253,7 @@ impl fmt::Debug for ThreadPoolBuilder {
             .field("stack_size", &self.stack_size)
             .field("queue_capacity", &self.queue_capacity)
             .field("runtime", &self.runtime.is_some())
+            .field("on_unobserved_failure", &self.on_unobserved.is_set())
             .finish()
     }
 }

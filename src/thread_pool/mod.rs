@@ -23,6 +23,7 @@ use self::body::{Async, Once};
 use self::builder::Config;
 use self::pool::{Ending, Origin, Pool};
 use crate::core::{Extra, Host, Options, context};
+use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
 use crate::executor::{Executor, Permit, Portable};
@@ -120,6 +121,15 @@ impl ThreadPoolExecutor {
         }
     }
 
+    /// A pool for work of the crate's own.
+    #[cfg(feature = "process")]
+    pub(crate) fn internal() -> Self {
+        match Self::builder().internal().build() {
+            Ok(pool) => pool,
+            Err(error) => unreachable!("the defaults are valid: {error}"),
+        }
+    }
+
     /// Settings for a pool.
     pub fn builder() -> ThreadPoolBuilder {
         ThreadPoolBuilder::default()
@@ -146,7 +156,7 @@ impl ThreadPoolExecutor {
     /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
     /// [`BrokenPool`](Error::BrokenPool).
     pub fn submit<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
-        self.submit_with(job, None)
+        self.try_submit_with(job, None).unwrap_or_else(|refused| self.refused(refused, None))
     }
 
     /// Hands in a job, or gives it back.
@@ -255,6 +265,17 @@ impl ThreadPoolExecutor {
         self.pool().metrics()
     }
 
+    /// What the pool does at this moment, as a text for people: who runs what since when, what is
+    /// queued, who waits for whom. For when something is wrong; see [`dump`](crate::dump).
+    ///
+    /// ```
+    /// # let pool = concurrent_futures::ThreadPoolExecutor::new();
+    /// eprintln!("{}", pool.dump());
+    /// ```
+    pub fn dump(&self) -> Dump {
+        self.pool().dump()
+    }
+
     /// Takes no more tasks, and ends. Begins with the call; await the future for the end and its
     /// report. Idempotent, from any clone; a later call may tighten `Drain` to `CancelQueued`.
     ///
@@ -280,8 +301,10 @@ impl ThreadPoolExecutor {
         self.shutdown(how).result()
     }
 
-    fn submit_with<J: Job>(&self, job: J, options: Option<Options>) -> TaskFuture<J::Output> {
-        self.try_submit_with(job, options).unwrap_or_else(refused)
+    fn submit_with<J: Job>(&self, job: J, options: Options) -> TaskFuture<J::Output> {
+        let label = options.label.clone();
+        let submitted = self.try_submit_with(job, Some(options));
+        submitted.unwrap_or_else(|refused| self.refused(refused, label))
     }
 
     fn try_submit_with<J: Job>(
@@ -316,26 +339,42 @@ impl ThreadPoolExecutor {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
+        let options = options.unwrap_or_default();
+        let label = options.label.clone();
         if let Err(error) = self.pool().take_room() {
             drop_quietly(future);
-            return TaskFuture::ready(Err(error));
+            return self.refused_future(error, label);
         }
-        let extra = Extra::new(options.unwrap_or_default());
+        let extra = Extra::new(options);
         match self.pool().enqueue(Async::new(future), extra, Origin::AsyncCaller) {
             Ok(outcome) => TaskFuture::new(outcome),
             Err((body, error)) => {
                 drop_quietly(body);
-                TaskFuture::ready(Err(error))
+                self.refused_future(error, label)
             }
         }
     }
-}
 
-/// The future of a job that was refused.
-fn refused<J: Job>(refused: TrySubmitError<J>) -> TaskFuture<J::Output> {
-    let (job, error) = refused.into_parts();
-    drop_quietly(job);
-    TaskFuture::ready(Err(error))
+    /// The future of a job that was refused.
+    #[cold]
+    fn refused<J: Job>(
+        &self,
+        refused: TrySubmitError<J>,
+        label: Option<Arc<str>>,
+    ) -> TaskFuture<J::Output> {
+        let (job, error) = refused.into_parts();
+        drop_quietly(job);
+        self.refused_future(error, label)
+    }
+
+    fn refused_future<T: Send + 'static>(
+        &self,
+        error: Error,
+        label: Option<Arc<str>>,
+    ) -> TaskFuture<T> {
+        let (on_unobserved, pool) = self.pool().on_unobserved();
+        TaskFuture::refused(error, label, on_unobserved, pool)
+    }
 }
 
 impl Default for ThreadPoolExecutor {
@@ -356,13 +395,14 @@ impl Permit<ThreadPoolExecutor> {
     /// Submits a job into the room. It fails only if the pool was shut down or broke meanwhile:
     /// then the future is finished with that error.
     pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
-        self.into_executor().submit_into_room(job, None).unwrap_or_else(refused)
+        let pool = self.into_executor();
+        pool.submit_into_room(job, None).unwrap_or_else(|refused| pool.refused(refused, None))
     }
 }
 
 impl Sealed for ThreadPoolExecutor {
     fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit_into_room(call, None).unwrap_or_else(refused)
+        self.submit_into_room(call, None).unwrap_or_else(|refused| self.refused(refused, None))
     }
 
     fn release_room(&self) {

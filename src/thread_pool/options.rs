@@ -65,7 +65,7 @@ impl<'a> TaskOptions<'a> {
 
     /// As [`ThreadPoolExecutor::submit`].
     pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
-        self.pool.submit_with(job, Some(self.options))
+        self.pool.submit_with(job, self.options)
     }
 
     /// As [`ThreadPoolExecutor::try_submit`].

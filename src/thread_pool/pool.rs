@@ -31,10 +31,15 @@ use super::builder::Config;
 use super::queue::{Queue, Tasks};
 use super::sleep::{Called, Sleep, Sleepers};
 use super::worker::{self, Seat};
+use crate::clock;
 use crate::core::TaskId;
 use crate::core::share::{OwnShare, Share};
-use crate::core::{Body, Host, MaybeExtra, Outcome, Registry, Task, TaskRef, context};
+use crate::core::{
+    Body, Host, MaybeExtra, OnUnobserved, Outcome, Registry, Task, TaskRef, context,
+};
+use crate::dump::{self, Dump, Noted};
 use crate::error::{BrokenPool, Error};
+use crate::instruments::Instruments;
 use crate::map::engine::{AfterChunk, Begin};
 use crate::metrics::{Metrics, Totals};
 use crate::panic::{drop_quietly, wake_all};
@@ -85,6 +90,8 @@ struct State {
     async_tasks: Registry,
     /// Maps that may not have begun in earnest.
     maps: Vec<Weak<dyn Begin>>,
+    /// Tasks that were asked to stop while they ran, and perhaps some that have ended.
+    asked_to_stop: Vec<TaskId>,
     /// Of workers that have ended.
     totals: Totals,
     /// What was counted when the first shutdown began.
@@ -204,6 +211,15 @@ impl State {
         }
     }
 
+    /// Puts all shares back into the queue, so that it has all that waits.
+    fn gather_shares(&mut self, now: u64) {
+        let shares = self.seats.iter().flatten().map(|seat| &seat.share);
+        let mut tasks: Tasks =
+            shares.flat_map(|share| std::iter::from_fn(|| share.take())).collect();
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.header().state.waited(now)));
+        self.queue.put_back(tasks);
+    }
+
     fn wakers_at_end(&mut self) -> Vec<Waker> {
         if self.has_ended() { std::mem::take(&mut self.waiting_for_end) } else { Vec::new() }
     }
@@ -230,6 +246,7 @@ impl Pool {
                 next_look: 0,
                 async_tasks: Registry::default(),
                 maps: Vec::new(),
+                asked_to_stop: Vec::new(),
                 totals: Totals::new(),
                 at_shutdown: None,
                 waiting_for_end: Vec::new(),
@@ -305,9 +322,15 @@ impl Pool {
     ) -> Result<Outcome<B::Output>, (B, Error)> {
         let takes_room = origin != Origin::Continuation;
         let (task, submitted) = Task::submit(self, body, extra, takes_room);
+        let instruments = &self.config.instruments;
+        instruments.enters();
         match self.push(task, origin) {
-            Ok(()) => Ok(submitted.accepted()),
+            Ok(()) => {
+                instruments.accepted();
+                Ok(submitted.accepted())
+            }
             Err((task, error)) => {
+                instruments.leaves();
                 if takes_room {
                     self.release_room();
                 }
@@ -388,6 +411,7 @@ impl Pool {
     }
 
     fn start_worker(self: &Arc<Self>, seat: Arc<Seat>, own: OwnShare) {
+        self.config.instruments.worker_begins();
         let spawned = worker::spawn(self, &seat, own);
         let refused = {
             let mut state = self.state.lock();
@@ -469,6 +493,7 @@ impl Pool {
             state.retire(seat);
             (state.active() == 0, state.wakers_at_end())
         };
+        self.config.instruments.worker_ends();
         wake_all(wakers);
         is_last
     }
@@ -611,6 +636,57 @@ impl Pool {
         }
     }
 
+    /// The name of a worker's thread.
+    pub(super) fn worker_name(&self, seat: &Seat) -> String {
+        format!("{}_{}", self.config.thread_name_prefix, seat.index)
+    }
+
+    pub(super) fn dump(&self) -> Dump {
+        let now = clock::now();
+        let note = |task: &TaskRef| Noted {
+            id: task.id(),
+            label: task.runnable().extra().and_then(|extra| extra.label().cloned()),
+            ticks: task.header().state.waited(now),
+        };
+        // Only what must fit together is read under the lock; submitters and workers need it.
+        let (state, seats, asked_to_stop, count, queued, asynchronous) = {
+            let mut state = self.state.lock();
+            state.gather_shares(now);
+            let phase = match &state.phase {
+                Phase::Broken(cause) => dump::State::Broken(cause.clone()),
+                _ if state.has_ended() => dump::State::Ended,
+                Phase::Open => dump::State::Open,
+                Phase::Closed(false) => dump::State::Draining,
+                Phase::Closed(true) => dump::State::Cancelling,
+            };
+            let seats: Vec<_> = state.seats().cloned().collect();
+            let queued: Vec<_> = state.queue.first(dump::LOOKED_AT).map(note).collect();
+            let asynchronous = state.async_tasks.some(dump::LOOKED_AT);
+            (phase, seats, state.asked_to_stop.clone(), state.waiting(), queued, asynchronous)
+        };
+        let is_suspended = |task: &&TaskRef| {
+            let now = task.header().state.look();
+            now.is_at_rest() && !now.is_queued()
+        };
+        let stopping = self.stopping.load(Relaxed);
+        let is_asked_to_stop = |id| stopping || asked_to_stop.contains(&id);
+        let workers = seats.iter().map(|seat| dump::Worker {
+            name: self.worker_name(seat),
+            pid: None,
+            tasks: seat.dump(is_asked_to_stop),
+            is_leaving: false,
+        });
+        let suspended = asynchronous.iter().filter(is_suspended).map(note);
+        Dump {
+            pool: self.config.thread_name_prefix.clone(),
+            state,
+            max_workers: self.config.max_workers,
+            workers: workers.collect(),
+            suspended: Noted::into_waiting(suspended),
+            queue: dump::Queue::new(count, self.config.queue_capacity, queued),
+        }
+    }
+
     pub(super) fn max_workers(&self) -> usize {
         self.config.max_workers
     }
@@ -647,6 +723,7 @@ impl Host for Pool {
 
     fn count_failed(&self) {
         self.timed_out.fetch_add(1, Relaxed);
+        self.config.instruments.failed();
     }
 
     fn async_ended(&self, id: TaskId) {
@@ -659,6 +736,26 @@ impl Host for Pool {
             self.sleep.wake_all();
         }
         wake_all(wakers);
+    }
+
+    fn asked_to_stop(&self, id: TaskId) {
+        let mut state = self.state.lock();
+        let State { asked_to_stop, seats, .. } = &mut *state;
+        if asked_to_stop.contains(&id) {
+            return;
+        }
+        if asked_to_stop.len() == asked_to_stop.capacity() {
+            asked_to_stop.retain(|id| seats.iter().flatten().any(|seat| seat.runs(*id)));
+        }
+        asked_to_stop.push(id);
+    }
+
+    fn instruments(&self) -> &Instruments {
+        &self.config.instruments
+    }
+
+    fn on_unobserved(&self) -> (&OnUnobserved, &str) {
+        (&self.config.on_unobserved, &self.config.thread_name_prefix)
     }
 
     fn is_stopping(&self) -> bool {

@@ -47,6 +47,12 @@ impl Queue {
         }
     }
 
+    /// The first `most` entries that are not dead.
+    pub(super) fn first(&self, most: usize) -> impl Iterator<Item = &TaskRef> {
+        let is_queued = |task: &&TaskRef| task.header().state.look().is_queued();
+        self.entries.iter().take(most).filter(is_queued)
+    }
+
     /// How many entries there are, dead ones included.
     pub(super) fn entries(&self) -> usize {
         self.entries.len()

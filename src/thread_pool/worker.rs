@@ -11,6 +11,8 @@ use crate::core::TaskId;
 use crate::core::TaskRef;
 use crate::core::context::{self, End, WorkerContext};
 use crate::core::share::{OwnShare, Share};
+use crate::core::waits::Waits;
+use crate::dump;
 use crate::metrics::WorkerMetrics;
 use crate::panic::catch;
 use crate::shutdown::RunningTask;
@@ -40,6 +42,8 @@ pub(super) struct Seat {
     since: AtomicU64,
     /// Other tasks on its stack.
     others: Mutex<Vec<Running>>,
+    /// What these tasks wait for.
+    pub(super) waits: Waits,
 }
 
 struct Running {
@@ -66,6 +70,7 @@ impl Seat {
             id: AtomicU64::new(0),
             since: AtomicU64::new(0),
             others: Mutex::new(Vec::new()),
+            waits: Waits::new(),
         }
     }
 
@@ -90,6 +95,28 @@ impl Seat {
         let bottom = self.bottom().map(|running| running.report(now));
         let others = self.others.lock();
         bottom.into_iter().chain(others.iter().map(|running| running.report(now))).collect()
+    }
+
+    pub(super) fn runs(&self, id: TaskId) -> bool {
+        self.id.load(Acquire) == id.get() || self.others.lock().iter().any(|other| other.id == id)
+    }
+
+    /// The tasks on its stack, and what they wait for.
+    pub(super) fn dump(&self, is_asked_to_stop: impl Fn(TaskId) -> bool) -> Vec<dump::Running> {
+        let dump = |RunningTask { id, label, elapsed }| {
+            let (waits_for, waits_for_more) = self.waits.of(id);
+            let is_asked_to_stop = is_asked_to_stop(id);
+            dump::Running {
+                id,
+                label,
+                elapsed,
+                attempt: 1,
+                is_asked_to_stop,
+                waits_for,
+                waits_for_more,
+            }
+        };
+        self.running().into_iter().map(dump).collect()
     }
 
     fn bottom(&self) -> Option<Running> {
@@ -148,9 +175,11 @@ impl WorkerContext for Worker {
     fn started(&self, task: &TaskRef, first: bool, label: Option<&Arc<str>>) -> u64 {
         let now = self.last_end.take().unwrap_or_else(clock::now);
         let header = task.header();
-        if first {
-            self.seat.metrics.started(header.state.waited(now));
+        let waited = first.then(|| header.state.waited(now));
+        if let Some(waited) = waited {
+            self.seat.metrics.started(waited);
         }
+        self.pool.config.instruments.started(waited);
         let depth = self.depth.replace(self.depth.get() + 1);
         if depth == 0 && label.is_none() {
             self.seat.since.store(now, Release);
@@ -167,10 +196,18 @@ impl WorkerContext for Worker {
         self.depth.set(self.depth.get() - 1);
         let run_time = now.saturating_sub(since);
         self.seat.metrics.ran(run_time);
+        let instruments = &self.pool.config.instruments;
+        instruments.stopped(run_time);
         self.pace.set(self.pace.get() - self.pace.get() / 8 + run_time / 8);
         match end {
-            End::Completed => self.seat.metrics.completed(),
-            End::Failed => self.seat.metrics.failed(),
+            End::Completed => {
+                self.seat.metrics.completed();
+                instruments.completed();
+            }
+            End::Failed => {
+                self.seat.metrics.failed();
+                instruments.failed();
+            }
             End::Uncounted => {}
         }
         if self.depth.get() == 0 && self.seat.id.load(Relaxed) != 0 {
@@ -196,6 +233,10 @@ impl WorkerContext for Worker {
             self.pool.unblock();
         }
     }
+
+    fn waits(&self) -> Option<&Waits> {
+        (!self.is_forked()).then_some(&self.seat.waits)
+    }
 }
 
 /// An address in the current stack frame.
@@ -210,7 +251,7 @@ pub(super) fn spawn(
     seat: &Arc<Seat>,
     mut own: OwnShare,
 ) -> io::Result<JoinHandle<()>> {
-    let name = format!("{}_{}", pool.config.thread_name_prefix, seat.index);
+    let name = pool.worker_name(seat);
     let (pool, seat) = (Arc::clone(pool), Arc::clone(seat));
     Builder::new().name(name).stack_size(pool.config.stack_size).spawn(move || {
         context::belong_to(pool.address());

@@ -12,6 +12,7 @@
 #![cfg(all(feature = "process", target_os = "linux"))]
 
 mod dl;
+mod dump;
 mod ex;
 mod fu;
 mod init;

@@ -105,6 +105,7 @@ impl Pool {
             let Some(task) = state.tasks.get_mut(&sent.number).filter(is_this) else { continue };
             // It was not taken back, so it had started.
             had_begun = true;
+            state.ledger.worker_lost();
             let mut lost = self.describe(&worker, exit);
             if task.retries > 0 && may_run_again {
                 task.retries -= 1;

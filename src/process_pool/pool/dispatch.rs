@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::state::{Place, State, Task};
 use super::{Done, Pool};
 use crate::clock;
+use crate::instruments::Ledger;
 use crate::metrics::WorkerMetrics;
 use crate::process_pool::builder::WorkerStderr;
 use crate::process_pool::io::{CONTROL, Io};
@@ -92,7 +93,7 @@ impl Pool {
     /// Puts the next task in line for a worker that has room.
     pub(super) fn send_next(self: &Arc<Self>, state: &mut State, number: u32) {
         let Some(task_number) = state.pop() else { return };
-        let State { workers, tasks, metrics, .. } = state;
+        let State { workers, tasks, metrics, ledger, .. } = state;
         let (Some(worker), Some(task)) = (workers.get_mut(&number), tasks.get_mut(&task_number))
         else {
             return;
@@ -108,7 +109,7 @@ impl Pool {
         };
         task.place = Place::Sent { worker: number, ticket };
         if is_next {
-            self.about_to_start(task, metrics);
+            self.about_to_start(task, metrics, ledger);
         }
         if let Some(limit) = limit {
             let pool = Arc::clone(self);
@@ -118,11 +119,18 @@ impl Pool {
     }
 
     /// Nothing lies between the task and its worker any more.
-    pub(super) fn about_to_start(&self, task: &mut Task, metrics: &WorkerMetrics) {
+    pub(super) fn about_to_start(
+        &self,
+        task: &mut Task,
+        metrics: &WorkerMetrics,
+        ledger: &mut Ledger,
+    ) {
         if std::mem::take(&mut task.holds_room) {
             self.release_room();
         }
-        metrics.started(clock::now().wrapping_sub(task.submitted));
+        let waited = clock::now().wrapping_sub(task.submitted);
+        metrics.started(waited);
+        ledger.started(waited);
     }
 
     pub(super) fn start_worker(&self, state: &mut State) -> io::Result<u32> {

@@ -21,6 +21,7 @@
 
 mod death;
 mod dispatch;
+mod dump;
 mod ending;
 mod replies;
 mod state;
@@ -43,6 +44,7 @@ use super::{boot, ticket};
 use crate::clock;
 use crate::core::Options;
 use crate::error::{BrokenPool, Error};
+use crate::instruments::Ledger;
 use crate::metrics::{Metrics, Totals, WorkerMetrics};
 use crate::room::Room;
 use crate::sync::{Mutex, MutexGuard};
@@ -86,6 +88,13 @@ struct Done {
 impl Done {
     fn failed(complete: Box<dyn Complete>, error: Error) -> Self {
         Self { complete, reply: Err(error), is_counted: false }
+    }
+
+    fn has_failed(&self) -> bool {
+        match &self.reply {
+            Ok(frame) => frame.header.kind != Kind::Value,
+            Err(error) => !matches!(error, Error::Cancelled),
+        }
     }
 
     /// Of a task that was withdrawn.
@@ -136,6 +145,7 @@ impl Pool {
                     finishing: 0,
                     cancelled: 0,
                     metrics: WorkerMetrics::new(),
+                    ledger: Ledger::default(),
                     at_shutdown: None,
                     maps: Vec::new(),
                     waiting_for_end: Vec::new(),
@@ -235,6 +245,7 @@ impl Pool {
             run_timer: None,
         };
         state.tasks.insert(number, task);
+        state.ledger.accepted();
         state.queue.push_back(number);
         state.queued += 1;
     }
@@ -244,7 +255,9 @@ impl Pool {
         let to_flush = std::mem::take(&mut state.to_flush);
         let end = if done.is_empty() { self.end(&mut state) } else { None };
         state.finishing += done.len();
+        let ledger = state.take_ledger();
         drop(state);
+        self.config.instruments.book(ledger);
         for (number, link) in &to_flush {
             self.flush(*number, link);
         }
@@ -254,7 +267,9 @@ impl Pool {
         let mut finished = 0;
         for done in done {
             let length = done.reply.as_ref().map_or(0, Frame::len);
-            if done.complete.takes_long(length) {
+            // The hook for failures that nobody has seen may take long as well.
+            let tells = self.config.on_unobserved.is_set() && done.has_failed();
+            if tells || done.complete.takes_long(length) {
                 let handed_on = HandedOn { pool: Arc::clone(self), done: Some(done) };
                 self.helpers().submit(move || drop(handed_on)).detach();
             } else {
@@ -271,6 +286,8 @@ impl Pool {
             if !is_counted {
                 let counter = if is_value { &self.completed } else { &self.failed };
                 counter.fetch_add(1, Relaxed);
+                let instruments = &self.config.instruments;
+                if is_value { instruments.completed() } else { instruments.failed() }
             }
         });
     }
@@ -284,7 +301,7 @@ impl Pool {
     }
 
     pub(super) fn helpers(&self) -> &ThreadPoolExecutor {
-        self.helpers.get_or_init(ThreadPoolExecutor::new)
+        self.helpers.get_or_init(ThreadPoolExecutor::internal)
     }
 
     /// Sends what is in line for a worker. Not under the lock.
@@ -336,6 +353,7 @@ impl Pool {
         let mut state = self.state.lock();
         let Some(task) = state.tasks.remove(&number) else { return false };
         state.cancelled += 1;
+        state.ledger.cancelled();
         if let Place::Sent { worker, ticket } = task.place {
             Self::condemn(&mut state, worker, ticket);
         }

@@ -259,19 +259,21 @@ impl Pool {
         frame: Frame,
         done: &mut Vec<Done>,
     ) {
-        let State { workers, tasks, metrics, .. } = state;
+        let State { workers, tasks, metrics, ledger, .. } = state;
         let Some(worker) = workers.get_mut(&number) else { return };
         // Whoever replies does not wait, also if it has not said that it goes on.
         worker.is_blocked = false;
         if sent.number != NO_TASK && frame.header.kind != Kind::Skipped {
             let nanos = frame.header.detail;
             worker.learn(Duration::from_nanos(nanos));
-            metrics.ran((nanos as f64 / clock::nanos_per_tick()) as u64);
+            let ticks = (nanos as f64 / clock::nanos_per_tick()) as u64;
+            metrics.ran(ticks);
+            ledger.ran(ticks);
         }
         // Those that were withdrawn are skipped, so the one behind them is next.
         if let Some(next) = worker.sent.front() {
             if let Some(task) = tasks.get_mut(&next.number) {
-                self.about_to_start(task, metrics);
+                self.about_to_start(task, metrics, ledger);
             }
         }
         state.false_starts = 0;

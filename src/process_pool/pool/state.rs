@@ -6,6 +6,7 @@ use std::task::Waker;
 
 use crate::core::Options;
 use crate::error::{BrokenPool, WorkerLost};
+use crate::instruments::Ledger;
 use crate::map::engine::Begin;
 use crate::metrics::WorkerMetrics;
 use crate::process_pool::call::Complete;
@@ -35,6 +36,8 @@ pub(super) struct State {
     pub(super) finishing: usize,
     pub(super) cancelled: u64,
     pub(super) metrics: WorkerMetrics,
+    /// What the instruments are to be told once the lock is released.
+    pub(super) ledger: Ledger,
     /// What was counted when the first shutdown began.
     pub(super) at_shutdown: Option<(u64, u64, u64)>,
     /// Maps that may not have begun in earnest.
@@ -87,6 +90,19 @@ impl State {
     /// Whether tasks that had begun may begin again.
     pub(super) fn may_run_again(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Closed(false))
+    }
+
+    /// What is to be told by now.
+    pub(super) fn take_ledger(&mut self) -> Ledger {
+        if !Ledger::IS_KEPT {
+            return Ledger::default();
+        }
+        let runs = |number: u32, worker: &Worker| {
+            worker.sent.front().is_some_and(|sent| self.is_with(number, *sent))
+        };
+        let running = self.workers.iter().filter(|(number, worker)| runs(**number, worker)).count();
+        let working = self.workers.values().filter(|worker| worker.life == Life::Working).count();
+        self.ledger.take([self.tasks.len() - running, running, working])
     }
 
     /// Workers that count against `max_workers`.
@@ -161,6 +177,7 @@ impl State {
             }
         }
         self.cancelled += 1;
+        self.ledger.cancelled();
         self.tasks.remove(&number)
     }
 

@@ -18,6 +18,10 @@ pub(crate) mod share;
 pub(crate) mod state;
 #[path = "../../../src/core/task.rs"]
 pub(crate) mod task;
+#[path = "../../../src/core/unobserved.rs"]
+pub(crate) mod unobserved;
+#[path = "../../../src/core/waits.rs"]
+pub(crate) mod waits;
 #[path = "../../../src/core/watch.rs"]
 mod watch;
 
@@ -27,3 +31,5 @@ pub(crate) use id::TaskId;
 pub(crate) use outcome::Outcome;
 pub(crate) use registry::Registry;
 pub(crate) use task::{Body, Host, MaybeExtra, Task};
+pub(crate) use unobserved::OnUnobserved;
+pub use waits::Awaited;

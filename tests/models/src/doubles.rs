@@ -209,6 +209,10 @@ pub(crate) mod clock {
         0
     }
 
+    pub(crate) fn nanos_per_tick() -> f64 {
+        1.0
+    }
+
     pub(crate) fn duration(_ticks: u64) -> Duration {
         Duration::ZERO
     }
@@ -265,6 +269,8 @@ pub(crate) mod builder {
     use std::sync::Arc;
 
     use super::runtime::Handle;
+    use crate::core::OnUnobserved;
+    use crate::instruments::Instruments;
 
     type Initializer = Arc<dyn Fn() -> Result<(), Box<dyn Error + Send + Sync>> + Send + Sync>;
 
@@ -275,6 +281,8 @@ pub(crate) mod builder {
         pub(crate) stack_size: usize,
         pub(crate) queue_capacity: Option<usize>,
         pub(crate) runtime: Option<Handle>,
+        pub(crate) on_unobserved: OnUnobserved,
+        pub(crate) instruments: Instruments,
     }
 }
 
@@ -361,7 +369,10 @@ pub(crate) mod parker {
     use std::task::{Context, Poll};
     use std::time::Instant;
 
+    use crate::core::Awaited;
+
     pub(crate) fn block_on<R>(
+        _awaited: impl Fn() -> Awaited,
         _deadline: Option<Instant>,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<R>,
     ) -> Option<R> {
@@ -375,6 +386,7 @@ pub(crate) mod context {
     use std::task::Poll;
 
     use crate::core::cell::TaskRef;
+    use crate::core::waits::{Awaited, Waits};
 
     pub(crate) trait WorkerContext {
         fn host(&self) -> *const ();
@@ -383,7 +395,10 @@ pub(crate) mod context {
         fn stopped(&self, since: u64, end: End);
         fn wait_begin(&self);
         fn wait_end(&self);
+        fn waits(&self) -> Option<&Waits>;
     }
+
+    pub(crate) type FrameId = std::num::NonZeroU32;
 
     #[derive(Clone, Copy, PartialEq, Eq)]
     pub(crate) enum End {
@@ -410,7 +425,7 @@ pub(crate) mod context {
     pub(crate) struct Pending(());
 
     impl Pending {
-        pub(crate) fn note<T>(&mut self, _polled: &Poll<T>) {}
+        pub(crate) fn note<T>(&mut self, _polled: &Poll<T>, _awaited: impl Fn() -> Awaited) {}
     }
 
     pub(crate) fn run_in_frame<R>(_: &TaskRef, _asynchronous: bool, f: impl FnOnce() -> R) -> R {

@@ -9,8 +9,12 @@
 #![cfg(loom)]
 #![allow(dead_code, reason = "a model uses a part of what it is compiled with")]
 
+#[path = "../../../src/dump.rs"]
+mod dump;
 #[path = "../../../src/error.rs"]
 mod error;
+#[path = "../../../src/instruments.rs"]
+mod instruments;
 #[path = "../../../src/panic.rs"]
 mod panic;
 

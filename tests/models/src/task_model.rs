@@ -20,7 +20,11 @@ use crate::core::outcome::Outcome;
 use crate::core::promise::Promise;
 use crate::core::set::{CompletionSet, WakeAt};
 use crate::core::task::{Body, Extra, Host, Options, Polled, Task, TaskWaker};
+use crate::core::unobserved::OnUnobserved;
+use crate::core::waits::Waits;
 use crate::error::Error;
+use crate::instruments::Instruments;
+use crate::panic::Panicked;
 use crate::sync::Mutex;
 
 #[derive(Default)]
@@ -114,11 +118,16 @@ impl<const IS_ASYNC: bool> Body for TestBody<IS_ASYNC> {
 /// A queue, and its lock.
 struct TestHost {
     queue: Mutex<Vec<TaskRef>>,
+    on_unobserved: OnUnobserved,
 }
 
 impl TestHost {
     fn new() -> StdArc<Self> {
-        StdArc::new(Self { queue: Mutex::new(Vec::new()) })
+        Self::telling(OnUnobserved::default())
+    }
+
+    fn telling(on_unobserved: OnUnobserved) -> StdArc<Self> {
+        StdArc::new(Self { queue: Mutex::new(Vec::new()), on_unobserved })
     }
 }
 
@@ -139,6 +148,16 @@ impl Host for TestHost {
     fn count_failed(&self) {}
 
     fn async_ended(&self, _id: TaskId) {}
+
+    fn asked_to_stop(&self, _id: TaskId) {}
+
+    fn instruments(&self) -> &Instruments {
+        &Instruments
+    }
+
+    fn on_unobserved(&self) -> (&OnUnobserved, &str) {
+        (&self.on_unobserved, "")
+    }
 
     fn is_stopping(&self) -> bool {
         false
@@ -165,6 +184,10 @@ impl WorkerContext for TestWorker {
     fn wait_begin(&self) {}
 
     fn wait_end(&self) {}
+
+    fn waits(&self) -> Option<&Waits> {
+        None
+    }
 }
 
 /// The worker: runs the task, unless it is withdrawn.
@@ -502,5 +525,84 @@ fn a_promise_is_kept_while_its_future_is_cancelled() {
         drop_future(outcome);
         keeper.join().unwrap();
         assert_eq!(Counts::get(&counts.values_dropped), 1);
+    });
+}
+
+/// A body that panics.
+struct Failing(StdArc<Counts>);
+
+impl Body for Failing {
+    type Output = Value;
+
+    const ASYNC: bool = false;
+
+    fn poll(self, _: &TaskRef) -> Polled<Self> {
+        Counts::add(&self.0.ran);
+        Polled::Ready(Err(Panicked::new(Box::new("as it should"), None)))
+    }
+}
+
+/// Has a worker run a task that fails, and perhaps a clock that ends it. If nobody has `seen` that,
+/// the pool is told, once.
+fn a_failure_against(
+    limit: Option<Duration>,
+    seen: bool,
+    caller: impl Fn(Outcome<Value>, &StdArc<Counts>) + Send + Sync + 'static,
+) {
+    check(move || {
+        let counts = StdArc::<Counts>::default();
+        let told = StdArc::<AtomicUsize>::default();
+        let tell = StdArc::clone(&told);
+        let host = TestHost::telling(OnUnobserved::new(move |_| Counts::add(&tell)));
+        let body = Failing(StdArc::clone(&counts));
+        let extra = Extra::new(Options { timeout: limit, ..Options::default() });
+        let (task, submitted) = Task::submit(&host, body, extra, true);
+        let outcome = submitted.accepted();
+        let clock = limit.map(|limit| {
+            let task = task.clone();
+            thread::spawn(move || {
+                if task.header().state.look().is_started() {
+                    task.runnable().ran_too_long(&task, limit);
+                }
+            })
+        });
+        let worker = thread::spawn(move || work(task));
+        caller(outcome, &counts);
+        worker.join().unwrap();
+        clock.into_iter().for_each(|clock| clock.join().unwrap());
+        let expected = if seen { 0 } else { Counts::get(&counts.ran) };
+        assert_eq!(Counts::get(&told), expected);
+    });
+}
+
+#[test]
+fn a_failure_is_told_when_the_future_is_detached() {
+    a_failure_against(None, false, |mut outcome, _| outcome.abandon());
+}
+
+#[test]
+fn a_failure_is_told_when_the_future_is_dropped() {
+    a_failure_against(None, false, |outcome, _| drop_future(outcome));
+}
+
+#[test]
+fn a_failure_is_told_once_if_there_is_a_time_limit() {
+    let limit = Some(Duration::from_secs(1));
+    a_failure_against(limit, false, |mut outcome, _| outcome.abandon());
+}
+
+#[test]
+fn a_failure_that_is_taken_is_not_told() {
+    a_failure_against(None, true, |mut outcome, _| {
+        assert!(wait(&mut outcome).is_err());
+        drop_future(outcome);
+    });
+}
+
+#[test]
+fn a_failure_that_a_callback_sees_is_not_told() {
+    a_failure_against(None, true, |outcome, counts| {
+        add_callback(&outcome, counts);
+        drop_future(outcome);
     });
 }

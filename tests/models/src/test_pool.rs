@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use loom::thread::{self, JoinHandle};
 
 use crate::builder::Config;
+use crate::core::OnUnobserved;
 use crate::core::outcome::Outcome;
 use crate::core::task::{Body, Extra, Options};
 use crate::error::Error;
+use crate::instruments::Instruments;
 use crate::pool::{Ending, Origin, Pool};
 use crate::shutdown::{Shutdown, ShutdownFuture};
 use crate::task_model::{Counts, TestBody, Value};
@@ -32,6 +34,8 @@ impl TestPool {
             stack_size: 0,
             queue_capacity: None,
             runtime: None,
+            on_unobserved: OnUnobserved::default(),
+            instruments: Instruments::none(),
         };
         set(&mut config);
         let (pool, counts) = (Pool::new(config), Arc::default());

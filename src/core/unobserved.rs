@@ -1,0 +1,73 @@
+//! Failures that nobody has seen: whose future was dropped or detached, and that no callback was
+//! given.
+//!
+//! The caller's side gives a result up, and the publisher makes it visible, each in one step on the
+//! task's state; so one of the two comes second, finds what the other has done, and tells.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::id::TaskId;
+use crate::error::Error;
+use crate::panic::{Quiet, catch, drop_quietly};
+
+/// A task that has failed without anybody having seen that. Given to
+/// [`on_unobserved_failure`](crate::ThreadPoolBuilder::on_unobserved_failure).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct UnobservedFailure<'a> {
+    /// The pool's name: its `thread_name_prefix` or `worker_name`.
+    pub pool: &'a str,
+    /// The task's number.
+    pub id: TaskId,
+    /// The task's label, if it was given one.
+    pub label: Option<&'a str>,
+    /// Why it has no value.
+    pub error: &'a Error,
+}
+
+impl fmt::Display for UnobservedFailure<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task {}", self.id)?;
+        if let Some(label) = self.label {
+            write!(f, " {label:?}")?;
+        }
+        write!(f, " of pool {:?} failed, and nobody has seen it: {}", self.pool, self.error)
+    }
+}
+
+type Hook = Arc<dyn Fn(&UnobservedFailure<'_>) + Send + Sync>;
+
+/// Whom a pool tells of such failures.
+#[derive(Clone, Default)]
+pub(crate) struct OnUnobserved {
+    hook: Option<Hook>,
+}
+
+impl OnUnobserved {
+    pub(crate) fn new<F>(hook: F) -> Self
+    where
+        F: Fn(&UnobservedFailure<'_>) + Send + Sync + 'static,
+    {
+        let hook = Quiet::new(hook);
+        Self { hook: Some(Arc::new(move |failure| hook(failure))) }
+    }
+
+    /// Whether there is anybody to tell.
+    pub(crate) fn is_set(&self) -> bool {
+        self.hook.is_some()
+    }
+
+    /// Tells of a task that has ended like this. Not under a lock: it runs user code.
+    #[cold]
+    pub(crate) fn tell(&self, failure: UnobservedFailure<'_>) {
+        // What was withdrawn before it started has not failed.
+        if matches!(failure.error, Error::Cancelled | Error::TimedOut { started: false, .. }) {
+            return;
+        }
+        if let Some(hook) = &self.hook {
+            // A panic has been reported by the panic hook.
+            drop_quietly(catch(|| hook(&failure)));
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! What the jobs of a worker wait for, for whoever looks at the pool from outside. Written when a
+//! job is about to block, so that it costs nothing besides a wait.
+
+use std::fmt;
+
+use super::context::FrameId;
+use super::id::TaskId;
+use crate::sync::Mutex;
+
+/// What a job waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Awaited {
+    /// A single future: a task, perhaps of another pool, or a promise.
+    Task(TaskId),
+    /// So many futures, by [`wait`](crate::wait()), or what was left of them, by
+    /// [`as_completed`](crate::as_completed()).
+    Set(usize),
+    /// The results of a map.
+    Map,
+    /// The end of an executor.
+    Shutdown,
+}
+
+impl Awaited {
+    fn is_same(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Awaited::Task(one), Awaited::Task(other)) => one == other,
+            // How many are left of a set may have changed.
+            _ => std::mem::discriminant(self) == std::mem::discriminant(other),
+        }
+    }
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Awaited::Task(id) => write!(f, "task {id}"),
+            Awaited::Set(1) => write!(f, "a set of 1 future"),
+            Awaited::Set(count) => write!(f, "a set of {count} futures"),
+            Awaited::Map => write!(f, "a map"),
+            Awaited::Shutdown => write!(f, "the end of an executor"),
+        }
+    }
+}
+
+/// So many futures that are pending in one job are named; of the others only the number is known.
+const MOST_NAMED: usize = 8;
+
+/// The waits of one worker.
+pub(crate) struct Waits(Mutex<Vec<Wait>>);
+
+/// What one job waits for.
+pub(crate) struct Wait {
+    frame: FrameId,
+    task: TaskId,
+    /// It blocks its thread for this.
+    blocked: Option<Awaited>,
+    /// It has polled these, and they were pending.
+    pending: Vec<Awaited>,
+    more_pending: usize,
+}
+
+impl Waits {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// Changes what the task in this frame waits for.
+    pub(super) fn change(&self, frame: FrameId, task: TaskId, change: impl FnOnce(&mut Wait)) {
+        let mut waits = self.0.lock();
+        let place = waits.iter().position(|wait| wait.frame == frame).unwrap_or_else(|| {
+            let (blocked, pending, more_pending) = (None, Vec::new(), 0);
+            waits.push(Wait { frame, task, blocked, pending, more_pending });
+            waits.len() - 1
+        });
+        change(&mut waits[place]);
+        if waits[place].is_over() {
+            waits.swap_remove(place);
+        }
+    }
+
+    /// Forgets the waits in frames that are gone.
+    pub(super) fn retain(&self, is_there: impl Fn(FrameId) -> bool) {
+        self.0.lock().retain(|wait| is_there(wait.frame));
+    }
+
+    /// What `task` waits for: what is known by name, and how many besides.
+    pub(crate) fn of(&self, task: TaskId) -> (Vec<Awaited>, usize) {
+        let waits = self.0.lock();
+        let Some(wait) = waits.iter().find(|wait| wait.task == task) else {
+            return (Vec::new(), 0);
+        };
+        let mut named: Vec<_> = wait.blocked.into_iter().collect();
+        named.extend(wait.pending.iter().filter(|pending| wait.blocked != Some(**pending)));
+        (named, wait.more_pending)
+    }
+}
+
+impl Wait {
+    fn is_over(&self) -> bool {
+        self.blocked.is_none() && self.pending.is_empty() && self.more_pending == 0
+    }
+
+    pub(super) fn block(&mut self, awaited: Awaited) {
+        self.blocked = Some(awaited);
+    }
+
+    pub(super) fn unblock(&mut self) {
+        self.blocked = None;
+    }
+
+    pub(super) fn add(&mut self, awaited: Awaited) {
+        if self.pending.len() < MOST_NAMED {
+            self.pending.push(awaited);
+        } else {
+            self.more_pending += 1;
+        }
+    }
+
+    /// One that was pending is so no more; `None`: nobody knows which.
+    pub(super) fn remove(&mut self, awaited: Option<Awaited>) {
+        let is_it = |pending: &Awaited| awaited.is_some_and(|awaited| pending.is_same(&awaited));
+        let named = self.pending.iter().position(is_it);
+        match named {
+            Some(place) => drop(self.pending.remove(place)),
+            None if self.more_pending > 0 => self.more_pending -= 1,
+            None => drop(self.pending.pop()),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn task() -> Awaited {
+        Awaited::Task(TaskId::next())
+    }
+
+    #[test]
+    fn what_is_awaited_is_named_as_long_as_it_is_little() {
+        let (waits, frame, id) = (Waits::new(), FrameId::MIN, TaskId::next());
+        let all: Vec<_> = (0..MOST_NAMED + 3).map(|_| task()).collect();
+        for awaited in &all {
+            waits.change(frame, id, |wait| wait.add(*awaited));
+        }
+        assert_eq!(waits.of(id), (all[..MOST_NAMED].to_vec(), 3));
+        waits.change(frame, id, |wait| wait.remove(Some(all[MOST_NAMED])));
+        waits.change(frame, id, |wait| wait.remove(Some(all[0])));
+        waits.change(frame, id, |wait| wait.remove(None));
+        assert_eq!(waits.of(id), (all[1..MOST_NAMED].to_vec(), 1));
+        for awaited in &all[1..MOST_NAMED + 1] {
+            waits.change(frame, id, |wait| wait.remove(Some(*awaited)));
+        }
+        assert!(waits.0.lock().is_empty(), "nothing is left of a wait that is over");
+    }
+
+    #[test]
+    fn a_job_may_block_for_what_it_has_polled() {
+        let (waits, frame, id) = (Waits::new(), FrameId::MIN, TaskId::next());
+        let (one, other) = (task(), task());
+        waits.change(frame, id, |wait| wait.add(one));
+        waits.change(frame, id, |wait| wait.add(other));
+        waits.change(frame, id, |wait| wait.block(other));
+        assert_eq!(waits.of(id), (vec![other, one], 0));
+        waits.change(frame, id, Wait::unblock);
+        assert_eq!(waits.of(id), (vec![one, other], 0));
+        waits.retain(|_| false);
+        assert_eq!(waits.of(id), (Vec::new(), 0));
+    }
+}

@@ -1,0 +1,475 @@
+//! A pool at one moment, as a text that a person reads when something is wrong: who runs what since
+//! when, what is queued, who waits for whom.
+//!
+//! A [`Dump`] comes from [`ThreadPoolExecutor::dump`](crate::ThreadPoolExecutor::dump), or from the
+//! method of the same name of a process pool. It can be taken at any time: when all workers hang,
+//! inside of a job, during a shutdown. It holds the pool's lock for a short time that does not grow
+//! with the queue, and runs no code of yours under it.
+//!
+//! ```
+//! use concurrent_futures::ThreadPoolExecutor;
+//! use std::sync::mpsc;
+//!
+//! let pool = ThreadPoolExecutor::builder().max_workers(1).thread_name_prefix("render").build()?;
+//! let (sender, receiver) = mpsc::channel::<()>();
+//! let (started, running) = mpsc::channel();
+//! let stuck = pool.task().label("thumb").submit(move || {
+//!     let _ = started.send(());
+//!     receiver.recv().is_ok()
+//! });
+//! let queued = pool.submit(|| 6 * 7);
+//! # running.recv().unwrap();
+//! let text = pool.dump().to_string();
+//! // pool "render" is open: 1 worker of at most 1, 0 idle
+//! // running:
+//! //   render_0: task 1 "thumb" for 1.3ms
+//! // queued: 1 task, the oldest for 1.2ms
+//! //   1 without a label
+//! //   task 2 for 1.2ms
+//! assert!(text.contains("\"thumb\"") && text.contains("queued: 1 task,"));
+//! # drop(sender);
+//! # stuck.result()?;
+//! # assert_eq!(queued.result()?, 42);
+//! # Ok::<(), concurrent_futures::Error>(())
+//! ```
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use crate::core::Awaited;
+
+use crate::clock;
+use crate::core::TaskId;
+use crate::error::BrokenPool;
+
+/// So many tasks of the queue are looked at; the pool's lock is held meanwhile.
+pub(crate) const LOOKED_AT: usize = 4096;
+
+/// So many of each kind are in the text.
+const LISTED: usize = 10;
+
+/// So many workers are in the text; each has something to tell.
+const LISTED_WORKERS: usize = 64;
+
+/// Longer labels are cut in the text.
+const LABEL_LENGTH: usize = 80;
+
+/// A pool at one moment. See the [module](self).
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Dump {
+    /// The pool's name: its `thread_name_prefix` or `worker_name`.
+    pub pool: String,
+    /// How far the pool is in its life.
+    pub state: State,
+    /// The largest number of workers that run tasks at the same time.
+    pub max_workers: usize,
+    /// The workers that there are, idle ones and spares included.
+    pub workers: Vec<Worker>,
+    /// Tasks that wait for a worker.
+    pub queue: Queue,
+    /// Tasks of `submit_future` that have started and wait for something else than a worker: at
+    /// most some thousands of them.
+    pub suspended: Vec<Waiting>,
+}
+
+/// How far a pool is in its life.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum State {
+    /// It takes tasks.
+    Open,
+    /// It takes no new tasks; what was accepted runs first.
+    Draining,
+    /// It takes no new tasks, and what had not started was cancelled.
+    Cancelling,
+    /// All has ended.
+    Ended,
+    /// It can't run tasks any more.
+    Broken(BrokenPool),
+}
+
+/// A worker: a thread or a process.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Worker {
+    /// The name of its thread or process.
+    pub name: String,
+    /// The number of its process, if that is not this one and has begun.
+    pub pid: Option<u32>,
+    /// What it runs. More than one if a task waits for others that run in place, on its stack: then
+    /// each waits for the next. None if the worker is idle, or between two tasks.
+    pub tasks: Vec<Running>,
+    /// It gets no more tasks, as it is about to end.
+    pub is_leaving: bool,
+}
+
+/// A task that a worker runs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Running {
+    /// Its number.
+    pub id: TaskId,
+    /// Its label, if it was given one.
+    pub label: Option<Arc<str>>,
+    /// How long it has been on its worker.
+    pub elapsed: Duration,
+    /// 1, or more if it runs again since earlier workers were lost with it.
+    pub attempt: u32,
+    /// Somebody has cancelled it, or its time limit has passed, or the pool's shutdown can't wait
+    /// any longer; it has not reacted yet.
+    pub is_asked_to_stop: bool,
+    /// What it waits for at this moment. Of a task in a worker process: the tasks that it has
+    /// submitted to its pool and that are not done, while it waits for any of them.
+    pub waits_for: Vec<Awaited>,
+    /// How many other futures it waits for, beyond those.
+    pub waits_for_more: usize,
+}
+
+/// What waits for a worker.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Queue {
+    /// How many tasks there are.
+    pub count: usize,
+    /// How many may be waiting to start, if that is limited.
+    pub capacity: Option<usize>,
+    /// The wait of the task that was submitted first.
+    pub oldest: Option<Duration>,
+    /// The tasks that are next; at most ten.
+    pub next: Vec<Waiting>,
+    /// How many tasks have which label, the most frequent first; of the first so many tasks as
+    /// `looked_at` says.
+    pub labels: Vec<(Option<Arc<str>>, usize)>,
+    /// How many tasks were looked at; the others are only counted.
+    pub looked_at: usize,
+}
+
+/// A task that is on no worker.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Waiting {
+    /// Its number.
+    pub id: TaskId,
+    /// Its label, if it was given one.
+    pub label: Option<Arc<str>>,
+    /// How long ago it was submitted.
+    pub elapsed: Duration,
+}
+
+/// A task that waits, as it is noted under a pool's lock.
+pub(crate) struct Noted {
+    pub(crate) id: TaskId,
+    pub(crate) label: Option<Arc<str>>,
+    /// How many ticks of the clock ago it was submitted.
+    pub(crate) ticks: u64,
+}
+
+impl Noted {
+    /// All of them by the same measure, which becomes more exact with time.
+    pub(crate) fn into_waiting(tasks: impl IntoIterator<Item = Self>) -> Vec<Waiting> {
+        let nanos = clock::nanos_per_tick();
+        let waiting = |task: Self| {
+            let elapsed = Duration::from_nanos((task.ticks as f64 * nanos) as u64);
+            Waiting { id: task.id, label: task.label, elapsed }
+        };
+        tasks.into_iter().map(waiting).collect()
+    }
+}
+
+impl Queue {
+    /// `noted` are the first tasks of `count`.
+    pub(crate) fn new(count: usize, capacity: Option<usize>, noted: Vec<Noted>) -> Self {
+        let mut labels = HashMap::<Option<Arc<str>>, usize>::new();
+        for task in &noted {
+            *labels.entry(task.label.clone()).or_default() += 1;
+        }
+        let mut labels: Vec<_> = labels.into_iter().collect();
+        labels.sort_by(|(label, count), (other, others)| others.cmp(count).then(label.cmp(other)));
+        let mut next = Noted::into_waiting(noted);
+        let oldest = next.iter().map(|task| task.elapsed).max();
+        let looked_at = next.len();
+        next.truncate(LISTED);
+        Self { count, capacity, oldest, next, labels, looked_at }
+    }
+}
+
+impl Dump {
+    /// Threads beyond `max_workers`, which stand in for workers that wait.
+    pub fn spares(&self) -> usize {
+        self.workers.len().saturating_sub(self.max_workers)
+    }
+
+    fn idle(&self) -> usize {
+        self.workers.iter().filter(|worker| worker.tasks.is_empty() && !worker.is_leaving).count()
+    }
+}
+
+impl fmt::Display for Dump {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (workers, spares) = (self.workers.len(), self.spares());
+        write!(f, "pool {:?} {}: {}", self.pool, self.state, Count(workers, "worker"))?;
+        write!(f, " of at most {}, {} idle", self.max_workers, self.idle())?;
+        if spares > 0 {
+            write!(f, ", {} for workers that wait", Count(spares, "spare"))?;
+        }
+        writeln!(f)?;
+        let told: Vec<_> = self
+            .workers
+            .iter()
+            .filter(|worker| !worker.tasks.is_empty() || worker.is_leaving)
+            .collect();
+        if !told.is_empty() {
+            writeln!(f, "running:")?;
+        }
+        for worker in told.iter().take(LISTED_WORKERS) {
+            write!(f, "{worker}")?;
+        }
+        and_more(f, told.len(), LISTED_WORKERS, "worker")?;
+        if !self.suspended.is_empty() {
+            let least = if self.suspended.len() == LOOKED_AT { "at least " } else { "" };
+            let count = Count(self.suspended.len(), "task");
+            writeln!(f, "suspended: {least}{count} of `submit_future`")?;
+            for task in self.suspended.iter().take(LISTED) {
+                writeln!(f, "  {task}")?;
+            }
+            and_more(f, self.suspended.len(), LISTED, "task")?;
+        }
+        write!(f, "{}", self.queue)
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::Open => write!(f, "is open"),
+            State::Draining => write!(f, "is shut down, and runs what is left"),
+            State::Cancelling => write!(f, "is shut down, and has cancelled what had not started"),
+            State::Ended => write!(f, "has ended"),
+            State::Broken(cause) => write!(f, "is broken ({cause})"),
+        }
+    }
+}
+
+impl fmt::Display for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {}", self.name)?;
+        if let Some(pid) = self.pid {
+            write!(f, ", process {pid}")?;
+        }
+        if self.is_leaving {
+            write!(f, ", about to end")?;
+        }
+        let mut tasks = self.tasks.iter().take(LISTED);
+        match tasks.next() {
+            Some(task) => writeln!(f, ": {task}")?,
+            None => writeln!(f)?,
+        }
+        for task in tasks {
+            writeln!(f, "    which runs in place: {task}")?;
+        }
+        and_more(f, self.tasks.len(), LISTED, "task")
+    }
+}
+
+impl fmt::Display for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task {}{} for {:.1?}", self.id, Label(&self.label), self.elapsed)?;
+        if self.attempt > 1 {
+            write!(f, ", attempt {}", self.attempt)?;
+        }
+        if self.is_asked_to_stop {
+            write!(f, ", asked to stop")?;
+        }
+        for (n, awaited) in self.waits_for.iter().enumerate() {
+            write!(f, "{}{awaited}", if n == 0 { ", waits for " } else { " and " })?;
+        }
+        if self.waits_for_more > 0 {
+            write!(f, " and {} more", Count(self.waits_for_more, "future"))?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "queued: {}", Count(self.count, "task"))?;
+        if let Some(capacity) = self.capacity {
+            write!(f, " of at most {}", Grouped(capacity))?;
+        }
+        if let Some(oldest) = self.oldest {
+            write!(f, ", the oldest for {oldest:.1?}")?;
+        }
+        writeln!(f)?;
+        if self.looked_at < self.count && self.looked_at > 0 {
+            writeln!(f, "  of the first {}:", Grouped(self.looked_at))?;
+        }
+        for (label, count) in self.labels.iter().take(LISTED) {
+            match label {
+                Some(_) => writeln!(f, "  {} with the label{}", Grouped(*count), Label(label))?,
+                None => writeln!(f, "  {} without a label", Grouped(*count))?,
+            }
+        }
+        and_more(f, self.labels.len(), LISTED, "label")?;
+        for task in &self.next {
+            writeln!(f, "  {task}")?;
+        }
+        and_more(f, self.count, self.next.len(), "task")
+    }
+}
+
+impl fmt::Display for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "task {}{} for {:.1?}", self.id, Label(&self.label), self.elapsed)
+    }
+}
+
+/// A line about those that are not listed.
+fn and_more(f: &mut fmt::Formatter<'_>, count: usize, listed: usize, what: &str) -> fmt::Result {
+    match count.saturating_sub(listed) {
+        0 => Ok(()),
+        more => writeln!(f, "  and {} more {what}{}", Grouped(more), plural(more)),
+    }
+}
+
+fn plural(count: usize) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// So many of something.
+struct Count<'a>(usize, &'a str);
+
+impl fmt::Display for Count<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}{}", Grouped(self.0), self.1, plural(self.0))
+    }
+}
+
+/// A number with its digits in groups of three.
+struct Grouped(usize);
+
+impl fmt::Display for Grouped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        for (place, digit) in digits.chars().enumerate() {
+            if place > 0 && (digits.len() - place) % 3 == 0 {
+                write!(f, ",")?;
+            }
+            write!(f, "{digit}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A label in quotes, on one line, with a space in front of it; nothing, if there is none.
+struct Label<'a>(&'a Option<Arc<str>>);
+
+impl fmt::Display for Label<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(label) = self.0 else { return Ok(()) };
+        match label.char_indices().nth(LABEL_LENGTH) {
+            None => write!(f, " {label:?}"),
+            Some((end, _)) => write!(f, " {:?}...", &label[..end]),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn noted(label: Option<&str>, ticks: u64) -> Noted {
+        Noted { id: TaskId::next(), label: label.map(Arc::from), ticks }
+    }
+
+    fn running() -> Running {
+        Running {
+            id: TaskId::next(),
+            label: None,
+            elapsed: Duration::from_millis(1500),
+            attempt: 1,
+            is_asked_to_stop: false,
+            waits_for: Vec::new(),
+            waits_for_more: 0,
+        }
+    }
+
+    fn dump(workers: Vec<Worker>, queue: Queue) -> Dump {
+        let pool = "render".to_owned();
+        Dump { pool, state: State::Open, max_workers: 2, workers, queue, suspended: Vec::new() }
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        let numbers = [0, 12, 123, 1_234, 123_456, 1_234_567];
+        let texts = numbers.map(|number| Grouped(number).to_string());
+        assert_eq!(texts, ["0", "12", "123", "1,234", "123,456", "1,234,567"]);
+    }
+
+    #[test]
+    fn an_empty_pool_needs_two_lines() {
+        let text = dump(Vec::new(), Queue::new(0, None, Vec::new())).to_string();
+        let open = "pool \"render\" is open: 0 workers of at most 2, 0 idle";
+        assert_eq!(text, format!("{open}\nqueued: 0 tasks\n"));
+    }
+
+    #[test]
+    fn what_a_worker_runs_is_told_on_one_line_each() {
+        let (mut outer, inner) = (running(), running());
+        outer.label = Some(Arc::from("two\nlines"));
+        outer.attempt = 2;
+        outer.is_asked_to_stop = true;
+        outer.waits_for = vec![Awaited::Task(inner.id), Awaited::Set(2)];
+        outer.waits_for_more = 3;
+        let (first, second) = (outer.id, inner.id);
+        let worker = Worker {
+            name: "worker-0".to_owned(),
+            pid: Some(4711),
+            tasks: vec![outer, inner],
+            is_leaving: true,
+        };
+        let text = dump(vec![worker], Queue::new(0, Some(1_000), Vec::new())).to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(
+            lines[2..],
+            [
+                format!(
+                    "  worker-0, process 4711, about to end: task {first} \"two\\nlines\" for 1.5s, \
+                     attempt 2, asked to stop, waits for task {second} and a set of 2 futures and 3 \
+                     futures more"
+                ),
+                format!("    which runs in place: task {second} for 1.5s"),
+                "queued: 0 tasks of at most 1,000".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_long_queue_is_summed_up() {
+        let mut all: Vec<_> = (0..9).map(|n| noted(Some("thumb"), n)).collect();
+        all.push(noted(None, 1_000_000_000_000));
+        all.extend((0..20).map(|n| noted(Some(&format!("label {n:02}")), n)));
+        let queue = Queue::new(12_355, None, all);
+        assert_eq!((queue.next.len(), queue.looked_at, queue.labels.len()), (10, 30, 22));
+        assert!(queue.oldest > Some(Duration::from_secs(60)), "{:?}", queue.oldest);
+        let text = queue.to_string();
+        let lines: Vec<_> = text.lines().collect();
+        assert!(lines[0].starts_with("queued: 12,355 tasks, the oldest for "), "{text}");
+        assert_eq!(
+            lines[1..4],
+            ["  of the first 30:", "  9 with the label \"thumb\"", "  1 without a label"]
+        );
+        assert_eq!(lines[12], "  and 12 more labels");
+        assert_eq!(lines.last(), Some(&"  and 12,345 more tasks"));
+        assert_eq!(lines.len(), 1 + 1 + 10 + 1 + 10 + 1);
+    }
+
+    #[test]
+    fn long_labels_are_cut() {
+        let label = Some(Arc::from("ä".repeat(100)));
+        let cut = Label(&label).to_string();
+        assert_eq!(cut, format!(" \"{}\"...", "ä".repeat(80)));
+    }
+}

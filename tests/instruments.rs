@@ -1,0 +1,412 @@
+//! The feature `metrics`: what a recorder is told is what the pool counts itself.
+
+#![cfg(feature = "metrics")]
+
+#[allow(unreachable_pub, reason = "each test binary includes it as a private module")]
+#[path = "support/mod.rs"]
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use concurrent_futures::{Executor, Metrics, Shutdown, ThreadPoolExecutor};
+use futures::executor::block_on;
+use metrics::{
+    Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
+    SharedString, Unit,
+};
+
+use support::{Gate, POOL_SIZES, occupy, within_limit};
+
+/// The value of a counter or gauge, or what was recorded in a histogram.
+#[derive(Default)]
+struct Value {
+    number: Mutex<f64>,
+    recorded: Mutex<Vec<f64>>,
+}
+
+impl CounterFn for Value {
+    fn increment(&self, by: u64) {
+        *self.number.lock().unwrap() += by as f64;
+    }
+
+    fn absolute(&self, _: u64) {
+        panic!("nothing is counted in this way");
+    }
+}
+
+impl GaugeFn for Value {
+    fn increment(&self, by: f64) {
+        *self.number.lock().unwrap() += by;
+    }
+
+    fn decrement(&self, by: f64) {
+        *self.number.lock().unwrap() -= by;
+    }
+
+    fn set(&self, _: f64) {
+        panic!("nothing is set");
+    }
+}
+
+impl HistogramFn for Value {
+    fn record(&self, value: f64) {
+        self.recorded.lock().unwrap().push(value);
+    }
+}
+
+/// Keeps all by name; every one has the same label.
+#[derive(Clone, Default)]
+struct Recorded {
+    values: Arc<Mutex<BTreeMap<String, Arc<Value>>>>,
+    units: Arc<Mutex<BTreeMap<String, Option<Unit>>>>,
+}
+
+impl Recorded {
+    fn value(&self, key: &Key) -> Arc<Value> {
+        let labels: Vec<_> = key.labels().map(|label| (label.key(), label.value())).collect();
+        assert_eq!(labels, [("pool", "seen")]);
+        Arc::clone(self.values.lock().unwrap().entry(key.name().to_owned()).or_default())
+    }
+
+    fn describe(&self, name: &KeyName, unit: Option<Unit>) {
+        self.units.lock().unwrap().insert(name.as_str().to_owned(), unit);
+    }
+
+    fn get(&self, name: &str) -> Arc<Value> {
+        Arc::clone(&self.values.lock().unwrap()[&format!("concurrent_futures_{name}")])
+    }
+
+    fn number(&self, name: &str) -> f64 {
+        *self.get(name).number.lock().unwrap()
+    }
+
+    fn numbers<const N: usize>(&self, names: [&str; N]) -> [f64; N] {
+        names.map(|name| self.number(name))
+    }
+
+    /// How many durations were recorded, and their sum.
+    fn recorded(&self, name: &str) -> (u64, Duration) {
+        let value = self.get(name);
+        let recorded = value.recorded.lock().unwrap();
+        (recorded.len() as u64, Duration::from_secs_f64(recorded.iter().sum()))
+    }
+
+    /// Nothing else happens in the pool at this moment.
+    #[track_caller]
+    fn assert_equals(&self, metrics: &Metrics) {
+        let counted = self.numbers([
+            "tasks_completed_total",
+            "tasks_failed_total",
+            "tasks_cancelled_total",
+            "tasks_queued",
+            "tasks_running",
+            "workers",
+        ]);
+        let known = [
+            metrics.completed as f64,
+            metrics.failed as f64,
+            metrics.cancelled as f64,
+            metrics.queued as f64,
+            metrics.running as f64,
+            metrics.workers as f64,
+        ];
+        assert_eq!(counted, known, "{metrics:?}");
+        let left = (metrics.queued + metrics.running) as u64;
+        let ended = metrics.completed + metrics.failed + metrics.cancelled;
+        assert_eq!(self.number("tasks_submitted_total"), (ended + left) as f64);
+        for (name, histogram) in
+            [("queue_seconds", &metrics.queue_time), ("run_seconds", &metrics.run_time)]
+        {
+            let (count, sum) = self.recorded(name);
+            assert_eq!(count, histogram.count(), "{name}");
+            let off = sum.abs_diff(histogram.sum());
+            // Ticks are turned into time at different moments.
+            assert!(off <= histogram.sum() / 100 + Duration::from_micros(10), "{name}: {off:?}");
+        }
+    }
+}
+
+impl Recorder for Recorded {
+    fn describe_counter(&self, name: KeyName, unit: Option<Unit>, _: SharedString) {
+        self.describe(&name, unit);
+    }
+
+    fn describe_gauge(&self, name: KeyName, unit: Option<Unit>, _: SharedString) {
+        self.describe(&name, unit);
+    }
+
+    fn describe_histogram(&self, name: KeyName, unit: Option<Unit>, _: SharedString) {
+        self.describe(&name, unit);
+    }
+
+    fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(self.value(key))
+    }
+
+    fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(self.value(key))
+    }
+
+    fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(self.value(key))
+    }
+}
+
+/// A pool that is made where the recorder is the current one; it is used elsewhere.
+fn seen(workers: usize, capacity: usize) -> (ThreadPoolExecutor, Recorded) {
+    let recorded = Recorded::default();
+    let builder = ThreadPoolExecutor::builder()
+        .max_workers(workers)
+        .queue_capacity(capacity)
+        .thread_name_prefix("seen");
+    let pool = metrics::with_local_recorder(&recorded, || builder.build().unwrap());
+    (pool, recorded)
+}
+
+/// Looks until it is so; nothing tells of it.
+fn eventually(is_so: impl Fn() -> bool) {
+    while !is_so() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_names_and_units_are_those_of_the_guide() {
+    let (_pool, recorded) = seen(1, 1);
+    let guide = include_str!("../docs/guide/observability.md");
+    let units = recorded.units.lock().unwrap();
+    assert_eq!(units.len(), 10);
+    for (name, unit) in &*units {
+        let unit = match unit {
+            Some(Unit::Seconds) => "seconds",
+            Some(Unit::Count) if name.ends_with("workers") || name.contains("workers_lost") => {
+                "workers"
+            }
+            Some(Unit::Count) => "tasks",
+            other => panic!("{name} has the unit {other:?}"),
+        };
+        let row = guide.lines().find(|line| line.starts_with(&format!("| `{name}` |")));
+        assert!(row.is_some_and(|row| row.contains(&format!("| {unit} |"))), "{name}: {row:?}");
+    }
+    // And the other way round.
+    let rows = guide.lines().filter(|line| line.starts_with("| `concurrent_futures_"));
+    assert_eq!(rows.count(), units.len());
+    let registered: Vec<_> = recorded.values.lock().unwrap().keys().cloned().collect();
+    assert_eq!(registered, units.keys().cloned().collect::<Vec<_>>());
+}
+
+#[test]
+fn threads_tell_what_they_count() {
+    within_limit(|| {
+        for workers in POOL_SIZES {
+            let (pool, recorded) = seen(workers, 10);
+            recorded.assert_equals(&pool.metrics());
+            for n in 0..100 {
+                assert_eq!(pool.submit(move || n).result().unwrap(), n);
+                recorded.assert_equals(&pool.metrics());
+            }
+            assert!(pool.submit(|| panic!("counted")).result().is_err());
+            recorded.assert_equals(&pool.metrics());
+
+            let gate = Gate::new();
+            let held: Vec<_> = (0..workers).map(|_| occupy(&pool, &gate)).collect();
+            recorded.assert_equals(&pool.metrics());
+            let queued: Vec<_> = (0..10).map(|n| pool.submit(move || n)).collect();
+            assert!(pool.submit(|| ()).result().is_err()); // refused, and not counted
+            recorded.assert_equals(&pool.metrics());
+            assert_eq!(recorded.numbers(["tasks_queued", "tasks_running"]), [10.0, workers as f64]);
+            let mut queued = queued.into_iter();
+            drop(queued.next());
+            assert!(queued.next().unwrap().cancel());
+            recorded.assert_equals(&pool.metrics());
+            assert!(pool.task().queue_timeout(Duration::ZERO).submit(|| ()).result().is_err());
+            drop(pool.submit_future(async {}));
+            assert!(pool.submit_future(async {}).cancel());
+            recorded.assert_equals(&pool.metrics());
+            gate.open();
+            held.into_iter().for_each(|future| future.result().unwrap());
+            queued.for_each(|future| assert!(future.result().is_ok()));
+            recorded.assert_equals(&pool.metrics());
+
+            let gate = Gate::new();
+            let wait = gate.clone();
+            let late = pool.task().timeout(Duration::ZERO).submit(move || wait.wait());
+            assert!(late.result().is_err());
+            assert_eq!(recorded.number("tasks_failed_total"), 2.0);
+            gate.open();
+            eventually(|| pool.metrics().running == 0);
+
+            // An async task waits between its polls, and is stopped while it waits.
+            let (end, future) = concurrent_futures::TaskFuture::promise();
+            let task = pool.submit_future(async move { future.await.unwrap() });
+            eventually(|| pool.dump().suspended.len() == 1);
+            end.complete(Ok(7));
+            assert_eq!(task.result().unwrap(), 7);
+            let task = pool.submit_future(std::future::pending::<()>());
+            eventually(|| pool.dump().suspended.len() == 1);
+            assert!(task.cancel());
+
+            let squares = pool.map(|n: u64| n * n, 0..1_000).result().unwrap();
+            assert_eq!(squares.len(), 1_000);
+            eventually(|| pool.metrics().running == 0 && pool.metrics().queued == 0);
+            eventually(|| recorded.number("tasks_running") == 0.0);
+            recorded.assert_equals(&pool.metrics());
+
+            let gate = Gate::new();
+            let held: Vec<_> = (0..workers).map(|_| occupy(&pool, &gate)).collect();
+            let (one, other) = (pool.submit(|| ()), pool.submit_future(async {}));
+            let end = pool.shutdown(Shutdown::CancelQueued);
+            gate.open();
+            held.into_iter().for_each(|future| future.result().unwrap());
+            assert!(one.result().is_err() && other.result().is_err());
+            end.result().unwrap(); // and the threads are gone
+            recorded.assert_equals(&pool.metrics());
+            assert_eq!(recorded.numbers(["workers", "tasks_queued", "tasks_running"]), [0.0; 3]);
+            assert_eq!(recorded.number("workers_lost_total"), 0.0);
+        }
+    });
+}
+
+#[test]
+fn a_recorder_may_look_at_the_pool() {
+    /// Asks the pool for its metrics with every call, which takes the pool's lock.
+    #[derive(Clone, Default)]
+    struct Asks(Arc<Mutex<Option<ThreadPoolExecutor>>>);
+
+    impl Asks {
+        fn ask(&self) {
+            let pool = self.0.lock().unwrap().clone();
+            drop(pool.map(|pool| pool.metrics()));
+        }
+    }
+
+    impl CounterFn for Asks {
+        fn increment(&self, _: u64) {
+            self.ask();
+        }
+
+        fn absolute(&self, _: u64) {}
+    }
+
+    impl GaugeFn for Asks {
+        fn increment(&self, _: f64) {
+            self.ask();
+        }
+
+        fn decrement(&self, _: f64) {
+            self.ask();
+        }
+
+        fn set(&self, _: f64) {}
+    }
+
+    impl HistogramFn for Asks {
+        fn record(&self, _: f64) {
+            self.ask();
+        }
+    }
+
+    impl Recorder for Asks {
+        fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+        fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+            Counter::from_arc(Arc::new(self.clone()))
+        }
+
+        fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+            Gauge::from_arc(Arc::new(self.clone()))
+        }
+
+        fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+            Histogram::from_arc(Arc::new(self.clone()))
+        }
+    }
+
+    within_limit(|| {
+        let asks = Asks::default();
+        let pool = metrics::with_local_recorder(&asks, || support::pool(1));
+        *asks.0.lock().unwrap() = Some(pool.clone());
+        let gate = Gate::new();
+        let held = occupy(&pool, &gate);
+        drop(pool.submit(|| ()));
+        let cancelled = pool.submit(|| ());
+        let end = pool.shutdown(Shutdown::CancelQueued);
+        assert!(cancelled.is_cancelled());
+        gate.open();
+        held.result().unwrap();
+        block_on(end);
+        asks.0.lock().unwrap().take();
+    });
+}
+
+#[cfg(all(feature = "process", target_os = "linux"))]
+mod processes {
+    use concurrent_futures::{ProcessPoolExecutor, call};
+
+    use super::*;
+
+    fn square(n: u64) -> u64 {
+        n * n
+    }
+
+    fn crash() {
+        std::process::abort();
+    }
+
+    fn panics() {
+        panic!("counted");
+    }
+
+    fn wait_for(path: std::path::PathBuf) {
+        while path.exists() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn processes_tell_what_they_count() {
+        within_limit(|| {
+            let recorded = Recorded::default();
+            let builder = ProcessPoolExecutor::builder()
+                .max_workers(1)
+                .worker_name("seen")
+                .env("RUST_BACKTRACE", "0");
+            let pool = metrics::with_local_recorder(&recorded, || builder.build().unwrap());
+            for n in 0..50 {
+                assert_eq!(pool.submit(call!(square(n))).result().unwrap(), n * n);
+            }
+            recorded.assert_equals(&pool.metrics());
+            assert!(pool.submit(call!(panics())).result().is_err());
+            recorded.assert_equals(&pool.metrics());
+            assert!(pool.submit(call!(crash())).result().is_err());
+            assert_eq!(recorded.number("workers_lost_total"), 1.0);
+            assert_eq!(pool.submit(call!(square(3))).result().unwrap(), 9);
+
+            let closed = std::env::temp_dir().join(format!("seen-{}", std::process::id()));
+            std::fs::write(&closed, "").unwrap();
+            let held = pool.submit(call!(wait_for(closed.clone())));
+            eventually(|| held.is_running());
+            let queued: Vec<_> = (0..10).map(|n| pool.submit(call!(square(n)))).collect();
+            let names = ["tasks_queued", "tasks_running", "workers"];
+            assert_eq!(recorded.numbers(names), [10.0, 1.0, 1.0]);
+            drop(queued);
+            assert_eq!(recorded.numbers(names), [0.0, 1.0, 1.0]);
+            assert_eq!(recorded.number("tasks_cancelled_total"), 10.0);
+            std::fs::remove_file(&closed).unwrap();
+            held.result().unwrap();
+            let squares = pool.map(square, 0..1_000).result().unwrap();
+            assert_eq!(squares.len(), 1_000);
+            block_on(Executor::shutdown(&pool, Shutdown::Drain));
+            let metrics = pool.metrics();
+            // A lost task was on a worker, which could not say for how long.
+            assert_eq!(metrics.failed, 2);
+            recorded.assert_equals(&metrics);
+        });
+    }
+}
