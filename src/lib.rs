@@ -92,7 +92,7 @@
 //!    job.rs              Job, Call and call!
 //!    function.rs         how a plain function is named for another process
 //! 1  core/               the task cell: state, memory, run, outcome; sets, shares, context
-//! 0  error.rs, panic.rs, metrics.rs, timer.rs, clock.rs, sync.rs
+//! 0  error.rs, panic.rs, metrics.rs, trace.rs, timer.rs, clock.rs, sync.rs
 //! ```
 #![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]
 #![deny(unsafe_code)]
@@ -124,6 +124,7 @@ mod sync;
 pub mod task;
 mod thread_pool;
 mod timer;
+mod trace;
 mod wait;
 
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};

@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::panic::{Panicked, drop_quietly};
 use crate::sync::Mutex;
 use crate::timer::{Timer, deadline};
+use crate::trace::TaskTrace;
 
 /// What a submitter may ask for one task.
 #[derive(Clone, Default)]
@@ -119,6 +120,9 @@ pub(crate) trait Host: Send + Sync + 'static {
 
     /// All jobs of the pool are asked to stop.
     fn is_stopping(&self) -> bool;
+
+    /// The pool's name, for people.
+    fn name(&self) -> &str;
 }
 
 /// The right to run a task, from [`TaskRef::claim`].
@@ -179,6 +183,7 @@ pub(crate) struct Task<B: Body, H: Host, X: MaybeExtra> {
     cell: Cell<B, B::Output>,
     host: Arc<H>,
     extra: X,
+    trace: TaskTrace,
 }
 
 /// The submitter's side of a task that was just made.
@@ -215,6 +220,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Submitted<B, H, X> {
         let task = Task::<B, H, X>::of(&self.task);
         let withdrawn = task.state().withdraw_unstarted();
         assert!(withdrawn, "nobody else has seen the task");
+        task.trace.close();
         // SAFETY: this thread has ended the task.
         unsafe { task.cell.take_body() }
     }
@@ -241,7 +247,15 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         takes_room: bool,
     ) -> (TaskRef, Submitted<B, H, X>) {
         let state = State::queued(clock::now(), takes_room, B::ASYNC);
-        let make = |cell| Self { cell, host: Arc::clone(host), extra };
+        let make = |cell: Cell<B, B::Output>| {
+            let label = extra.get().and_then(Extra::label);
+            let trace = if takes_room {
+                TaskTrace::new(cell.header().id().get(), label, host.name())
+            } else {
+                TaskTrace::none() // It goes on with what was accepted, and belongs to that.
+            };
+            Self { cell, host: Arc::clone(host), extra, trace }
+        };
         let block = make_block(&Self::VTABLE, state, Some(body), make);
         // SAFETY: the table fits the block, and the state has two references.
         let (queued, task) = unsafe { (TaskRef::from_raw(block), TaskRef::from_raw(block)) };
@@ -280,10 +294,15 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
                 task.host.release_room();
             }
             task.start_clock(&this);
+            task.trace.started(|| task.state().waited(since));
         }
         // SAFETY: this thread has claimed the task.
         let body = unsafe { task.cell.take_body() };
-        match context::run_in_frame(&this, B::ASYNC, || body.poll(&this)) {
+        let run = || {
+            let _entered = task.trace.enter();
+            body.poll(&this)
+        };
+        match context::run_in_frame(&this, B::ASYNC, run) {
             Polled::Ready(Ok(value)) => Self::finish(this, Ok(value), worker, since),
             Polled::Ready(Err(panicked)) => {
                 Self::finish(this, Err(Error::Panicked(Box::new(panicked))), worker, since);
@@ -321,9 +340,12 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
             // The time limit has finished the future already, and has counted it.
             worker.stopped(since, End::Uncounted);
             drop_quietly(outcome);
+            task.trace.close();
             task.state().end();
             return task.ended();
         }
+        task.trace.outcome(outcome.as_ref().err());
+        task.trace.close();
         let end = if outcome.is_ok() { End::Completed } else { End::Failed };
         // The registry holds no reference, so the task must live until it has left it.
         let registered = B::ASYNC.then(|| this.clone());
@@ -384,7 +406,12 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
             Error::TimedOut { .. } => Kind::TIME_LIMIT,
             _ => Kind::of_error(&error),
         };
-        if !self.has_rivals() || self.state().settle(kind) {
+        let is_known_now = !self.has_rivals() || self.state().settle(kind);
+        if is_known_now {
+            self.trace.outcome(Some(&error));
+        }
+        self.trace.close();
+        if is_known_now {
             // SAFETY: it is such a cell; this thread settles it; the place is empty.
             unsafe {
                 let this = Publisher::Keeping(this);
@@ -542,12 +569,13 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
         // First the right to say what came of it: who sees the request may end at once.
         if self.state().settle(Kind::TIME_LIMIT) {
             self.state().request_stop();
-            let error = Err(Error::TimedOut { limit, started: true });
+            let error = Error::TimedOut { limit, started: true };
+            self.trace.outcome(Some(&error));
             let account = || self.host.count_failed();
             // SAFETY: it is such a cell; this thread has settled it; nothing is stored.
             unsafe {
                 let this = Publisher::Keeping(this);
-                publish::<B, B::Output>(this, Kind::TIME_LIMIT, error, account, false);
+                publish::<B, B::Output>(this, Kind::TIME_LIMIT, Err(error), account, false);
             }
         }
         if B::ASYNC && self.state().withdraw_suspended() {

@@ -33,6 +33,7 @@ use crate::error::Error;
 use crate::future::TaskFuture;
 use crate::panic::{catch, drop_quietly};
 use crate::sync::Mutex;
+use crate::trace::MapTrace;
 
 /// What a map needs of its executor.
 pub(crate) trait Crew: Send + Sync + 'static {
@@ -167,6 +168,7 @@ pub(super) struct Engine<A, R, I, F, C> {
     crew: C,
     /// The length of the input, if that is sure.
     length: Option<usize>,
+    trace: MapTrace,
 }
 
 /// What the drivers change is not on the same cache lines as what they read for each item.
@@ -327,6 +329,7 @@ where
             hungry: AtomicBool::new(false),
             f,
             crew,
+            trace: MapTrace::new(),
         })
     }
 
@@ -461,6 +464,7 @@ where
         count: impl FnOnce(usize) -> usize,
     ) -> Option<Batch<A, R>> {
         let mut items = Vec::new();
+        let entered = self.trace.enter();
         let pulled = catch(|| {
             let (least, most) = input.size_hint();
             let count = count(least);
@@ -474,6 +478,7 @@ where
             }
             true
         });
+        drop(entered);
 
         let mut state = self.state.lock();
         state.pulling = false;
@@ -508,7 +513,9 @@ where
         let is_enough = || self.is_stopped() || (patience && self.hungry.load(Relaxed));
         let place = place.unwrap_or_else(|| Segment::with_capacity(items.len()));
         let work = Work { items: &mut items, place, patience };
+        let entered = self.trace.enter();
         let Computed { chunk, rest: place, per_item } = self.f.apply(work, &is_enough);
+        drop(entered);
         if self.is_stopped() {
             self.state.lock().computing -= 1;
             drop_quietly((chunk, items));

@@ -280,6 +280,14 @@ impl ThreadPoolExecutor {
         self.shutdown(how).result()
     }
 
+    /// Hands in what belongs to work that was accepted before.
+    pub(crate) fn go_on<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
+        match self.pool().enqueue(Once(job), (), Origin::Continuation) {
+            Ok(outcome) => TaskFuture::new(outcome),
+            Err((_job, error)) => TaskFuture::ready(Err(error)),
+        }
+    }
+
     fn submit_with<J: Job>(&self, job: J, options: Option<Options>) -> TaskFuture<J::Output> {
         self.try_submit_with(job, options).unwrap_or_else(refused)
     }
@@ -424,10 +432,7 @@ impl Crew for ThreadPoolExecutor {
     }
 
     fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
-        match self.pool().enqueue(Once(driver), (), Origin::Continuation) {
-            Ok(outcome) => TaskFuture::new(outcome),
-            Err((_driver, error)) => TaskFuture::ready(Err(error)),
-        }
+        self.go_on(driver)
     }
 
     fn after_chunk(&self) -> AfterChunk {

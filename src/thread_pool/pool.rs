@@ -664,6 +664,10 @@ impl Host for Pool {
     fn is_stopping(&self) -> bool {
         self.stopping.load(Relaxed)
     }
+
+    fn name(&self) -> &str {
+        &self.config.thread_name_prefix
+    }
 }
 
 /// The pool as its shutdown sees it.

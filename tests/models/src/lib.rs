@@ -13,6 +13,8 @@
 mod error;
 #[path = "../../../src/panic.rs"]
 mod panic;
+#[path = "../../../src/trace.rs"]
+mod trace;
 
 mod doubles;
 use doubles::{builder, clock, map, metrics, runtime, sync, timer};

@@ -143,6 +143,10 @@ impl Host for TestHost {
     fn is_stopping(&self) -> bool {
         false
     }
+
+    fn name(&self) -> &str {
+        "model"
+    }
 }
 
 struct TestWorker;
