@@ -247,16 +247,14 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         takes_room: bool,
     ) -> (TaskRef, Submitted<B, H, X>) {
         let state = State::queued(clock::now(), takes_room, B::ASYNC);
-        let make = |cell: Cell<B, B::Output>| {
-            let label = extra.get().and_then(Extra::label);
-            let trace = if takes_room {
-                TaskTrace::new(cell.header().id().get(), label, host.name())
-            } else {
-                TaskTrace::none() // It goes on with what was accepted, and belongs to that.
-            };
-            Self { cell, host: Arc::clone(host), extra, trace }
+        let id = TaskId::next();
+        let trace = if takes_room {
+            TaskTrace::new(id.get(), extra.get().and_then(Extra::label), host.name())
+        } else {
+            TaskTrace::none() // It goes on with what was accepted, and belongs to that.
         };
-        let block = make_block(&Self::VTABLE, state, Some(body), make);
+        let make = |cell| Self { cell, host: Arc::clone(host), extra, trace };
+        let block = make_block(&Self::VTABLE, id, state, Some(body), make);
         // SAFETY: the table fits the block, and the state has two references.
         let (queued, task) = unsafe { (TaskRef::from_raw(block), TaskRef::from_raw(block)) };
         (queued, Submitted { task, types: PhantomData })
