@@ -64,7 +64,7 @@ const SIZE: u32 = 120;
 /// Plans an image, computes its rows, and counts the points that are in the set.
 fn mandelbrot(pool: &ThreadPoolExecutor, zoom: u32) -> Result<usize, TaskError> {
     let plan = move || {
-        let center = spin((-0.5, 0.0), 20_000);
+        let center = spin((-0.5, 0.0), 400_000);
         (0..SIZE).map(|y| (y, center, f64::from(zoom))).collect::<Vec<_>>()
     };
     let rows = pool.task().label("plan").submit(plan).result()?;
@@ -129,7 +129,6 @@ enum Entry {
     Stay {
         span: Span,
         thread: usize,
-        depth: usize,
         at: f64,
         duration: f64,
     },
@@ -220,11 +219,11 @@ impl Subscriber for Chrome {
 
     fn exit(&self, _span: &Id) {
         // The spans of a thread are left in turn, as this program makes no others.
-        let left = ENTERED.with_borrow_mut(|spans| spans.pop().map(|last| (last, spans.len())));
-        let Some(((number, at), depth)) = left else { return };
+        let left = ENTERED.with_borrow_mut(Vec::pop);
+        let Some((number, at)) = left else { return };
         let span = self.0.spans.lock().unwrap()[number - 1].clone();
         let duration = self.now() - at;
-        self.add(Entry::Stay { span, thread: self.thread(), depth, at, duration });
+        self.add(Entry::Stay { span, thread: self.thread(), at, duration });
     }
 }
 
@@ -321,7 +320,7 @@ fn to_svg(entries: &[Entry]) -> String {
              fill=\"{colour}\" stroke=\"white\" stroke-width=\"0.5\"/>"
         );
         let label = label(span);
-        if width > 7.0 * label.len() as f64 {
+        if width > 8.0 * label.len() as f64 + 8.0 {
             let (x, y) = (left + 4.0, top + 17.0);
             let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y}\" fill=\"white\">{label}</text>");
         }
