@@ -136,6 +136,9 @@ pub use job::{Call, Job};
 pub use map::{Map, Unordered};
 pub use metrics::{Histogram, Metrics};
 pub use panic::{PanicLocation, Panicked};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use process_pool::fuzzing;
 #[cfg(feature = "process")]
 pub use process_pool::{
     Buffer, Element, ParentPool, ProcessPoolBuilder, ProcessPoolExecutor, ProcessTaskOptions,

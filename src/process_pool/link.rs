@@ -181,6 +181,13 @@ impl Worker {
         }
     }
 
+    /// Whether it has come as far as to a task.
+    pub(super) fn has_begun(&self) -> bool {
+        let is_task = |sent: &&Sent| sent.number != NO_TASK;
+        self.replies > 0
+            || self.sent.iter().filter(is_task).any(|sent| self.ticket(sent.ticket).has_started())
+    }
+
     /// Whether it would begin with a task at once.
     pub(super) fn is_idle(&self) -> bool {
         self.room() > 0 && self.sent.iter().all(|sent| sent.number == NO_TASK)

@@ -13,6 +13,9 @@ mod call;
 mod channel;
 mod chunks;
 mod codec;
+#[cfg(fuzzing)]
+#[allow(missing_docs, unreachable_pub, reason = "for tests/fuzz")]
+pub mod fuzzing;
 mod io;
 mod link;
 mod options;

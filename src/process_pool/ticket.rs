@@ -16,10 +16,10 @@
 //! The worker can write anything to its page. The worst that it reaches is that its own tasks
 //! count as started or not.
 
-use std::sync::atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use std::time::Duration;
 
 use super::page::{Page, TICKETS};
+use crate::sync::atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 
 const STARTED: u32 = 1;
 const WITHDRAWN: u32 = 2;

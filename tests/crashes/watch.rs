@@ -59,19 +59,32 @@ impl Watched {
     fn is_alive(&self) -> bool {
         !self.ends_within(Duration::ZERO)
     }
+
+    /// Whether it has been killed, or is about to end, and only waits for a processor to do it on.
+    fn is_killed(&self) -> bool {
+        const KILL: u64 = 1 << 8;
+        const EXITING: u64 = 1 << 2; // the kernel's `PF_EXITING`
+        let stat = stat_of(self.pid);
+        let Some((_, fields)) = stat.rsplit_once(')') else { return false };
+        let field = |n: usize| fields.split_whitespace().nth(n)?.parse::<u64>().ok();
+        let (flags, pending) = (field(6), field(28));
+        flags.is_some_and(|flags| flags & EXITING != 0)
+            || pending.is_some_and(|signals| signals & KILL != 0)
+    }
 }
 
 /// They all end, and at once.
 #[track_caller]
 pub(crate) fn assert_ended_soon(all: &[Watched]) {
+    let goes_on = |process: &&Watched| process.is_alive() && !process.is_killed();
     for _ in 0..LOOKS {
-        match all.iter().find(|process| process.is_alive()) {
+        match all.iter().find(goes_on) {
             Some(process) => process.ends_within(LOOK),
-            None => return,
+            None => break,
         };
     }
-    let left: Vec<String> =
-        all.iter().filter(|process| process.is_alive()).map(|it| stat_of(it.pid)).collect();
+    let is_left = |process: &&Watched| goes_on(process) || !process.ends_within(HANG);
+    let left: Vec<String> = all.iter().filter(is_left).map(|it| stat_of(it.pid)).collect();
     assert!(left.is_empty(), "still there: {left:?}");
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use concurrent_futures::{
     Error, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown, TaskFuture, WorkerLost, call,
@@ -43,7 +43,10 @@ struct Place(PathBuf);
 impl Place {
     fn new() -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("concurrent-futures-{}-{}", process::id(), COUNT.fetch_add(1, Relaxed));
+        // Tests that were killed leave such files, and numbers of processes come again.
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_nanos();
+        let (pid, count) = (process::id(), COUNT.fetch_add(1, Relaxed));
+        let name = format!("concurrent-futures-{now}-{pid}-{count}");
         Self(std::env::temp_dir().join(name))
     }
 }
@@ -218,7 +221,8 @@ pub(crate) fn until_ended(pid: u32) {
 pub(crate) fn parent_of(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name comes before, in brackets, and may have brackets and blanks itself.
-    status.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    let parent = status.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok();
+    parent.filter(|parent| *parent != 0) // as it is of a process that is being reaped
 }
 
 /// The processes of a pool: its workers, and the one that has forked them.

@@ -18,7 +18,7 @@ use crate::process_pool::zygote::{WorkerSettings, Zygote};
 use crate::timer::{Timer, deadline};
 
 /// So many workers in a row may die before they have run anything. Then the pool is broken.
-const MOST_FALSE_STARTS: u32 = 5;
+const MOST_FALSE_STARTS: usize = 5;
 
 fn is_hung_up(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
@@ -31,7 +31,7 @@ impl Pool {
         while state.queued > 0 {
             let worker = match self.idle_worker(state) {
                 Some(worker) => worker,
-                None if state.active() >= self.config.max_workers => break,
+                None if !self.may_start_worker(state) => break,
                 None => match self.start_worker(state) {
                     Ok(worker) => worker,
                     // The helper process has died. The poller is about to tell, and then there will
@@ -55,6 +55,12 @@ impl Pool {
             state.flush_later(worker);
         }
         done
+    }
+
+    fn may_start_worker(&self, state: &State) -> bool {
+        // Those of which it is not known yet may prove to be false starts.
+        let false_starts = state.false_starts + state.unexplained();
+        state.active() < self.config.max_workers && false_starts < MOST_FALSE_STARTS
     }
 
     /// A worker has ended before its first task, or its start failed.

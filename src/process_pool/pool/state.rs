@@ -30,7 +30,7 @@ pub(super) struct State {
     pub(super) next_worker: u32,
     /// The worker that is to be looked at next.
     pub(super) next_look: u32,
-    pub(super) false_starts: u32,
+    pub(super) false_starts: usize,
     /// Futures that are about to be finished, and drivers of maps.
     pub(super) finishing: usize,
     pub(super) cancelled: u64,
@@ -93,6 +93,14 @@ impl State {
     pub(super) fn active(&self) -> usize {
         let counts = |worker: &&Worker| worker.life == Life::Working && !worker.is_blocked;
         self.workers.values().filter(counts).count()
+    }
+
+    /// Workers that have died, as it seems before their first task, and it is not known yet how.
+    pub(super) fn unexplained(&self) -> usize {
+        let is_unexplained = |worker: &&Worker| {
+            worker.life == Life::Gone && !worker.is_condemned && !worker.has_begun()
+        };
+        self.workers.values().filter(is_unexplained).count()
     }
 
     /// Once the lock is released, what is in line for the worker is to be sent.

@@ -2,7 +2,7 @@
 //! the values that the memory model lets them read.
 //!
 //! What is checked is the crate's own source: the files of `src/core`, the pool with its queue and
-//! its workers, and the wait for its end. Beside it stand small doubles: of what is no part of a
+//! its workers, and the wait for its end; of the process pool, its tickets. Beside it stand small doubles: of what is no part of a
 //! protocol (the clock, the timer, the slabs, what is counted, the settings), of what loom can't
 //! follow (threads, and what a thread knows of itself), of maps, and of tokio's semaphore, for which
 //! tokio has a model (`loom_semaphore_batch.rs`).
@@ -26,6 +26,7 @@ mod core;
 
 #[path = "../../../src/thread_pool/pool.rs"]
 mod pool;
+mod process_pool;
 #[path = "../../../src/thread_pool/queue.rs"]
 mod queue;
 #[path = "../../../src/room.rs"]

@@ -1,0 +1,70 @@
+//! What the fuzz targets of `tests/fuzz` call. Compiled for them alone, with `--cfg fuzzing`.
+
+use std::collections::BTreeMap;
+use std::io::IoSlice;
+
+use serde_core::de::DeserializeOwned;
+
+use super::buffer::Buffer;
+use super::call::unpack_error;
+use super::codec::{self, Format};
+use super::sys::{AsFd, socket};
+use super::wire::{Frame, FrameReader};
+
+/// Reads what a worker could have sent, in pieces as a socket has them, and unpacks the frames as
+/// the pool does.
+pub fn frames(bytes: &[u8]) {
+    let Ok((ours, theirs)) = socket::pair() else { return };
+    let mut reader = FrameReader::new();
+    // The first byte says how long the pieces are.
+    let Some((&length, bytes)) = bytes.split_first() else { return };
+    for piece in bytes.chunks(usize::from(length) * 16 + 1) {
+        let Ok(mut left) = socket::send(theirs.as_fd(), &[IoSlice::new(piece)]) else { return };
+        while left > 0 {
+            let Ok(read) = reader.fill(ours.as_fd()) else { return };
+            left -= read;
+            loop {
+                match reader.next() {
+                    Ok(Some(frame)) => unpack(frame),
+                    Ok(None) => break,
+                    Err(_garbage) => return,
+                }
+            }
+        }
+    }
+}
+
+fn unpack(frame: Frame) {
+    drop(unpack_error(&frame));
+    // Segments are not cloned: their turn comes with the one type that has them.
+    values(frame.format, frame.values());
+    let values = frame.values().to_vec();
+    drop(codec::decode::<Buffer<u64>>(frame.format, &values, frame.segments));
+}
+
+/// Decodes a message as values of several types. The first byte says in which format it is.
+pub fn message(bytes: &[u8]) {
+    let Some((&format, bytes)) = bytes.split_first() else { return };
+    if let Some(format) = Format::from_byte(format) {
+        values(format, bytes);
+    }
+}
+
+fn values(format: Format, bytes: &[u8]) {
+    type Nested = Vec<Option<(u8, BTreeMap<String, Vec<i64>>)>>;
+
+    fn value<T: DeserializeOwned>(format: Format, bytes: &[u8]) {
+        drop(codec::decode::<T>(format, bytes, Vec::new()));
+    }
+    value::<()>(format, bytes);
+    value::<u64>(format, bytes);
+    value::<f64>(format, bytes);
+    value::<char>(format, bytes);
+    value::<String>(format, bytes);
+    value::<Vec<u8>>(format, bytes);
+    value::<Vec<()>>(format, bytes);
+    value::<Result<u32, String>>(format, bytes);
+    value::<(i8, bool, [u16; 3])>(format, bytes);
+    value::<Nested>(format, bytes);
+    value::<Buffer<f32>>(format, bytes);
+}
