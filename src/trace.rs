@@ -5,10 +5,14 @@
 //! by the panic hook and ends here, and what it submits from there is not traced itself, which would
 //! have no end.
 
+#[cfg(all(not(feature = "tracing"), feature = "process"))]
+pub(crate) use off::Outbox;
 #[cfg(not(feature = "tracing"))]
 pub(crate) use off::{MapTrace, TaskTrace};
 #[cfg(feature = "tracing")]
 pub(crate) use on::{MapTrace, TaskTrace};
+#[cfg(all(feature = "tracing", feature = "process"))]
+pub(crate) use on::{Outbox, Record};
 
 #[cfg(not(feature = "tracing"))]
 mod off {
@@ -44,6 +48,46 @@ mod off {
         pub(crate) fn close(&self) {}
     }
 
+    #[cfg(feature = "process")]
+    impl TaskTrace {
+        #[inline(always)]
+        pub(crate) fn of_current() -> Self {
+            Self
+        }
+
+        #[inline(always)]
+        pub(crate) fn shared(&self) -> Self {
+            Self
+        }
+
+        #[inline(always)]
+        pub(crate) fn ran(&self, _nanos: u64) {}
+    }
+
+    #[cfg(feature = "process")]
+    #[derive(Default)]
+    pub(crate) struct Outbox;
+
+    #[cfg(feature = "process")]
+    impl Outbox {
+        #[inline(always)]
+        pub(crate) fn started(&mut self, _task: &TaskTrace, _queue_time: u64) {}
+
+        #[inline(always)]
+        pub(crate) fn worker_lost(&mut self, _how: impl FnOnce() -> String, _was_killed: bool) {}
+
+        #[inline(always)]
+        pub(crate) fn worker_started(&mut self, _pool: &str) {}
+
+        #[inline(always)]
+        pub(crate) fn take(&mut self) -> Self {
+            Self
+        }
+
+        #[inline(always)]
+        pub(crate) fn tell(self) {}
+    }
+
     pub(crate) struct MapTrace;
 
     impl MapTrace {
@@ -66,7 +110,8 @@ mod on {
     use std::cell::Cell;
     use std::panic::{AssertUnwindSafe, catch_unwind};
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+    use std::time::Duration;
 
     use tracing::level_filters::LevelFilter;
     use tracing::{Level, Span, event, span};
@@ -77,6 +122,10 @@ mod on {
     use crate::sync::Mutex;
 
     const TARGET: &str = "concurrent_futures";
+
+    /// Of what worker processes tell.
+    #[cfg(feature = "process")]
+    const WORKER_TARGET: &str = "concurrent_futures::worker";
 
     thread_local! {
         /// This thread is in a call of the subscriber that was made here.
@@ -122,13 +171,19 @@ mod on {
         tell(|| span.with_subscriber(|(id, subscriber)| subscriber.exit(id)));
     }
 
-    /// A task's span, as long as the task has not ended. `None` from the start: nobody listens.
-    pub(crate) struct TaskTrace(Option<Mutex<Option<Arc<Traced>>>>);
+    /// A task's span, as long as the task has not ended.
+    pub(crate) struct TaskTrace {
+        /// `None` from the start: nobody listens.
+        traced: Option<Mutex<Option<Arc<Traced>>>>,
+        /// It has a span, but is no task of the user's.
+        is_quiet: bool,
+    }
 
     struct Traced {
         span: Quiet<Span>,
         task: u64,
         label: Option<Arc<str>>,
+        has_started: AtomicBool,
         /// Until the task started, and on workers; in ticks.
         queue_time: AtomicU64,
         run_time: AtomicU64,
@@ -136,7 +191,19 @@ mod on {
 
     impl TaskTrace {
         pub(crate) fn none() -> Self {
-            Self(None)
+            Self { traced: None, is_quiet: true }
+        }
+
+        fn of(span: Span, task: u64, label: Option<Arc<str>>, is_quiet: bool) -> Self {
+            let traced = Traced {
+                span: Quiet::new(span),
+                task,
+                label,
+                has_started: AtomicBool::new(false),
+                queue_time: AtomicU64::new(0),
+                run_time: AtomicU64::new(0),
+            };
+            Self { traced: Some(Mutex::new(Some(Arc::new(traced)))), is_quiet }
         }
 
         /// Makes the span, a child of the current one.
@@ -151,25 +218,24 @@ mod on {
                 let label = label.as_deref();
                 or_current(span!(target: TARGET, Level::DEBUG, "task", id, label, pool))
             });
-            let traced = Traced {
-                span: Quiet::new(span.unwrap_or_else(Span::none)),
-                task: id,
-                label,
-                queue_time: AtomicU64::new(0),
-                run_time: AtomicU64::new(0),
-            };
-            Self(Some(Mutex::new(Some(Arc::new(traced)))))
+            Self::of(span.unwrap_or_else(Span::none), id, label, false)
         }
 
         fn get(&self) -> Option<Arc<Traced>> {
-            self.0.as_ref().and_then(|traced| traced.lock().clone())
+            self.traced.as_ref().and_then(|traced| traced.lock().clone())
+        }
+
+        /// The same, for what is told of the task itself.
+        fn get_aloud(&self) -> Option<Arc<Traced>> {
+            if self.is_quiet { None } else { self.get() }
         }
 
         /// The task starts, after so many ticks in the queue.
         pub(crate) fn started(&self, queue_time: impl FnOnce() -> u64) {
-            let Some(traced) = self.get() else { return };
-            traced.queue_time.store(queue_time(), Relaxed);
-            traced.tell_started();
+            if let Some(traced) = self.get_aloud() {
+                traced.queue_time.store(queue_time(), Relaxed);
+                traced.tell_started();
+            }
         }
 
         /// The task is on this thread until the answer is dropped.
@@ -183,24 +249,57 @@ mod on {
 
         /// What came of the task is known.
         pub(crate) fn outcome(&self, error: Option<&Error>) {
-            if let Some(traced) = self.get() {
+            if let Some(traced) = self.get_aloud() {
                 traced.tell_outcome(error);
             }
         }
 
         /// The task has ended, and with it its span.
         pub(crate) fn close(&self) {
-            let traced = self.0.as_ref().and_then(|traced| traced.lock().take());
-            tell(|| drop(traced));
+            let traced = self.traced.as_ref().and_then(|traced| traced.lock().take());
+            if traced.is_some() {
+                tell(|| drop(traced));
+            }
+        }
+    }
+
+    impl Drop for TaskTrace {
+        fn drop(&mut self) {
+            self.close();
+        }
+    }
+
+    #[cfg(feature = "process")]
+    impl TaskTrace {
+        /// What belongs to the current span, and is nothing to tell of.
+        pub(crate) fn of_current() -> Self {
+            if !is_listened_to() {
+                return Self::none();
+            }
+            Self::of(tell(Span::current).unwrap_or_else(Span::none), 0, None, true)
+        }
+
+        /// What belongs to this task, and is nothing to tell of.
+        pub(crate) fn shared(&self) -> Self {
+            let traced = self.get().map(|traced| Mutex::new(Some(traced)));
+            Self { traced, is_quiet: true }
+        }
+
+        /// The task was on a worker for so many nanoseconds.
+        pub(crate) fn ran(&self, nanos: u64) {
+            if let Some(traced) = self.get_aloud() {
+                let ticks = nanos as f64 / clock::nanos_per_tick();
+                traced.run_time.fetch_add(ticks as u64, Relaxed);
+            }
         }
     }
 
     impl Traced {
-        fn queue_time(&self) -> std::time::Duration {
+        fn queue_time(&self) -> Duration {
             clock::duration(self.queue_time.load(Relaxed))
         }
 
-        fn run_time(&self) -> std::time::Duration {
+        fn run_time(&self) -> Duration {
             clock::duration(self.run_time.load(Relaxed))
         }
 
@@ -292,6 +391,128 @@ mod on {
         fn drop(&mut self) {
             if let Some(span) = self.0 {
                 exit(span);
+            }
+        }
+    }
+
+    /// An event of a worker process.
+    #[cfg(feature = "process")]
+    pub(crate) struct Record {
+        pub(crate) level: Level,
+        pub(crate) target: String,
+        pub(crate) file: String,
+        pub(crate) line: u32,
+        /// With the event's fields.
+        pub(crate) message: String,
+    }
+
+    #[cfg(feature = "process")]
+    enum Note {
+        Started(Arc<Traced>),
+        Record { task: Option<Arc<Traced>>, pid: u32, record: Record },
+        Lost { how: String, was_killed: bool },
+        Replaced { pool: String },
+    }
+
+    /// What is to be told once the pool's lock is released.
+    #[cfg(feature = "process")]
+    #[derive(Default)]
+    pub(crate) struct Outbox {
+        notes: Vec<Note>,
+        /// Workers that were lost, and nobody has taken their place.
+        to_replace: usize,
+    }
+
+    #[cfg(feature = "process")]
+    impl Outbox {
+        /// A task starts, for the first time or not, after so many ticks in the queue.
+        pub(crate) fn started(&mut self, task: &TaskTrace, queue_time: u64) {
+            let Some(traced) = task.get_aloud() else { return };
+            if !traced.has_started.swap(true, Relaxed) {
+                traced.queue_time.store(queue_time, Relaxed);
+                self.notes.push(Note::Started(traced));
+            }
+        }
+
+        /// Of the task that the worker has, if it has one.
+        pub(crate) fn record(&mut self, task: Option<&TaskTrace>, pid: u32, record: Record) {
+            let task = task.and_then(TaskTrace::get);
+            self.notes.push(Note::Record { task, pid, record });
+        }
+
+        pub(crate) fn worker_lost(&mut self, how: impl FnOnce() -> String, was_killed: bool) {
+            self.to_replace += 1;
+            if is_listened_to() {
+                self.notes.push(Note::Lost { how: how(), was_killed });
+            }
+        }
+
+        pub(crate) fn worker_started(&mut self, pool: &str) {
+            if self.to_replace > 0 {
+                self.to_replace -= 1;
+                if is_listened_to() {
+                    self.notes.push(Note::Replaced { pool: pool.to_owned() });
+                }
+            }
+        }
+
+        /// What is to be told, for [`tell`](Self::tell).
+        pub(crate) fn take(&mut self) -> Self {
+            Self { notes: std::mem::take(&mut self.notes), to_replace: 0 }
+        }
+
+        pub(crate) fn tell(self) {
+            for note in self.notes {
+                tell(|| note.tell());
+            }
+        }
+    }
+
+    #[cfg(feature = "process")]
+    impl Note {
+        fn tell(self) {
+            match self {
+                Note::Started(traced) => traced.tell_started(),
+                Note::Record { task, pid, record } => record.tell(task.as_deref(), pid),
+                Note::Lost { how, was_killed: false } => {
+                    event!(target: TARGET, parent: None, Level::WARN, how, "worker lost");
+                }
+                Note::Lost { how, was_killed: true } => {
+                    event!(target: TARGET, parent: None, Level::DEBUG, how, "worker lost");
+                }
+                Note::Replaced { pool } => {
+                    event!(target: TARGET, parent: None, Level::INFO, pool, "worker replaced");
+                }
+            }
+        }
+    }
+
+    #[cfg(feature = "process")]
+    impl Record {
+        fn tell(&self, task: Option<&Traced>, pid: u32) {
+            /// A callsite has one level, so there is one for each.
+            macro_rules! tell_at {
+                ($parent:expr, $level:expr) => {
+                    event!(
+                        target: WORKER_TARGET,
+                        parent: $parent,
+                        $level,
+                        pid,
+                        target = &*self.target,
+                        file = &*self.file,
+                        line = self.line,
+                        "{}",
+                        self.message
+                    )
+                };
+            }
+            let parent = task.and_then(|traced| traced.span.id());
+            match self.level {
+                Level::ERROR => tell_at!(parent, Level::ERROR),
+                Level::WARN => tell_at!(parent, Level::WARN),
+                Level::INFO => tell_at!(parent, Level::INFO),
+                Level::DEBUG => tell_at!(parent, Level::DEBUG),
+                Level::TRACE => tell_at!(parent, Level::TRACE),
             }
         }
     }

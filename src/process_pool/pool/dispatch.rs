@@ -16,6 +16,7 @@ use crate::process_pool::sys::{AsFd, SharedPage, socket};
 use crate::process_pool::wire::Kind;
 use crate::process_pool::zygote::{WorkerSettings, Zygote};
 use crate::timer::{Timer, deadline};
+use crate::trace::Outbox;
 
 /// So many workers in a row may die before they have run anything. Then the pool is broken.
 const MOST_FALSE_STARTS: usize = 5;
@@ -92,7 +93,7 @@ impl Pool {
     /// Puts the next task in line for a worker that has room.
     pub(super) fn send_next(self: &Arc<Self>, state: &mut State, number: u32) {
         let Some(task_number) = state.pop() else { return };
-        let State { workers, tasks, metrics, .. } = state;
+        let State { workers, tasks, metrics, outbox, .. } = state;
         let (Some(worker), Some(task)) = (workers.get_mut(&number), tasks.get_mut(&task_number))
         else {
             return;
@@ -108,7 +109,7 @@ impl Pool {
         };
         task.place = Place::Sent { worker: number, ticket };
         if is_next {
-            self.about_to_start(task, metrics);
+            self.about_to_start(task, metrics, outbox);
         }
         if let Some(limit) = limit {
             let pool = Arc::clone(self);
@@ -118,11 +119,18 @@ impl Pool {
     }
 
     /// Nothing lies between the task and its worker any more.
-    pub(super) fn about_to_start(&self, task: &mut Task, metrics: &WorkerMetrics) {
+    pub(super) fn about_to_start(
+        &self,
+        task: &mut Task,
+        metrics: &WorkerMetrics,
+        outbox: &mut Outbox,
+    ) {
         if std::mem::take(&mut task.holds_room) {
             self.release_room();
         }
-        metrics.started(clock::now().wrapping_sub(task.submitted));
+        let waited = clock::now().wrapping_sub(task.submitted);
+        metrics.started(waited);
+        outbox.started(&task.trace, waited);
     }
 
     pub(super) fn start_worker(&self, state: &mut State) -> io::Result<u32> {
@@ -150,6 +158,7 @@ impl Pool {
             worker.send(Kind::Initialize, NO_TASK, 0, initializer);
         }
         state.workers.insert(number, worker);
+        state.outbox.worker_started(&self.config.worker_name);
         Ok(number)
     }
 
