@@ -233,8 +233,9 @@ mod on {
         /// The task starts, after so many ticks in the queue.
         pub(crate) fn started(&self, queue_time: impl FnOnce() -> u64) {
             if let Some(traced) = self.get_aloud() {
-                traced.queue_time.store(queue_time(), Relaxed);
-                traced.tell_started();
+                if traced.begins(queue_time()) {
+                    traced.tell_started();
+                }
             }
         }
 
@@ -301,6 +302,15 @@ mod on {
 
         fn run_time(&self) -> Duration {
             clock::duration(self.run_time.load(Relaxed))
+        }
+
+        /// After so many ticks in the queue. `false`: it has begun before, on a worker that was lost.
+        fn begins(&self, queue_time: u64) -> bool {
+            let is_first = !self.has_started.swap(true, Relaxed);
+            if is_first {
+                self.queue_time.store(queue_time, Relaxed);
+            }
+            is_first
         }
 
         fn tell_started(&self) {
@@ -428,8 +438,7 @@ mod on {
         /// A task starts, for the first time or not, after so many ticks in the queue.
         pub(crate) fn started(&mut self, task: &TaskTrace, queue_time: u64) {
             let Some(traced) = task.get_aloud() else { return };
-            if !traced.has_started.swap(true, Relaxed) {
-                traced.queue_time.store(queue_time, Relaxed);
+            if traced.begins(queue_time) {
                 self.notes.push(Note::Started(traced));
             }
         }

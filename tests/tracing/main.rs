@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
-#[allow(unreachable_pub, reason = "as above")]
+#[cfg(all(feature = "process", target_os = "linux"))]
+mod processes;
 mod recorder;
 mod threads;

@@ -16,11 +16,11 @@ use tracing::subscriber::Interest;
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_core::span::Current;
 
-pub type Fields = BTreeMap<&'static str, String>;
+pub(crate) type Fields = BTreeMap<&'static str, String>;
 
 /// What happens to what is below a root.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Manner {
+pub(crate) enum Manner {
     #[default]
     Records,
     /// Spans of the crate's are not wanted.
@@ -32,27 +32,27 @@ pub enum Manner {
 }
 
 #[derive(Clone, Debug)]
-pub struct SpanRecord {
-    pub id: u64,
-    pub metadata: &'static Metadata<'static>,
-    pub fields: Fields,
-    pub parent: Option<u64>,
-    pub entered: usize,
-    pub exited: usize,
-    pub closed: bool,
+pub(crate) struct SpanRecord {
+    pub(crate) id: u64,
+    pub(crate) metadata: &'static Metadata<'static>,
+    pub(crate) fields: Fields,
+    pub(crate) parent: Option<u64>,
+    pub(crate) entered: usize,
+    pub(crate) exited: usize,
+    pub(crate) closed: bool,
     references: usize,
     manner: Manner,
 }
 
 #[derive(Clone, Debug)]
-pub struct EventRecord {
-    pub target: String,
-    pub level: Level,
-    pub parent: Option<u64>,
-    pub message: String,
-    pub fields: Fields,
+pub(crate) struct EventRecord {
+    pub(crate) target: String,
+    pub(crate) level: Level,
+    pub(crate) parent: Option<u64>,
+    pub(crate) message: String,
+    pub(crate) fields: Fields,
     /// At that time.
-    pub is_parent_closed: bool,
+    pub(crate) is_parent_closed: bool,
 }
 
 #[derive(Default)]
@@ -62,9 +62,9 @@ struct Recorder {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Heard {
+pub(crate) struct Heard {
     spans: HashMap<u64, SpanRecord>,
-    pub events: Vec<EventRecord>,
+    pub(crate) events: Vec<EventRecord>,
 }
 
 thread_local! {
@@ -74,13 +74,13 @@ thread_local! {
 static RECORDER: OnceLock<&'static Recorder> = OnceLock::new();
 
 /// The pool that a subscriber of the manner [`Manner::Submits`] uses.
-pub fn reentered() -> &'static ThreadPoolExecutor {
+pub(crate) fn reentered() -> &'static ThreadPoolExecutor {
     static POOL: OnceLock<ThreadPoolExecutor> = OnceLock::new();
     POOL.get_or_init(|| ThreadPoolExecutor::builder().max_workers(1).build().unwrap())
 }
 
 /// Runs `test` in a root span, and gives the number of that.
-pub fn below_root<R>(manner: Manner, test: impl FnOnce(u64) -> R) -> R {
+pub(crate) fn below_root<R>(manner: Manner, test: impl FnOnce(u64) -> R) -> R {
     let recorder = *RECORDER.get_or_init(|| {
         let recorder: &'static Recorder = Box::leak(Box::default());
         tracing::subscriber::set_global_default(Handle(recorder)).unwrap();
@@ -93,7 +93,7 @@ pub fn below_root<R>(manner: Manner, test: impl FnOnce(u64) -> R) -> R {
 }
 
 /// What was heard below a root, by now.
-pub fn heard(root: u64) -> Heard {
+pub(crate) fn heard(root: u64) -> Heard {
     let all = RECORDER.get().unwrap().heard.lock().unwrap().clone();
     let is_below = |mut id: u64| loop {
         if id == root {
@@ -110,25 +110,31 @@ pub fn heard(root: u64) -> Heard {
     }
 }
 
+/// The events without a parent, of all tests.
+pub(crate) fn of_no_span() -> Vec<EventRecord> {
+    let heard = RECORDER.get().unwrap().heard.lock().unwrap();
+    heard.events.iter().filter(|event| event.parent.is_none()).cloned().collect()
+}
+
 fn clone_pair((id, span): (&u64, &SpanRecord)) -> (u64, SpanRecord) {
     (*id, span.clone())
 }
 
 impl Heard {
     /// All spans of this name, oldest first.
-    pub fn named(&self, name: &str) -> Vec<&SpanRecord> {
+    pub(crate) fn named(&self, name: &str) -> Vec<&SpanRecord> {
         let mut spans: Vec<_> =
             self.spans.values().filter(|span| span.metadata.name() == name).collect();
         spans.sort_by_key(|span| span.id);
         spans
     }
 
-    pub fn spans(&self) -> impl Iterator<Item = &SpanRecord> {
+    pub(crate) fn spans(&self) -> impl Iterator<Item = &SpanRecord> {
         self.spans.values()
     }
 
     /// The one span right below another.
-    pub fn child(&self, parent: u64) -> &SpanRecord {
+    pub(crate) fn child(&self, parent: u64) -> &SpanRecord {
         let mut children = self.spans.values().filter(|span| span.parent == Some(parent));
         let child = children.next().unwrap();
         assert!(children.next().is_none(), "{:#?}", self.spans);
@@ -136,19 +142,19 @@ impl Heard {
     }
 
     /// The one span of this name.
-    pub fn the(&self, name: &str) -> &SpanRecord {
+    pub(crate) fn the(&self, name: &str) -> &SpanRecord {
         let spans = self.named(name);
         assert_eq!(spans.len(), 1, "{spans:#?}");
         spans[0]
     }
 
     /// The messages of a span's events, in order.
-    pub fn messages(&self, span: u64) -> Vec<&str> {
+    pub(crate) fn messages(&self, span: u64) -> Vec<&str> {
         let events = self.events.iter().filter(|event| event.parent == Some(span));
         events.map(|event| &*event.message).collect()
     }
 
-    pub fn event(&self, message: &str) -> &EventRecord {
+    pub(crate) fn event(&self, message: &str) -> &EventRecord {
         let mut events = self.events.iter().filter(|event| event.message == message);
         let event = events.next().unwrap_or_else(|| panic!("{message}: {:#?}", self.events));
         assert!(events.next().is_none(), "{message} came twice: {:#?}", self.events);

@@ -10,7 +10,7 @@ use tracing::{Level, debug, error_span};
 use crate::recorder::{EventRecord, Heard, Manner, SpanRecord, below_root, heard, reentered};
 use crate::support::{Counter, Gate, POOL_SIZES, occupy, pool, within_limit};
 
-const TARGET: &str = "concurrent_futures";
+pub(crate) const TARGET: &str = "concurrent_futures";
 
 /// Runs `test` below a root span of its own, with one worker and with several.
 fn over_pools(test: impl Fn(&ThreadPoolExecutor, u64) + Send + 'static) {
@@ -26,7 +26,7 @@ fn over_pools_in(manner: Manner, test: impl Fn(&ThreadPoolExecutor, u64) + Send 
 }
 
 /// Every span that was entered was left, and those of the crate are closed.
-fn check_ended(heard: &Heard) {
+pub(crate) fn check_ended(heard: &Heard) {
     for span in heard.spans() {
         // The test is in the root.
         let is_root = span.metadata.name() == "root";
@@ -38,7 +38,7 @@ fn check_ended(heard: &Heard) {
     }
 }
 
-fn check_event(event: &EventRecord, level: Level, span: &SpanRecord) {
+pub(crate) fn check_event(event: &EventRecord, level: Level, span: &SpanRecord) {
     assert_eq!((&*event.target, event.level), (TARGET, level));
     assert_eq!(event.parent, Some(span.id));
     assert_eq!(event.fields["task"], span.fields["id"]);
