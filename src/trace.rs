@@ -156,6 +156,11 @@ mod on {
         }
     }
 
+    /// So many ticks. Converted once, since a tick is measured ever more exactly.
+    fn nanos(ticks: u64) -> u64 {
+        clock::duration(ticks).as_nanos() as u64
+    }
+
     /// The new span, or, if a filter does not want it, the current one.
     fn or_current(span: Span) -> Span {
         if span.is_disabled() { Span::current() } else { span }
@@ -184,7 +189,7 @@ mod on {
         task: u64,
         label: Option<Arc<str>>,
         has_started: AtomicBool,
-        /// Until the task started, and on workers; in ticks.
+        /// Until the task started, and on workers; in nanoseconds.
         queue_time: AtomicU64,
         run_time: AtomicU64,
     }
@@ -289,26 +294,25 @@ mod on {
         /// The task was on a worker for so many nanoseconds.
         pub(crate) fn ran(&self, nanos: u64) {
             if let Some(traced) = self.get_aloud() {
-                let ticks = nanos as f64 / clock::nanos_per_tick();
-                traced.run_time.fetch_add(ticks as u64, Relaxed);
+                traced.run_time.fetch_add(nanos, Relaxed);
             }
         }
     }
 
     impl Traced {
         fn queue_time(&self) -> Duration {
-            clock::duration(self.queue_time.load(Relaxed))
+            Duration::from_nanos(self.queue_time.load(Relaxed))
         }
 
         fn run_time(&self) -> Duration {
-            clock::duration(self.run_time.load(Relaxed))
+            Duration::from_nanos(self.run_time.load(Relaxed))
         }
 
         /// After so many ticks in the queue. `false`: it has begun before, on a worker that was lost.
         fn begins(&self, queue_time: u64) -> bool {
             let is_first = !self.has_started.swap(true, Relaxed);
             if is_first {
-                self.queue_time.store(queue_time, Relaxed);
+                self.queue_time.store(nanos(queue_time), Relaxed);
             }
             is_first
         }
@@ -367,7 +371,8 @@ mod on {
     impl Drop for Entered {
         fn drop(&mut self) {
             if let Some((traced, since)) = self.0.take() {
-                traced.run_time.fetch_add(clock::now().saturating_sub(since), Relaxed);
+                let time = nanos(clock::now().saturating_sub(since));
+                traced.run_time.fetch_add(time, Relaxed);
                 exit(&traced.span);
                 tell(|| drop(traced));
             }
