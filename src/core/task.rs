@@ -220,7 +220,6 @@ impl<B: Body, H: Host, X: MaybeExtra> Submitted<B, H, X> {
         let task = Task::<B, H, X>::of(&self.task);
         let withdrawn = task.state().withdraw_unstarted();
         assert!(withdrawn, "nobody else has seen the task");
-        task.trace.close();
         // SAFETY: this thread has ended the task.
         unsafe { task.cell.take_body() }
     }

@@ -188,7 +188,10 @@ fn a_task_that_is_out_of_time_has_failed_and_its_span_lasts_as_long_as_its_job()
             count.add();
         };
         let limit = Duration::from_millis(1);
-        pool.task().timeout(limit).submit(job).result().unwrap_err();
+        let future = pool.task().timeout(limit).submit(job);
+        while !future.is_done() {
+            std::thread::yield_now();
+        }
         assert!(!heard(root).the("task").closed);
         gate.open();
         ended.wait_for(1);
@@ -199,6 +202,7 @@ fn a_task_that_is_out_of_time_has_failed_and_its_span_lasts_as_long_as_its_job()
         check_event(failed, Level::WARN, span);
         assert_eq!(heard.messages(span.id), ["started", "failed", "it goes on"]);
         check_ended(&heard);
+        future.result().unwrap_err();
     });
 }
 
@@ -318,6 +322,8 @@ fn a_subscriber_may_use_a_pool() {
     over_pools_in(Manner::Submits, |pool, root| {
         pool.submit(|| debug!("in the job")).result().unwrap();
         reentered().submit(|| debug!("in the job")).result().unwrap();
+        // Behind all that was submitted in these calls.
+        reentered().submit(|| ()).result().unwrap();
         let heard = heard(root);
         // What it submits in a call from a pool is not traced, or there would be no end.
         assert!(heard.named("task").len() < 10, "{heard:#?}");

@@ -13,6 +13,7 @@
 mod error;
 #[path = "../../../src/panic.rs"]
 mod panic;
+#[allow(unused_imports, reason = "there are no maps here")]
 #[path = "../../../src/trace.rs"]
 mod trace;
 
