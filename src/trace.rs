@@ -176,10 +176,12 @@ mod on {
         tell(|| span.with_subscriber(|(id, subscriber)| subscriber.exit(id)));
     }
 
-    /// A task's span, as long as the task has not ended.
-    pub(crate) struct TaskTrace {
-        /// `None` from the start: nobody listens.
-        traced: Option<Mutex<Option<Arc<Traced>>>>,
+    /// A task's span. `None`: nobody listens, which is seen without a call.
+    pub(crate) struct TaskTrace(Option<Box<Slot>>);
+
+    struct Slot {
+        /// `None`: the task has ended.
+        traced: Mutex<Option<Arc<Traced>>>,
         /// It has a span, but is no task of the user's.
         is_quiet: bool,
     }
@@ -196,7 +198,7 @@ mod on {
 
     impl TaskTrace {
         pub(crate) fn none() -> Self {
-            Self { traced: None, is_quiet: true }
+            Self(None)
         }
 
         fn of(span: Span, task: u64, label: Option<Arc<str>>, is_quiet: bool) -> Self {
@@ -208,7 +210,11 @@ mod on {
                 queue_time: AtomicU64::new(0),
                 run_time: AtomicU64::new(0),
             };
-            Self { traced: Some(Mutex::new(Some(Arc::new(traced)))), is_quiet }
+            Self::in_slot(Arc::new(traced), is_quiet)
+        }
+
+        fn in_slot(traced: Arc<Traced>, is_quiet: bool) -> Self {
+            Self(Some(Box::new(Slot { traced: Mutex::new(Some(traced)), is_quiet })))
         }
 
         /// Makes the span, a child of the current one.
@@ -226,8 +232,47 @@ mod on {
             Self::of(span.unwrap_or_else(Span::none), id, label, false)
         }
 
+        /// The task starts, after so many ticks in the queue.
+        #[inline]
+        pub(crate) fn started(&self, queue_time: impl FnOnce() -> u64) {
+            if let Some(slot) = &self.0 {
+                slot.started(queue_time());
+            }
+        }
+
+        /// The task is on this thread until the answer is dropped.
+        #[inline]
+        pub(crate) fn enter(&self) -> Entered {
+            Entered(self.0.as_ref().and_then(|slot| slot.enter()))
+        }
+
+        /// What came of the task is known.
+        #[inline]
+        pub(crate) fn outcome(&self, error: Option<&Error>) {
+            if let Some(slot) = &self.0 {
+                slot.outcome(error);
+            }
+        }
+
+        /// The task has ended, and with it its span.
+        #[inline]
+        pub(crate) fn close(&self) {
+            if let Some(slot) = &self.0 {
+                slot.close();
+            }
+        }
+    }
+
+    impl Drop for TaskTrace {
+        #[inline]
+        fn drop(&mut self) {
+            self.close();
+        }
+    }
+
+    impl Slot {
         fn get(&self) -> Option<Arc<Traced>> {
-            self.traced.as_ref().and_then(|traced| traced.lock().clone())
+            self.traced.lock().clone()
         }
 
         /// The same, for what is told of the task itself.
@@ -235,43 +280,31 @@ mod on {
             if self.is_quiet { None } else { self.get() }
         }
 
-        /// The task starts, after so many ticks in the queue.
-        pub(crate) fn started(&self, queue_time: impl FnOnce() -> u64) {
+        fn started(&self, queue_time: u64) {
             if let Some(traced) = self.get_aloud() {
-                if traced.begins(queue_time()) {
+                if traced.begins(queue_time) {
                     traced.tell_started();
                 }
             }
         }
 
-        /// The task is on this thread until the answer is dropped.
-        #[inline]
-        pub(crate) fn enter(&self) -> Entered {
-            Entered(self.get().map(|traced| {
-                enter(&traced.span);
-                (traced, clock::now())
-            }))
+        fn enter(&self) -> Option<(Arc<Traced>, u64)> {
+            let traced = self.get()?;
+            enter(&traced.span);
+            Some((traced, clock::now()))
         }
 
-        /// What came of the task is known.
-        pub(crate) fn outcome(&self, error: Option<&Error>) {
+        fn outcome(&self, error: Option<&Error>) {
             if let Some(traced) = self.get_aloud() {
                 traced.tell_outcome(error);
             }
         }
 
-        /// The task has ended, and with it its span.
-        pub(crate) fn close(&self) {
-            let traced = self.traced.as_ref().and_then(|traced| traced.lock().take());
+        fn close(&self) {
+            let traced = self.traced.lock().take();
             if traced.is_some() {
                 tell(|| drop(traced));
             }
-        }
-    }
-
-    impl Drop for TaskTrace {
-        fn drop(&mut self) {
-            self.close();
         }
     }
 
@@ -287,8 +320,15 @@ mod on {
 
         /// What belongs to this task, and is nothing to tell of.
         pub(crate) fn shared(&self) -> Self {
-            let traced = self.get().map(|traced| Mutex::new(Some(traced)));
-            Self { traced, is_quiet: true }
+            self.get().map_or_else(Self::none, |traced| Self::in_slot(traced, true))
+        }
+
+        fn get(&self) -> Option<Arc<Traced>> {
+            self.0.as_ref().and_then(|slot| slot.get())
+        }
+
+        fn get_aloud(&self) -> Option<Arc<Traced>> {
+            self.0.as_ref().and_then(|slot| slot.get_aloud())
         }
 
         /// The task was on a worker for so many nanoseconds.
@@ -306,6 +346,13 @@ mod on {
 
         fn run_time(&self) -> Duration {
             Duration::from_nanos(self.run_time.load(Relaxed))
+        }
+
+        fn leave(self: Arc<Self>, since: u64) {
+            let time = nanos(clock::now().saturating_sub(since));
+            self.run_time.fetch_add(time, Relaxed);
+            exit(&self.span);
+            tell(|| drop(self));
         }
 
         /// After so many ticks in the queue. `false`: it has begun before, on a worker that was lost.
@@ -369,12 +416,10 @@ mod on {
     pub(crate) struct Entered(Option<(Arc<Traced>, u64)>);
 
     impl Drop for Entered {
+        #[inline]
         fn drop(&mut self) {
             if let Some((traced, since)) = self.0.take() {
-                let time = nanos(clock::now().saturating_sub(since));
-                traced.run_time.fetch_add(time, Relaxed);
-                exit(&traced.span);
-                tell(|| drop(traced));
+                traced.leave(since);
             }
         }
     }
