@@ -65,11 +65,15 @@ mod off {
     }
 
     #[cfg(feature = "process")]
-    #[derive(Default)]
     pub(crate) struct Outbox;
 
     #[cfg(feature = "process")]
     impl Outbox {
+        #[inline(always)]
+        pub(crate) fn new() -> Self {
+            Self
+        }
+
         #[inline(always)]
         pub(crate) fn started(&mut self, _task: &TaskTrace, _queue_time: u64) {}
 
@@ -476,7 +480,6 @@ mod on {
 
     /// What is to be told once the pool's lock is released.
     #[cfg(feature = "process")]
-    #[derive(Default)]
     pub(crate) struct Outbox {
         notes: Vec<Note>,
         /// Workers that were lost, and nobody has taken their place.
@@ -485,6 +488,10 @@ mod on {
 
     #[cfg(feature = "process")]
     impl Outbox {
+        pub(crate) fn new() -> Self {
+            Self { notes: Vec::new(), to_replace: 0 }
+        }
+
         /// A task starts, for the first time or not, after so many ticks in the queue.
         pub(crate) fn started(&mut self, task: &TaskTrace, queue_time: u64) {
             let Some(traced) = task.get_aloud() else { return };

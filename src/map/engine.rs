@@ -464,8 +464,8 @@ where
         count: impl FnOnce(usize) -> usize,
     ) -> Option<Batch<A, R>> {
         let mut items = Vec::new();
-        let entered = self.trace.enter();
         let pulled = catch(|| {
+            let _entered = self.trace.enter();
             let (least, most) = input.size_hint();
             let count = count(least);
             // What an input says of its length need not be near the truth.
@@ -478,7 +478,6 @@ where
             }
             true
         });
-        drop(entered);
 
         let mut state = self.state.lock();
         state.pulling = false;
@@ -513,9 +512,10 @@ where
         let is_enough = || self.is_stopped() || (patience && self.hungry.load(Relaxed));
         let place = place.unwrap_or_else(|| Segment::with_capacity(items.len()));
         let work = Work { items: &mut items, place, patience };
-        let entered = self.trace.enter();
-        let Computed { chunk, rest: place, per_item } = self.f.apply(work, &is_enough);
-        drop(entered);
+        let Computed { chunk, rest: place, per_item } = {
+            let _entered = self.trace.enter();
+            self.f.apply(work, &is_enough)
+        };
         if self.is_stopped() {
             self.state.lock().computing -= 1;
             drop_quietly((chunk, items));

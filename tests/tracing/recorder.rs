@@ -111,6 +111,7 @@ pub(crate) fn heard(root: u64) -> Heard {
 }
 
 /// The events without a parent, of all tests.
+#[cfg(all(feature = "process", target_os = "linux"))]
 pub(crate) fn of_no_span() -> Vec<EventRecord> {
     let heard = RECORDER.get().unwrap().heard.lock().unwrap();
     heard.events.iter().filter(|event| event.parent.is_none()).cloned().collect()

@@ -143,7 +143,7 @@ impl Pool {
                     maps: Vec::new(),
                     waiting_for_end: Vec::new(),
                     grace_timer: None,
-                    outbox: Outbox::default(),
+                    outbox: Outbox::new(),
                     has_ended: false,
                     is_over: false,
                 }),
