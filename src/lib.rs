@@ -1,5 +1,8 @@
-//! Executors for async Rust in the manner of Python's `concurrent.futures`: hand a computation
-//! to a pool of its own and await the result, while the runtime's threads stay free for I/O.
+//! Executors for async Rust in the manner of Python's `concurrent.futures`: hand a computation to a
+//! pool of threads or of worker processes and await the result, while the runtime's threads stay free
+//! for I/O. `submit`, futures, `map`, `as_completed`, `wait`.
+//!
+#![doc = include_str!("../docs/flow.svg")]
 //!
 //! ```
 //! use concurrent_futures::{ThreadPoolExecutor, as_completed};
@@ -31,6 +34,14 @@
 //! # Ok::<(), concurrent_futures::Error>(())
 //! # }).unwrap();
 //! ```
+//!
+//! The [guide] says how things are done: [which executor](guide::which_executor), [how big a task
+//! should be](guide::task_size), [cancellation](guide::cancellation),
+//! [backpressure](guide::backpressure), [testing](guide::testing), [progress](guide::progress),
+//! [what happens when something fails](guide::failures), and how to come [from
+//! `concurrent.futures`](guide::from_concurrent_futures), [from
+//! `multiprocessing`](guide::from_multiprocessing), [from
+//! `spawn_blocking`](guide::from_spawn_blocking) and others.
 //!
 //! # The way of a task
 //!
@@ -78,6 +89,7 @@
 //!
 //! ```text
 //! 7  lib.rs              this page
+//!    guide.rs            the guide, of docs/guide
 //! 6  process_pool/       ProcessPoolExecutor, its builder, supervisor and wire, and the workers
 //! 5  thread_pool/        ThreadPoolExecutor, its builder, queue and workers
 //!    inline.rs           InlineExecutor
@@ -95,6 +107,7 @@
 //! 0  error.rs, panic.rs, metrics.rs, trace.rs, timer.rs, clock.rs, sync.rs
 //! ```
 #![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]
+#![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which feature an item needs
 #![deny(unsafe_code)]
 #![cfg_attr(
     any(not(target_os = "linux"), no_process_pool),
@@ -111,6 +124,8 @@ mod executor;
 #[allow(unsafe_code)]
 mod function;
 mod future;
+#[cfg(any(doc, all(doctest, feature = "process")))]
+pub mod guide;
 mod inline;
 mod job;
 mod map;

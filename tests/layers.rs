@@ -17,7 +17,7 @@ const LAYERS: [&[&str]; 8] = [
     &["executor", "room"],
     &["inline", "thread_pool"],
     &["process_pool"],
-    &["lib"],
+    &["guide", "lib"],
 ];
 
 /// Where `unsafe` may occur, by style.md.

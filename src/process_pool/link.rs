@@ -173,13 +173,11 @@ impl Worker {
         Ticket::new(&self.link.page, number)
     }
 
-    /// The number of the process; 0 if it has not begun. The worker may be heard of before the
-    /// process that has forked it tells.
-    pub(super) fn pid(&self) -> u32 {
-        match &self.process {
-            Some((pid, _)) => *pid,
-            None => self.link.page.pid.load(Acquire),
-        }
+    /// The number of the process, once it has begun. For people only: until the pool has taken the
+    /// worker's notice, it is what the page says, to which a task can write.
+    pub(super) fn pid(&self) -> Option<u32> {
+        let told = self.process.as_ref().map(|(pid, _)| *pid);
+        told.or(Some(self.link.page.pid.load(Acquire)).filter(|pid| *pid != 0))
     }
 
     /// Whether it has come as far as to a task.
@@ -274,6 +272,11 @@ impl Worker {
         if self.life == Life::Working {
             self.life = Life::Leaving;
         }
+        self.strike();
+    }
+
+    /// Kills the process, if it is there.
+    pub(super) fn strike(&self) {
         if let Some((_, process)) = &self.process {
             // It may have ended by itself.
             let _ = process.signal(Signal::Kill);

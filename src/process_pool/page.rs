@@ -25,7 +25,7 @@ pub(crate) struct Page {
     pub(crate) signal: AtomicU32,
     /// The address that could not be accessed.
     pub(crate) address: AtomicU64,
-    /// The number of the worker's process, from its start on; for people only.
+    /// The number of the worker's process, from its start on.
     pub(crate) pid: AtomicU32,
     /// To what level of events anybody listens in the pool's process: 0 is nobody, 5 is to all.
     pub(crate) level: AtomicU32,

@@ -4,7 +4,6 @@
 use std::io::{self, Write};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Release;
 use std::time::{Duration, Instant};
 
 use super::call::{Reply, Running};
@@ -20,7 +19,6 @@ use crate::panic::install_hook;
 /// The life of a worker, from its first task to the end of its socket. The answer is its exit code.
 pub(super) fn main(start: WorkerStart) -> i32 {
     install_hook();
-    start.page.pid.store(std::process::id(), Release);
     let channel = Channel::install(start.socket, start.page);
     let mut code = 1;
     let worker = Rc::new(Worker(Arc::clone(&channel)));

@@ -56,7 +56,9 @@ fn wait_stops_at_the_first_lost_task() {
     over_pools(|processes| {
         let threads = ThreadPoolExecutor::builder().max_workers(1).build().unwrap();
         let (completer, never) = concurrent_futures::TaskFuture::promise();
-        let futures = vec![never, threads.submit(|| 1), processes.submit(call!(abort_at(3)))];
+        let mut finished = wait([threads.submit(|| 1)], ReturnWhen::AllCompleted).result().done;
+        let finished = finished.pop().unwrap();
+        let futures = vec![never, finished, processes.submit(call!(abort_at(3)))];
         let mut parts = wait(futures, ReturnWhen::FirstError).result();
         assert_eq!(parts.not_done.len(), 1);
         assert!(lost(parts.done.pop().unwrap().result()).signal.is_some());

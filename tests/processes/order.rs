@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use concurrent_futures::call;
+use concurrent_futures::{ParentPool, call};
 
 use crate::support::within_limit;
-use crate::tools::{Reports, end, pool};
+use crate::tools::{Gate, Reports, end, hold, occupy_all, pool};
 
 fn report(ran: Reports, n: u32) -> u32 {
     ran.add(n);
@@ -46,5 +46,40 @@ fn every_task_runs_once_whoever_takes_it_over() {
             }
             end(&pool);
         }
+    });
+}
+
+/// Waits for a task of its own, which runs until the gate is open.
+fn wait_for_child(started: Reports, gate: Gate) -> u32 {
+    let pool = ParentPool::current().unwrap();
+    pool.submit(call!(hold(started, gate, 5))).result().unwrap()
+}
+
+/// They may have been sent ahead to its worker.
+#[test]
+fn what_is_behind_a_task_that_waits_goes_elsewhere() {
+    within_limit(|| {
+        let pool = pool(2);
+        for _ in 0..20 {
+            let (first, gate) = (Gate::new(), Gate::new());
+            let (ran, started) = (Reports::new(), Reports::new());
+            let occupied = occupy_all(&pool, &first);
+            // Quick ones, so that the worker is sent several at a time.
+            let quick: Vec<_> =
+                (0..50).map(|n| pool.submit(call!(report(ran.clone(), n)))).collect();
+            let waits = pool.submit(call!(wait_for_child(started.clone(), gate.clone())));
+            let behind: Vec<_> =
+                (0..10).map(|n| pool.submit(call!(report(ran.clone(), n)))).collect();
+            first.open();
+            started.wait_for(1);
+            for future in quick.into_iter().chain(behind) {
+                assert!(future.result().is_ok());
+            }
+            assert!(!waits.is_done());
+            gate.open();
+            assert_eq!(waits.result().unwrap(), 5);
+            drop(occupied);
+        }
+        end(&pool);
     });
 }

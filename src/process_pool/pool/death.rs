@@ -13,8 +13,13 @@ use crate::process_pool::sys::{AsFd, ExitStatus};
 use crate::process_pool::zygote::{Exit, Notice};
 use crate::timer::{Timer, deadline};
 
-/// How long the pool waits to be told how a worker died.
-const REPORT_LIMIT: Duration = Duration::from_millis(500);
+/// A worker whose socket has been closed for so long and that is not known to be dead may have closed
+/// it itself. It is killed.
+const DEATH_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long the pool then waits to be told how it died: as long as a machine with much else to do
+/// may take.
+const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
 impl Pool {
     /// The worker sends what is no frame, so it is not believed any more.
@@ -41,12 +46,26 @@ impl Pool {
         worker.life = Life::Gone;
         let _ = self.io.poller.remove(worker.link.socket.as_fd());
         let pool = Arc::clone(self);
-        let overdue = move || pool.is_buried(number, None);
-        worker.end_timer = Some(Timer::new(deadline(REPORT_LIMIT), Box::new(overdue)));
+        let overdue = move || pool.death_is_overdue(number);
+        worker.end_timer = Some(Timer::new(deadline(DEATH_LIMIT), Box::new(overdue)));
         state.inherit(number);
         if state.zygote.is_none() {
             self.bury(state, number, None, done); // Nobody will tell how it died.
         }
+    }
+
+    fn death_is_overdue(self: &Arc<Self>, number: u32) {
+        let mut state = self.state.lock();
+        let Some(worker) = state.workers.get_mut(&number) else { return };
+        let text = "it was killed, since it had closed its socket and lived on";
+        worker.fault.get_or_insert_with(|| text.to_owned());
+        worker.strike();
+        let pool = Arc::clone(self);
+        let overdue = move || pool.is_buried(number, None);
+        let timer = Timer::new(deadline(REPORT_LIMIT), Box::new(overdue));
+        let old = worker.end_timer.replace(timer);
+        drop(state);
+        drop(old);
     }
 
     /// It is known how a worker ended, or will not be.
@@ -138,7 +157,8 @@ impl Pool {
                     .then(|| format!("memory limit of {limit} bytes reached")),
             }
         });
-        WorkerLost { pid: worker.pid(), signal, exit_code, cause, stderr, earlier: Vec::new() }
+        let pid = exit.map(|exit| exit.pid).or(worker.pid()).unwrap_or(0);
+        WorkerLost { pid, signal, exit_code, cause, stderr, earlier: Vec::new() }
     }
 
     /// What the poller has seen at the socket of the helper process.
@@ -199,7 +219,7 @@ impl Pool {
             worker
                 .fault
                 .get_or_insert("since the process that starts workers was killed".to_owned());
-            // Only by the number that the helper has told: the worker's page may say anything.
+            // One that has not told its number has done nothing yet.
             if let Some((pid, _)) = &worker.process {
                 sys::kill_group(*pid);
             }

@@ -404,13 +404,7 @@ impl Pool {
 
     pub(super) fn worker_pids(&self) -> Vec<u32> {
         let state = self.state.lock();
-        state
-            .workers
-            .values()
-            .filter(|w| w.life != Life::Gone)
-            .map(Worker::pid)
-            .filter(|pid| *pid != 0)
-            .collect()
+        state.workers.values().filter(|w| w.life != Life::Gone).filter_map(Worker::pid).collect()
     }
 
     pub(super) fn metrics(&self) -> Metrics {

@@ -1,9 +1,9 @@
 //! What goes over the control socket: small messages of numbers and texts.
 
-use std::io;
+use std::io::{self, ErrorKind};
 
 use super::{Exit, Notice, WorkerSettings};
-use crate::process_pool::sys::{BorrowedFd, ExitStatus, OwnedFd, PidFd, Usage};
+use crate::process_pool::sys::{BorrowedFd, ExitStatus, OwnedFd, PidFd, Usage, control};
 
 /// The first message to a zygote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,7 +64,7 @@ impl Notice {
     const SPAWN_FAILED: u8 = 3;
     const EXITED: u8 = 4;
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         let mut message = Writer::default();
         match self {
             Self::Ready => message.u8(Self::READY),
@@ -93,12 +93,20 @@ impl Notice {
         message.0
     }
 
-    /// What is sent along with it.
-    pub(super) fn descriptor(&self) -> Option<BorrowedFd<'_>> {
-        match self {
-            Self::Spawned { pidfd, .. } => pidfd.fd(),
-            _ => None,
+    /// Sends it to the pool, if there is room for it.
+    pub(crate) fn send(&self, to: BorrowedFd<'_>) -> io::Result<()> {
+        let message = self.encode();
+        if let Self::Spawned { pidfd, .. } = self {
+            if let Some(descriptor) = pidfd.fd() {
+                match control::send(to, &message, &[descriptor]) {
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
+                    // Too many descriptors are under way. The process's number has to do.
+                    Err(_) => {}
+                    Ok(()) => return Ok(()),
+                }
+            }
         }
+        control::send(to, &message, &[])
     }
 
     pub(super) fn decode(message: &[u8], descriptor: Option<OwnedFd>) -> io::Result<Self> {

@@ -71,7 +71,8 @@ pub(crate) enum Notice {
     Ready,
     /// It can't serve, for the reason given, and ends.
     Refused(String),
-    /// A worker was forked, and will be reported as exited.
+    /// A worker was forked, and will be reported as exited. It tells so itself, before it does anything
+    /// else.
     Spawned {
         number: u32,
         pid: u32,

@@ -48,7 +48,7 @@ pub(in crate::process_pool) fn main(control: OwnedFd, constructors: impl FnOnce(
         Ok(None) => sys::exit_now(0), // nobody is there any more
         Err(reason) => {
             // If nobody is there to receive it, nobody misses it.
-            let _ = control::send(control.as_fd(), &Notice::Refused(reason).encode(), &[]);
+            let _ = Notice::Refused(reason).send(control.as_fd());
             std::process::exit(1)
         }
     }
@@ -205,18 +205,13 @@ impl<'a> Zygote<'a> {
                 Err(error) => return Err(error),
             };
             let settings = WorkerSettings::decode(&message[..length])?;
-            let notice = match self.spawn(&settings, descriptors) {
-                Ok(pid) => {
-                    let pidfd = PidFd::open(pid);
-                    Notice::Spawned { number: settings.number, pid, pidfd }
-                }
-                Err(error) => Notice::SpawnFailed { number: settings.number, error },
-            };
-            self.send(notice);
+            if let Err(error) = self.spawn(&settings, descriptors) {
+                self.send(Notice::SpawnFailed { number: settings.number, error });
+            }
         }
     }
 
-    fn spawn(&mut self, settings: &WorkerSettings, descriptors: Vec<OwnedFd>) -> io::Result<u32> {
+    fn spawn(&mut self, settings: &WorkerSettings, descriptors: Vec<OwnedFd>) -> io::Result<()> {
         let Ok([socket, page]) = <[OwnedFd; 2]>::try_from(descriptors) else {
             let text = "the process that starts workers has no room for more open files";
             return Err(io::Error::other(text));
@@ -241,7 +236,7 @@ impl<'a> Zygote<'a> {
             self.watch(pid, tail);
         }
         self.workers.insert(pid, Worker { number: settings.number, tail });
-        Ok(pid)
+        Ok(())
     }
 
     /// Reaps children that have ended, and reports those that were workers.
@@ -325,16 +320,7 @@ impl<'a> Zygote<'a> {
     /// Sends what there is room for.
     fn flush(&mut self) {
         while let Some(notice) = self.outbox.front() {
-            let (control, message) = (self.control.as_fd(), notice.encode());
-            let mut sent = match notice.descriptor() {
-                Some(fd) => control::send(control, &message, &[fd]),
-                None => control::send(control, &message, &[]),
-            };
-            // The other reason is that too many descriptors are under way.
-            if !matches!(&sent, Err(error) if error.kind() == ErrorKind::WouldBlock) {
-                sent = sent.or_else(|_| control::send(control, &message, &[]));
-            }
-            match sent {
+            match notice.send(self.control.as_fd()) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 // If nobody is there, that shows with the next request.
                 _ => drop(self.outbox.pop_front()),

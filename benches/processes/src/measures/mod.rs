@@ -16,6 +16,7 @@ pub(crate) fn all() -> Vec<Measure> {
     vec![
         start::measure(),
         replacement::measure(),
+        replacement::after_kill(),
         round_trip::on_one_cpu(),
         round_trip::across_cpus(),
         round_trip::on_any_cpu(),

@@ -3,16 +3,18 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering::Release;
+use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::descriptors::{self, Kept};
-use super::process::{self, SingleThreaded};
+use super::process::{self, PidFd, SingleThreaded};
 use super::shared_page::SharedPage;
-use super::{crash, signals};
+use super::{control, crash, signals};
 use crate::process_pool::boot;
 use crate::process_pool::sys::UNFIT;
-use crate::process_pool::zygote::{WorkerSettings, WorkerStart};
+use crate::process_pool::zygote::{Notice, WorkerSettings, WorkerStart};
 
 /// What a new worker is made of.
 pub(crate) struct Fork<'a> {
@@ -21,7 +23,8 @@ pub(crate) struct Fork<'a> {
     pub(crate) page: OwnedFd,
     /// Its stderr, if that is not the zygote's.
     pub(crate) stderr: Option<OwnedFd>,
-    /// The zygote's control socket. The worker's socket takes its number.
+    /// The zygote's control socket. The worker tells of itself there, then its own socket takes the
+    /// number.
     pub(crate) control: BorrowedFd<'a>,
     pub(crate) kept: &'a Kept,
     pub(crate) sacrifice: &'a Sacrifice,
@@ -65,6 +68,28 @@ impl Fork<'_> {
         }
     }
 
+    /// Tells the pool which process this is. The zygote could do so as well; but it may be held up, or
+    /// killed, when the worker has done much already.
+    fn announce(&self) -> io::Result<()> {
+        /// The pool takes notices all the time. If it can't any more, the zygote ends, and this
+        /// process with it.
+        const PATIENCE: Duration = Duration::from_secs(10);
+        let (number, pid) = (self.settings.number, std::process::id());
+        let notice = Notice::Spawned { number, pid, pidfd: PidFd::open(pid) };
+        loop {
+            match notice.send(self.control) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    control::wait_for_room(self.control, PATIENCE)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    process::exit_now(UNFIT) // nobody is there any more
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     fn set_up(self, zygote: u32) -> io::Result<WorkerStart> {
         use rustix::process::{Signal, set_parent_process_death_signal};
         set_parent_process_death_signal(Some(Signal::KILL))?;
@@ -77,6 +102,8 @@ impl Fork<'_> {
         }
         let page = SharedPage::map(&self.page)?;
         crash::write_to(&page);
+        page.pid.store(std::process::id(), Release);
+        self.announce()?;
         let at = self.control.as_raw_fd();
         // SAFETY: the control socket is the zygote's; its owner in this copy of the zygote is never
         // used or dropped again, so the number is free to be taken, and owned by who takes it.

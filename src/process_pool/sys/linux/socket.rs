@@ -9,11 +9,18 @@ use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, Socket
 /// The most parts that one call takes; the kernel's `UIO_MAXIOV`.
 const MAX_PARTS: usize = 1024;
 
+/// What a socket may hold, if the system allows it: it is for many bytes only, of which more go in
+/// between two changes from the one process to the other.
+const BUFFER: usize = 1 << 20;
+
 /// The pool's end, which never blocks, and the worker's, which does.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
     let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
+    for end in [&ours, &theirs] {
+        let _ = net::sockopt::set_socket_send_buffer_size(end, BUFFER);
+    }
     Ok((ours, theirs))
 }
 

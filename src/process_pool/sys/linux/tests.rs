@@ -414,7 +414,10 @@ fn a_worker_runs_and_ends_with_its_socket() {
 fn more_workers_than_the_control_socket_holds_requests_for() {
     let pool = Pool::new();
     let workers: Vec<_> = (0..400).map(|_| pool.spawn("echo")).collect();
-    // Unread notices don't keep it from forking.
+    // Unread notices don't keep it from forking; the workers wait until theirs find room.
+    for _ in 0..400 {
+        pool.spawned();
+    }
     for worker in &workers {
         worker.say(b"hello");
         assert_eq!(worker.hear(5), b"hello");
