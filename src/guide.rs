@@ -30,6 +30,7 @@ pages! {
     service
     testing
     progress
+    #[all(feature = "process", feature = "tracing")] tracing
     failures
     from_concurrent_futures
     from_multiprocessing

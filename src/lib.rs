@@ -167,8 +167,3 @@ pub use wait::{DoneAndNotDone, ReturnWhen, Wait, wait};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// And so is that of the guide's page on `tracing`.
-#[cfg(all(doctest, feature = "process", feature = "tracing"))]
-#[doc = include_str!("../docs/guide/tracing.md")]
-struct TracingPage;

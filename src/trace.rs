@@ -473,7 +473,7 @@ mod on {
     #[cfg(feature = "process")]
     enum Note {
         Started(Arc<Traced>),
-        Record { task: Option<Arc<Traced>>, pid: u32, record: Record },
+        Record { task: Option<Arc<Traced>>, pid: Option<u32>, record: Record },
         Lost { how: String, was_killed: bool },
         Replaced { pool: String },
     }
@@ -501,7 +501,12 @@ mod on {
         }
 
         /// Of the task that the worker has, if it has one.
-        pub(crate) fn record(&mut self, task: Option<&TaskTrace>, pid: u32, record: Record) {
+        pub(crate) fn record(
+            &mut self,
+            task: Option<&TaskTrace>,
+            pid: Option<u32>,
+            record: Record,
+        ) {
             let task = task.and_then(TaskTrace::get);
             self.notes.push(Note::Record { task, pid, record });
         }
@@ -555,7 +560,7 @@ mod on {
 
     #[cfg(feature = "process")]
     impl Record {
-        fn tell(&self, task: Option<&Traced>, pid: u32) {
+        fn tell(&self, task: Option<&Traced>, pid: Option<u32>) {
             /// A callsite has one level, so there is one for each.
             macro_rules! tell_at {
                 ($parent:expr, $level:expr) => {

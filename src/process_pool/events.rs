@@ -28,7 +28,7 @@ mod off {
 
     pub(in crate::process_pool) fn take(
         _frame: &Frame,
-        _pid: u32,
+        _pid: Option<u32>,
         _task: Option<&TaskTrace>,
         _outbox: &mut Outbox,
     ) -> bool {
@@ -89,7 +89,7 @@ mod on {
     /// Takes in what a worker has sent. `false`: it is no event.
     pub(in crate::process_pool) fn take(
         frame: &Frame,
-        pid: u32,
+        pid: Option<u32>,
         task: Option<&TaskTrace>,
         outbox: &mut Outbox,
     ) -> bool {
