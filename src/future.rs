@@ -78,7 +78,7 @@ impl<T> TaskFuture<T> {
     where
         T: Send + 'static,
     {
-        if !on_unobserved.is_set() {
+        if !on_unobserved.is_heard() {
             return Self::ready(Err(error));
         }
         let extra = Extra::new(Options { label, ..Options::default() });

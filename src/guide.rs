@@ -31,6 +31,7 @@ pages! {
     observability
     testing
     progress
+    #[all(feature = "process", feature = "tracing")] tracing
     failures
     from_concurrent_futures
     from_multiprocessing

@@ -105,7 +105,7 @@
 //!    job.rs              Job, Call and call!
 //!    function.rs         how a plain function is named for another process
 //! 1  core/               the task cell: state, memory, run, outcome; sets, shares, context
-//! 0  error.rs, panic.rs, metrics.rs, instruments.rs, timer.rs, clock.rs, sync.rs
+//! 0  error.rs, panic.rs, metrics.rs, instruments.rs, trace.rs, timer.rs, clock.rs, sync.rs
 //! ```
 #![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]
 #![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which feature an item needs
@@ -142,6 +142,7 @@ mod sync;
 pub mod task;
 mod thread_pool;
 mod timer;
+mod trace;
 mod wait;
 
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};

@@ -83,8 +83,8 @@ impl Listener {
 
 impl Header {
     #[inline]
-    fn new(vtable: &'static VTable, state: State, position: slab::Position) -> Self {
-        let id_and_position = TaskId::next().get() << POSITION_BITS | u64::from(position);
+    fn new(vtable: &'static VTable, id: TaskId, state: State, position: slab::Position) -> Self {
+        let id_and_position = id.get() << POSITION_BITS | u64::from(position);
         Self { vtable, state, id_and_position, slot: UnsafeCell::new(Slot { empty: () }) }
     }
 
@@ -313,12 +313,13 @@ pub(super) unsafe fn put_back<B, T>(block: NonNull<Header>, result: *mut ()) {
 /// `T` is `repr(C)`, and begins with the cell.
 pub(super) fn make_block<B, O, T>(
     vtable: &'static VTable,
+    id: TaskId,
     state: State,
     body: Option<B>,
     make: impl FnOnce(Cell<B, O>) -> T,
 ) -> NonNull<Header> {
     let (block, position) = slab::allocate(Layout::new::<T>());
-    let value = make(Cell::new(Header::new(vtable, state, position), body));
+    let value = make(Cell::new(Header::new(vtable, id, state, position), body));
     // SAFETY: the block has the layout of such a value.
     unsafe { block.cast::<T>().write(value) };
     block.cast()

@@ -195,7 +195,7 @@ impl<T: Send + 'static, S: Source> Promised<T, S> {
     };
 
     fn block(state: State, source: S) -> NonNull<Header> {
-        make_block(&Self::VTABLE, state, None, |cell| Self { cell, source })
+        make_block(&Self::VTABLE, TaskId::next(), state, None, |cell| Self { cell, source })
     }
 
     fn is_done(&self) -> bool {

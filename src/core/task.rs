@@ -19,6 +19,7 @@ use crate::instruments::Instruments;
 use crate::panic::{Panicked, drop_quietly};
 use crate::sync::Mutex;
 use crate::timer::{Timer, deadline};
+use crate::trace::TaskTrace;
 
 /// What a submitter may ask for one task.
 #[derive(Clone, Default)]
@@ -124,11 +125,14 @@ pub(crate) trait Host: Send + Sync + 'static {
 
     fn instruments(&self) -> &Instruments;
 
-    /// Whom to tell of failures that nobody has seen, and the pool's name.
-    fn on_unobserved(&self) -> (&OnUnobserved, &str);
+    /// Whom to tell of failures that nobody has seen.
+    fn on_unobserved(&self) -> &OnUnobserved;
 
     /// All jobs of the pool are asked to stop.
     fn is_stopping(&self) -> bool;
+
+    /// The pool's name, for people.
+    fn name(&self) -> &str;
 }
 
 /// The right to run a task, from [`TaskRef::claim`].
@@ -192,6 +196,7 @@ pub(crate) struct Task<B: Body, H: Host, X: MaybeExtra> {
     cell: Cell<B, B::Output>,
     host: Arc<H>,
     extra: X,
+    trace: TaskTrace,
 }
 
 /// The submitter's side of a task that was just made.
@@ -254,8 +259,14 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         takes_room: bool,
     ) -> (TaskRef, Submitted<B, H, X>) {
         let state = State::queued(clock::now(), takes_room, B::ASYNC);
-        let make = |cell| Self { cell, host: Arc::clone(host), extra };
-        let block = make_block(&Self::VTABLE, state, Some(body), make);
+        let id = TaskId::next();
+        let trace = if takes_room {
+            TaskTrace::new(id.get(), extra.get().and_then(Extra::label), host.name())
+        } else {
+            TaskTrace::none() // It goes on with what was accepted, and belongs to that.
+        };
+        let make = |cell| Self { cell, host: Arc::clone(host), extra, trace };
+        let block = make_block(&Self::VTABLE, id, state, Some(body), make);
         // SAFETY: the table fits the block, and the state has two references.
         let (queued, task) = unsafe { (TaskRef::from_raw(block), TaskRef::from_raw(block)) };
         (queued, Submitted { task, types: PhantomData })
@@ -293,10 +304,15 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
                 task.host.release_room();
             }
             task.start_clock(&this);
+            task.trace.started(|| task.state().waited(since));
         }
         // SAFETY: this thread has claimed the task.
         let body = unsafe { task.cell.take_body() };
-        match context::run_in_frame(&this, B::ASYNC, || body.poll(&this)) {
+        let run = || {
+            let _entered = task.trace.enter();
+            body.poll(&this)
+        };
+        match context::run_in_frame(&this, B::ASYNC, run) {
             Polled::Ready(Ok(value)) => Self::finish(this, Ok(value), worker, since),
             Polled::Ready(Err(panicked)) => {
                 Self::finish(this, Err(Error::Panicked(Box::new(panicked))), worker, since);
@@ -334,9 +350,12 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
             // The time limit has finished the future already, and has counted it.
             worker.stopped(since, End::Uncounted);
             drop_quietly(outcome);
+            task.trace.close();
             task.state().end();
             return task.ended();
         }
+        task.trace.outcome(outcome.as_ref().err());
+        task.trace.close();
         let end = if outcome.is_ok() { End::Completed } else { End::Failed };
         // The registry holds no reference, so the task must live until it has left it.
         let registered = B::ASYNC.then(|| this.clone());
@@ -407,7 +426,12 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
             Error::TimedOut { .. } => Kind::TIME_LIMIT,
             _ => Kind::of_error(&error),
         };
-        if !self.has_rivals() || self.state().settle(kind) {
+        let is_known_now = !self.has_rivals() || self.state().settle(kind);
+        if is_known_now {
+            self.trace.outcome(Some(&error));
+        }
+        self.trace.close();
+        if is_known_now {
             // SAFETY: it is such a cell; this thread settles it; the place is empty.
             unsafe {
                 let this = Publisher::Keeping(this);
@@ -568,12 +592,13 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
         // First the right to say what came of it: who sees the request may end at once.
         if self.state().settle(Kind::TIME_LIMIT) {
             self.ask_to_stop();
-            let error = Err(Error::TimedOut { limit, started: true });
+            let error = Error::TimedOut { limit, started: true };
+            self.trace.outcome(Some(&error));
             let account = || self.host.count_failed();
             // SAFETY: it is such a cell; this thread has settled it; nothing is stored.
             unsafe {
                 let this = Publisher::Keeping(this);
-                publish::<B, B::Output>(this, Kind::TIME_LIMIT, error, account, false);
+                publish::<B, B::Output>(this, Kind::TIME_LIMIT, Err(error), account, false);
             }
         }
         if B::ASYNC && self.state().withdraw_suspended() {
@@ -589,8 +614,8 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
         // Not of a map's driver: the map tells what became of it.
         if self.state().takes_room() {
             let label = self.extra().and_then(|extra| extra.label()).map(|label| &**label);
-            let (on_unobserved, pool) = self.host.on_unobserved();
-            on_unobserved.tell(UnobservedFailure { pool, id: this.id(), label, error });
+            let (pool, id) = (self.host.name(), this.id());
+            self.host.on_unobserved().tell(UnobservedFailure { pool, id, label, error });
         }
     }
 }

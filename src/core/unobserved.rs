@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::id::TaskId;
 use crate::error::Error;
 use crate::panic::{Quiet, catch, drop_quietly};
+use crate::trace;
 
 /// A task that has failed without anybody having seen that. Given to
 /// [`on_unobserved_failure`](crate::ThreadPoolBuilder::on_unobserved_failure).
@@ -53,9 +54,14 @@ impl OnUnobserved {
         Self { hook: Some(Arc::new(move |failure| hook(failure))) }
     }
 
-    /// Whether there is anybody to tell.
+    /// Whether there is a hook.
     pub(crate) fn is_set(&self) -> bool {
         self.hook.is_some()
+    }
+
+    /// Whether there is anybody to tell: without a hook, a subscriber of `tracing`.
+    pub(crate) fn is_heard(&self) -> bool {
+        self.is_set() || trace::is_listened_to()
     }
 
     /// Tells of a task that has ended like this. Not under a lock: it runs user code.
@@ -65,9 +71,12 @@ impl OnUnobserved {
         if matches!(failure.error, Error::Cancelled | Error::TimedOut { started: false, .. }) {
             return;
         }
-        if let Some(hook) = &self.hook {
+        match &self.hook {
             // A panic has been reported by the panic hook.
-            drop_quietly(catch(|| hook(&failure)));
+            Some(hook) => drop_quietly(catch(|| hook(&failure))),
+            None => {
+                trace::unobserved(failure.id.get(), failure.label, failure.pool, failure.error);
+            }
         }
     }
 }

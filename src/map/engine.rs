@@ -33,6 +33,7 @@ use crate::error::Error;
 use crate::future::TaskFuture;
 use crate::panic::{catch, drop_quietly};
 use crate::sync::Mutex;
+use crate::trace::MapTrace;
 
 /// What a map needs of its executor.
 pub(crate) trait Crew: Send + Sync + 'static {
@@ -167,6 +168,7 @@ pub(super) struct Engine<A, R, I, F, C> {
     crew: C,
     /// The length of the input, if that is sure.
     length: Option<usize>,
+    trace: MapTrace,
 }
 
 /// What the drivers change is not on the same cache lines as what they read for each item.
@@ -327,6 +329,7 @@ where
             hungry: AtomicBool::new(false),
             f,
             crew,
+            trace: MapTrace::new(),
         })
     }
 
@@ -462,6 +465,7 @@ where
     ) -> Option<Batch<A, R>> {
         let mut items = Vec::new();
         let pulled = catch(|| {
+            let _entered = self.trace.enter();
             let (least, most) = input.size_hint();
             let count = count(least);
             // What an input says of its length need not be near the truth.
@@ -508,7 +512,10 @@ where
         let is_enough = || self.is_stopped() || (patience && self.hungry.load(Relaxed));
         let place = place.unwrap_or_else(|| Segment::with_capacity(items.len()));
         let work = Work { items: &mut items, place, patience };
-        let Computed { chunk, rest: place, per_item } = self.f.apply(work, &is_enough);
+        let Computed { chunk, rest: place, per_item } = {
+            let _entered = self.trace.enter();
+            self.f.apply(work, &is_enough)
+        };
         if self.is_stopped() {
             self.state.lock().computing -= 1;
             drop_quietly((chunk, items));

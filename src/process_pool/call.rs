@@ -14,6 +14,7 @@ use crate::executor::Portable;
 use crate::function::{self, Trampoline, UnknownCode};
 use crate::job::Call;
 use crate::panic::{PanicLocation, Panicked, catch, drop_quietly};
+use crate::trace::TaskTrace;
 
 pub(super) fn codec_error<T>(side: CodecSide, message: impl ToString) -> CodecError {
     CodecError { side, type_name: type_name::<T>().to_owned(), message: message.to_string() }
@@ -87,8 +88,14 @@ pub(super) trait Complete: Send {
     /// The worker has died. `page` is what it has left.
     fn salvage(&mut self, _page: &SharedPage) {}
 
-    /// Hands the reply on. `account` is told whether there is a value, before anybody can see it.
-    fn complete(self: Box<Self>, reply: Result<Frame, Error>, account: &dyn Fn(bool));
+    /// Hands the reply on. `trace` is told of it, and `account` whether there is a value, before
+    /// anybody can see it.
+    fn complete(
+        self: Box<Self>,
+        reply: Result<Frame, Error>,
+        trace: &TaskTrace,
+        account: &dyn Fn(bool),
+    );
 }
 
 impl<R: Portable> Complete for Promise<R> {
@@ -97,9 +104,16 @@ impl<R: Portable> Complete for Promise<R> {
         length > LONG || self.look().is_observed()
     }
 
-    fn complete(self: Box<Self>, reply: Result<Frame, Error>, account: &dyn Fn(bool)) {
+    fn complete(
+        self: Box<Self>,
+        reply: Result<Frame, Error>,
+        trace: &TaskTrace,
+        account: &dyn Fn(bool),
+    ) {
         let outcome = reply.and_then(unpack);
         let is_value = outcome.is_ok();
+        trace.outcome(outcome.as_ref().err());
+        trace.close();
         self.keep(outcome, || account(is_value));
     }
 }

@@ -20,6 +20,7 @@ use super::{page, pool_error};
 use crate::error::Error;
 use crate::sync::{Condvar, Mutex};
 use crate::thread_pool::ThreadPoolExecutor;
+use crate::trace::TaskTrace;
 
 static OF_THIS_PROCESS: OnceLock<Arc<Channel>> = OnceLock::new();
 
@@ -142,7 +143,7 @@ impl Channel {
         if self.start_reader().and_then(|()| self.write(header, &content)).is_err() {
             let complete = self.inbox.lock().calls.remove(&number);
             if let Some(complete) = complete {
-                complete.complete(Err(Error::ShutDown), &|_| ());
+                complete.complete(Err(Error::ShutDown), &TaskTrace::none(), &|_| ());
             }
         }
     }
@@ -207,7 +208,7 @@ impl Channel {
                     _ => Ok(frame),
                 };
                 if let Some(complete) = complete {
-                    complete.complete(reply, &|_| ());
+                    complete.complete(reply, &TaskTrace::none(), &|_| ());
                 }
             }
             Kind::TooLate => {

@@ -25,6 +25,7 @@ use crate::future::TaskFuture;
 use crate::map::apply::Remote;
 use crate::panic::{Panicked, catch, drop_quietly};
 use crate::sync::Mutex;
+use crate::trace::TaskTrace;
 
 /// A map's function, for the pool's workers.
 pub(super) struct Chunks<A, R, P> {
@@ -118,7 +119,12 @@ impl Complete for ChunkPromise {
         }
     }
 
-    fn complete(self: Box<Self>, reply: Result<Frame, Error>, account: &dyn Fn(bool)) {
+    fn complete(
+        self: Box<Self>,
+        reply: Result<Frame, Error>,
+        _trace: &TaskTrace,
+        account: &dyn Fn(bool),
+    ) {
         let is_value = reply.as_ref().is_ok_and(|reply| reply.header.kind == Kind::Value);
         let Self { promise, messages, begun, .. } = *self;
         promise.keep(Ok(Outcome { messages, reply, begun }), || account(is_value));
@@ -153,6 +159,7 @@ impl<A: Portable, R: Portable, P: TakesChunks> Chunks<A, R, P> {
             options: Options::default(),
             retries: 0,
             holds_room: false,
+            trace: TaskTrace::of_current(), // the map's, which this thread is in
         });
         let outcome = is_accepted.then(|| TaskFuture::new(outcome).result());
         self.under_way.lock().tasks.retain(|other| *other != number);

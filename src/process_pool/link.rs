@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
+use super::events;
 use super::sys::{AsFd, OwnedFd, PidFd, SharedPage, Signal, socket};
 use super::ticket::{FreeTickets, Ticket};
 use super::wire::{self, Content, FrameReader, Header, Message};
@@ -229,6 +230,7 @@ impl Worker {
     ) -> Option<u16> {
         let ticket = self.tickets.take()?;
         self.idle_timer = None;
+        events::note_level(&self.link.page);
         self.ticket(ticket).issue();
         self.post(Header { kind, ticket, number, detail }, content);
         self.sent.push_back(Sent { number, ticket });

@@ -4,7 +4,8 @@
 //! knows of each worker, which is a [`link`]; [`io`] is the thread that reads what workers send.
 //! A [`call`] is packed by the [`codec`] and goes over the [`wire`]; a [`ticket`] decides whether
 //! it starts. On the other side is the [`worker`], a child of the [`zygote`], which [`boot`]
-//! starts. What only one operating system has is in [`sys`].
+//! starts. What only one operating system has is in [`sys`]; what a subscriber of `tracing` is to hear,
+//! in [`events`].
 
 mod boot;
 mod buffer;
@@ -13,6 +14,7 @@ mod call;
 mod channel;
 mod chunks;
 mod codec;
+mod events;
 #[cfg(fuzzing)]
 #[allow(missing_docs, unreachable_pub, reason = "for tests/fuzz")]
 pub mod fuzzing;
@@ -58,6 +60,7 @@ use crate::map::{self, Map};
 use crate::metrics::Metrics;
 use crate::panic::{drop_quietly, install_hook};
 use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
+use crate::trace::TaskTrace;
 
 /// Runs calls of plain functions in worker processes: with memory of their own, so that a crash
 /// fails one task, and a running task can be killed.
@@ -306,10 +309,13 @@ impl ProcessPoolExecutor {
             }
         };
         let limit = options.timeout.map_or(0, |limit| limit.as_nanos());
+        let label = options.label.clone();
         let extra = Extra::new(options.clone());
         let (promise, outcome) = Promise::of(PoolTask { pool: Arc::clone(pool), extra });
+        let number = promise.id().get();
         let order = Order {
-            number: promise.id().get(),
+            number,
+            trace: TaskTrace::new(number, label.as_ref(), &pool.config.worker_name),
             kind: Kind::Call,
             detail: u64::try_from(limit).unwrap_or(u64::MAX),
             content,
@@ -320,7 +326,7 @@ impl ProcessPoolExecutor {
         };
         if let Err(order) = pool.push(order) {
             pool.release_room();
-            order.complete.complete(Err(pool.refusal()), &|_| ());
+            order.complete.complete(Err(pool.refusal()), &TaskTrace::none(), &|_| ());
         }
         Ok(TaskFuture::new(outcome))
     }

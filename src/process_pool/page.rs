@@ -27,6 +27,8 @@ pub(crate) struct Page {
     pub(crate) address: AtomicU64,
     /// The number of the worker's process, from its start on.
     pub(crate) pid: AtomicU32,
+    /// To what level of events anybody listens in the pool's process: 0 is nobody, 5 is to all.
+    pub(crate) level: AtomicU32,
     /// What became of each task.
     pub(crate) tickets: [AtomicU32; TICKETS],
     /// When each task was begun.

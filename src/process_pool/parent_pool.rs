@@ -16,6 +16,7 @@ use crate::job::Call;
 use crate::map::apply::Elsewhere;
 use crate::map::engine::{AfterChunk, Crew};
 use crate::map::{self, Map};
+use crate::trace::TaskTrace;
 
 /// The pool that this process is a worker of.
 ///
@@ -73,6 +74,7 @@ impl ParentPool {
             options: Options::default(),
             retries: 0,
             holds_room: false,
+            trace: TaskTrace::none(),
         });
         TaskFuture::new(outcome)
     }
@@ -121,7 +123,7 @@ impl Crew for ParentPool {
     }
 
     fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
-        self.channel.helpers().submit(driver)
+        self.channel.helpers().go_on(driver)
     }
 
     fn after_chunk(&self) -> AfterChunk {

@@ -73,6 +73,8 @@ pub(super) enum Kind {
     Waits = 33,
     /// It goes on.
     GoesOn = 34,
+    /// What the task, or what it has started, tells a subscriber; see [`events`](super::events).
+    Event = 38,
     /// Withdraw a task that this worker has submitted; with a detail of 1, have it asked to stop if
     /// it runs, and tell if it is too late.
     Withdraw = 35,
@@ -80,7 +82,7 @@ pub(super) enum Kind {
 
 impl Kind {
     pub(super) fn from_byte(byte: u8) -> Option<Self> {
-        const ALL: [Kind; 18] = [
+        const ALL: [Kind; 19] = [
             Kind::Call,
             Kind::Initialize,
             Kind::Chunk,
@@ -99,6 +101,7 @@ impl Kind {
             Kind::Waits,
             Kind::GoesOn,
             Kind::Withdraw,
+            Kind::Event,
         ];
         ALL.into_iter().find(|kind| *kind as u8 == byte)
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::call::{Reply, Running};
 use super::channel::Channel;
+use super::events::Sender;
 use super::progress::Progress;
 use super::wire::{Content, Frame, Header, Kind};
 use super::zygote::WorkerStart;
@@ -31,6 +32,7 @@ pub(super) fn main(start: WorkerStart) -> i32 {
 }
 
 fn serve(channel: &Arc<Channel>) -> io::Result<()> {
+    let events = Sender::new(channel);
     while let Some(frame) = channel.next_task()? {
         let header = frame.header;
         if header.kind == Kind::Chunk {
@@ -41,8 +43,10 @@ fn serve(channel: &Arc<Channel>) -> io::Result<()> {
             channel.write(header, &Content::default())?;
             continue;
         }
+        events.begin(header);
         let start = Instant::now();
         let Reply { kind, values } = run(channel, frame, start);
+        events.end();
         // Before the reply, so that whoever has the result finds what the task has printed.
         let _ = io::stdout().flush();
         let detail = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);

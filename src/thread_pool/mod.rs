@@ -301,6 +301,14 @@ impl ThreadPoolExecutor {
         self.shutdown(how).result()
     }
 
+    /// Hands in what belongs to work that was accepted before.
+    pub(crate) fn go_on<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
+        match self.pool().enqueue(Once(job), (), Origin::Continuation) {
+            Ok(outcome) => TaskFuture::new(outcome),
+            Err((_job, error)) => TaskFuture::ready(Err(error)),
+        }
+    }
+
     fn submit_with<J: Job>(&self, job: J, options: Options) -> TaskFuture<J::Output> {
         let label = options.label.clone();
         let submitted = self.try_submit_with(job, Some(options));
@@ -372,8 +380,7 @@ impl ThreadPoolExecutor {
         error: Error,
         label: Option<Arc<str>>,
     ) -> TaskFuture<T> {
-        let (on_unobserved, pool) = self.pool().on_unobserved();
-        TaskFuture::refused(error, label, on_unobserved, pool)
+        TaskFuture::refused(error, label, self.pool().on_unobserved(), self.pool().name())
     }
 }
 
@@ -464,10 +471,7 @@ impl Crew for ThreadPoolExecutor {
     }
 
     fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
-        match self.pool().enqueue(Once(driver), (), Origin::Continuation) {
-            Ok(outcome) => TaskFuture::new(outcome),
-            Err((_driver, error)) => TaskFuture::ready(Err(error)),
-        }
+        self.go_on(driver)
     }
 
     fn after_chunk(&self) -> AfterChunk {

@@ -754,12 +754,16 @@ impl Host for Pool {
         &self.config.instruments
     }
 
-    fn on_unobserved(&self) -> (&OnUnobserved, &str) {
-        (&self.config.on_unobserved, &self.config.thread_name_prefix)
+    fn on_unobserved(&self) -> &OnUnobserved {
+        &self.config.on_unobserved
     }
 
     fn is_stopping(&self) -> bool {
         self.stopping.load(Relaxed)
+    }
+
+    fn name(&self) -> &str {
+        &self.config.thread_name_prefix
     }
 }
 

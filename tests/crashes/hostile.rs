@@ -50,6 +50,7 @@ const GOES_ON: u8 = 34;
 const WITHDRAW: u8 = 35;
 const PART: u8 = 36;
 const ITEM_FAILED: u8 = 37;
+const EVENT: u8 = 38;
 
 impl Header {
     fn bytes(self) -> Vec<u8> {
@@ -153,6 +154,12 @@ fn garbage() -> Vec<Vec<u8>> {
         Header { kind: FAILED, number: 1 << 40, ..VALUE }.bytes(),
         Header { kind: PART, number: 1 << 40, detail: 1, ..VALUE }.bytes(),
         Header { kind: ITEM_FAILED, number: 1 << 40, detail: 1, ..VALUE }.bytes(),
+        // Events with a level, a length, a text that is none.
+        Header { kind: EVENT, ..VALUE }.bytes(),
+        Header { kind: EVENT, ..VALUE }.with(&[0; 9]),
+        Header { kind: EVENT, ..VALUE }.with(&[6, 0, 0, 0, 0, 0, 0, 0, 0]),
+        Header { kind: EVENT, ..VALUE }.with(&[1, 0, 0, 0, 0, 1, 0, 0, 0]),
+        Header { kind: EVENT, ..VALUE }.with(&[&[1][..], &[0; 100_000]].concat()),
     ]
 }
 

@@ -100,6 +100,10 @@ impl Pool {
                 task.near_misses += 1;
             }
         }
+        if !worker.was_dismissed {
+            let how = || self.describe(&worker, exit).how();
+            state.outbox.worker_lost(how, worker.is_condemned);
+        }
         for sent in &worker.sent {
             let is_this = |task: &&mut Task| matches!(task.place, Place::Sent { worker, .. } if worker == number);
             let Some(task) = state.tasks.get_mut(&sent.number).filter(is_this) else { continue };
@@ -116,8 +120,8 @@ impl Pool {
                 state.queued += 1;
             } else if let Some(mut task) = state.tasks.remove(&sent.number) {
                 task.complete.salvage(&worker.link.page);
-                lost.earlier = task.lost;
-                done.push(Done::failed(task.complete, Error::WorkerLost(Box::new(lost))));
+                lost.earlier = std::mem::take(&mut task.lost);
+                done.push(Done::failed(task, Error::WorkerLost(Box::new(lost))));
             }
         }
         if had_begun || worker.was_dismissed {

@@ -17,6 +17,7 @@ use crate::process_pool::sys::{AsFd, SharedPage, socket};
 use crate::process_pool::wire::Kind;
 use crate::process_pool::zygote::{WorkerSettings, Zygote};
 use crate::timer::{Timer, deadline};
+use crate::trace::Outbox;
 
 /// So many workers in a row may die before they have run anything. Then the pool is broken.
 const MOST_FALSE_STARTS: usize = 5;
@@ -93,7 +94,7 @@ impl Pool {
     /// Puts the next task in line for a worker that has room.
     pub(super) fn send_next(self: &Arc<Self>, state: &mut State, number: u32) {
         let Some(task_number) = state.pop() else { return };
-        let State { workers, tasks, metrics, ledger, .. } = state;
+        let State { workers, tasks, metrics, ledger, outbox, .. } = state;
         let (Some(worker), Some(task)) = (workers.get_mut(&number), tasks.get_mut(&task_number))
         else {
             return;
@@ -109,7 +110,7 @@ impl Pool {
         };
         task.place = Place::Sent { worker: number, ticket };
         if is_next {
-            self.about_to_start(task, metrics, ledger);
+            self.about_to_start(task, metrics, ledger, outbox);
         }
         if let Some(limit) = limit {
             let pool = Arc::clone(self);
@@ -124,6 +125,7 @@ impl Pool {
         task: &mut Task,
         metrics: &WorkerMetrics,
         ledger: &mut Ledger,
+        outbox: &mut Outbox,
     ) {
         if std::mem::take(&mut task.holds_room) {
             self.release_room();
@@ -131,6 +133,7 @@ impl Pool {
         let waited = clock::now().wrapping_sub(task.submitted);
         metrics.started(waited);
         ledger.started(waited);
+        outbox.started(&task.trace, waited);
     }
 
     pub(super) fn start_worker(&self, state: &mut State) -> io::Result<u32> {
@@ -158,6 +161,7 @@ impl Pool {
             worker.send(Kind::Initialize, NO_TASK, 0, initializer);
         }
         state.workers.insert(number, worker);
+        state.outbox.worker_started(&self.config.worker_name);
         Ok(number)
     }
 

@@ -123,7 +123,7 @@ impl Pool {
         state.finishing += 1;
         drop(state);
         let running = Unfinished(Arc::clone(self));
-        self.helpers().submit(move || {
+        self.helpers().go_on(move || {
             driver();
             drop(running);
         })
@@ -155,7 +155,7 @@ impl Pool {
         for number in all {
             if let Some(task) = state.withdraw(number) {
                 self.gone(&task);
-                done.push(Done::withdrawn(task.complete, error()));
+                done.push(Done::withdrawn(task, error()));
             }
         }
     }

@@ -50,6 +50,7 @@ use crate::room::Room;
 use crate::sync::{Mutex, MutexGuard};
 use crate::thread_pool::ThreadPoolExecutor;
 use crate::timer::{Timer, deadline};
+use crate::trace::{Outbox, TaskTrace};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(super) struct Pool {
@@ -75,19 +76,21 @@ pub(super) struct Order {
     pub(super) holds_room: bool,
     /// Of a chunk: how many items. Of a call: its time limit in nanoseconds, or 0.
     pub(super) detail: u64,
+    pub(super) trace: TaskTrace,
 }
 
 /// A future to finish, once the lock is released.
 struct Done {
     complete: Box<dyn Complete>,
+    trace: TaskTrace,
     reply: Result<Frame, Error>,
     /// It was counted as cancelled.
     is_counted: bool,
 }
 
 impl Done {
-    fn failed(complete: Box<dyn Complete>, error: Error) -> Self {
-        Self { complete, reply: Err(error), is_counted: false }
+    fn failed(task: Task, error: Error) -> Self {
+        Self { complete: task.complete, trace: task.trace, reply: Err(error), is_counted: false }
     }
 
     fn has_failed(&self) -> bool {
@@ -98,8 +101,8 @@ impl Done {
     }
 
     /// Of a task that was withdrawn.
-    fn withdrawn(complete: Box<dyn Complete>, error: Error) -> Self {
-        Self { complete, reply: Err(error), is_counted: true }
+    fn withdrawn(task: Task, error: Error) -> Self {
+        Self { complete: task.complete, trace: task.trace, reply: Err(error), is_counted: true }
     }
 }
 
@@ -150,6 +153,7 @@ impl Pool {
                     maps: Vec::new(),
                     waiting_for_end: Vec::new(),
                     grace_timer: None,
+                    outbox: Outbox::new(),
                     has_ended: false,
                     is_over: false,
                 }),
@@ -243,6 +247,7 @@ impl Pool {
             options: order.options,
             queue_timer,
             run_timer: None,
+            trace: order.trace,
         };
         state.tasks.insert(number, task);
         state.ledger.accepted();
@@ -256,8 +261,10 @@ impl Pool {
         let end = if done.is_empty() { self.end(&mut state) } else { None };
         state.finishing += done.len();
         let ledger = state.take_ledger();
+        let events = state.outbox.take();
         drop(state);
         self.config.instruments.book(ledger);
+        events.tell();
         for (number, link) in &to_flush {
             self.flush(*number, link);
         }
@@ -271,7 +278,7 @@ impl Pool {
             let tells = self.config.on_unobserved.is_set() && done.has_failed();
             if tells || done.complete.takes_long(length) {
                 let handed_on = HandedOn { pool: Arc::clone(self), done: Some(done) };
-                self.helpers().submit(move || drop(handed_on)).detach();
+                self.helpers().go_on(move || drop(handed_on)).detach();
             } else {
                 self.finish(done);
                 finished += 1;
@@ -281,8 +288,8 @@ impl Pool {
     }
 
     fn finish(&self, done: Done) {
-        let Done { complete, reply, is_counted } = done;
-        complete.complete(reply, &|is_value| {
+        let Done { complete, trace, reply, is_counted } = done;
+        complete.complete(reply, &trace, &|is_value| {
             if !is_counted {
                 let counter = if is_value { &self.completed } else { &self.failed };
                 counter.fetch_add(1, Relaxed);
@@ -321,6 +328,7 @@ impl Pool {
         if let Some(task) = state.withdraw(number) {
             self.gone(&task);
             self.release(state, Vec::new());
+            task.trace.outcome(Some(&Error::Cancelled));
             drop(task);
             return true;
         }
@@ -359,6 +367,7 @@ impl Pool {
         }
         let done = self.dispatch(&mut state);
         self.release(state, done);
+        task.trace.outcome(Some(&Error::Cancelled));
         drop(task);
         true
     }
@@ -373,7 +382,7 @@ impl Pool {
         if let Some(task) = state.withdraw(number) {
             self.gone(&task);
             let error = Error::TimedOut { limit, started: false };
-            self.release(state, vec![Done::withdrawn(task.complete, error)]);
+            self.release(state, vec![Done::withdrawn(task, error)]);
         }
     }
 
@@ -403,7 +412,7 @@ impl Pool {
         let Some(task) = state.tasks.remove(&number) else { return };
         Self::condemn(state, worker_number, ticket);
         let mut done = self.dispatch(state);
-        done.push(Done::failed(task.complete, Error::TimedOut { limit, started: true }));
+        done.push(Done::failed(task, Error::TimedOut { limit, started: true }));
         self.release(guard, done);
     }
 

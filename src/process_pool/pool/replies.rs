@@ -3,16 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{Phase, State};
+use super::state::{Phase, State, Task};
 use super::{Done, Order, Pool};
 use crate::clock;
 use crate::core::{Options, TaskId};
 use crate::error::Error;
 use crate::process_pool::call::{Complete, unpack_initializer_error};
 use crate::process_pool::link::{Link, NO_TASK, Sent};
-use crate::process_pool::pool_error;
 use crate::process_pool::sys::AsFd;
 use crate::process_pool::wire::{Content, Frame, Header, Kind};
+use crate::process_pool::{events, pool_error};
+use crate::trace::TaskTrace;
 
 /// The answer to a call goes to the worker that has submitted it.
 pub(super) struct Forward {
@@ -28,7 +29,12 @@ impl Complete for Forward {
         false
     }
 
-    fn complete(self: Box<Self>, reply: Result<Frame, Error>, account: &dyn Fn(bool)) {
+    fn complete(
+        self: Box<Self>,
+        reply: Result<Frame, Error>,
+        _trace: &TaskTrace,
+        account: &dyn Fn(bool),
+    ) {
         account(reply.as_ref().is_ok_and(|frame| frame.header.kind == Kind::Value));
         self.pool.answer(&self, reply);
     }
@@ -139,6 +145,14 @@ impl Pool {
                         .is_none_or(|task| is_there && task.complete.part(frame));
                 if is_taken { Ok(()) } else { Err("results that it was not asked for".to_owned()) }
             }
+            Kind::Event => {
+                let (sent, pid) = (Sent::of(frame.header), worker.pid());
+                let is_there = state.is_with(number, sent);
+                let task = state.tasks.get(&sent.number).filter(|_| is_there);
+                let trace = task.map(|task| &task.trace);
+                let is_taken = events::take(&frame, pid, trace, &mut state.outbox);
+                if is_taken { Ok(()) } else { Err("an event that is none".to_owned()) }
+            }
             Kind::Submit => {
                 self.submitted(state, number, frame, done);
                 Ok(())
@@ -185,8 +199,13 @@ impl Pool {
             (Phase::Broken(cause), _) => Err(Error::BrokenPool(cause.clone())),
         };
         if let Err(error) = room {
-            return done.push(Done::withdrawn(complete, error));
+            let (trace, reply) = (TaskTrace::none(), Err(error));
+            return done.push(Done { complete, trace, reply, is_counted: true });
         }
+        // It belongs to the task that has submitted it.
+        let submitter = state.worker(worker).and_then(|worker| worker.sent.front());
+        let submitter = submitter.and_then(|sent| state.tasks.get(&sent.number));
+        let trace = submitter.map_or_else(TaskTrace::none, |task| task.trace.shared());
         if let Some(worker) = state.workers.get_mut(&worker) {
             worker.calls.push((request, number));
         }
@@ -200,6 +219,7 @@ impl Pool {
             options: Options::default(),
             retries: 0,
             holds_room: self.room.is_some(),
+            trace,
         };
         self.enqueue(state, order);
     }
@@ -215,7 +235,7 @@ impl Pool {
         match state.withdraw(number) {
             Some(task) => {
                 self.gone(&task);
-                done.push(Done::withdrawn(task.complete, Error::Cancelled));
+                done.push(Done::withdrawn(task, Error::Cancelled));
                 true
             }
             None => {
@@ -259,7 +279,7 @@ impl Pool {
         frame: Frame,
         done: &mut Vec<Done>,
     ) {
-        let State { workers, tasks, metrics, ledger, .. } = state;
+        let State { workers, tasks, metrics, ledger, outbox, .. } = state;
         let Some(worker) = workers.get_mut(&number) else { return };
         // Whoever replies does not wait, also if it has not said that it goes on.
         worker.is_blocked = false;
@@ -273,7 +293,7 @@ impl Pool {
         // Those that were withdrawn are skipped, so the one behind them is next.
         if let Some(next) = worker.sent.front() {
             if let Some(task) = tasks.get_mut(&next.number) {
-                self.about_to_start(task, metrics, ledger);
+                self.about_to_start(task, metrics, ledger, outbox);
             }
         }
         state.false_starts = 0;
@@ -287,7 +307,9 @@ impl Pool {
             return;
         }
         if let Some(task) = state.tasks.remove(&sent.number) {
-            done.push(Done { complete: task.complete, reply: Ok(frame), is_counted: false });
+            let Task { complete, trace, .. } = task;
+            trace.ran(frame.header.detail);
+            done.push(Done { complete, trace, reply: Ok(frame), is_counted: false });
         }
     }
 }

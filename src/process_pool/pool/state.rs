@@ -14,6 +14,7 @@ use crate::process_pool::link::{Life, Link, Sent, Worker};
 use crate::process_pool::wire::{Content, Kind};
 use crate::process_pool::zygote::Zygote;
 use crate::timer::Timer;
+use crate::trace::{Outbox, TaskTrace};
 
 pub(super) struct State {
     pub(super) phase: Phase,
@@ -44,6 +45,7 @@ pub(super) struct State {
     pub(super) maps: Vec<Weak<dyn Begin>>,
     pub(super) waiting_for_end: Vec<Waker>,
     pub(super) grace_timer: Option<Timer>,
+    pub(super) outbox: Outbox,
     /// There is nothing left to do but to let go of what the pool has.
     pub(super) has_ended: bool,
     /// That is done as well: its processes are gone.
@@ -74,6 +76,7 @@ pub(super) struct Task {
     #[expect(dead_code, reason = "it is there to be dropped with the task")]
     pub(super) queue_timer: Option<Timer>,
     pub(super) run_timer: Option<Timer>,
+    pub(super) trace: TaskTrace,
 }
 
 #[derive(Clone, Copy)]

@@ -17,6 +17,9 @@ mod error;
 mod instruments;
 #[path = "../../../src/panic.rs"]
 mod panic;
+#[allow(unused_imports, reason = "there are no maps here")]
+#[path = "../../../src/trace.rs"]
+mod trace;
 
 mod doubles;
 use doubles::{builder, clock, map, metrics, runtime, sync, timer};

@@ -155,12 +155,16 @@ impl Host for TestHost {
         &Instruments
     }
 
-    fn on_unobserved(&self) -> (&OnUnobserved, &str) {
-        (&self.on_unobserved, "")
+    fn on_unobserved(&self) -> &OnUnobserved {
+        &self.on_unobserved
     }
 
     fn is_stopping(&self) -> bool {
         false
+    }
+
+    fn name(&self) -> &str {
+        "model"
     }
 }
 
