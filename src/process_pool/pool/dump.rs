@@ -32,7 +32,7 @@ impl Pool {
         };
         let workers = workers.into_iter().map(|((number, pid, is_leaving), tasks)| dump::Worker {
             name: format!("{}{number}", self.config.worker_name),
-            pid: (pid != 0).then_some(pid),
+            pid,
             tasks,
             is_leaving,
         });
@@ -49,7 +49,7 @@ impl Pool {
 
 impl State {
     /// A worker's number, its process, whether it gets no more tasks, and what it runs.
-    fn seen(&self, number: u32, worker: &Worker) -> ((u32, u32, bool), Vec<dump::Running>) {
+    fn seen(&self, number: u32, worker: &Worker) -> ((u32, Option<u32>, bool), Vec<dump::Running>) {
         let named: Vec<_> = worker
             .calls
             .iter()
