@@ -239,6 +239,10 @@ mod kept {
         /// Whether it is worth while to count.
         pub(crate) const IS_KEPT: bool = true;
 
+        pub(crate) fn new() -> Self {
+            Self::default()
+        }
+
         pub(crate) fn accepted(&mut self) {
             self.submitted += 1;
         }
@@ -308,12 +312,15 @@ mod unkept {
     }
 
     #[cfg(feature = "process")]
-    #[derive(Default)]
     pub(crate) struct Ledger;
 
     #[cfg(feature = "process")]
     impl Ledger {
         pub(crate) const IS_KEPT: bool = false;
+
+        pub(crate) fn new() -> Self {
+            Self
+        }
 
         pub(crate) fn accepted(&mut self) {}
 

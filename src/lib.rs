@@ -171,8 +171,3 @@ pub use wait::{DoneAndNotDone, ReturnWhen, Wait, wait};
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;
-
-/// So is the guide's.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/guide/observability.md")]
-struct Observability;

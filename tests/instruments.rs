@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use concurrent_futures::{Executor, Metrics, Shutdown, ThreadPoolExecutor};
+use concurrent_futures::{Metrics, Shutdown, ThreadPoolExecutor};
 use futures::executor::block_on;
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder,
@@ -402,7 +402,7 @@ mod processes {
             held.result().unwrap();
             let squares = pool.map(square, 0..1_000).result().unwrap();
             assert_eq!(squares.len(), 1_000);
-            block_on(Executor::shutdown(&pool, Shutdown::Drain));
+            block_on(pool.shutdown(Shutdown::Drain));
             let metrics = pool.metrics();
             // A lost task was on a worker, which could not say for how long.
             assert_eq!(metrics.failed, 2);

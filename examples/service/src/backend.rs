@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use concurrent_futures::dump::Dump;
 use concurrent_futures::{
     Error, Metrics, ProcessPoolExecutor, Shutdown, ShutdownReport, ThreadPoolExecutor, call,
 };
@@ -142,11 +143,13 @@ impl Backend {
         }
     }
 
-    /// What the pool is about, for whoever wonders why the service is slow.
-    pub fn state(&self) -> String {
-        match self.metrics() {
-            Some(metrics) => format!("{metrics:#?}"),
-            None => "this backend does not tell".to_owned(),
+    /// Who runs what since when, and what waits, for whoever wonders why the service is slow.
+    /// `None`: it can't tell.
+    pub fn dump(&self) -> Option<Dump> {
+        match self {
+            Self::Threads(pool) => Some(pool.dump()),
+            Self::Processes(pool) => Some(pool.dump()),
+            Self::SpawnBlocking | Self::Rayon(_) => None,
         }
     }
 }

@@ -30,7 +30,7 @@ usage: service [OPTIONS]
   --queue-capacity N  default: what can be answered in time, by a measurement at the start
   --shutdown-limit S  seconds for what was accepted before SIGTERM or Ctrl-C; default 10
 
-SIGUSR1 prints the state of the pool to stderr.
+SIGUSR1 prints to stderr who runs what since when, and what waits.
 ";
 
 struct Options {
@@ -106,7 +106,7 @@ async fn serve_until_signal(options: Options) -> Result<(), Box<dyn Error + Send
         None => queue_capacity(options.workers, usual_time(&pictures)?),
     };
     let backend = options.backend.build(options.workers, capacity)?;
-    print_state_on_sigusr1(backend.clone())?;
+    dump_on_sigusr1(backend.clone())?;
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
     let name = options.backend.name();
@@ -157,11 +157,14 @@ fn usual_time(pictures: &[(&str, Bytes)]) -> Result<Duration, String> {
     Ok(sum / pictures.len() as u32)
 }
 
-fn print_state_on_sigusr1(backend: Backend) -> io::Result<()> {
+fn dump_on_sigusr1(backend: Backend) -> io::Result<()> {
     let mut asked = signal(SignalKind::user_defined1())?;
     tokio::spawn(async move {
         while asked.recv().await.is_some() {
-            eprintln!("{}", backend.state());
+            match backend.dump() {
+                Some(dump) => eprintln!("{dump}"),
+                None => eprintln!("this backend can't tell what it does"),
+            }
         }
     });
     Ok(())

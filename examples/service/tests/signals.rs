@@ -1,4 +1,4 @@
-//! The program itself, and how SIGTERM ends it.
+//! The program itself: how SIGUSR1 has it tell what it does, and SIGTERM ends it.
 
 use std::io::{BufRead, BufReader, Cursor};
 use std::process::{Child, Command, Stdio};
@@ -49,6 +49,7 @@ async fn a_terminated_service_answers_what_it_has_accepted() {
                 .args(["--port", "0", "--workers", "1", "--queue-capacity", "8"])
                 .args(["--backend", kind.name(), "--shutdown-limit", "600"])
                 .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
                 .spawn()
                 .unwrap(),
         );
@@ -69,6 +70,13 @@ async fn a_terminated_service_answers_what_it_has_accepted() {
         while accepted(&client).await < 4 {}
 
         let pid = Pid::from_child(&program.0);
+        kill_process(pid, Signal::USR1).unwrap();
+        let stderr = BufReader::new(program.0.stderr.take().unwrap());
+        let mut dump = stderr.lines().map(Result::unwrap);
+        let first = dump.next().unwrap();
+        assert!(first.contains("1 worker of at most 1, 0 idle"), "{first}");
+        assert!(dump.any(|line| line.contains("\"thumbnail\" for ")));
+
         kill_process(pid, Signal::TERM).unwrap();
         assert_eq!(requests.join_all().await, [StatusCode::OK; 4]);
         assert!(program.0.wait().unwrap().success());

@@ -148,7 +148,7 @@ impl Pool {
                     finishing: 0,
                     cancelled: 0,
                     metrics: WorkerMetrics::new(),
-                    ledger: Ledger::default(),
+                    ledger: Ledger::new(),
                     at_shutdown: None,
                     maps: Vec::new(),
                     waiting_for_end: Vec::new(),

@@ -98,7 +98,7 @@ impl State {
     /// What is to be told by now.
     pub(super) fn take_ledger(&mut self) -> Ledger {
         if !Ledger::IS_KEPT {
-            return Ledger::default();
+            return Ledger::new();
         }
         let runs = |number: u32, worker: &Worker| {
             worker.sent.front().is_some_and(|sent| self.is_with(number, *sent))
