@@ -108,6 +108,8 @@ pub(super) struct Worker {
     /// To be asked to end then.
     is_terminated: bool,
     pub(super) was_dismissed: bool,
+    /// The process that has forked it is dead.
+    pub(super) is_orphaned: bool,
     /// The task that it was to begin when it died.
     pub(super) next: Option<u64>,
     /// Why the pool has killed it.
@@ -161,6 +163,7 @@ impl Worker {
             is_distrusted: false,
             is_terminated: false,
             was_dismissed: false,
+            is_orphaned: false,
             next: None,
             fault: None,
             calls: Vec::new(),

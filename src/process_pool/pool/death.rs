@@ -48,8 +48,9 @@ impl Pool {
         let pool = Arc::clone(self);
         let overdue = move || pool.death_is_overdue(number);
         worker.end_timer = Some(Timer::new(deadline(DEATH_LIMIT), Box::new(overdue)));
+        let is_orphaned = worker.is_orphaned;
         state.inherit(number);
-        if state.zygote.is_none() {
+        if is_orphaned {
             self.bury(state, number, None, done); // Nobody will tell how it died.
         }
     }
@@ -217,6 +218,7 @@ impl Pool {
         let all: Vec<u32> = state.workers.keys().copied().collect();
         for number in all {
             let Some(worker) = state.workers.get_mut(&number) else { continue };
+            worker.is_orphaned = true;
             worker
                 .fault
                 .get_or_insert("since the process that starts workers was killed".to_owned());
