@@ -223,17 +223,17 @@ fn who_waits_for_whom() {
         soon(job).unwrap();
         held.into_iter().for_each(|future| soon(future).unwrap());
 
-        let (end, future) = promise();
+        let gate = Gate::new();
         let other = crate::support::pool(1);
-        let held = other.submit(move || soon(future).unwrap());
+        let held = occupy_all(&other, &gate);
         let (job, dump) = waiting(&pool, move || {
             let map = other.map(|n| n, 0..3);
             assert_eq!(map.result().unwrap(), [0, 1, 2]);
         });
         assert_eq!(only(&dump).waits_for, [Awaited::Map]);
-        end.complete(Ok(()));
+        gate.open();
         soon(job).unwrap();
-        soon(held).unwrap();
+        held.into_iter().for_each(|future| soon(future).unwrap());
         // All is forgotten.
         let gate = Gate::new();
         let held = occupy_all(&pool, &gate);
