@@ -38,6 +38,12 @@ pub fn queue_capacity(workers: usize, time: Duration) -> usize {
     (capacity as usize).max(1)
 }
 
+/// Until when a computation is worth beginning. The last quarter is for itself: without that, a
+/// service that others take CPUs from would compute one answer after the other that is just too late.
+fn begin_within(within: Duration) -> Duration {
+    within * 3 / 4
+}
+
 /// A pool of threads.
 ///
 /// # Errors
@@ -101,8 +107,8 @@ impl Backend {
     ///
     /// # Errors
     ///
-    /// At once if the queue is full; after `within` if the computation has not begun by then, and
-    /// then it never does.
+    /// At once if the queue is full; and if the computation could not be begun while there was time
+    /// for it, then it never is.
     pub async fn thumbnail(
         &self,
         picture: Bytes,
@@ -111,11 +117,11 @@ impl Backend {
     ) -> Result<Bytes, Failure> {
         let thumbnail = match self {
             Self::Threads(pool) => {
-                let task = pool.task().label("thumbnail").queue_timeout(within);
+                let task = pool.task().label("thumbnail").queue_timeout(begin_within(within));
                 task.submit(call!(thumbnail(picture, width))).await?
             }
             Self::Processes(pool) => {
-                let task = pool.task().label("thumbnail").queue_timeout(within);
+                let task = pool.task().label("thumbnail").queue_timeout(begin_within(within));
                 task.submit(call!(thumbnail(picture, width))).await?
             }
             Self::SpawnBlocking => peers::spawn_blocking(move || thumbnail(picture, width)).await?,
