@@ -54,7 +54,7 @@ use crate::sync::{Mutex, MutexGuard};
 #[repr(align(128))]
 pub(super) struct Pool {
     pub(super) config: Config,
-    state: Mutex<State>,
+    state: Apart<Mutex<State>>,
     /// Idle workers wait here.
     sleep: Sleep,
     /// Room in a bounded queue.
@@ -67,6 +67,19 @@ pub(super) struct Pool {
     stopping: AtomicBool,
     /// Held by the one that joins the threads; the others wait for it.
     joining: Mutex<()>,
+}
+
+/// In cache lines of its own. Beside what workers read, the lock makes a burst of tiny tasks take up to
+/// half as long again.
+#[repr(align(128))]
+struct Apart<T>(T);
+
+impl<T> std::ops::Deref for Apart<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
 }
 
 /// What every push looks at comes first, and lies together.
@@ -234,7 +247,7 @@ impl Pool {
         let room = config.queue_capacity.map(Room::new);
         Arc::new(Self {
             config,
-            state: Mutex::new(State {
+            state: Apart(Mutex::new(State {
                 queue: Queue::default(),
                 phase: Phase::Open,
                 seats: Vec::new(),
@@ -250,7 +263,7 @@ impl Pool {
                 totals: Totals::new(),
                 at_shutdown: None,
                 waiting_for_end: Vec::new(),
-            }),
+            })),
             sleep: Sleep::new(),
             room,
             cancelled: AtomicU64::new(0),
