@@ -142,7 +142,7 @@ impl Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerLost {
-    /// The number of the process.
+    /// The number of the process; 0 if it is not known, since it ended before it had begun.
     pub pid: u32,
     /// The signal that ended it.
     pub signal: Option<i32>,

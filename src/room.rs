@@ -11,7 +11,19 @@ use crate::error::Error;
 use crate::panic::{catch, drop_quietly};
 
 /// The most that can be asked for.
-pub(crate) const MOST: usize = Semaphore::MAX_PERMITS;
+const MOST: usize = Semaphore::MAX_PERMITS;
+
+/// Whether there can be a queue of this capacity.
+pub(crate) fn check_capacity(capacity: Option<usize>) -> Result<(), Error> {
+    let rule = match capacity {
+        Some(0) => "must be at least 1: a queue without room takes no tasks".to_owned(),
+        Some(n) if n > MOST => {
+            format!("must be at most {MOST}; leave it out for a queue without bound")
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::InvalidSetting { setting: "queue_capacity", rule })
+}
 
 /// Fair, so that nobody who waits is passed over.
 pub(crate) struct Room {

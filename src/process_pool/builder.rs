@@ -172,7 +172,7 @@ impl ProcessPoolBuilder {
     /// process. Of tasks that a worker submits with [`ParentPool`](crate::ParentPool) nothing is
     /// reported.
     ///
-    /// Default: nobody is told.
+    /// Default: with the feature `tracing` an event tells of it, otherwise nothing.
     pub fn on_unobserved_failure<F>(mut self, hook: F) -> Self
     where
         F: Fn(&UnobservedFailure<'_>) + Send + Sync + 'static,
@@ -203,17 +203,7 @@ impl ProcessPoolBuilder {
         if self.max_tasks_per_child == Some(0) {
             return invalid("max_tasks_per_child", "must be at least 1");
         }
-        if self.queue_capacity == Some(0) {
-            return invalid(
-                "queue_capacity",
-                "must be at least 1: a queue without room takes no tasks",
-            );
-        }
-        if self.queue_capacity > Some(room::MOST) {
-            let rule =
-                format!("must be at most {}; leave it out for a queue without bound", room::MOST);
-            return invalid("queue_capacity", &rule);
-        }
+        room::check_capacity(self.queue_capacity)?;
         let worker_name = self.worker_name.unwrap_or_else(|| "worker-".to_owned());
         if worker_name.contains('\0') {
             return invalid("worker_name", "must not contain a NUL byte");

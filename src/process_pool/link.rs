@@ -108,6 +108,8 @@ pub(super) struct Worker {
     /// To be asked to end then.
     is_terminated: bool,
     pub(super) was_dismissed: bool,
+    /// Its socket has been closed for long, so it was killed, if it still lived.
+    pub(super) is_overdue: bool,
     /// The process that has forked it is dead.
     pub(super) is_orphaned: bool,
     /// The task that it was to begin when it died.
@@ -163,6 +165,7 @@ impl Worker {
             is_distrusted: false,
             is_terminated: false,
             was_dismissed: false,
+            is_overdue: false,
             is_orphaned: false,
             next: None,
             fault: None,

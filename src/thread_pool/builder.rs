@@ -163,7 +163,7 @@ impl ThreadPoolBuilder {
     /// The items of a [`Map`](crate::Map) are not tasks of their own: what it does not deliver is
     /// not reported.
     ///
-    /// Default: nobody is told.
+    /// Default: with the feature `tracing` an event tells of it, otherwise nothing.
     ///
     /// ```
     /// use concurrent_futures::{Shutdown, ThreadPoolExecutor};
@@ -212,17 +212,7 @@ impl ThreadPoolBuilder {
         if self.stack_size == Some(0) {
             return invalid("stack_size", "must be at least 1: a thread needs a stack");
         }
-        if self.queue_capacity == Some(0) {
-            return invalid(
-                "queue_capacity",
-                "must be at least 1: a queue without room takes no tasks",
-            );
-        }
-        if self.queue_capacity > Some(room::MOST) {
-            let rule = "must be at most";
-            let way_out = "leave it out for a queue without bound";
-            return invalid("queue_capacity", &format!("{rule} {}; {way_out}", room::MOST));
-        }
+        room::check_capacity(self.queue_capacity)?;
         let prefix = self.thread_name_prefix.unwrap_or_else(|| {
             let number = POOLS.fetch_add(1, Relaxed);
             format!("pool-{number}")

@@ -450,6 +450,9 @@ fn a_worker_without_a_socket_is_ended() {
                 let process = Watched::all(&[worker]);
                 let lost = lost(soon(pool.submit(call!(close_socket(how, then)))));
                 assert_eq!(lost.pid, worker);
+                if matches!(then, Then::Wait) {
+                    assert!(lost.to_string().contains("closed its socket"), "{lost}");
+                }
                 assert_ended_soon(&process);
                 assert_eq!(soon(pool.submit(call!(square(3)))).unwrap(), 9);
             }

@@ -58,8 +58,7 @@ impl Pool {
     fn death_is_overdue(self: &Arc<Self>, number: u32) {
         let mut state = self.state.lock();
         let Some(worker) = state.workers.get_mut(&number) else { return };
-        let text = "it was killed, since it had closed its socket and lived on";
-        worker.fault.get_or_insert_with(|| text.to_owned());
+        worker.is_overdue = true;
         worker.strike();
         let pool = Arc::clone(self);
         let overdue = move || pool.is_buried(number, None);
@@ -145,6 +144,10 @@ impl Pool {
             }
             if exit.is_some_and(|exit| exit.out_of_memory) {
                 return Some("probably by the system, for want of memory".to_owned());
+            }
+            // It may as well have been dead for long, and the notice late: then this is not the signal.
+            if worker.is_overdue && exit.is_none_or(|exit| exit.status == ExitStatus::KILLED) {
+                return Some("probably since it had closed its socket and lived on".to_owned());
             }
             // An allocation that fails is an abort like any other. What Rust's standard library says
             // before it is known only where stderr is kept.
