@@ -2,8 +2,8 @@
 //!
 //! It is counted in *ticks*. Where Linux itself keeps time by the counter of an x86-64 processor,
 //! which it does only if the counter has a constant rate and is the same on all CPUs, a tick is a
-//! tick of that. Everywhere else it is a nanosecond of the standard library's clock. To read the
-//! counter takes less than half of the time.
+//! tick of that. Everywhere else, and under Miri, which has no such counter, it is a nanosecond of
+//! the standard library's clock. To read the counter takes less than half of the time.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// Ticks since some moment. Readings of two threads may be off by a few against each other.
 #[inline]
 pub(crate) fn now() -> u64 {
-    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    #[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
     if start().counter.is_some() {
         return counter();
     }
@@ -54,19 +54,19 @@ fn nanos(duration: Duration) -> u64 {
     duration.as_nanos() as u64
 }
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
 fn first_count() -> Option<u64> {
     let source = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
     let source = std::fs::read_to_string(source).ok()?;
     (source.trim() == "tsc").then(counter)
 }
 
-#[cfg(not(all(target_arch = "x86_64", target_os = "linux")))]
+#[cfg(not(all(target_arch = "x86_64", target_os = "linux", not(miri))))]
 fn first_count() -> Option<u64> {
     None
 }
 
-#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+#[cfg(all(target_arch = "x86_64", target_os = "linux", not(miri)))]
 #[allow(unsafe_code)]
 fn counter() -> u64 {
     // SAFETY: it reads a register that every x86-64 processor has; Linux, which keeps time by it
