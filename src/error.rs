@@ -173,15 +173,11 @@ impl WorkerLost {
     }
 
     fn describe(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "worker process {} ", self.pid)?;
-        match (self.signal, self.exit_code) {
-            (Some(signal), _) => match signal_name(signal) {
-                Some(name) => write!(f, "was ended by {name} (signal {signal})")?,
-                None => write!(f, "was ended by signal {signal}")?,
-            },
-            (None, Some(code)) => write!(f, "exited with exit code {code}")?,
-            (None, None) => write!(f, "ended")?,
+        match self.pid {
+            0 => write!(f, "a worker process ")?,
+            pid => write!(f, "worker process {pid} ")?,
         }
+        write!(f, "{}", HowEnded { signal: self.signal, exit_code: self.exit_code })?;
         if let Some(cause) = &self.cause {
             write!(f, ", {cause}")?;
         }
@@ -206,6 +202,25 @@ impl fmt::Display for WorkerLost {
 }
 
 impl std::error::Error for WorkerLost {}
+
+/// How a process ended, to follow its name: `exited with exit code 1`.
+pub(crate) struct HowEnded {
+    pub(crate) signal: Option<i32>,
+    pub(crate) exit_code: Option<i32>,
+}
+
+impl fmt::Display for HowEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.signal, self.exit_code) {
+            (Some(signal), _) => match signal_name(signal) {
+                Some(name) => write!(f, "was ended by {name} (signal {signal})"),
+                None => write!(f, "was ended by signal {signal}"),
+            },
+            (None, Some(code)) => write!(f, "exited with exit code {code}"),
+            (None, None) => write!(f, "ended"),
+        }
+    }
+}
 
 /// The name of a signal that ends processes. The numbers are Linux's, the same on all of its
 /// common architectures.

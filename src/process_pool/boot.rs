@@ -115,9 +115,9 @@ fn become_zygote(constructors: impl FnOnce()) {
         }
         // The variable is there by somebody's mistake. The program runs, without pools.
         Ok(None) => {}
-        Err(error) => {
-            eprintln!("concurrent-futures: a process that starts workers can't begin: {error}");
-            std::process::exit(1)
-        }
+        Err(error) => super::zygote::process::refuse(
+            sys::stdin(),
+            format!("the process that starts workers can't begin: {error}"),
+        ),
     }
 }

@@ -159,8 +159,8 @@ impl ProcessPoolBuilder {
     }
 
     /// Runs once, in the process that workers are forked from: what it loads, they all have, and
-    /// share its memory until they write to it. It must not start threads. If it panics, the pool
-    /// is broken. Default: none.
+    /// share its memory until they write to it. It must not start threads. If it panics, or ends the
+    /// process twice in the same way, the pool is broken. Default: none.
     pub fn preload(mut self, preload: fn()) -> Self {
         self.preload = Some(preload);
         self
@@ -188,7 +188,9 @@ impl ProcessPoolBuilder {
     ///
     /// [`InvalidSetting`](Error::InvalidSetting) if a setting makes no sense;
     /// [`Codec`](Error::Codec) if the initializer's argument can't be encoded;
-    /// [`BrokenPool`](Error::BrokenPool) if worker processes can't be started here, with the cause.
+    /// [`BrokenPool`](Error::BrokenPool) if worker processes can't be started here, with what was
+    /// refused and the system's reason. What the process that workers are forked from finds out
+    /// itself is the error of the tasks.
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
         let invalid = |setting, rule: &str| {
             let rule = rule.to_owned();

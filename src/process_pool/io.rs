@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use super::pool::Pool;
-use super::sys::Poller;
+use super::sys::{BorrowedFd, Poller, explain};
 use crate::sync::Mutex;
 
 /// In place of a worker's number: the helper process of the pool.
@@ -39,6 +39,13 @@ impl Io {
         u64::from(pool) << 32 | u64::from(worker)
     }
 
+    /// Watches the control socket of a pool's helper process.
+    pub(super) fn watch_helper(&self, pool: u32, control: BorrowedFd<'_>) -> io::Result<()> {
+        self.poller
+            .add(control, Self::key(pool, CONTROL), true, false)
+            .map_err(explain("the process that starts workers can't be waited for"))
+    }
+
     /// Adds a pool, which `make` makes.
     pub(super) fn join(
         make: impl FnOnce(&Arc<Self>, u32) -> io::Result<Arc<Pool>>,
@@ -50,14 +57,19 @@ impl Io {
             Some(io) => (Arc::clone(io), false),
             None => {
                 let (pools, thread) = (Mutex::default(), Mutex::new(None));
-                (Arc::new(Self { poller: Poller::new()?, pools, thread }), true)
+                let poller =
+                    Poller::new().map_err(explain("there is nothing to wait for workers with"))?;
+                (Arc::new(Self { poller, pools, thread }), true)
             }
         };
         let pool = make(&io, id)?;
         if is_new {
             let own = Arc::clone(&io);
             let name = "process-pool-io".to_owned();
-            let spawned = std::thread::Builder::new().name(name).spawn(move || own.run())?;
+            let spawned = std::thread::Builder::new()
+                .name(name)
+                .spawn(move || own.run())
+                .map_err(explain("the thread that reads what workers send can't be started"))?;
             *io.thread.lock() = Some(spawned);
         }
         io.pools.lock().insert(id, Arc::clone(&pool));

@@ -7,6 +7,7 @@
 #![cfg(all(feature = "process", target_os = "linux"))]
 #![allow(dead_code, reason = "modules shared with other test binaries, which use all of them")]
 
+mod helper;
 #[path = "../crashes/program.rs"]
 mod program;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]

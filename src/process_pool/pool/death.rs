@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::state::{Place, State, Task};
 use super::{Done, Pool};
-use crate::error::{Error, WorkerLost};
+use crate::error::{Error, HowEnded, WorkerLost};
 use crate::process_pool::builder::WorkerStderr;
 use crate::process_pool::link::{Life, Worker};
 use crate::process_pool::sys;
@@ -87,7 +87,8 @@ impl Pool {
         self.closed(state, number, done);
         let Some(mut worker) = state.workers.remove(&number) else { return };
         let may_run_again = state.may_run_again();
-        let mut had_begun = worker.replies > 0 || worker.is_condemned;
+        // The end of the helper process is not the worker's, and is counted once.
+        let mut had_begun = worker.replies > 0 || worker.is_condemned || worker.is_orphaned;
         if exit.is_none() {
             // Its socket is closed, but nobody has said that it has ended; it may have done that itself.
             worker.kill();
@@ -133,11 +134,7 @@ impl Pool {
     pub(super) fn describe(&self, worker: &Worker, exit: Option<&Exit>) -> WorkerLost {
         let stderr = exit.map(|exit| String::from_utf8_lossy(&exit.stderr_tail).into_owned());
         let stderr = stderr.unwrap_or_default();
-        let (signal, exit_code) = match exit.map(|exit| exit.status) {
-            Some(ExitStatus::Signal(signal)) => (Some(signal), None),
-            Some(ExitStatus::Code(code)) => (None, Some(code)),
-            None => (None, None),
-        };
+        let HowEnded { signal, exit_code } = ExitStatus::describe(exit.map(|exit| exit.status));
         let cause = worker.fault.clone().or_else(|| {
             if signal.is_some_and(|signal| worker.link.page.is_stack_overflow(signal)) {
                 return Some("stack overflow".to_owned());
@@ -173,7 +170,10 @@ impl Pool {
             let Some(zygote) = &state.zygote else { return };
             match zygote.receive() {
                 Ok(None) => return,
-                Ok(Some(Notice::Ready)) => {}
+                Ok(Some(Notice::Ready)) => {
+                    state.zygote_is_ready = true;
+                    state.failed_start = None;
+                }
                 Ok(Some(Notice::Refused(text))) => {
                     let mut done = Vec::new();
                     self.break_with(&mut state, text.into(), &mut done);
@@ -201,13 +201,15 @@ impl Pool {
                     self.is_buried(number, Some(exit));
                 }
                 Err(_gone) => {
-                    let zygote = state.zygote.take();
-                    let done = self.orphaned(&mut state);
-                    if let Some(zygote) = &zygote {
-                        let _ = self.io.poller.remove(zygote.fd());
-                    }
+                    let Some(zygote) = state.zygote.take() else { return };
+                    state.zygote_is_ending = true;
+                    drop(state);
+                    let _ = self.io.poller.remove(zygote.fd());
+                    let status = zygote.end();
+                    let mut state = self.state.lock();
+                    state.zygote_is_ending = false;
+                    let done = self.orphaned(&mut state, status);
                     self.release(state, done);
-                    drop(zygote); // and waits for it
                     return;
                 }
             }
@@ -215,16 +217,29 @@ impl Pool {
     }
 
     /// The helper process has died, and its workers with it; another one is started when there is
-    /// work. What the workers' tasks have started is killed here.
-    pub(super) fn orphaned(self: &Arc<Self>, state: &mut State) -> Vec<Done> {
+    /// work, unless the same has just happened to the one before. What the workers' tasks have started
+    /// is killed here.
+    pub(super) fn orphaned(
+        self: &Arc<Self>,
+        state: &mut State,
+        status: Option<ExitStatus>,
+    ) -> Vec<Done> {
         let mut done = Vec::new();
+        let how = format!("the process that starts workers {}", ExitStatus::describe(status));
+        if !state.zygote_is_ready {
+            let how = format!("{how} before it could begin");
+            if state.failed_start.replace(how.clone()).is_some_and(|before| before == how) {
+                self.break_with(state, how.into(), &mut done);
+            }
+        }
+        if !state.workers.is_empty() && !state.workers.values().any(Worker::has_begun) {
+            self.began_in_vain(state, &mut done, || how.clone());
+        }
         let all: Vec<u32> = state.workers.keys().copied().collect();
         for number in all {
             let Some(worker) = state.workers.get_mut(&number) else { continue };
             worker.is_orphaned = true;
-            worker
-                .fault
-                .get_or_insert("since the process that starts workers was killed".to_owned());
+            worker.fault.get_or_insert_with(|| format!("since {how}"));
             // One that has not told its number has done nothing yet.
             if let Some((pid, _)) = &worker.process {
                 sys::kill_group(*pid);

@@ -13,7 +13,7 @@ use crate::process_pool::builder::WorkerStderr;
 use crate::process_pool::io::{CONTROL, Io};
 use crate::process_pool::link::{NO_TASK, Worker};
 use crate::process_pool::page;
-use crate::process_pool::sys::{AsFd, SharedPage, socket};
+use crate::process_pool::sys::{AsFd, SharedPage, explain, socket};
 use crate::process_pool::wire::Kind;
 use crate::process_pool::zygote::{WorkerSettings, Zygote};
 use crate::timer::{Timer, deadline};
@@ -38,12 +38,7 @@ impl Pool {
                     Ok(worker) => worker,
                     // The helper process has died. The poller is about to tell, and then there will
                     // be another one.
-                    Err(error) if is_hung_up(&error) => {
-                        self.began_in_vain(state, &mut done, || {
-                            "the process that starts workers has ended".to_owned()
-                        });
-                        break;
-                    }
+                    Err(error) if is_hung_up(&error) => break,
                     Err(error) => {
                         if state.active() == 0 {
                             let text = format!("a worker process could not be started: {error}");
@@ -62,7 +57,9 @@ impl Pool {
     fn may_start_worker(&self, state: &State) -> bool {
         // Those of which it is not known yet may prove to be false starts.
         let false_starts = state.false_starts + state.unexplained();
-        state.active() < self.config.max_workers && false_starts < MOST_FALSE_STARTS
+        state.active() < self.config.max_workers
+            && false_starts < MOST_FALSE_STARTS
+            && !state.zygote_is_ending
     }
 
     /// A worker has ended before its first task, or its start failed.
@@ -139,14 +136,16 @@ impl Pool {
     pub(super) fn start_worker(&self, state: &mut State) -> io::Result<u32> {
         if state.zygote.is_none() {
             let zygote = Zygote::start(&self.config.zygote)?;
-            self.io.poller.add(zygote.fd(), Io::key(self.id, CONTROL), true, false)?;
+            self.io.watch_helper(self.id, zygote.fd())?;
             state.zygote = Some(zygote);
+            state.zygote_is_ready = false;
         }
         let Some(zygote) = &state.zygote else { unreachable!("it was started above") };
         let number = state.next_worker;
         state.next_worker = number.wrapping_add(1) % CONTROL;
-        let (ours, theirs) = socket::pair()?;
-        let (page, memory) = SharedPage::create()?;
+        let (ours, theirs) = socket::pair().map_err(explain("its socket can't be made"))?;
+        let (page, memory) = SharedPage::create()
+            .map_err(explain("the memory that it shares with this process can't be made"))?;
         page.results()[page::MAX_WORKERS].store(self.config.max_workers as u64, Relaxed);
         let settings = WorkerSettings {
             number,
@@ -154,8 +153,13 @@ impl Pool {
             memory_limit: self.config.memory_limit,
             keep_stderr: self.config.stderr == WorkerStderr::Tail,
         };
-        zygote.spawn(&settings, theirs, memory.as_fd())?;
-        self.io.poller.add(ours.as_fd(), Io::key(self.id, number), true, false)?;
+        zygote
+            .spawn(&settings, theirs, memory.as_fd())
+            .map_err(explain("the process that starts workers can't be asked for it"))?;
+        self.io
+            .poller
+            .add(ours.as_fd(), Io::key(self.id, number), true, false)
+            .map_err(explain("its socket can't be waited for"))?;
         let mut worker = Worker::new(ours, page, self.config.max_tasks_per_child);
         if let Some(initializer) = &self.config.initializer {
             worker.send(Kind::Initialize, NO_TASK, 0, initializer);

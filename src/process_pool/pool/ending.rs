@@ -43,7 +43,7 @@ impl Pool {
         for worker in state.workers.values_mut().filter(|worker| worker.sent.is_empty()) {
             worker.dismiss();
         }
-        if !state.workers.is_empty() || state.finishing > 0 {
+        if !state.workers.is_empty() || state.finishing > 0 || state.zygote_is_ending {
             return None;
         }
         state.has_ended = true;

@@ -35,7 +35,7 @@ use std::time::Duration;
 use self::state::{Phase, Place, State, Task};
 use super::builder::Config;
 use super::call::Complete;
-use super::io::{CONTROL, Io};
+use super::io::Io;
 use super::link::{Life, Link, Worker};
 use super::sys::AsFd;
 use super::wire::{Content, Frame, Kind};
@@ -128,7 +128,7 @@ impl Pool {
         let room = config.queue_capacity.map(Room::new);
         let zygote = Zygote::start(&config.zygote).map_err(broken)?;
         Io::join(|io, id| {
-            io.poller.add(zygote.fd(), Io::key(id, CONTROL), true, false)?;
+            io.watch_helper(id, zygote.fd())?;
             Ok(Arc::new(Self {
                 config,
                 id,
@@ -136,6 +136,9 @@ impl Pool {
                 state: Mutex::new(State {
                     phase: Phase::Open,
                     zygote: Some(zygote),
+                    zygote_is_ready: false,
+                    zygote_is_ending: false,
+                    failed_start: None,
                     queue: VecDeque::new(),
                     queued: 0,
                     tasks: HashMap::new(),

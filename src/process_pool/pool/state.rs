@@ -19,6 +19,12 @@ use crate::trace::{Outbox, TaskTrace};
 pub(super) struct State {
     pub(super) phase: Phase,
     pub(super) zygote: Option<Zygote>,
+    /// It has said that it can fork.
+    pub(super) zygote_is_ready: bool,
+    /// Its end is waited for, without the lock; meanwhile no other one is started.
+    pub(super) zygote_is_ending: bool,
+    /// How the last one ended, if that was before it was ready.
+    pub(super) failed_start: Option<String>,
     /// Tasks by number, in the order of their start. Numbers that are no task any more are skipped.
     pub(super) queue: VecDeque<u64>,
     /// How many of them are tasks.

@@ -22,7 +22,19 @@ pub(crate) use linux::*;
 #[cfg(not(all(target_os = "linux", not(no_process_pool))))]
 pub(crate) use unsupported::*;
 
+use std::fmt::Display;
+use std::io;
 use std::time::Duration;
+
+use crate::error::HowEnded;
+
+/// Puts in front of the system's reason what it has refused, for `map_err`.
+pub(crate) fn explain<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) -> io::Error {
+    move |error| {
+        let error = error.into();
+        io::Error::new(error.kind(), format!("{what}: {error}"))
+    }
+}
 
 /// The size of the area behind the shared page.
 pub(crate) const RESULTS: usize = 256 * 1024;
@@ -55,6 +67,16 @@ impl ExitStatus {
     pub(crate) const KILLED: Self = Self::Signal(9);
     /// A worker that could not be set up.
     pub(crate) const UNFIT: Self = Self::Code(UNFIT);
+
+    /// In words; of `None` all that is known is that the process has ended.
+    pub(crate) fn describe(status: Option<Self>) -> HowEnded {
+        let (signal, exit_code) = match status {
+            Some(Self::Signal(signal)) => (Some(signal), None),
+            Some(Self::Code(code)) => (None, Some(code)),
+            None => (None, None),
+        };
+        HowEnded { signal, exit_code }
+    }
 }
 
 /// What a process has used.

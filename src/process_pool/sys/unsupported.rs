@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use super::{RESULTS, Signal};
+use super::{ExitStatus, RESULTS, Signal};
 use crate::process_pool::page::Page;
 use crate::process_pool::zygote::{Notice, WorkerSettings, ZygoteSettings};
 
@@ -164,6 +164,10 @@ impl Zygote {
     }
 
     pub(crate) fn pid(&self) -> u32 {
+        match self.0 {}
+    }
+
+    pub(crate) fn end(self) -> Option<ExitStatus> {
         match self.0 {}
     }
 

@@ -8,7 +8,7 @@ use super::message::Boot;
 use super::{Notice, WorkerSettings, ZygoteSettings};
 use crate::function;
 use crate::process_pool::boot;
-use crate::process_pool::sys::{AsFd, BorrowedFd, Helper, OwnedFd, control};
+use crate::process_pool::sys::{AsFd, BorrowedFd, ExitStatus, Helper, OwnedFd, control, explain};
 
 /// How long a request may wait for room in the control socket. The zygote takes them out all the
 /// time, so it has gone wrong then.
@@ -19,7 +19,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(crate) struct Zygote {
     // Closed first, since this is what the helper ends by.
     control: OwnedFd,
-    #[cfg_attr(not(test), expect(dead_code, reason = "it is there to be dropped"))]
     helper: Helper,
 }
 
@@ -31,9 +30,11 @@ impl Zygote {
 
     /// The process must have that digest of its program.
     pub(crate) fn start_for(settings: &ZygoteSettings, program: u64) -> io::Result<Self> {
-        let (control, theirs) = control::pair()?;
+        let (control, theirs) = control::pair()
+            .map_err(explain("the socket to the process that starts workers can't be made"))?;
         let first = Boot { parent: std::process::id(), program, preload: settings.preload };
-        control::send(control.as_fd(), &first.encode(), &[])?;
+        control::send(control.as_fd(), &first.encode(), &[])
+            .map_err(explain("the process that starts workers can't be told what to do"))?;
         let mut variables = settings.env.clone();
         variables.push((boot::VARIABLE.into(), Some(OsString::from(boot::VERSION))));
         let helper = Helper::start(theirs, &variables, settings.current_dir.as_deref())?;
@@ -48,6 +49,13 @@ impl Zygote {
     #[cfg(test)]
     pub(crate) fn pid(&self) -> u32 {
         self.helper.pid()
+    }
+
+    /// Ends it as a drop does; tells how it ended, if that is known.
+    pub(crate) fn end(self) -> Option<ExitStatus> {
+        let Self { control, mut helper } = self;
+        drop(control);
+        helper.end()
     }
 
     /// Asks for a worker that is to have these ends of its socket and its page. An error means that

@@ -13,8 +13,8 @@ use super::{Exit, Notice, WorkerSettings, WorkerStart};
 use crate::function;
 use crate::panic::{catch, install_hook};
 use crate::process_pool::sys::{
-    self, AsFd, ChildSignals, Event, ExitStatus, Fork, Kept, OwnedFd, PidFd, Poller, Sacrifice,
-    SingleThreaded, control, pipe,
+    self, AsFd, BorrowedFd, ChildSignals, Event, ExitStatus, Fork, Kept, OwnedFd, PidFd, Poller,
+    Sacrifice, SingleThreaded, control, explain, pipe,
 };
 use crate::process_pool::{boot, worker};
 
@@ -46,12 +46,15 @@ pub(in crate::process_pool) fn main(control: OwnedFd, constructors: impl FnOnce(
             zygote.end(end)
         }
         Ok(None) => sys::exit_now(0), // nobody is there any more
-        Err(reason) => {
-            // If nobody is there to receive it, nobody misses it.
-            let _ = Notice::Refused(reason).send(control.as_fd());
-            std::process::exit(1)
-        }
+        Err(reason) => refuse(control.as_fd(), reason),
     }
+}
+
+/// Tells the pool why there is no zygote, and ends.
+pub(in crate::process_pool) fn refuse(control: BorrowedFd<'_>, reason: String) -> ! {
+    // If nobody is there to receive it, nobody misses it.
+    let _ = Notice::Refused(reason).send(control);
+    std::process::exit(1)
 }
 
 /// It was sent before this process was started.
@@ -135,11 +138,12 @@ enum End {
 impl<'a> Zygote<'a> {
     /// `None`: the process that has started this one is dead.
     fn new(control: &'a OwnedFd, boot: &Boot, single: SingleThreaded) -> io::Result<Option<Self>> {
-        sys::adopt_orphans()?;
+        sys::adopt_orphans().map_err(explain("it can't adopt what workers leave behind"))?;
         let kept = Kept::all_but(control.as_fd())?;
         let Some(parent) = PidFd::of_parent(boot.parent) else { return Ok(None) };
-        let children = ChildSignals::instead_of_all_others()?;
-        let poller = Poller::new()?;
+        let children = ChildSignals::instead_of_all_others()
+            .map_err(explain("the end of workers can't be watched for"))?;
+        let poller = Poller::new().map_err(explain("there is nothing to wait with"))?;
         poller.add(control.as_fd(), CONTROL, true, false)?;
         poller.add(children.as_fd(), CHILDREN, true, false)?;
         if let Some(parent) = parent.fd() {

@@ -5,6 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::process_pool::sys::explain;
+
 /// The first that is not one of stdin, stdout, stderr.
 const FIRST: RawFd = 3;
 
@@ -15,16 +17,22 @@ const NULL: &str = "/dev/null";
 pub(super) fn take_stdin() -> io::Result<OwnedFd> {
     fill_standard()?;
     close_inherited()?;
-    let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), FIRST)?;
-    let null = rustix::fs::open(NULL, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let moved = explain("the control socket can't be moved");
+    let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), FIRST).map_err(moved)?;
+    let null = open_null(OFlags::RDONLY | OFlags::CLOEXEC)?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(control)
+}
+
+fn open_null(flags: OFlags) -> io::Result<OwnedFd> {
+    let refused = explain(format!("{NULL} can't be opened"));
+    rustix::fs::open(NULL, flags, Mode::empty()).map_err(refused)
 }
 
 /// The parent may have closed its stdout or stderr. What is opened next would get that number.
 fn fill_standard() -> io::Result<()> {
     loop {
-        let null = rustix::fs::open(NULL, OFlags::RDWR, Mode::empty())?;
+        let null = open_null(OFlags::RDWR)?;
         if null.as_raw_fd() >= FIRST {
             return Ok(());
         }
@@ -105,7 +113,9 @@ unsafe fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
 /// The descriptors of this process, in no order, with the one that reads the list and is closed
 /// again.
 fn numbers() -> io::Result<Vec<RawFd>> {
-    let entries = std::fs::read_dir("/proc/self/fd")?;
+    const LIST: &str = "/proc/self/fd";
+    let refused = explain(format!("{LIST} can't be read"));
+    let entries = std::fs::read_dir(LIST).map_err(refused)?;
     let number =
         |entry: io::Result<std::fs::DirEntry>| entry.ok()?.file_name().to_str()?.parse().ok();
     Ok(entries.filter_map(number).collect())

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use rustix::io::retry_on_intr;
 
 use super::process::PidFd;
 use super::{control, descriptors, signals};
-use crate::process_pool::sys::Signal;
+use crate::process_pool::sys::{ExitStatus, Signal, explain};
 
 /// The program that runs, also if its file was replaced meanwhile.
 const PROGRAM: &str = "/proc/self/exe";
@@ -55,7 +55,9 @@ impl Helper {
         if let Some(path) = current_dir {
             command.current_dir(path);
         }
-        let child = command.spawn()?;
+        let place = current_dir.map(|path| format!(" in {}", path.display())).unwrap_or_default();
+        let refused = format!("the process that starts workers can't be started{place}");
+        let child = command.spawn().map_err(explain(refused))?;
         let process = PidFd::open(child.id());
         Ok(Self { child, process, owner: std::process::id() })
     }
@@ -65,8 +67,9 @@ impl Helper {
         self.process.pid()
     }
 
-    /// Waits for its end, which is about to come, and hastens it after a while.
-    fn end(&mut self) {
+    /// Waits for its end, which is about to come, and hastens it after a while. `None`: how it would
+    /// have ended by itself is not known.
+    pub(crate) fn end(&mut self) -> Option<ExitStatus> {
         let ended = match self.process.fd() {
             Some(fd) => {
                 let limit = Timespec::try_from(PATIENCE).ok();
@@ -85,7 +88,10 @@ impl Helper {
         if !ended {
             let _ = self.process.signal(Signal::Kill);
         }
-        let _ = self.child.wait();
+        // An error: someone else has reaped it.
+        let status = self.child.wait().ok().filter(|_| ended)?;
+        let signal = status.signal().map(ExitStatus::Signal);
+        signal.or(status.code().map(ExitStatus::Code))
     }
 }
 
@@ -123,12 +129,12 @@ fn has_raised_privileges() -> bool {
 
 /// In a helper, before anything else: takes the control socket from stdin. `None` if there is none,
 /// and nothing was changed. What the process has inherited besides the environment is gone then:
-/// descriptors, ignored signals.
+/// descriptors, ignored signals. With an error, the control socket still is stdin.
 pub(crate) fn take_control() -> io::Result<Option<OwnedFd>> {
     if has_raised_privileges() || !control::is_control(rustix::stdio::stdin()) {
         return Ok(None);
     }
-    signals::forget_inherited()?;
+    signals::forget_inherited().map_err(explain("its signals can't be set up"))?;
     let control = descriptors::take_stdin()?;
     Ok(Some(control))
 }

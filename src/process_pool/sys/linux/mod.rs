@@ -16,6 +16,7 @@ pub(crate) mod socket;
 #[cfg(test)]
 pub(crate) mod tests;
 
+pub(crate) use rustix::stdio::stdin;
 pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub(crate) use crash::install as install_crash_handler;
