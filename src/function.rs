@@ -185,6 +185,31 @@ pub(crate) fn program_digest() -> Result<u64, UnknownCode> {
     images::program_digest()
 }
 
+/// The kernel's link to the file that was executed, which need not be the program: see
+/// [`ProgramFile`].
+#[cfg(target_os = "linux")]
+pub(crate) const EXECUTED: &str = "/proc/self/exe";
+
+/// How to execute the program that this process runs once more.
+#[cfg(target_os = "linux")]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum ProgramFile {
+    /// By [`EXECUTED`], which leads to the program's file even if that was replaced or deleted.
+    Executed,
+    /// By the path of the program's file. What was executed is another program that runs this one,
+    /// as memory checkers do.
+    At(std::path::PathBuf),
+    /// By [`EXECUTED`], with this path behind its options: it leads to the dynamic loader.
+    ByLoader(std::path::PathBuf),
+}
+
+/// Finds the program's file. The error names the file that was executed and the program's own, if
+/// neither leads to the program.
+#[cfg(target_os = "linux")]
+pub(crate) fn program_file() -> std::io::Result<ProgramFile> {
+    images::program_file()
+}
+
 /// A function has no name, or this process has no function of that name.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
@@ -194,7 +219,9 @@ pub(crate) struct UnknownCode(String);
 #[cfg(target_os = "linux")]
 mod images {
     use std::ffi::{CStr, OsStr, c_int, c_void};
+    use std::fs::{self, Metadata};
     use std::hash::{DefaultHasher, Hash, Hasher};
+    use std::io;
     use std::ops::Range;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::MetadataExt;
@@ -203,7 +230,7 @@ mod images {
 
     use libc::dl_phdr_info;
 
-    use super::{FunctionRef, UnknownCode};
+    use super::{EXECUTED, FunctionRef, ProgramFile, UnknownCode};
     use crate::sync::{Mutex, MutexGuard};
 
     pub(super) fn refer_to(address: usize) -> Result<FunctionRef, UnknownCode> {
@@ -235,6 +262,47 @@ mod images {
     pub(super) fn program_digest() -> Result<u64, UnknownCode> {
         let nothing = || UnknownCode("the system does not tell what this process runs".to_owned());
         program().ok_or_else(nothing)?.digest()
+    }
+
+    pub(super) fn program_file() -> io::Result<ProgramFile> {
+        let executed = fs::metadata(EXECUTED)?;
+        let maps = Maps::read()?;
+        // Code that is no file's was put there by the program itself, as packers do.
+        let Some(program) = program().and_then(|program| maps.at(program.start())) else {
+            return Ok(ProgramFile::Executed);
+        };
+        let at_path = fs::metadata(program.path).ok();
+        if at_path.is_some_and(|file| is_same(&file, &executed)) {
+            return Ok(ProgramFile::Executed);
+        }
+        // The device that `maps` names is not always the one that `stat` names, so it has to be
+        // the same file at the same path; where that is gone, the number has to do.
+        if !program.is_at(program.path) {
+            if program.is_at(Path::new(EXECUTED)) {
+                return Ok(ProgramFile::Executed);
+            }
+            return Err(io::Error::new(
+                io::ErrorKind::NotFound,
+                format!(
+                    "the program can't be started once more: {EXECUTED} leads to {}, which is another program, and {} is not the file that this process has loaded; leave the program's file where it is, or start the program without the other one",
+                    maps.name_of(&executed),
+                    program.path.display()
+                ),
+            ));
+        }
+        let path = program.path.to_owned();
+        let is_executed = |image: &Image| {
+            maps.at(image.start()).is_some_and(|file| file.is_at(Path::new(EXECUTED)))
+        };
+        // The loader is among the images; a program that runs this one by itself is not.
+        Ok(match libraries().images.iter().any(is_executed) {
+            true => ProgramFile::ByLoader(path),
+            false => ProgramFile::At(path),
+        })
+    }
+
+    fn is_same(one: &Metadata, other: &Metadata) -> bool {
+        (one.dev(), one.ino()) == (other.dev(), other.ino())
     }
 
     /// The program's own image, where almost every function is. It stays where it is.
@@ -301,13 +369,22 @@ mod images {
         // The first image is that of the program: `dl_iterate_phdr(3)`.
         walk(|info| {
             if program.is_none() {
-                program = Some(Image::read(info, Path::new("/proc/self/exe")));
+                program = Some(Image::read(info, Path::new(EXECUTED)));
                 libraries.generation = Some((info.dlpi_adds, info.dlpi_subs));
             } else {
                 libraries.images.push(Image::read(info, path(info)));
             }
             true
         });
+        if let Some(program) = &mut program {
+            // What was executed may be another program, which runs this one.
+            let maps = Maps::read().ok();
+            let mapped = maps.as_ref().and_then(|maps| maps.at(program.start()));
+            let is_other = |file: &MappedFile<'_>| !file.is_at(Path::new(EXECUTED));
+            if let Some(file) = mapped.filter(is_other) {
+                program.file = file.path.to_owned();
+            }
+        }
         libraries.images.retain(|image| !image.code.is_empty());
         libraries.images.sort_unstable_by_key(Image::start);
         for image in program.iter_mut().chain(&mut libraries.images) {
@@ -424,22 +501,70 @@ mod images {
     /// Identifies the file that is mapped at `address`, if it still is the one at `path`. As long
     /// as it is mapped, no other file gets its number.
     fn mapped_file(address: usize, path: &Path) -> Option<impl Hash + use<>> {
-        let maps = std::fs::read("/proc/self/maps").ok()?;
-        let mapped = inode_at(address, &String::from_utf8_lossy(&maps))?;
-        let file = std::fs::metadata(path).ok().filter(|file| file.ino() == mapped)?;
+        let maps = Maps::read().ok()?;
+        let file = maps.at(address)?.metadata(path)?;
         Some((file.dev(), file.ino(), file.size(), file.mtime(), file.mtime_nsec()))
     }
 
-    /// The number of the file that is mapped at `address`, in the words of `proc_pid_maps(5)`:
-    /// `start-end permissions offset device inode path`.
-    fn inode_at(address: usize, maps: &str) -> Option<u64> {
-        maps.lines().find_map(|line| {
-            let mut fields = line.split_ascii_whitespace();
-            let (start, end) = fields.next()?.split_once('-')?;
-            let number = |text| usize::from_str_radix(text, 16).ok();
-            let is_here = (number(start)?..number(end)?).contains(&address);
-            is_here.then(|| fields.nth(3)?.parse().ok()).flatten()
-        })
+    /// The files that are mapped into this process: `proc_pid_maps(5)`.
+    struct Maps(Vec<u8>);
+
+    /// One of them.
+    struct MappedFile<'a> {
+        range: Range<usize>,
+        inode: u64,
+        /// Where the file is, or was.
+        path: &'a Path,
+    }
+
+    impl Maps {
+        fn read() -> io::Result<Self> {
+            fs::read("/proc/self/maps").map(Self)
+        }
+
+        fn files(&self) -> impl Iterator<Item = MappedFile<'_>> {
+            self.0.split(|byte| *byte == b'\n').filter_map(MappedFile::parse)
+        }
+
+        fn at(&self, address: usize) -> Option<MappedFile<'_>> {
+            self.files().find(|file| file.range.contains(&address))
+        }
+
+        /// The name of what was executed. The link itself may be made up by what runs this program.
+        fn name_of(&self, executed: &Metadata) -> String {
+            let mapped = self.files().find(|file| file.inode == executed.ino());
+            let link = || fs::read_link(EXECUTED).unwrap_or_else(|_| EXECUTED.into());
+            mapped.map_or_else(link, |file| file.path.to_owned()).display().to_string()
+        }
+    }
+
+    impl<'a> MappedFile<'a> {
+        /// Whether the file at `path` has this file's number.
+        fn is_at(&self, path: &Path) -> bool {
+            self.metadata(path).is_some()
+        }
+
+        /// Of the file at `path`, if that is this one.
+        fn metadata(&self, path: &Path) -> Option<Metadata> {
+            fs::metadata(path).ok().filter(|file| file.ino() == self.inode)
+        }
+
+        /// From a line, `start-end permissions offset device inode path`. `None`: it is not of a
+        /// file.
+        fn parse(line: &'a [u8]) -> Option<Self> {
+            let mut fields = line.splitn(6, |byte| *byte == b' ');
+            let mut field = || std::str::from_utf8(fields.next()?).ok();
+            let (start, end) = field()?.split_once('-')?;
+            let address = |text| usize::from_str_radix(text, 16).ok();
+            let (_permissions, _offset, _device) = (field()?, field()?, field()?);
+            let inode = field()?.parse().ok().filter(|inode| *inode != 0)?;
+            let path = fields.next()?.trim_ascii_start();
+            Some(Self {
+                range: address(start)?..address(end)?,
+                inode,
+                path: Path::new(OsStr::from_bytes(path)),
+            })
+        }
     }
 
     // ---- What the C library tells of an image ----
@@ -563,13 +688,30 @@ mod images {
         fn a_file_is_told_from_others_while_it_is_mapped() {
             let program = program().unwrap();
             let identity = |path: &Path| mapped_file(program.start(), path).map(digest);
-            let by_link = identity(Path::new("/proc/self/exe"));
+            let by_link = identity(Path::new(EXECUTED));
             assert!(by_link.is_some());
             assert_eq!(by_link, identity(&std::env::current_exe().unwrap()));
             assert_eq!(identity(Path::new("/proc/self/maps")), None, "another file");
             assert_eq!(identity(Path::new("/nowhere")), None);
             let on_the_stack = std::ptr::from_ref(&by_link).addr();
             assert!(mapped_file(on_the_stack, &program.file).is_none(), "not of a file");
+        }
+
+        #[test]
+        fn a_line_of_the_memory_map_names_a_file_or_none() {
+            let parse = |line: &'static str| {
+                let file = MappedFile::parse(line.as_bytes())?;
+                Some((file.range, file.inode, file.path.to_str()?))
+            };
+            assert_eq!(
+                parse("7f00-8f00 r-xp 00001000 fe:00 42      /opt/my  program (deleted)"),
+                Some((0x7f00..0x8f00, 42, "/opt/my  program (deleted)"))
+            );
+            for line in ["", "7f00-8f00", "7f00-8f00 rw-p 00000000 00:00 0", "x-y r-xp 0 0:0 1 /a"]
+            {
+                assert_eq!(parse(line), None);
+            }
+            assert_eq!(parse("7f00-8f00 rw-p 00000000 00:00 0                  [heap]"), None);
         }
 
         fn image(file: &str, code: &[Range<usize>]) -> Image {

@@ -8,6 +8,7 @@
 #![allow(dead_code, reason = "modules shared with other test binaries, which use all of them")]
 
 mod helper;
+mod identity;
 #[path = "../crashes/program.rs"]
 mod program;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]

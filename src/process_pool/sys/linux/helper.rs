@@ -1,8 +1,9 @@
 //! The program, started once more.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -13,10 +14,8 @@ use rustix::io::retry_on_intr;
 
 use super::process::PidFd;
 use super::{control, descriptors, signals};
+use crate::function::{self, EXECUTED, ProgramFile};
 use crate::process_pool::sys::{ExitStatus, Signal, explain};
-
-/// The program that runs, also if its file was replaced meanwhile.
-const PROGRAM: &str = "/proc/self/exe";
 
 /// How long a helper may take to end by itself.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -40,12 +39,8 @@ impl Helper {
     ) -> io::Result<Self> {
         // Without code to run after a fork, so that the standard library spawns it without a copy of
         // this process's memory map.
-        let mut command = Command::new(PROGRAM);
-        let mut arguments = std::env::args_os();
-        if let Some(name) = arguments.next() {
-            command.arg0(name);
-        }
-        command.args(arguments).stdin(Stdio::from(stdin)).process_group(0);
+        let mut command = command()?;
+        command.stdin(Stdio::from(stdin)).process_group(0);
         for (name, value) in variables {
             match value {
                 Some(value) => command.env(name, value),
@@ -103,6 +98,45 @@ impl Drop for Helper {
     }
 }
 
+/// Returns the command that starts this program once more, with the arguments of this process.
+fn command() -> io::Result<Command> {
+    let all: Vec<OsString> = std::env::args_os().collect();
+    let arguments = all.get(1..).unwrap_or_default();
+    let mut command = match function::program_file()? {
+        ProgramFile::ByLoader(path) => {
+            let mut before = loader_and_options(arguments)?.into_iter();
+            let mut command = Command::new(EXECUTED);
+            before.next().map(|loader| command.arg0(loader));
+            command.args(before).arg(path);
+            command
+        }
+        file => {
+            let at = if let ProgramFile::At(path) = file { path } else { EXECUTED.into() };
+            let mut command = Command::new(at);
+            all.first().map(|name| command.arg0(name));
+            command
+        }
+    };
+    command.args(arguments);
+    Ok(command)
+}
+
+/// Returns what the command line has before the program's path and its `arguments`. The loader keeps
+/// it from the program.
+fn loader_and_options(arguments: &[OsString]) -> io::Result<Vec<OsString>> {
+    let line = std::fs::read("/proc/self/cmdline")?;
+    let words = line.split_inclusive(|byte| *byte == 0);
+    let words = words.map(|word| OsStr::from_bytes(word.strip_suffix(&[0]).unwrap_or(word)));
+    let mut words: Vec<OsString> = words.map(OsStr::to_owned).collect();
+    if !words.ends_with(arguments) || words.len() < arguments.len() + 2 {
+        return Err(io::Error::other(
+            "the command line of this process was overwritten, so the options of the dynamic loader that has started it are lost; start the program directly",
+        ));
+    }
+    words.truncate(words.len() - arguments.len() - 1);
+    Ok(words)
+}
+
 /// Whether a helper can be started. The error says what to do.
 pub(crate) fn can_start() -> io::Result<()> {
     if has_raised_privileges() {
@@ -111,11 +145,11 @@ pub(crate) fn can_start() -> io::Result<()> {
             "a program that runs with more privileges than who has started it (set-user-ID, file capabilities) can't have worker processes; use ThreadPoolExecutor there",
         ));
     }
-    rustix::fs::readlink(PROGRAM, Vec::new()).map(drop).map_err(|error| {
+    rustix::fs::readlink(EXECUTED, Vec::new()).map(drop).map_err(|error| {
         let error = io::Error::from(error);
         io::Error::new(
             error.kind(),
-            format!("worker processes need {PROGRAM}, which can't be read: {error}; mount /proc"),
+            format!("worker processes need {EXECUTED}, which can't be read: {error}; mount /proc"),
         )
     })
 }
