@@ -141,21 +141,23 @@ impl Loaded<'_> {
     }
 }
 
-/// Constructors behind the hook: the linker leaves those of one file in their order.
+/// Constructors behind the hook: the linker leaves those of one object file in their order, and the
+/// statics of one module are in one object file.
+#[cfg(test)]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static OTHERS: [Constructor; 2] = [behind::note::<1>, behind::note::<2>];
+
 #[cfg(test)]
 pub(super) mod behind {
     use std::sync::Mutex;
 
-    use super::{Constructor, HOOK};
-
-    #[used]
-    #[unsafe(link_section = ".init_array")]
-    static OTHERS: [Constructor; 2] = [note::<1>, note::<2>];
+    use super::{HOOK, OTHERS};
 
     static NOTED: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
     #[cfg(target_env = "gnu")]
-    extern "C" fn note<const N: u8>(
+    pub(super) extern "C" fn note<const N: u8>(
         count: std::ffi::c_int,
         _: *const *const std::ffi::c_char,
         _: *const *const std::ffi::c_char,
@@ -165,7 +167,7 @@ pub(super) mod behind {
     }
 
     #[cfg(not(target_env = "gnu"))]
-    extern "C" fn note<const N: u8>() {
+    pub(super) extern "C" fn note<const N: u8>() {
         NOTED.lock().unwrap().push(N);
     }
 
