@@ -13,6 +13,8 @@ use rustix::net::{
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
 };
 
+use super::descriptors::{above_standard, move_above_standard};
+
 /// The longest message.
 pub(crate) const MAX_MESSAGE: usize = 16 * 1024;
 
@@ -22,7 +24,11 @@ const MAX_DESCRIPTORS: usize = 2;
 /// Two ends, of which neither blocks.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    Ok(net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?)
+    let kind = SocketType::SEQPACKET;
+    let [ours, theirs] = above_standard(|| {
+        net::socketpair(AddressFamily::UNIX, kind, flags, None).map(<[OwnedFd; 2]>::from)
+    })?;
+    Ok((ours, theirs))
 }
 
 /// Whether `fd` may be an end of such a pair.
@@ -62,6 +68,7 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize,
             _ => None,
         })
         .flatten()
+        .filter_map(|fd| move_above_standard(fd).ok())
         .collect();
     if received.flags.contains(ReturnFlags::TRUNC) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a control message is too long"));

@@ -1,4 +1,5 @@
-//! Which descriptors the zygote and its forks have.
+//! Which descriptors the zygote and its forks have; and that none of the crate's, in any process, is
+//! a standard stream.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
@@ -11,6 +12,38 @@ use crate::process_pool::sys::explain;
 const FIRST: RawFd = 3;
 
 const NULL: &str = "/dev/null";
+
+/// Makes descriptors, none of which is stdin, stdout or stderr. The program may have closed one of
+/// these, and what is opened next gets its number, and so everything that is printed.
+///
+/// All descriptors that this crate makes are made through this, but for those that the standard
+/// library opens to read a file, and closes again.
+pub(super) fn above_standard<const N: usize, E>(
+    make: impl Fn() -> Result<[OwnedFd; N], E>,
+) -> io::Result<[OwnedFd; N]>
+where
+    E: Into<io::Error>,
+{
+    let mut placeholders = Vec::new();
+    loop {
+        let made = make().map_err(Into::into)?;
+        if made.iter().all(|fd| fd.as_raw_fd() >= FIRST) {
+            return Ok(made);
+        }
+        drop(made);
+        // Whoever writes there meanwhile gets the error of a closed descriptor.
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        placeholders.push(rustix::fs::open("/", flags, Mode::empty())?);
+    }
+}
+
+/// The same for a descriptor that was received, which has the lowest number that was free.
+pub(super) fn move_above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
+    if fd.as_raw_fd() >= FIRST {
+        return Ok(fd);
+    }
+    Ok(rustix::io::fcntl_dupfd_cloexec(&fd, FIRST)?)
+}
 
 /// Closes what the parent has let through `exec`, and takes the control socket from stdin, which is
 /// `/dev/null` from then on.

@@ -7,12 +7,15 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{ioctl_fionbio, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
 
+use super::descriptors::above_standard;
+
 /// What can be written to a pipe that has room without waiting (`PIPE_BUF` on Linux).
 pub(crate) const PIECE: usize = 4096;
 
 /// The end to read from, which does not block, and the one to write to, which does.
 pub(crate) fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC)?;
+    let pipe = || pipe_with(PipeFlags::CLOEXEC).map(<[OwnedFd; 2]>::from);
+    let [reader, writer] = above_standard(pipe)?;
     ioctl_fionbio(&reader, true)?;
     Ok((reader, writer))
 }

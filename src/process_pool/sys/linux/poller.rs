@@ -8,6 +8,8 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
 
+use super::descriptors::above_standard;
+
 /// How many events one wait reports at most.
 const EVENTS: usize = 64;
 
@@ -33,8 +35,9 @@ pub(crate) struct Event {
 
 impl Poller {
     pub(crate) fn new() -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let [epoll] = above_standard(|| epoll::create(epoll::CreateFlags::CLOEXEC).map(|fd| [fd]))?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let [wake] = above_standard(|| eventfd(0, flags).map(|fd| [fd]))?;
         epoll::add(&epoll, &wake, epoll::EventData::new_u64(WAKE), epoll::EventFlags::IN)?;
         Ok(Self { epoll, wake })
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags};
 
+use super::descriptors::above_standard;
 use crate::process_pool::sys::{ExitStatus, Signal, Usage};
 
 /// Proof that this process has one thread, and may be forked. Nothing that the zygote does from
@@ -101,8 +102,10 @@ impl PidFd {
     /// A process that can't have been reaped yet. Where the system has no such descriptors (before
     /// Linux 5.3, and in some sandboxes) its number has to do.
     pub(crate) fn open(pid: u32) -> Self {
-        let fd =
-            pid_of(pid).and_then(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok());
+        let open = |pid| {
+            above_standard(|| rustix::process::pidfd_open(pid, PidfdFlags::empty()).map(|fd| [fd]))
+        };
+        let fd = pid_of(pid).and_then(|pid| open(pid).ok()).map(|[fd]| fd);
         Self { pid, fd }
     }
 

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::crash;
+use super::descriptors::above_standard;
 use crate::process_pool::page::Page;
 use crate::process_pool::sys::RESULTS;
 
@@ -34,7 +35,7 @@ unsafe impl Sync for SharedPage {}
 impl SharedPage {
     /// New memory, all zeros, and the descriptor by which another process can [`map`](Self::map) it.
     pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
-        let fd = memory_file()?;
+        let [fd] = above_standard(|| memory_file().map(|fd| [fd]))?;
         rustix::fs::ftruncate(&fd, LENGTH as u64)?;
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok((Self::map(&fd)?, fd))

@@ -7,6 +7,8 @@ use std::ptr::null_mut;
 
 use libc::{c_int, sigaction, sigset_t};
 
+use super::descriptors::above_standard;
+
 /// The highest number of a signal on Linux (`_NSIG` on all but MIPS, which has 127).
 const LAST: c_int = 64;
 
@@ -54,19 +56,24 @@ impl ChildSignals {
     /// it ends with its parent, and not because a terminal or a service manager has signalled all
     /// processes of the program.
     pub(crate) fn instead_of_all_others() -> io::Result<Self> {
-        // SAFETY: the two calls make the sets valid. `signalfd` gives a descriptor that is nobody's.
-        unsafe {
-            let (mut all, mut child) = (MaybeUninit::uninit(), MaybeUninit::uninit());
+        // SAFETY: the two calls make the sets valid.
+        let child = unsafe {
+            let (mut all, mut child) = (MaybeUninit::uninit(), MaybeUninit::<sigset_t>::uninit());
             libc::sigfillset(all.as_mut_ptr());
             set_mask(all.as_ptr())?;
             libc::sigemptyset(child.as_mut_ptr());
             libc::sigaddset(child.as_mut_ptr(), libc::SIGCHLD);
-            let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+            child
+        };
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        // SAFETY: the set is valid. The descriptor that comes is nobody's.
+        let open = || unsafe {
             match libc::signalfd(-1, child.as_ptr(), flags) {
                 -1 => Err(io::Error::last_os_error()),
-                fd => Ok(Self(OwnedFd::from_raw_fd(fd))),
+                fd => Ok([OwnedFd::from_raw_fd(fd)]),
             }
-        }
+        };
+        above_standard(open).map(|[fd]| Self(fd))
     }
 
     /// Takes note of what was told; the children that it was about are to be asked for.

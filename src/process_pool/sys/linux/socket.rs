@@ -6,6 +6,8 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use rustix::io::retry_on_intr;
 use rustix::net::{self, AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 
+use super::descriptors::above_standard;
+
 /// The most parts that one call takes; the kernel's `UIO_MAXIOV`.
 const MAX_PARTS: usize = 1024;
 
@@ -16,7 +18,10 @@ const BUFFER: usize = 1 << 20;
 /// The pool's end, which never blocks, and the worker's, which does.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = SocketFlags::CLOEXEC;
-    let (ours, theirs) = net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    let [ours, theirs] = above_standard(|| {
+        net::socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map(<[OwnedFd; 2]>::from)
+    })?;
     rustix::io::ioctl_fionbio(&ours, true)?;
     for end in [&ours, &theirs] {
         let _ = net::sockopt::set_socket_send_buffer_size(end, BUFFER);
