@@ -104,6 +104,9 @@ pub struct Worker {
     pub tasks: Vec<Running>,
     /// It gets no more tasks, as it is about to end.
     pub is_leaving: bool,
+    /// A signal such as SIGSTOP has stopped its process. Until SIGCONT continues it, its task does
+    /// not get on, and others do what it has not begun. Threads are never stopped alone.
+    pub is_stopped: bool,
 }
 
 /// A task that a worker runs.
@@ -203,7 +206,13 @@ impl Dump {
     }
 
     fn idle(&self) -> usize {
-        self.workers.iter().filter(|worker| worker.tasks.is_empty() && !worker.is_leaving).count()
+        self.workers.iter().filter(|worker| worker.is_idle()).count()
+    }
+}
+
+impl Worker {
+    fn is_idle(&self) -> bool {
+        self.tasks.is_empty() && !self.is_leaving && !self.is_stopped
     }
 }
 
@@ -216,11 +225,7 @@ impl fmt::Display for Dump {
             write!(f, ", {} for workers that wait", Count(spares, "spare"))?;
         }
         writeln!(f)?;
-        let told: Vec<_> = self
-            .workers
-            .iter()
-            .filter(|worker| !worker.tasks.is_empty() || worker.is_leaving)
-            .collect();
+        let told: Vec<_> = self.workers.iter().filter(|worker| !worker.is_idle()).collect();
         if !told.is_empty() {
             writeln!(f, "running:")?;
         }
@@ -258,6 +263,9 @@ impl fmt::Display for Worker {
         write!(f, "  {}", self.name)?;
         if let Some(pid) = self.pid {
             write!(f, ", process {pid}")?;
+        }
+        if self.is_stopped {
+            write!(f, ", stopped by a signal")?;
         }
         if self.is_leaving {
             write!(f, ", about to end")?;
@@ -429,6 +437,7 @@ mod tests {
             pid: Some(4711),
             tasks: vec![outer, inner],
             is_leaving: true,
+            is_stopped: true,
         };
         let text = dump(vec![worker], Queue::new(0, Some(1_000), Vec::new())).to_string();
         let lines: Vec<_> = text.lines().collect();
@@ -436,7 +445,7 @@ mod tests {
             lines[2..],
             [
                 format!(
-                    "  worker-0, process 4711, about to end: task {first} \"two\\nlines\" for 1.5s, \
+                    "  worker-0, process 4711, stopped by a signal, about to end: task {first} \"two\\nlines\" for 1.5s, \
                      attempt 2, asked to stop, waits for task {second} and a set of 2 futures and 3 \
                      futures more"
                 ),

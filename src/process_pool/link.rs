@@ -101,6 +101,8 @@ pub(super) struct Worker {
     pub(super) life: Life,
     /// Its task waits for another one.
     pub(super) is_blocked: bool,
+    /// A signal has stopped its process, and none has continued it.
+    pub(super) is_stopped: bool,
     /// To be killed as soon as its process is known.
     pub(super) is_condemned: bool,
     /// It has sent something wrong. What it sends after that is not read.
@@ -161,6 +163,7 @@ impl Worker {
             last_look: None,
             life: Life::Working,
             is_blocked: false,
+            is_stopped: false,
             is_condemned: false,
             is_distrusted: false,
             is_terminated: false,
@@ -198,9 +201,14 @@ impl Worker {
         self.room() > 0 && self.sent.iter().all(|sent| sent.number == NO_TASK)
     }
 
+    /// Whether it counts against `max_workers`: it takes tasks, and gets on with them.
+    pub(super) fn is_active(&self) -> bool {
+        self.life == Life::Working && !self.is_blocked && !self.is_stopped
+    }
+
     /// How many tasks it may be sent now.
     pub(super) fn room(&self) -> usize {
-        if self.life != Life::Working || self.is_blocked {
+        if !self.is_active() {
             return 0;
         }
         let depth = match self.task_time {

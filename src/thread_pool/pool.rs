@@ -688,6 +688,7 @@ impl Pool {
             pid: None,
             tasks: seat.dump(is_asked_to_stop),
             is_leaving: false,
+            is_stopped: false,
         });
         let suspended = asynchronous.iter().filter(is_suspended).map(note);
         Dump {

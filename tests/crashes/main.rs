@@ -14,6 +14,7 @@ mod matrix;
 mod orphans;
 mod program;
 mod resources;
+mod stopped;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]
 mod support;

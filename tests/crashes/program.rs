@@ -74,16 +74,20 @@ impl Program {
         Self::of(Command::new(std::env::current_exe().unwrap()), name, part)
     }
 
+    /// What makes a process play a part in the test `name`.
+    pub(crate) fn command(mut command: Command, name: &str, part: &str) -> Command {
+        command.args([name, "--exact", "--nocapture", "--test-threads=1"]).env(PART, part);
+        command
+    }
+
     /// The same, by a command that goes on with the arguments that it is given.
-    pub(crate) fn of(mut command: Command, name: &str, part: &str) -> Self {
+    pub(crate) fn of(command: Command, name: &str, part: &str) -> Self {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let files =
             format!("concurrent-futures-{}-program-{}", process::id(), COUNT.fetch_add(1, Relaxed));
         let files = std::env::temp_dir().join(files);
         std::fs::create_dir(&files).unwrap();
-        let mut child = command
-            .args([name, "--exact", "--nocapture", "--test-threads=1"])
-            .env(PART, part)
+        let mut child = Self::command(command, name, part)
             .env("TMPDIR", &files)
             .process_group(0)
             .stdin(Stdio::piped())

@@ -15,6 +15,7 @@ mod standard_streams;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]
 mod support;
+mod terminal;
 #[path = "../processes/tools.rs"]
 mod tools;
 #[path = "../crashes/watch.rs"]

@@ -184,6 +184,10 @@ impl Pool {
                         worker.is_born(pid, pidfd);
                     }
                 }
+                Ok(Some(Notice::Stopped { number, is_stopped })) => {
+                    let done = self.stopped(&mut state, number, is_stopped);
+                    self.release(state, done);
+                }
                 Ok(Some(Notice::SpawnFailed { number, error })) => {
                     if let Some(worker) = state.workers.get_mut(&number) {
                         worker.fault = Some(format!("it could not be started: {error}"));
@@ -214,6 +218,19 @@ impl Pool {
                 }
             }
         }
+    }
+
+    /// A signal has stopped a worker, or continued it. While it is stopped, others do what it has
+    /// not begun, as they do beside a worker whose task waits.
+    fn stopped(self: &Arc<Self>, state: &mut State, number: u32, is_stopped: bool) -> Vec<Done> {
+        let Some(worker) = state.workers.get_mut(&number) else { return Vec::new() };
+        worker.is_stopped = is_stopped;
+        if is_stopped {
+            state.take_back(number, 0);
+        } else {
+            self.fill_up(state, number);
+        }
+        self.dispatch(state)
     }
 
     /// The helper process has died, and its workers with it; another one is started when there is

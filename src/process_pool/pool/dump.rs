@@ -26,15 +26,16 @@ impl Pool {
             };
             let workers: Vec<_> =
                 state.workers.iter().map(|(number, worker)| state.seen(*number, worker)).collect();
-            let running: usize = workers.iter().map(|(_, tasks)| tasks.len()).sum();
+            let running: usize = workers.iter().map(|seen: &Seen| seen.tasks.len()).sum();
             let queued: Vec<_> = state.queued_tasks(now).take(dump::LOOKED_AT).collect();
             (phase, workers, state.tasks.len().saturating_sub(running), queued)
         };
-        let workers = workers.into_iter().map(|((number, pid, is_leaving), tasks)| dump::Worker {
-            name: format!("{}{number}", self.config.worker_name),
-            pid,
-            tasks,
-            is_leaving,
+        let workers = workers.into_iter().map(|seen| dump::Worker {
+            name: format!("{}{}", self.config.worker_name, seen.number),
+            pid: seen.pid,
+            tasks: seen.tasks,
+            is_leaving: seen.is_leaving,
+            is_stopped: seen.is_stopped,
         });
         Dump {
             pool: self.config.worker_name.clone(),
@@ -47,9 +48,17 @@ impl Pool {
     }
 }
 
+/// A worker, as it is noted under the pool's lock.
+struct Seen {
+    number: u32,
+    pid: Option<u32>,
+    tasks: Vec<dump::Running>,
+    is_leaving: bool,
+    is_stopped: bool,
+}
+
 impl State {
-    /// A worker's number, its process, whether it gets no more tasks, and what it runs.
-    fn seen(&self, number: u32, worker: &Worker) -> ((u32, Option<u32>, bool), Vec<dump::Running>) {
+    fn seen(&self, number: u32, worker: &Worker) -> Seen {
         let named: Vec<_> = worker
             .calls
             .iter()
@@ -74,7 +83,13 @@ impl State {
                 waits_for_more: named.len().saturating_sub(MOST_NAMED),
             })
         });
-        ((number, worker.pid(), worker.life != Life::Working), started.collect())
+        Seen {
+            number,
+            pid: worker.pid(),
+            tasks: started.collect(),
+            is_leaving: worker.life != Life::Working,
+            is_stopped: worker.is_stopped,
+        }
     }
 
     /// What was sent ahead and has not started, and what is in the queue; each in order.

@@ -40,8 +40,13 @@ impl Pool {
         if matches!(state.phase, Phase::Open) || !state.tasks.is_empty() || state.has_ended {
             return None;
         }
-        for worker in state.workers.values_mut().filter(|worker| worker.sent.is_empty()) {
-            worker.dismiss();
+        for worker in state.workers.values_mut() {
+            if worker.sent.is_empty() || worker.is_stopped {
+                worker.dismiss();
+            }
+            if worker.is_stopped && !worker.is_condemned {
+                worker.kill(); // It runs no task, and would not see that it is to end.
+            }
         }
         if !state.workers.is_empty() || state.finishing > 0 || state.zygote_is_ending {
             return None;

@@ -116,8 +116,7 @@ impl State {
 
     /// Workers that count against `max_workers`.
     pub(super) fn active(&self) -> usize {
-        let counts = |worker: &&Worker| worker.life == Life::Working && !worker.is_blocked;
-        self.workers.values().filter(counts).count()
+        self.workers.values().filter(|worker| worker.is_active()).count()
     }
 
     /// Workers that have died, as it seems before their first task, and it is not known yet how.

@@ -63,6 +63,7 @@ impl Notice {
     const SPAWNED: u8 = 2;
     const SPAWN_FAILED: u8 = 3;
     const EXITED: u8 = 4;
+    const STOPPED: u8 = 5;
 
     fn encode(&self) -> Vec<u8> {
         let mut message = Writer::default();
@@ -84,6 +85,11 @@ impl Notice {
                     message.u32(code.unsigned_abs());
                 });
                 message.text(&error.to_string());
+            }
+            Self::Stopped { number, is_stopped } => {
+                message.u8(Self::STOPPED);
+                message.u32(*number);
+                message.u8((*is_stopped).into());
             }
             Self::Exited(exit) => {
                 message.u8(Self::EXITED);
@@ -129,6 +135,7 @@ impl Notice {
                     };
                     Self::SpawnFailed { number, error }
                 }
+                Self::STOPPED => Self::Stopped { number: rest.u32()?, is_stopped: rest.u8()? == 1 },
                 Self::EXITED => Self::Exited(rest.exit()?),
                 _ => return None,
             })

@@ -82,6 +82,11 @@ pub(crate) enum Notice {
         number: u32,
         error: io::Error,
     },
+    /// A signal has stopped a worker, or continued it.
+    Stopped {
+        number: u32,
+        is_stopped: bool,
+    },
     Exited(Exit),
 }
 

@@ -182,7 +182,7 @@ impl<'a> Zygote<'a> {
             for Event { key, readable, writable } in events.drain(..) {
                 match key {
                     PARENT => return End::Orphaned,
-                    CHILDREN => self.bury(),
+                    CHILDREN => self.look_at_children(),
                     STDERR => self.forward(),
                     CONTROL => {
                         if writable {
@@ -243,9 +243,23 @@ impl<'a> Zygote<'a> {
         Ok(())
     }
 
+    fn look_at_children(&mut self) {
+        self.children.clear();
+        self.report_stopped();
+        self.bury();
+    }
+
+    /// Reports workers that a signal has stopped, and those that it has continued.
+    fn report_stopped(&mut self) {
+        while let Ok(Some((pid, is_stopped))) = sys::stopped_child() {
+            if let Some(&Worker { number, .. }) = self.workers.get(&pid) {
+                self.send(Notice::Stopped { number, is_stopped });
+            }
+        }
+    }
+
     /// Reaps children that have ended, and reports those that were workers.
     fn bury(&mut self) {
-        self.children.clear();
         while let Ok(Some(pid)) = sys::ended_child() {
             let worker = self.workers.remove(&pid);
             if worker.is_some() {
@@ -352,7 +366,7 @@ impl<'a> Zygote<'a> {
                 let _ = poller.add(pipe::stderr(), STDERR, false, true); // or it is there
             }
             let _ = poller.wait(&mut Vec::new(), Some(left));
-            self.bury();
+            self.look_at_children();
             self.forward();
         }
         std::process::exit(0)

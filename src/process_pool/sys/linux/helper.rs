@@ -163,12 +163,14 @@ fn has_raised_privileges() -> bool {
 
 /// In a helper, before anything else: takes the control socket from stdin. `None` if there is none,
 /// and nothing was changed. What the process has inherited besides the environment is gone then:
-/// descriptors, ignored signals. With an error, the control socket still is stdin.
+/// descriptors, ignored signals. The terminal does not stop it from then on. With an error, the
+/// control socket still is stdin.
 pub(crate) fn take_control() -> io::Result<Option<OwnedFd>> {
     if has_raised_privileges() || !control::is_control(rustix::stdio::stdin()) {
         return Ok(None);
     }
     signals::forget_inherited().map_err(explain("its signals can't be set up"))?;
+    signals::ignore_job_control();
     let control = descriptors::take_stdin()?;
     Ok(Some(control))
 }

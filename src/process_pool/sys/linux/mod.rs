@@ -26,7 +26,7 @@ pub(crate) use helper::{Helper, can_start, ignore_sigpipe, take_control};
 pub(crate) use poller::{Event, Poller};
 pub(crate) use process::{
     PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, flush_c_streams, kill_group,
-    lead_group, monotonic_now, out_of_memory_kills, reap, set_name,
+    lead_group, monotonic_now, out_of_memory_kills, reap, set_name, stopped_child,
 };
 pub(crate) use shared_page::SharedPage;
 pub(crate) use signals::ChildSignals;

@@ -166,15 +166,35 @@ pub(super) fn parent_pid() -> u32 {
 
 /// A child that has ended and is not reaped yet, or `None`.
 pub(crate) fn ended_child() -> io::Result<Option<u32>> {
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let ended = wait_for_any(libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?;
+    Ok(ended.map(|ended| ended.pid))
+}
+
+/// Returns a child that a signal has stopped (`true`) or continued since its last such change was
+/// returned, or `None`.
+pub(crate) fn stopped_child() -> io::Result<Option<(u32, bool)>> {
+    let options = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG;
+    let Some(changed) = wait_for_any(options)? else { return Ok(None) };
+    Ok(Some((changed.pid, changed.code == libc::CLD_STOPPED)))
+}
+
+/// What `waitid` reports of a child.
+struct Changed {
+    pid: u32,
+    code: libc::c_int,
+}
+
+/// Looks for a child of this process whose state `options` name.
+fn wait_for_any(options: libc::c_int) -> io::Result<Option<Changed>> {
     // SAFETY: zeros are a value of this type, and the place is valid. It stays as it is if there is no
-    // such child, and has that child's number otherwise.
-    let (answer, pid) = unsafe {
-        let mut ended: libc::siginfo_t = zeroed();
-        (libc::waitid(libc::P_ALL, 0, &mut ended, options), ended.si_pid())
+    // such child, and describes that child otherwise.
+    let (answer, pid, code) = unsafe {
+        let mut changed: libc::siginfo_t = zeroed();
+        let answer = libc::waitid(libc::P_ALL, 0, &mut changed, options);
+        (answer, changed.si_pid(), changed.si_code)
     };
     match answer {
-        0 => Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0)),
+        0 => Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0).map(|pid| Changed { pid, code })),
         _ => match io::Error::last_os_error() {
             error if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
             error => Err(error),

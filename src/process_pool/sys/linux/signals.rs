@@ -38,6 +38,19 @@ pub(super) fn ignore_sigpipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
+/// Ignores the signals of job control, in this process and in those that it forks.
+///
+/// The helper and its workers are process groups in the background of the program's terminal. By
+/// default the terminal stops such a group for a read, for a change of the terminal's settings and,
+/// with `stty tostop`, for a write. With the signals ignored, writes and settings work, and a read
+/// fails with EIO.
+pub(super) fn ignore_job_control() {
+    for signal in [libc::SIGTTOU, libc::SIGTTIN, libc::SIGTSTP] {
+        // SAFETY: ignoring needs no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+}
+
 /// No signal is blocked from here on.
 pub(super) fn unblock_all() -> io::Result<()> {
     // SAFETY: `sigemptyset` makes the set valid.

@@ -318,6 +318,7 @@ fn text(notice: &Notice) -> String {
         Notice::Refused(reason) => format!("refused: {reason}"),
         Notice::Spawned { pid, .. } => format!("spawned {pid}"),
         Notice::SpawnFailed { error, .. } => format!("not spawned: {error}"),
+        Notice::Stopped { number, is_stopped } => format!("{number} is stopped: {is_stopped}"),
         Notice::Exited(exit) => format!("exited: {exit:?}"),
     }
 }
@@ -664,6 +665,12 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("no {name}")).trim()
 }
 
+/// The signals that workers ignore: a pipe that nobody reads, and job control.
+const IGNORED: u64 = 1 << (libc::SIGPIPE - 1)
+    | 1 << (libc::SIGTSTP - 1)
+    | 1 << (libc::SIGTTIN - 1)
+    | 1 << (libc::SIGTTOU - 1);
+
 /// Which signals are ignored. Without the two that glibc keeps for itself, and has ignored by what it
 /// spawns.
 fn ignored(status: &str) -> u64 {
@@ -671,7 +678,7 @@ fn ignored(status: &str) -> u64 {
 }
 
 #[test]
-fn a_worker_has_a_name_a_group_and_default_signals() {
+fn a_worker_has_a_name_a_group_and_signals_of_its_own() {
     let pool = Pool::new();
     let worker = pool.spawn("status");
     let (pid, _) = pool.spawned();
@@ -681,7 +688,7 @@ fn a_worker_has_a_name_a_group_and_default_signals() {
     assert_eq!(field(&status, "NSpgid"), pid.to_string());
     assert_eq!(field(&status, "Threads"), "1");
     assert_eq!(field(&status, "SigBlk"), "0000000000000000");
-    assert_eq!(ignored(&status), 1 << (libc::SIGPIPE - 1));
+    assert_eq!(ignored(&status), IGNORED);
     let caught = 1 << (libc::SIGSEGV - 1) | 1 << (libc::SIGBUS - 1);
     assert_eq!(field(&status, "SigCgt"), format!("{caught:016x}"));
 }
@@ -1133,7 +1140,7 @@ fn signals_of_the_program_are_not_inherited() {
         let worker = pool.spawn("status");
         let status = worker.hear_all();
         assert_eq!(field(&status, "SigBlk"), "0000000000000000");
-        assert_eq!(ignored(&status), 1 << (libc::SIGPIPE - 1));
+        assert_eq!(ignored(&status), IGNORED);
         assert_eq!(pool.exited().status, ExitStatus::Code(0));
         let _worker = pool.spawn("sleep");
         pool.spawned().1.signal(Signal::Terminate).unwrap();
