@@ -6,14 +6,14 @@
 //! that reads from then on.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::io;
+use std::io::{self, Write};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 
 use super::call::Complete;
 use super::pool::Order;
-use super::sys::{AsFd, OwnedFd, SharedPage};
+use super::sys::{self, AsFd, OwnedFd, SharedPage};
 use super::ticket::Ticket;
 use super::wire::{self, Content, Frame, FrameReader, Header, Kind};
 use super::{page, pool_error};
@@ -89,6 +89,14 @@ impl Channel {
     pub(super) fn write(&self, header: Header, content: &Content) -> io::Result<()> {
         let _writing = self.writing.lock();
         wire::write(self.socket.as_fd(), header, content)
+    }
+
+    /// Writes results, after what their task has printed: whoever has a result finds the text that
+    /// the task wrote to stdout, by Rust or by C, also if this process is killed next.
+    pub(super) fn reply(&self, header: Header, content: &Content) -> io::Result<()> {
+        let _ = io::stdout().flush();
+        sys::flush_c_stdout();
+        self.write(header, content)
     }
 
     /// A frame that is no reply and has no values.

@@ -415,7 +415,7 @@ impl<'a> Results<'a> {
     /// Sends results. If the pool is gone, so is this process soon.
     fn send(&mut self, kind: Kind, count: usize, values: Encoded) {
         let header = Header { kind, detail: count as u64, ..self.call.frame.header };
-        let _ = self.call.channel.write(header, &Content { code: None, values });
+        let _ = self.call.channel.reply(header, &Content { code: None, values });
         self.progress.sent(count);
     }
 }

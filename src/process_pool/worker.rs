@@ -1,7 +1,7 @@
 //! The worker process: takes one task after the other from its socket, runs it, and writes its
 //! reply before it looks at the next. So what has finished is never lost with what crashes later.
 
-use std::io::{self, Write};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,10 +47,8 @@ fn serve(channel: &Arc<Channel>) -> io::Result<()> {
         let start = Instant::now();
         let Reply { kind, values } = run(channel, frame, start);
         events.end();
-        // Before the reply, so that whoever has the result finds what the task has printed.
-        let _ = io::stdout().flush();
         let detail = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        channel.write(Header { kind, detail, ..header }, &Content { code: None, values })?;
+        channel.reply(Header { kind, detail, ..header }, &Content { code: None, values })?;
         if header.kind == Kind::Initialize && kind != Kind::Value {
             break; // What was sent along is not to run.
         }

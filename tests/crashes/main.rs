@@ -12,6 +12,7 @@ mod hostile;
 mod losses;
 mod matrix;
 mod orphans;
+mod printed;
 mod program;
 mod resources;
 mod stopped;

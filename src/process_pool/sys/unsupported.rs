@@ -194,6 +194,9 @@ impl Drop for Zygote {
 /// There is no worker to have a group.
 pub(crate) fn kill_group(_: u32) {}
 
+/// There is no worker to print anything.
+pub(crate) fn flush_c_stdout() {}
+
 pub(crate) fn monotonic_now() -> Duration {
     Duration::ZERO
 }

@@ -87,14 +87,14 @@ fn prepare(boot: &Boot, constructors: impl FnOnce()) -> Result<SingleThreaded, S
             format!("the preloaded function panicked{at}: {}", panicked.message())
         })?;
     }
-    // Otherwise each worker would print it at its end.
-    let _ = io::stdout().flush();
-    sys::flush_c_streams();
     let single = SingleThreaded::check().map_err(|error| {
         format!(
             "worker processes can't be forked, since the preloaded function or a constructor has left threads behind ({error}); let it join them"
         )
     })?;
+    // Otherwise each worker would print it at its end.
+    let _ = io::stdout().flush();
+    sys::flush_c_streams(&single);
     sys::install_crash_handler(&single)
         .map_err(|error| format!("the handler of faults can't be installed: {error}"))?;
     Ok(single)

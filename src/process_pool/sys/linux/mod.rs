@@ -13,6 +13,7 @@ mod process;
 mod shared_page;
 mod signals;
 pub(crate) mod socket;
+mod stdio;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -25,8 +26,9 @@ pub(crate) use fork::{Fork, Sacrifice};
 pub(crate) use helper::{Helper, can_start, ignore_sigpipe, take_control};
 pub(crate) use poller::{Event, Poller};
 pub(crate) use process::{
-    PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, flush_c_streams, kill_group,
-    lead_group, monotonic_now, out_of_memory_kills, reap, set_name, stopped_child,
+    PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, kill_group, lead_group,
+    monotonic_now, out_of_memory_kills, reap, set_name, stopped_child,
 };
 pub(crate) use shared_page::SharedPage;
 pub(crate) use signals::ChildSignals;
+pub(crate) use stdio::{flush_c_stdout, flush_c_streams};

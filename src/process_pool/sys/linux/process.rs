@@ -80,12 +80,6 @@ fn pid_of(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().filter(|pid| *pid > 1).and_then(Pid::from_raw)
 }
 
-/// Has the C library write what it has in its buffers.
-pub(crate) fn flush_c_streams() {
-    // SAFETY: without a stream it is for all of them.
-    unsafe { libc::fflush(std::ptr::null_mut()) };
-}
-
 /// Ends this process at once, without anything that is registered for the end.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: it runs no code of this process.

@@ -1,0 +1,38 @@
+//! The buffers of the C library.
+
+use std::ffi::c_int;
+use std::ptr::null_mut;
+
+use libc::FILE;
+
+use super::process::SingleThreaded;
+
+// Of POSIX; the crate `libc` lacks them.
+unsafe extern "C" {
+    static stdout: *mut FILE;
+    fn ftrylockfile(stream: *mut FILE) -> c_int;
+    fn funlockfile(stream: *mut FILE);
+}
+
+/// Writes what is in the buffer of C's `stdout`, unless another thread has the stream locked: that
+/// thread may keep it for ever, and the buffer is its own then.
+pub(crate) fn flush_c_stdout() {
+    // SAFETY: the C library initialises `stdout` before any code of the program runs, and the stream
+    // stays valid unless the program closes it, after which any use of it would be wrong. The lock can
+    // be taken again by its owner, which is this thread from `ftrylockfile` to `funlockfile`.
+    unsafe {
+        if ftrylockfile(stdout) == 0 {
+            libc::fflush(stdout);
+            funlockfile(stdout);
+        }
+    }
+}
+
+/// Writes what is in the buffers of all of C's streams.
+///
+/// With other threads this could wait for ever: for one that blocks in a read, which keeps its
+/// stream locked.
+pub(crate) fn flush_c_streams(_: &SingleThreaded) {
+    // SAFETY: a null pointer stands for all streams.
+    unsafe { libc::fflush(null_mut()) };
+}

@@ -1,0 +1,107 @@
+//! What jobs print by C's `stdout`, which is a pipe here and so has a buffer.
+
+use std::sync::mpsc;
+use std::thread;
+
+use concurrent_futures::{Error, call};
+use serde::{Deserialize, Serialize, Serializer};
+
+use crate::program::{Program, part, say, wait_for_go};
+use crate::support::within_limit;
+use crate::tools::{builder, end, pool};
+
+unsafe extern "C" {
+    static stdout: *mut libc::FILE;
+    fn flockfile(stream: *mut libc::FILE);
+}
+
+fn print(number: u32) {
+    // SAFETY: the format has a place for one number.
+    unsafe { libc::printf(c"by C: %u.\n".as_ptr(), number) };
+}
+
+fn print_and_panic(number: u32) {
+    print(number);
+    panic!("as the test wants it");
+}
+
+fn print_item(number: u32) -> u32 {
+    print(number);
+    number
+}
+
+#[derive(Debug, Deserialize)]
+struct Unwritable;
+
+impl Serialize for Unwritable {
+    fn serialize<S: Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+        Err(serde::ser::Error::custom("out of paper"))
+    }
+}
+
+fn print_and_fail(number: u32) -> Unwritable {
+    print(number);
+    Unwritable
+}
+
+fn print_at_the_start(number: u32) -> Result<(), String> {
+    print(number);
+    Ok(())
+}
+
+/// The test kills the program, and with it the workers, which so never come to their end.
+#[test]
+fn whoever_has_a_result_finds_what_its_job_has_printed_by_c() {
+    const NAME: &str = "printed::whoever_has_a_result_finds_what_its_job_has_printed_by_c";
+    if part().is_some() {
+        let pool = builder(1).initializer(print_at_the_start, 0).build().unwrap();
+        pool.submit(call!(print(1))).result().unwrap();
+        say(&[1]);
+        let panicked = pool.submit(call!(print_and_panic(2))).result();
+        assert!(matches!(panicked, Err(Error::Panicked(_))));
+        say(&[2]);
+        let failed = pool.submit(call!(print_and_fail(3))).result();
+        assert!(matches!(failed, Err(Error::Codec(_))));
+        say(&[3]);
+        assert_eq!(pool.map(print_item, [4, 4]).result().unwrap(), [4, 4]);
+        say(&[4]);
+        return wait_for_go();
+    }
+    let mut program = Program::start(NAME, "program");
+    for number in 1..=4 {
+        assert_eq!(program.hear(), [number], "{}", program.output());
+        let output = program.output();
+        // What was said came after it, through the same pipe.
+        for printed in 0..=number {
+            assert!(output.contains(&format!("by C: {printed}.\n")), "no {printed}:\n{output}");
+        }
+    }
+    program.kill();
+    assert_eq!(program.output().matches("by C: 4.").count(), 2);
+}
+
+fn print_and_lock_for_ever() {
+    print(5);
+    let (locked, is_locked) = mpsc::channel();
+    thread::spawn(move || {
+        // SAFETY: the stream is valid as long as nobody closes it.
+        unsafe { flockfile(stdout) };
+        locked.send(()).unwrap();
+        loop {
+            thread::park();
+        }
+    });
+    is_locked.recv().unwrap();
+}
+
+/// As a thread does that waits in a read from the stream, or for a reader of what it writes.
+#[test]
+fn a_stream_that_a_thread_has_locked_delays_no_result() {
+    within_limit(|| {
+        let pool = pool(1);
+        pool.submit(call!(print_and_lock_for_ever())).result().unwrap();
+        assert_eq!(pool.submit(call!(crate::deaths::square(3))).result().unwrap(), 9);
+        pool.kill_workers().result().unwrap();
+        end(&pool);
+    });
+}
