@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::pool::Pool;
 use super::sys::{BorrowedFd, Poller, explain};
@@ -31,6 +32,8 @@ pub(super) struct Io {
     /// The pools that have not ended.
     pools: Mutex<HashMap<u32, Arc<Pool>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// When the pools are to try again to start workers.
+    call_back_at: Mutex<Option<Instant>>,
 }
 
 impl Io {
@@ -56,10 +59,14 @@ impl Io {
         let (io, is_new) = match &thread.io {
             Some(io) => (Arc::clone(io), false),
             None => {
-                let (pools, thread) = (Mutex::default(), Mutex::new(None));
-                let poller =
-                    Poller::new().map_err(explain("there is nothing to wait for workers with"))?;
-                (Arc::new(Self { poller, pools, thread }), true)
+                let io = Self {
+                    poller: Poller::new()
+                        .map_err(explain("there is nothing to wait for workers with"))?,
+                    pools: Mutex::default(),
+                    thread: Mutex::new(None),
+                    call_back_at: Mutex::new(None),
+                };
+                (Arc::new(io), true)
             }
         };
         let pool = make(&io, id)?;
@@ -91,6 +98,30 @@ impl Io {
         drop(pool);
     }
 
+    /// Has the pools try again at `at` to start workers.
+    pub(super) fn call_back(&self, at: Instant) {
+        let mut next = self.call_back_at.lock();
+        if next.is_none_or(|next| at < next) {
+            *next = Some(at);
+            self.poller.wake();
+        }
+    }
+
+    /// Calls the pools back if it is time for that. Returns the time until the next call.
+    fn call_back_if_due(&self) -> Option<Duration> {
+        loop {
+            let mut next = self.call_back_at.lock();
+            let left = (*next)?.saturating_duration_since(Instant::now());
+            if !left.is_zero() {
+                return Some(left);
+            }
+            *next = None;
+            drop(next);
+            let pools: Vec<_> = self.pools.lock().values().map(Arc::clone).collect();
+            pools.iter().for_each(Pool::retry_starts);
+        }
+    }
+
     /// Waits for the thread, if it ends.
     pub(super) fn join_ended() {
         let ended = THREAD.lock().ended.take();
@@ -103,7 +134,7 @@ impl Io {
         let mut events = Vec::new();
         loop {
             // An error would be one of ours; to look again is all that can be done.
-            let _ = self.poller.wait(&mut events, None);
+            let _ = self.poller.wait(&mut events, self.call_back_if_due());
             for event in events.drain(..) {
                 let (pool, worker) = ((event.key >> 32) as u32, event.key as u32);
                 let pool = self.pools.lock().get(&pool).map(Arc::clone);

@@ -88,6 +88,8 @@ impl Line {
 pub(super) struct Worker {
     pub(super) link: Arc<Link>,
     pub(super) process: Option<(u32, PidFd)>,
+    /// Try of the pool to start workers that this one was asked for in.
+    pub(super) of_try: u32,
     /// What it was sent and has not replied to, in order.
     pub(super) sent: VecDeque<Sent>,
     tickets: FreeTickets,
@@ -155,6 +157,7 @@ impl Worker {
         Self {
             link: Arc::new(Link { socket, page, reader, outgoing: Mutex::default() }),
             process: None,
+            of_try: 0,
             sent: VecDeque::new(),
             tickets: FreeTickets::all(),
             task_time: None,

@@ -11,6 +11,7 @@ mod helper;
 mod identity;
 #[path = "../crashes/program.rs"]
 mod program;
+mod shortage;
 mod standard_streams;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]

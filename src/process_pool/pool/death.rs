@@ -182,6 +182,8 @@ impl Pool {
                 Ok(Some(Notice::Spawned { number, pid, pidfd })) => {
                     if let Some(worker) = state.workers.get_mut(&number) {
                         worker.is_born(pid, pidfd);
+                        let done = self.on_spawned(&mut state);
+                        self.release(state, done);
                     }
                 }
                 Ok(Some(Notice::Stopped { number, is_stopped })) => {
@@ -189,11 +191,9 @@ impl Pool {
                     self.release(state, done);
                 }
                 Ok(Some(Notice::SpawnFailed { number, error })) => {
-                    if let Some(worker) = state.workers.get_mut(&number) {
-                        worker.fault = Some(format!("it could not be started: {error}"));
-                    }
-                    drop(state);
-                    self.is_buried(number, None);
+                    let mut done = Vec::new();
+                    self.on_spawn_failed(&mut state, number, &error, &mut done);
+                    self.release(state, done);
                 }
                 Ok(Some(Notice::Exited(exit))) => {
                     let number = exit.number;

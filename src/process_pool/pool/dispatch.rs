@@ -40,10 +40,8 @@ impl Pool {
                     // be another one.
                     Err(error) if is_hung_up(&error) => break,
                     Err(error) => {
-                        if state.active() == 0 {
-                            let text = format!("a worker process could not be started: {error}");
-                            self.break_with(state, text.into(), &mut done);
-                        }
+                        let of_try = state.starts.current_try();
+                        self.on_start_refused(state, of_try, &error, &mut done);
                         break;
                     }
                 },
@@ -60,6 +58,7 @@ impl Pool {
         state.active() < self.config.max_workers
             && false_starts < MOST_FALSE_STARTS
             && !state.zygote_is_ending
+            && state.starts.may_ask(|| state.has_pending())
     }
 
     /// A worker has ended before its first task, or its start failed.
@@ -161,11 +160,11 @@ impl Pool {
             .add(ours.as_fd(), Io::key(self.id, number), true, false)
             .map_err(explain("its socket can't be waited for"))?;
         let mut worker = Worker::new(ours, page, self.config.max_tasks_per_child);
+        worker.of_try = state.starts.current_try();
         if let Some(initializer) = &self.config.initializer {
             worker.send(Kind::Initialize, NO_TASK, 0, initializer);
         }
         state.workers.insert(number, worker);
-        state.outbox.worker_started(&self.config.worker_name);
         Ok(number)
     }
 

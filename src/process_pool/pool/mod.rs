@@ -24,6 +24,7 @@ mod dispatch;
 mod dump;
 mod ending;
 mod replies;
+mod starts;
 mod state;
 
 pub(super) use self::ending::Ending;
@@ -32,6 +33,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use self::starts::Starts;
 use self::state::{Phase, Place, State, Task};
 use super::builder::Config;
 use super::call::Complete;
@@ -148,6 +150,7 @@ impl Pool {
                     next_worker: 0,
                     next_look: 0,
                     false_starts: 0,
+                    starts: Starts::default(),
                     finishing: 0,
                     cancelled: 0,
                     metrics: WorkerMetrics::new(),

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
+use super::starts::Starts;
 use crate::core::Options;
 use crate::error::{BrokenPool, WorkerLost};
 use crate::instruments::Ledger;
@@ -39,6 +40,7 @@ pub(super) struct State {
     /// The worker that is to be looked at next.
     pub(super) next_look: u32,
     pub(super) false_starts: usize,
+    pub(super) starts: Starts,
     /// Futures that are about to be finished, and drivers of maps.
     pub(super) finishing: usize,
     pub(super) cancelled: u64,
@@ -117,6 +119,12 @@ impl State {
     /// Workers that count against `max_workers`.
     pub(super) fn active(&self) -> usize {
         self.workers.values().filter(|worker| worker.is_active()).count()
+    }
+
+    /// Whether a worker was asked for that has not begun.
+    pub(super) fn has_pending(&self) -> bool {
+        let is_pending = |worker: &Worker| worker.life == Life::Working && worker.process.is_none();
+        self.workers.values().any(is_pending)
     }
 
     /// Workers that have died, as it seems before their first task, and it is not known yet how.
