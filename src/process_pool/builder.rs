@@ -140,7 +140,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Sets a variable in the environment of the workers.
+    /// Sets a variable in the environment of the workers. What is not set or removed so is as it is in
+    /// this process at [`build`](Self::build).
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), Some(value.into())));
         self
@@ -152,7 +153,8 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The directory that workers start in. Default: that of this process.
+    /// The directory that workers start in, which is looked up once, by [`build`](Self::build).
+    /// Default: that of this process at that time.
     pub fn current_dir(mut self, dir: impl Into<PathBuf>) -> Self {
         self.current_dir = Some(dir.into());
         self
@@ -183,6 +185,9 @@ impl ProcessPoolBuilder {
 
     /// Makes the pool, and starts the process that workers will be forked from; that takes about a
     /// millisecond, and nobody waits for it. No worker starts until there is a task for it.
+    ///
+    /// What workers have of this process is taken here, and is the same for all of them: arguments,
+    /// environment, directory, stdout and stderr, umask, niceness, CPUs and resource limits.
     ///
     /// # Errors
     ///

@@ -9,6 +9,7 @@
 
 mod helper;
 mod identity;
+mod preloaded_library;
 #[path = "../crashes/program.rs"]
 mod program;
 mod shortage;
@@ -16,6 +17,7 @@ mod standard_streams;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]
 mod support;
+mod surroundings;
 mod terminal;
 #[path = "../processes/tools.rs"]
 mod tools;

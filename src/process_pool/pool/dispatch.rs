@@ -133,8 +133,8 @@ impl Pool {
     }
 
     pub(super) fn start_worker(&self, state: &mut State) -> io::Result<u32> {
-        if state.zygote.is_none() {
-            let zygote = Zygote::start(&self.config.zygote)?;
+        if let (None, Some(launch)) = (&state.zygote, &state.launch) {
+            let zygote = Zygote::start(launch)?;
             self.io.watch_helper(self.id, zygote.fd())?;
             state.zygote = Some(zygote);
             state.zygote_is_ready = false;

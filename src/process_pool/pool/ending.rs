@@ -14,7 +14,7 @@ use crate::map::engine::{Begin, Crew};
 use crate::panic::wake_all;
 use crate::process_pool::io::Io;
 use crate::process_pool::ticket;
-use crate::process_pool::zygote::Zygote;
+use crate::process_pool::zygote::{Launch, Zygote};
 use crate::shutdown::{Closing, RunningTask, Shutdown, ShutdownReport};
 use crate::thread_pool::ThreadPoolExecutor;
 use crate::timer::{Timer, deadline};
@@ -31,6 +31,7 @@ impl Drop for Unfinished {
 /// What is left to do at the end, once the lock is released.
 pub(super) struct End {
     zygote: Option<Zygote>,
+    launch: Option<Launch>,
     grace_timer: Option<Timer>,
 }
 
@@ -53,12 +54,12 @@ impl Pool {
         }
         state.has_ended = true;
         let grace_timer = state.grace_timer.take();
-        Some(End { zygote: state.zygote.take(), grace_timer })
+        Some(End { zygote: state.zygote.take(), launch: state.launch.take(), grace_timer })
     }
 
     pub(super) fn ended(&self, end: Option<End>) {
-        let Some(End { zygote, grace_timer }) = end else { return };
-        drop(grace_timer);
+        let Some(End { zygote, launch, grace_timer }) = end else { return };
+        drop((launch, grace_timer));
         if let Some(zygote) = zygote {
             let _ = self.io.poller.remove(zygote.fd());
             drop(zygote); // and waits for it

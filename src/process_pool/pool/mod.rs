@@ -41,7 +41,7 @@ use super::io::Io;
 use super::link::{Life, Link, Worker};
 use super::sys::AsFd;
 use super::wire::{Content, Frame, Kind};
-use super::zygote::Zygote;
+use super::zygote::{Launch, Zygote};
 use super::{boot, ticket};
 use crate::clock;
 use crate::core::Options;
@@ -128,7 +128,8 @@ impl Pool {
         let broken = |error: std::io::Error| Error::BrokenPool(BrokenPool::new(error.into()));
         boot::check_can_start().map_err(broken)?;
         let room = config.queue_capacity.map(Room::new);
-        let zygote = Zygote::start(&config.zygote).map_err(broken)?;
+        let launch = Launch::new(&config.zygote).map_err(broken)?;
+        let zygote = Zygote::start(&launch).map_err(broken)?;
         Io::join(|io, id| {
             io.watch_helper(id, zygote.fd())?;
             Ok(Arc::new(Self {
@@ -137,6 +138,7 @@ impl Pool {
                 io: Arc::clone(io),
                 state: Mutex::new(State {
                     phase: Phase::Open,
+                    launch: Some(launch),
                     zygote: Some(zygote),
                     zygote_is_ready: false,
                     zygote_is_ending: false,

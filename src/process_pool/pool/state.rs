@@ -13,12 +13,14 @@ use crate::metrics::WorkerMetrics;
 use crate::process_pool::call::Complete;
 use crate::process_pool::link::{Life, Link, Sent, Worker};
 use crate::process_pool::wire::{Content, Kind};
-use crate::process_pool::zygote::Zygote;
+use crate::process_pool::zygote::{Launch, Zygote};
 use crate::timer::Timer;
 use crate::trace::{Outbox, TaskTrace};
 
 pub(super) struct State {
     pub(super) phase: Phase,
+    /// What a zygote is started with; until the pool has ended.
+    pub(super) launch: Option<Launch>,
     pub(super) zygote: Option<Zygote>,
     /// It has said that it can fork.
     pub(super) zygote_is_ready: bool,

@@ -152,11 +152,19 @@ impl PidFd {
     }
 }
 
+pub(crate) struct Launch(None);
+
+impl Launch {
+    pub(crate) fn new(_: &ZygoteSettings) -> io::Result<Self> {
+        unsupported()
+    }
+}
+
 pub(crate) struct Zygote(None);
 
 impl Zygote {
-    pub(crate) fn start(_: &ZygoteSettings) -> io::Result<Self> {
-        unsupported()
+    pub(crate) fn start(launch: &Launch) -> io::Result<Self> {
+        match launch.0 {}
     }
 
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {

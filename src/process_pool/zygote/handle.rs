@@ -8,7 +8,9 @@ use super::message::Boot;
 use super::{Notice, WorkerSettings, ZygoteSettings};
 use crate::function;
 use crate::process_pool::boot;
-use crate::process_pool::sys::{AsFd, BorrowedFd, ExitStatus, Helper, OwnedFd, control, explain};
+use crate::process_pool::sys::{
+    AsFd, BorrowedFd, ExitStatus, Helper, OwnedFd, Surroundings, control, explain,
+};
 
 /// How long a request may wait for room in the control socket. The zygote takes them out all the
 /// time, so it has gone wrong then.
@@ -22,22 +24,46 @@ pub(crate) struct Zygote {
     helper: Helper,
 }
 
-impl Zygote {
-    /// Starts it, and does not wait until it is ready: workers can be asked for at once.
-    pub(crate) fn start(settings: &ZygoteSettings) -> io::Result<Self> {
-        Self::start_for(settings, function::program_digest().map_err(io::Error::other)?)
-    }
+/// All that it takes to start a zygote, as it was when this was made.
+pub(crate) struct Launch {
+    surroundings: Surroundings,
+    /// The digest of the program.
+    program: u64,
+    preload: Option<[u8; 16]>,
+}
 
-    /// The process must have that digest of its program.
-    pub(crate) fn start_for(settings: &ZygoteSettings, program: u64) -> io::Result<Self> {
-        let (control, theirs) = control::pair()
-            .map_err(explain("the socket to the process that starts workers can't be made"))?;
-        let first = Boot { parent: std::process::id(), program, preload: settings.preload };
-        control::send(control.as_fd(), &first.encode(), &[])
-            .map_err(explain("the process that starts workers can't be told what to do"))?;
+impl Launch {
+    pub(crate) fn new(settings: &ZygoteSettings) -> io::Result<Self> {
         let mut variables = settings.env.clone();
         variables.push((boot::VARIABLE.into(), Some(OsString::from(boot::VERSION))));
-        let helper = Helper::start(theirs, &variables, settings.current_dir.as_deref())?;
+        Ok(Self {
+            surroundings: Surroundings::take(&variables, settings.current_dir.as_deref())?,
+            program: function::program_digest().map_err(io::Error::other)?,
+            preload: settings.preload,
+        })
+    }
+
+    /// For a program that is not this one.
+    #[cfg(test)]
+    pub(crate) fn for_program(self, program: u64) -> Self {
+        Self { program, ..self }
+    }
+}
+
+impl Zygote {
+    /// Starts it, and does not wait until it is ready: workers can be asked for at once.
+    pub(crate) fn start(launch: &Launch) -> io::Result<Self> {
+        let (control, theirs) = control::pair()
+            .map_err(explain("the socket to the process that starts workers can't be made"))?;
+        let first = Boot {
+            parent: std::process::id(),
+            program: launch.program,
+            preload: launch.preload,
+            attributes: launch.surroundings.attributes.clone(),
+        };
+        control::send(control.as_fd(), &first.encode(), &[])
+            .map_err(explain("the process that starts workers can't be told what to do"))?;
+        let helper = Helper::start(theirs.as_fd(), &launch.surroundings)?;
         Ok(Self { control, helper })
     }
 

@@ -3,7 +3,9 @@
 use std::io::{self, ErrorKind};
 
 use super::{Exit, Notice, WorkerSettings};
-use crate::process_pool::sys::{BorrowedFd, ExitStatus, OwnedFd, PidFd, Usage, control};
+use crate::process_pool::sys::{
+    Attributes, BorrowedFd, ExitStatus, OwnedFd, PidFd, Usage, control,
+};
 
 /// The first message to a zygote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,6 +15,7 @@ pub(crate) struct Boot {
     /// The digest of the program that runs there.
     pub(crate) program: u64,
     pub(crate) preload: Option<[u8; 16]>,
+    pub(crate) attributes: Attributes,
 }
 
 impl Boot {
@@ -21,6 +24,7 @@ impl Boot {
         message.u32(self.parent);
         message.u64(self.program);
         message.optional(self.preload.as_ref(), |message, function| message.bytes(function));
+        message.attributes(&self.attributes);
         message.0
     }
 
@@ -30,6 +34,7 @@ impl Boot {
                 parent: rest.u32()?,
                 program: rest.u64()?,
                 preload: rest.optional(|rest| rest.bytes()?.try_into().ok())?,
+                attributes: rest.attributes()?,
             })
         })
     }
@@ -180,6 +185,14 @@ impl Writer {
         self.bytes(text.as_bytes());
     }
 
+    fn attributes(&mut self, attributes: &Attributes) {
+        self.optional(attributes.umask, Self::u32);
+        self.u32(attributes.nice as u32);
+        self.u32(attributes.cpus.len() as u32);
+        attributes.cpus.iter().for_each(|cpu| self.u32(*cpu));
+        attributes.limits.iter().flatten().for_each(|limit| self.u64(*limit));
+    }
+
     fn exit(&mut self, exit: &Exit) {
         self.u32(exit.number);
         self.u32(exit.pid);
@@ -241,6 +254,16 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Option<String> {
         self.bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    fn attributes(&mut self) -> Option<Attributes> {
+        let (umask, nice) = (self.optional(Self::u32)?, self.u32()? as i32);
+        let cpus = (0..self.u32()?).map(|_| self.u32()).collect::<Option<_>>()?;
+        let mut limits = Attributes::NO_LIMITS;
+        for limit in limits.iter_mut().flatten() {
+            *limit = self.u64()?;
+        }
+        Some(Attributes { umask, nice, cpus, limits })
     }
 
     fn exit(&mut self) -> Option<Exit> {

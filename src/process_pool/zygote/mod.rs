@@ -29,10 +29,10 @@ mod stderr;
 use super::sys::{ExitStatus, OwnedFd, PidFd, SharedPage, Usage};
 
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
-pub(crate) use handle::Zygote;
+pub(crate) use handle::{Launch, Zygote};
 
 #[cfg(not(all(target_os = "linux", not(no_process_pool))))]
-pub(crate) use super::sys::Zygote;
+pub(crate) use super::sys::{Launch, Zygote};
 
 /// What a zygote and its workers are to have.
 #[derive(Clone, Debug, Default)]

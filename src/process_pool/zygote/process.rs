@@ -77,6 +77,7 @@ fn prepare(boot: &Boot, constructors: impl FnOnce()) -> Result<SingleThreaded, S
         )
     })?;
     single.remove_variable(boot::VARIABLE);
+    boot.attributes.apply();
     sys::ignore_sigpipe();
     install_hook();
     constructors();

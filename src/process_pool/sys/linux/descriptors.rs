@@ -2,14 +2,20 @@
 //! a standard stream.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, RawDir};
+use rustix::io::Errno;
 
 use crate::process_pool::sys::explain;
 
 /// The first that is not one of stdin, stdout, stderr.
-const FIRST: RawFd = 3;
+pub(super) const FIRST: RawFd = 3;
+
+/// Lists the descriptors of this process.
+const LIST: &str = "/proc/self/fd";
 
 const NULL: &str = "/dev/null";
 
@@ -45,50 +51,66 @@ pub(super) fn move_above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
     Ok(rustix::io::fcntl_dupfd_cloexec(&fd, FIRST)?)
 }
 
-/// Closes what the parent has let through `exec`, and takes the control socket from stdin, which is
-/// `/dev/null` from then on.
+/// Duplicates stdout or stderr; if that is closed, opens `/dev/null` in its place.
+pub(super) fn duplicate_output(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    match rustix::io::fcntl_dupfd_cloexec(fd, FIRST) {
+        Err(Errno::BADF) => {
+            above_standard(|| open_null(OFlags::WRONLY).map(|fd| [fd])).map(|[fd]| fd)
+        }
+        copy => copy.map_err(explain("stdout or stderr can't be kept for the workers")),
+    }
+}
+
+/// Opens a directory, only to start processes there.
+pub(super) fn open_directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let open = || rustix::fs::open(path, flags, Mode::empty()).map(|fd| [fd]);
+    above_standard(open).map(|[fd]| fd)
+}
+
+/// Has all but the standard streams closed once this process executes a program. Makes system calls
+/// only, so that it can be called between `fork` and `exec`.
+pub(super) fn close_on_exec() -> io::Result<()> {
+    let (first, last) = (FIRST, RawFd::MAX);
+    // SAFETY: nothing is closed by this.
+    let done = unsafe {
+        libc::syscall(libc::SYS_close_range, first, last, libc::CLOSE_RANGE_CLOEXEC as RawFd)
+    };
+    if done == 0 {
+        return Ok(());
+    }
+    // A kernel before 5.11, or a sandbox that does not know the call.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let list = rustix::fs::open(LIST, flags, Mode::empty())?;
+    let mut place = [MaybeUninit::uninit(); 2048];
+    let mut entries = RawDir::new(list, &mut place);
+    while let Some(entry) = entries.next() {
+        let number = entry?.file_name().to_str().ok().and_then(|name| name.parse().ok());
+        if let Some(fd) = number.filter(|fd: &RawFd| *fd >= FIRST) {
+            // SAFETY: nothing is closed by this.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+/// Takes the control socket from stdin, which is `/dev/null` from then on. Whatever else is open in
+/// this process is its own: it was started with its standard streams alone.
 pub(super) fn take_stdin() -> io::Result<OwnedFd> {
-    fill_standard()?;
-    close_inherited()?;
     let moved = explain("the control socket can't be moved");
     let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), FIRST).map_err(moved)?;
-    let null = open_null(OFlags::RDONLY | OFlags::CLOEXEC)?;
+    let null = open_null(OFlags::RDONLY)?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(control)
 }
 
 fn open_null(flags: OFlags) -> io::Result<OwnedFd> {
     let refused = explain(format!("{NULL} can't be opened"));
-    rustix::fs::open(NULL, flags, Mode::empty()).map_err(refused)
+    rustix::fs::open(NULL, flags | OFlags::CLOEXEC, Mode::empty()).map_err(refused)
 }
 
-/// The parent may have closed its stdout or stderr. What is opened next would get that number.
-fn fill_standard() -> io::Result<()> {
-    loop {
-        let null = open_null(OFlags::RDWR)?;
-        if null.as_raw_fd() >= FIRST {
-            return Ok(());
-        }
-        let _ = null.into_raw_fd();
-    }
-}
-
-/// Whatever is not to be closed by `exec` has survived it. What libraries have opened since then is,
-/// by common practice.
-fn close_inherited() -> io::Result<()> {
-    for fd in numbers()? {
-        // SAFETY: no number of a descriptor can harm this call.
-        let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
-        if fd >= FIRST && flags != -1 && flags & libc::FD_CLOEXEC == 0 {
-            // SAFETY: nothing in this process has opened it, so nothing owns it.
-            unsafe { libc::close(fd) };
-        }
-    }
-    Ok(())
-}
-
-/// Descriptors that a fork of the zygote keeps: those which constructors and the preloaded function
-/// have opened, for they count on them.
+/// Descriptors that a fork of the zygote keeps: those which libraries, constructors and the preloaded
+/// function have opened, for they count on them.
 pub(crate) struct Kept(Vec<RawFd>);
 
 impl Kept {
@@ -146,7 +168,6 @@ unsafe fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
 /// The descriptors of this process, in no order, with the one that reads the list and is closed
 /// again.
 fn numbers() -> io::Result<Vec<RawFd>> {
-    const LIST: &str = "/proc/self/fd";
     let refused = explain(format!("{LIST} can't be read"));
     let entries = std::fs::read_dir(LIST).map_err(refused)?;
     let number =

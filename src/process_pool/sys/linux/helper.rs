@@ -1,18 +1,18 @@
 //! The program, started once more.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 
-use super::process::PidFd;
+use super::attributes::Attributes;
+use super::process::{self, PidFd};
+use super::spawn::Spawn;
 use super::{control, descriptors, signals};
 use crate::function::{self, EXECUTED, ProgramFile};
 use crate::process_pool::sys::{ExitStatus, Signal, explain};
@@ -23,38 +23,28 @@ const PATIENCE: Duration = Duration::from_millis(500);
 /// A process that runs the same program as this one, and is to end when the other end of its stdin is
 /// closed.
 pub(crate) struct Helper {
-    child: Child,
     process: PidFd,
+    is_reaped: bool,
     /// A fork of this process has a copy of this, but not the child.
     owner: u32,
 }
 
 impl Helper {
-    /// Starts it with the arguments of this process, `stdin`, and with variables set and removed. Its
-    /// process group is its own: signals of the terminal are for this process alone.
-    pub(crate) fn start(
-        stdin: OwnedFd,
-        variables: &[(OsString, Option<OsString>)],
-        current_dir: Option<&Path>,
-    ) -> io::Result<Self> {
-        // Without code to run after a fork, so that the standard library spawns it without a copy of
-        // this process's memory map.
-        let mut command = command()?;
-        command.stdin(Stdio::from(stdin)).process_group(0);
-        for (name, value) in variables {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        if let Some(path) = current_dir {
-            command.current_dir(path);
-        }
-        let place = current_dir.map(|path| format!(" in {}", path.display())).unwrap_or_default();
-        let refused = format!("the process that starts workers can't be started{place}");
-        let child = command.spawn().map_err(explain(refused))?;
-        let process = PidFd::open(child.id());
-        Ok(Self { child, process, owner: std::process::id() })
+    /// Starts it with this stdin. Its process group is its own: signals of the terminal are for this
+    /// process alone.
+    pub(crate) fn start(stdin: BorrowedFd<'_>, given: &Surroundings) -> io::Result<Self> {
+        let [stdout, stderr] = &given.output;
+        let spawn = Spawn {
+            program: &given.program,
+            arguments: &given.arguments,
+            environment: &given.environment,
+            directory: given.directory.as_ref().map(AsFd::as_fd),
+            standard: [stdin, stdout.as_fd(), stderr.as_fd()],
+        };
+        let pid =
+            spawn.start().map_err(explain("the process that starts workers can't be started"))?;
+        let process = PidFd::open(pid);
+        Ok(Self { process, is_reaped: false, owner: std::process::id() })
     }
 
     #[cfg(test)]
@@ -65,28 +55,32 @@ impl Helper {
     /// Waits for its end, which is about to come, and hastens it after a while. `None`: how it would
     /// have ended by itself is not known.
     pub(crate) fn end(&mut self) -> Option<ExitStatus> {
-        let ended = match self.process.fd() {
-            Some(fd) => {
-                let limit = Timespec::try_from(PATIENCE).ok();
-                let mut watched = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
-                retry_on_intr(|| poll(&mut watched, limit.as_ref())).is_ok_and(|ready| ready > 0)
-            }
-            None => {
-                let start = Instant::now();
-                // An error: someone else has reaped it, or nobody needs to.
-                while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < PATIENCE {
+        if std::mem::replace(&mut self.is_reaped, true) {
+            return None; // the number may mean another process by now
+        }
+        let pid = self.process.pid();
+        if let Some(fd) = self.process.fd() {
+            let limit = Timespec::try_from(PATIENCE).ok();
+            let mut watched = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+            let _ = retry_on_intr(|| poll(&mut watched, limit.as_ref()));
+        }
+        let start = Instant::now();
+        loop {
+            match process::reap(pid) {
+                Ok((status, _)) => return Some(status),
+                Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                    return None; // someone else has reaped it, or nobody needs to
+                }
+                Err(_still_there) if self.process.fd().is_none() && start.elapsed() < PATIENCE => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                !matches!(self.child.try_wait(), Ok(None))
+                Err(_still_there) => {
+                    let _ = self.process.signal(Signal::Kill);
+                    let _ = process::wait(pid);
+                    return None;
+                }
             }
-        };
-        if !ended {
-            let _ = self.process.signal(Signal::Kill);
         }
-        // An error: someone else has reaped it.
-        let status = self.child.wait().ok().filter(|_| ended)?;
-        let signal = status.signal().map(ExitStatus::Signal);
-        signal.or(status.code().map(ExitStatus::Code))
     }
 }
 
@@ -98,27 +92,67 @@ impl Drop for Helper {
     }
 }
 
-/// Returns the command that starts this program once more, with the arguments of this process.
-fn command() -> io::Result<Command> {
+/// What a helper has of this process: as it was at one moment, so that a helper which takes the place
+/// of a dead one has the same, whatever the program has changed since.
+pub(crate) struct Surroundings {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    /// `None`: it can't be opened, and is what it is by then.
+    directory: Option<OwnedFd>,
+    /// Stdout and stderr.
+    output: [OwnedFd; 2],
+    pub(crate) attributes: Attributes,
+}
+
+impl Surroundings {
+    /// Those of this process now, with variables set and removed, and with the directory, if there is
+    /// one.
+    pub(crate) fn take(
+        variables: &[(OsString, Option<OsString>)],
+        directory: Option<&Path>,
+    ) -> io::Result<Self> {
+        let (program, arguments) = command()?;
+        let is_kept = |name: &OsString| variables.iter().all(|(other, _)| other != name);
+        let mut environment: Vec<_> =
+            std::env::vars_os().filter(|(name, _)| is_kept(name)).collect();
+        for (at, (name, value)) in variables.iter().enumerate() {
+            let is_last = variables[at + 1..].iter().all(|(other, _)| other != name);
+            if let (Some(value), true) = (value, is_last) {
+                environment.push((name.clone(), value.clone()));
+            }
+        }
+        let directory = match directory {
+            Some(path) => {
+                let refused = format!("the directory {} can't be opened", path.display());
+                Some(descriptors::open_directory(path).map_err(explain(refused))?)
+            }
+            None => descriptors::open_directory(Path::new(".")).ok(),
+        };
+        let output = [rustix::stdio::stdout(), rustix::stdio::stderr()];
+        let [stdout, stderr] = output.map(descriptors::duplicate_output);
+        let output = [stdout?, stderr?];
+        let attributes = Attributes::current();
+        Ok(Self { program, arguments, environment, directory, output, attributes })
+    }
+}
+
+/// Returns the file to execute in order to start this program once more, and the arguments, which are
+/// those of this process.
+fn command() -> io::Result<(PathBuf, Vec<OsString>)> {
     let all: Vec<OsString> = std::env::args_os().collect();
     let arguments = all.get(1..).unwrap_or_default();
-    let mut command = match function::program_file()? {
+    let (file, mut line) = match function::program_file()? {
         ProgramFile::ByLoader(path) => {
-            let mut before = loader_and_options(arguments)?.into_iter();
-            let mut command = Command::new(EXECUTED);
-            before.next().map(|loader| command.arg0(loader));
-            command.args(before).arg(path);
-            command
+            let mut line = loader_and_options(arguments)?;
+            line.push(path.into());
+            (EXECUTED.into(), line)
         }
-        file => {
-            let at = if let ProgramFile::At(path) = file { path } else { EXECUTED.into() };
-            let mut command = Command::new(at);
-            all.first().map(|name| command.arg0(name));
-            command
-        }
+        ProgramFile::At(path) => (path, all.first().cloned().into_iter().collect()),
+        ProgramFile::Executed => (EXECUTED.into(), all.first().cloned().into_iter().collect()),
     };
-    command.args(arguments);
-    Ok(command)
+    line.extend(arguments.iter().cloned());
+    Ok((file, line))
 }
 
 /// Returns what the command line has before the program's path and its `arguments`. The loader keeps
@@ -162,17 +196,17 @@ fn has_raised_privileges() -> bool {
 }
 
 /// In a helper, before anything else: takes the control socket from stdin. `None` if there is none,
-/// and nothing was changed. What the process has inherited besides the environment is gone then:
-/// descriptors, ignored signals. The terminal does not stop it from then on. With an error, the
-/// control socket still is stdin.
+/// and nothing was changed. The terminal does not stop it from then on. With an error, the control
+/// socket still is stdin.
+///
+/// What is open or ignored in this process besides was made so by libraries and constructors, for
+/// nothing of that kind was inherited.
 pub(crate) fn take_control() -> io::Result<Option<OwnedFd>> {
     if has_raised_privileges() || !control::is_control(rustix::stdio::stdin()) {
         return Ok(None);
     }
-    signals::forget_inherited().map_err(explain("its signals can't be set up"))?;
     signals::ignore_job_control();
-    let control = descriptors::take_stdin()?;
-    Ok(Some(control))
+    descriptors::take_stdin().map(Some)
 }
 
 /// What the runtime of Rust does before `main`, and has not done here: who writes to what nobody reads

@@ -1,6 +1,7 @@
 //! Worker processes on Linux. rustix makes system calls safe to call; what it lacks is libc's: `fork`,
 //! signal handlers and masks, `signalfd`, `wait4`, and closing descriptors by number.
 
+mod attributes;
 pub(crate) mod control;
 mod crash;
 mod descriptors;
@@ -13,6 +14,7 @@ mod process;
 mod shared_page;
 mod signals;
 pub(crate) mod socket;
+mod spawn;
 mod stdio;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -20,10 +22,11 @@ pub(crate) mod tests;
 pub(crate) use rustix::stdio::stdin;
 pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+pub(crate) use attributes::Attributes;
 pub(crate) use crash::install as install_crash_handler;
 pub(crate) use descriptors::Kept;
 pub(crate) use fork::{Fork, Sacrifice};
-pub(crate) use helper::{Helper, can_start, ignore_sigpipe, take_control};
+pub(crate) use helper::{Helper, Surroundings, can_start, ignore_sigpipe, take_control};
 pub(crate) use poller::{Event, Poller};
 pub(crate) use process::{
     PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, kill_group, lead_group,

@@ -118,7 +118,6 @@ impl PidFd {
         }
     }
 
-    #[cfg(test)]
     pub(crate) fn pid(&self) -> u32 {
         self.pid
     }
@@ -196,15 +195,29 @@ fn wait_for_any(options: libc::c_int) -> io::Result<Option<Changed>> {
     }
 }
 
-/// Reaps a child that has ended.
+/// Reaps a child that has ended. `WouldBlock`: it has not.
 pub(crate) fn reap(pid: u32) -> io::Result<(ExitStatus, Usage)> {
+    wait_for(pid, libc::WNOHANG)
+}
+
+/// Waits for the end of a child, and reaps it.
+pub(super) fn wait(pid: u32) -> io::Result<ExitStatus> {
+    loop {
+        match wait_for(pid, 0) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            reaped => return reaped.map(|(status, _)| status),
+        }
+    }
+}
+
+fn wait_for(pid: u32, options: libc::c_int) -> io::Result<(ExitStatus, Usage)> {
     let pid = pid_of(pid).ok_or(Errno::CHILD)?;
     let mut status = 0;
     // SAFETY: zeros are a value of this type, and both places are valid.
     let (reaped, usage) = unsafe {
         let mut usage: libc::rusage = zeroed();
         let pid = pid.as_raw_nonzero().get();
-        (libc::wait4(pid, &mut status, libc::WNOHANG, &mut usage), usage)
+        (libc::wait4(pid, &mut status, options, &mut usage), usage)
     };
     match reaped {
         -1 => return Err(io::Error::last_os_error()),

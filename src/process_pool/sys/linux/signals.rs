@@ -12,11 +12,8 @@ use super::descriptors::above_standard;
 /// The highest number of a signal on Linux (`_NSIG` on all but MIPS, which has 127).
 const LAST: c_int = 64;
 
-/// Undoes what outlives `exec`: ignored signals, and the mask. What the program has set up since
-/// then stays.
-///
-/// A parent that ignores SIGCHLD would leave nobody to be reaped here.
-pub(super) fn forget_inherited() -> io::Result<()> {
+/// Undoes what outlives `exec`: ignored signals, and the mask. Can be called between `fork` and `exec`.
+pub(super) fn forget() -> io::Result<()> {
     for signal in 1..=LAST {
         // SAFETY: zeros are a value of this type, the pointers are to valid places, and the default
         // action needs no code of ours. Signals that can't be looked at give an error.
@@ -69,9 +66,11 @@ impl ChildSignals {
     /// it ends with its parent, and not because a terminal or a service manager has signalled all
     /// processes of the program.
     pub(crate) fn instead_of_all_others() -> io::Result<Self> {
-        // SAFETY: the two calls make the sets valid.
+        // SAFETY: the two calls make the sets valid, and the default needs no code of ours.
         let child = unsafe {
             let (mut all, mut child) = (MaybeUninit::uninit(), MaybeUninit::<sigset_t>::uninit());
+            // Where it is ignored, nobody is left to be reaped.
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
             libc::sigfillset(all.as_mut_ptr());
             set_mask(all.as_ptr())?;
             libc::sigemptyset(child.as_mut_ptr());

@@ -6,7 +6,7 @@ use std::ffi::OsString;
 use std::fs::Permissions;
 use std::hash::{BuildHasher, RandomState};
 use std::hint::black_box;
-use std::io::{ErrorKind, IoSlice, Read};
+use std::io::{self, ErrorKind, IoSlice, Read};
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -16,7 +16,8 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::{crash, hook};
+use super::spawn::{self, Spawn};
+use super::{crash, descriptors, hook};
 use crate::function;
 use crate::process_pool::boot;
 use crate::process_pool::page::{FAULT, STACK_OVERFLOW, TICKETS};
@@ -25,7 +26,7 @@ use crate::process_pool::sys::{
     kill_group, monotonic_now, socket,
 };
 use crate::process_pool::zygote::{
-    Exit, Notice, WorkerSettings, WorkerStart, Zygote, ZygoteSettings,
+    Exit, Launch, Notice, WorkerSettings, WorkerStart, Zygote, ZygoteSettings,
 };
 
 #[path = "../../../../tests/lifecycle/program.rs"]
@@ -249,7 +250,7 @@ impl Pool {
 
     fn with(settings: &ZygoteSettings) -> Self {
         boot::check_can_start().unwrap();
-        Self { zygote: Zygote::start(settings).unwrap() }
+        Self { zygote: Zygote::start(&Launch::new(settings).unwrap()).unwrap() }
     }
 
     fn preloading(preload: fn()) -> Self {
@@ -722,7 +723,45 @@ fn environment_and_directory_are_as_set() {
 fn a_directory_that_is_not_there_is_an_error() {
     let current_dir = Some("/nowhere".into());
     let settings = ZygoteSettings { current_dir, ..ZygoteSettings::default() };
-    assert_eq!(Zygote::start(&settings).map(drop).unwrap_err().kind(), ErrorKind::NotFound);
+    assert_eq!(Launch::new(&settings).map(drop).unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+/// By the C library where it can do that, and otherwise by a fork of this process.
+#[test]
+fn a_process_is_started_with_what_it_is_given_and_nothing_else() {
+    let leak = rustix::fs::open("/dev/zero", rustix::fs::OFlags::RDONLY, 0.into()).unwrap();
+    let null = std::fs::File::open("/dev/null").unwrap();
+    let directory = descriptors::open_directory("/usr".as_ref()).unwrap();
+    let run = |start: &dyn Fn(&Spawn<'_>) -> io::Result<u32>, program: &str| {
+        let (read, write) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
+        let line = "pwd; echo $NAME; ls /proc/$$/fd; set -- $(cat /proc/$$/stat); test $5 = $$ && echo leads; kill -PIPE $$";
+        let pid = start(&Spawn {
+            program: program.as_ref(),
+            arguments: &["called", "-c", line].map(OsString::from),
+            environment: &[
+                ("NAME".into(), "value".into()),
+                ("PATH".into(), "/usr/bin:/bin".into()),
+            ],
+            directory: Some(directory.as_fd()),
+            standard: [null.as_fd(), write.as_fd(), null.as_fd()],
+        })?;
+        drop(write);
+        let mut text = String::new();
+        std::fs::File::from(read).read_to_string(&mut text).unwrap();
+        let status = super::process::wait(pid).unwrap();
+        assert_eq!(status, ExitStatus::Signal(libc::SIGPIPE), "{text}");
+        io::Result::Ok(text)
+    };
+    let by_library = spawn::Extensions::find();
+    let by_library = |given: &Spawn<'_>| match &by_library {
+        Some(extensions) => given.by_library(extensions),
+        None => given.by_fork(), // there is nothing else to test
+    };
+    for start in [&by_library as &dyn Fn(&Spawn<'_>) -> _, &|it: &Spawn<'_>| it.by_fork()] {
+        assert_eq!(run(start, "/bin/sh").unwrap(), "/usr\nvalue\n0\n1\n2\nleads\n");
+        assert_eq!(run(start, "/nowhere").unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    drop(leak);
 }
 
 #[test]
@@ -875,7 +914,8 @@ fn calls_that_the_system_does_not_know_can_be_done_without() {
 
 #[test]
 fn another_program_is_refused() {
-    let zygote = Zygote::start_for(&zygote_settings(), 0).unwrap();
+    let launch = Launch::new(&zygote_settings()).unwrap().for_program(0);
+    let zygote = Zygote::start(&launch).unwrap();
     let reason = Pool { zygote }.refused();
     assert!(reason.contains("runs another"), "{reason}");
 }
