@@ -225,7 +225,7 @@ impl fmt::Display for HowEnded {
 /// The name of a signal that ends processes. The numbers are Linux's, the same on all of its
 /// common architectures.
 fn signal_name(signal: i32) -> Option<&'static str> {
-    const NAMES: [(i32, &str); 15] = [
+    const NAMES: [(i32, &str); 16] = [
         (1, "SIGHUP"),
         (2, "SIGINT"),
         (3, "SIGQUIT"),
@@ -240,6 +240,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
         (14, "SIGALRM"),
         (15, "SIGTERM"),
         (24, "SIGXCPU"),
+        (25, "SIGXFSZ"),
         (31, "SIGSYS"),
     ];
     NAMES.iter().find(|(number, _)| *number == signal).map(|(_, name)| *name)

@@ -7,6 +7,7 @@
 #![cfg(all(feature = "process", target_os = "linux"))]
 #![allow(dead_code, reason = "modules shared with other test binaries, which use all of them")]
 
+mod file_size;
 mod helper;
 mod identity;
 mod preloaded_library;

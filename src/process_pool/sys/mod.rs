@@ -36,7 +36,7 @@ pub(crate) fn explain<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) 
     }
 }
 
-/// The size of the area behind the shared page.
+/// The size of the area behind the shared page, unless the system allows less.
 pub(crate) const RESULTS: usize = 256 * 1024;
 
 /// What a process can be told by force.

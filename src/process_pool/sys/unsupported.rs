@@ -6,7 +6,7 @@ use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use super::{ExitStatus, RESULTS, Signal};
+use super::{ExitStatus, Signal};
 use crate::process_pool::page::Page;
 use crate::process_pool::zygote::{Notice, WorkerSettings, ZygoteSettings};
 
@@ -123,7 +123,7 @@ impl SharedPage {
         match fd.0 {}
     }
 
-    pub(crate) fn results(&self) -> &[AtomicU64; RESULTS / 8] {
+    pub(crate) fn results(&self) -> &[AtomicU64] {
         match self.0 {}
     }
 

@@ -13,7 +13,7 @@ use rustix::io::retry_on_intr;
 use super::attributes::Attributes;
 use super::process::{self, PidFd};
 use super::spawn::Spawn;
-use super::{control, descriptors, signals};
+use super::{control, descriptors, shared_page, signals};
 use crate::function::{self, EXECUTED, ProgramFile};
 use crate::process_pool::sys::{ExitStatus, Signal, explain};
 
@@ -179,6 +179,7 @@ pub(crate) fn can_start() -> io::Result<()> {
             "a program that runs with more privileges than who has started it (set-user-ID, file capabilities) can't have worker processes; use ThreadPoolExecutor there",
         ));
     }
+    shared_page::length()?;
     rustix::fs::readlink(EXECUTED, Vec::new()).map(drop).map_err(|error| {
         let error = io::Error::from(error);
         io::Error::new(

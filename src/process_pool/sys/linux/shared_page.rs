@@ -6,9 +6,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
+use rustix::process::{Resource, getrlimit};
 
 use super::crash;
 use super::descriptors::above_standard;
@@ -18,12 +19,16 @@ use crate::process_pool::sys::RESULTS;
 /// Where the results begin, so that they have pages of their own.
 const RESULTS_AT: usize = 4096;
 const LENGTH: usize = RESULTS_AT + RESULTS;
+/// Without room for results but for what is known of them.
+const LEAST: usize = 2 * RESULTS_AT;
 
 const _: () = assert!(size_of::<Page>() <= RESULTS_AT);
 
 /// One process's mapping of the memory. It costs what is touched of it.
 pub(crate) struct SharedPage {
     start: NonNull<u8>,
+    /// In bytes: a multiple of [`RESULTS_AT`], from [`LEAST`] to [`LENGTH`].
+    length: usize,
 }
 
 // SAFETY: the memory is reached through shared references to atomics only, from whatever thread, as
@@ -35,8 +40,15 @@ unsafe impl Sync for SharedPage {}
 impl SharedPage {
     /// New memory, all zeros, and the descriptor by which another process can [`map`](Self::map) it.
     pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
+        let length = length()?;
         let [fd] = above_standard(|| memory_file().map(|fd| [fd]))?;
-        rustix::fs::ftruncate(&fd, LENGTH as u64)?;
+        rustix::fs::ftruncate(&fd, length as u64)?;
+        // Of what this process writes to and reads, whatever the worker does. Where memory is promised
+        // sparingly (`vm.overcommit_memory`), an access without it would be a SIGBUS.
+        match rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, LEAST as u64) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            reserved => reserved?,
+        }
         rustix::fs::fcntl_add_seals(&fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
         Ok((Self::map(&fd)?, fd))
     }
@@ -44,26 +56,31 @@ impl SharedPage {
     /// Maps what [`create`](Self::create) has made.
     pub(crate) fn map(fd: impl AsFd) -> io::Result<Self> {
         let is_sealed = rustix::fs::fcntl_get_seals(&fd)?.contains(SealFlags::SHRINK);
-        let is_long_enough = u64::try_from(rustix::fs::fstat(&fd)?.st_size)
-            .is_ok_and(|length| length >= LENGTH as u64);
-        if !is_sealed || !is_long_enough {
+        let length = usize::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0);
+        let is_length = (LEAST..=LENGTH).contains(&length) && length % RESULTS_AT == 0;
+        if !is_sealed || !is_length {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a shared page"));
         }
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at a place that the kernel chooses. The file can't be shrunk, so all
         // of it stays there to be accessed.
         let start = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), LENGTH, access, MapFlags::SHARED, &fd, 0)?
+            rustix::mm::mmap(std::ptr::null_mut(), length, access, MapFlags::SHARED, &fd, 0)?
         };
         let start = NonNull::new(start.cast()).ok_or(Errno::NOMEM)?;
-        Ok(Self { start })
+        Ok(Self { start, length })
     }
 
-    /// The area behind the page. Both sides use it in whole words.
-    pub(crate) fn results(&self) -> &[AtomicU64; RESULTS / 8] {
+    /// The area behind the page, which is as large as [`RESULTS`] unless the system has set a limit.
+    /// Both sides use it in whole words.
+    pub(crate) fn results(&self) -> &[AtomicU64] {
+        let words = (self.length - RESULTS_AT) / size_of::<AtomicU64>();
         // SAFETY: the mapping is that long, and lives as long as `self`. Its start is aligned to a
         // page and so the area to a word. All that any process does with it is atomic.
-        unsafe { self.start.byte_add(RESULTS_AT).cast().as_ref() }
+        unsafe {
+            let start = self.start.byte_add(RESULTS_AT).cast();
+            NonNull::slice_from_raw_parts(start, words).as_ref()
+        }
     }
 
     /// Copies `bytes` into the results, from word `at` on; the last word is filled up with zeros.
@@ -117,9 +134,26 @@ impl Drop for SharedPage {
             return; // whenever this process faults, until its end
         }
         // SAFETY: the mapping is this value's, and so is every reference into it.
-        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), LENGTH) };
+        let unmapped = unsafe { rustix::mm::munmap(self.start.as_ptr().cast(), self.length) };
         debug_assert!(unmapped.is_ok());
     }
+}
+
+/// How long the memory of a worker may be. To the system it is a file, and one that exceeds the limit
+/// for these would be the death of this process (SIGXFSZ).
+pub(super) fn length() -> io::Result<usize> {
+    let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+    let most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let length = LENGTH.min(most - most % RESULTS_AT);
+    if length < LEAST {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!(
+                "a worker shares memory with this process, to the system a file of at least {LEAST} bytes, and the limit on the size of files (RLIMIT_FSIZE, `ulimit -f`) is {limit} bytes; raise the limit"
+            ),
+        ));
+    }
+    Ok(length)
 }
 
 fn memory_file() -> Result<OwnedFd, Errno> {
