@@ -63,14 +63,18 @@ impl Watched {
     /// Whether it has been killed, or is about to end, and only waits for a processor to do it on.
     fn is_killed(&self) -> bool {
         const KILL: u64 = 1 << 8;
-        const EXITING: u64 = 1 << 2; // the kernel's `PF_EXITING`
         let stat = stat_of(self.pid);
         let Some((_, fields)) = stat.rsplit_once(')') else { return false };
         let field = |n: usize| fields.split_whitespace().nth(n)?.parse::<u64>().ok();
-        let (flags, pending) = (field(6), field(28));
-        flags.is_some_and(|flags| flags & EXITING != 0)
-            || pending.is_some_and(|signals| signals & KILL != 0)
+        is_exiting(&stat) || field(28).is_some_and(|signals| signals & KILL != 0)
     }
+}
+
+/// Whether a process or thread with this `stat` is on its way out.
+fn is_exiting(stat: &str) -> bool {
+    const EXITING: u64 = 1 << 2; // the kernel's `PF_EXITING`
+    let flags = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(6));
+    flags.and_then(|flags| flags.parse::<u64>().ok()).is_some_and(|flags| flags & EXITING != 0)
 }
 
 /// They all end, and at once.
@@ -143,7 +147,8 @@ pub(crate) fn assert_no_child_left() {
 
 /// What this process has: descriptors, threads by their names, and memory shared with workers.
 ///
-/// Without the thread that keeps time limits, which waits a little for the next one before it ends.
+/// Without the thread that keeps time limits, which waits a little for the next one before it ends,
+/// and without threads that were joined, which are listed a moment longer than they live.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Belongings {
     descriptors: BTreeSet<String>,
@@ -156,7 +161,11 @@ impl Belongings {
         let descriptors = descriptors();
         let mut threads: Vec<String> = fs::read_dir("/proc/self/task")
             .unwrap()
-            .filter_map(|thread| fs::read_to_string(thread.ok()?.path().join("comm")).ok())
+            .filter_map(|thread| {
+                let path = thread.ok()?.path();
+                let is_exiting = is_exiting(&fs::read_to_string(path.join("stat")).ok()?);
+                fs::read_to_string(path.join("comm")).ok().filter(|_| !is_exiting)
+            })
             .filter(|name| name != "cf-timer\n")
             .collect();
         threads.sort();
