@@ -6,25 +6,32 @@
 //! from other builds of itself.
 //!
 //! To call `f: fn(A) -> R` the other process has to know `A` and `R` as well. Code does: a
-//! [`NamedCall`] names `f` together with an instance, for the same types, of a function in this
-//! module, which has one type for all of them.
+//! [`NamedCall`] names `f` together with an [`Entry`], a constant that leads to an instance, for the
+//! same types, of a function in this module, which has one type for all of them.
 //!
 //! # Why it is sound to call what came over the wire
 //!
-//! 1. Only [`name`] makes a `NamedCall`, out of a function and the code for that function's
-//!    types, as the compiler has checked them. The two stay together.
-//! 2. A worker makes one `from_bytes` of what its parent has sent, and of nothing else. The parent
-//!    makes none: what a worker sends never names code.
-//! 3. Both processes run the same program: the worker's is started from the parent's image, and
-//!    the pool compares their [`program_digest`]s.
-//! 4. The image in which a function is looked up has the digest of the one in which it was named.
-//!    So there is the same code at the same offset.
+//! 1. [`name`] makes a `NamedCall` out of a function and the entry for that function's types, as
+//!    the compiler has checked them. The two stay together.
+//! 2. Both processes run the same program: the worker's is started from the parent's image, and
+//!    the pool compares their [`program_digest`]s. The image in which something is looked up has
+//!    the digest of the one in which it was named. So there is the same at the same offset.
+//! 3. A worker calls what its parent has sent, and nothing else. The parent sends what it has
+//!    named itself, and what a worker has named for a task of its own, after a [`check`].
+//! 4. The check sees that at the one offset there is an entry, which says so itself ([`Entry`]),
+//!    and that at the other one a function begins, by the table that the linker has made for
+//!    unwinding. What does not pass is not sent on. A worker looks at the entry once more before
+//!    anything is called.
 //!
-//! The first three are for the pool to keep. The fourth is checked here, and so is that the offset
-//! lies in code; hence a name from another build, of a library that is not loaded, or a damaged
-//! one is an error in all likelihood, and not a crash. What can't be checked is that a function
-//! begins at the offset, and that it has the types. So whoever writes to a worker's socket can have
-//! it call any code of the program; that is why only the parent may.
+//! So what a stray write in a worker makes up is no call, in all likelihood. Two things can't be
+//! checked. One is that entry and function have the same types, if a worker has named a pair of its
+//! own: a worker that lies on purpose can have another one call any function of the program with
+//! arguments of a wrong type. The other is where a function begins, if no table has it (it was
+//! compiled without unwind tables, or its library is loaded in workers only) and the parent has not
+//! named the call either. Such a call is [`Checked::Unknown`]: its worker gets no other task, and if
+//! it dies, the worker that has named the call is ended too.
+//!
+//! [`check`]: NamedCall::check
 
 use std::any::{Any, type_name};
 
@@ -42,16 +49,18 @@ pub(crate) fn name<T, A, R>(function: fn(A) -> R) -> Result<NamedCall, UnknownCo
 where
     T: Trampoline<A, R>,
 {
-    let opener: Opener = open::<T, A, R>;
-    Ok(NamedCall {
-        opener: FunctionRef::of(opener as *const ())?,
-        function: FunctionRef::of(function as *const ())?,
-    })
+    let entry = std::ptr::from_ref(EntryFor::<T, A, R>::ENTRY);
+    let call = NamedCall {
+        entry: Reference::of(entry.cast(), Part::Constants)?,
+        function: Reference::of(function as *const (), Part::Code)?,
+    };
+    known::add(call);
+    Ok(call)
 }
 
 /// Names a function that needs no code for its types.
 pub(crate) fn name_preload(function: fn()) -> Result<[u8; 16], UnknownCode> {
-    let FunctionRef { image, offset } = FunctionRef::of(function as *const ())?;
+    let Reference { image, offset } = Reference::of(function as *const (), Part::Code)?;
     let mut bytes = [0; 16];
     bytes[..8].copy_from_slice(&image.to_le_bytes());
     bytes[8..].copy_from_slice(&offset.to_le_bytes());
@@ -61,17 +70,27 @@ pub(crate) fn name_preload(function: fn()) -> Result<[u8; 16], UnknownCode> {
 /// For what [`name_preload`] gave in the parent: see the module.
 pub(crate) fn resolve_preload(bytes: [u8; 16]) -> Result<fn(), UnknownCode> {
     let number = u128::from_le_bytes(bytes);
-    let function = FunctionRef { image: number as u64, offset: (number >> 64) as u64 };
-    let function = function.resolve()?;
-    // SAFETY: by the four points at the top of this module, it is a `fn()`.
+    let function = Reference { image: number as u64, offset: (number >> 64) as u64 };
+    let function = function.resolve(Part::Code)?;
+    // SAFETY: the parent has named it, and this process runs the parent's program: by the first two
+    // points at the top of this module it is a `fn()`.
     Ok(unsafe { std::mem::transmute::<*const (), fn()>(function) })
 }
 
-/// What a worker is told to call: the code for the types, and the function itself.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
+/// What a worker is told to call: the entry for the types, and the function itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub(crate) struct NamedCall {
-    opener: FunctionRef,
-    function: FunctionRef,
+    entry: Reference,
+    function: Reference,
+}
+
+/// What is known of a call that came over the wire and is not wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Checked {
+    /// This process has named it, or a function begins where it says.
+    Known,
+    /// Nothing here tells where functions begin there.
+    Unknown,
 }
 
 impl NamedCall {
@@ -79,16 +98,16 @@ impl NamedCall {
     pub(crate) const BYTES: usize = 32;
 
     pub(crate) fn to_bytes(self) -> [u8; Self::BYTES] {
-        let Self { opener, function } = self;
+        let Self { entry, function } = self;
         let mut bytes = [0; Self::BYTES];
-        let numbers = [opener.image, opener.offset, function.image, function.offset];
+        let numbers = [entry.image, entry.offset, function.image, function.offset];
         for (place, number) in bytes.chunks_exact_mut(8).zip(numbers) {
             place.copy_from_slice(&number.to_le_bytes());
         }
         bytes
     }
 
-    /// For what [`to_bytes`](Self::to_bytes) gave in the parent: see the module.
+    /// For what [`to_bytes`](Self::to_bytes) gave in another process: see the module.
     pub(crate) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         let number = |index: usize| {
             let mut number = [0; 8];
@@ -96,22 +115,37 @@ impl NamedCall {
             u64::from_le_bytes(number)
         };
         Self {
-            opener: FunctionRef { image: number(0), offset: number(1) },
-            function: FunctionRef { image: number(2), offset: number(3) },
+            entry: Reference { image: number(0), offset: number(1) },
+            function: Reference { image: number(2), offset: number(3) },
         }
+    }
+
+    /// Looks at where the call leads, without calling anything. An error means that it can't have
+    /// come from [`name`].
+    ///
+    /// Not under a lock that a constructor of a library may want: the C library's list of images
+    /// is walked through.
+    pub(crate) fn check(self) -> Result<Checked, UnknownCode> {
+        if known::has(self) {
+            return Ok(Checked::Known);
+        }
+        if ![self.entry, self.function].into_iter().all(images::has_image) {
+            return Ok(Checked::Unknown);
+        }
+        self.entry.entry()?;
+        let checked = images::check_beginning(self.function)?;
+        if checked == Checked::Known {
+            known::add(self);
+        }
+        Ok(checked)
     }
 
     /// Finds the call in this process. `X` is the context of the trampoline in its name.
     pub(crate) fn resolve<X: 'static>(self) -> Result<ResolvedCall<X>, UnknownCode> {
-        let (opener, function) = (self.opener.resolve()?, self.function.resolve()?);
-        // SAFETY: by the four points at the top of this module, the first is an instance of
-        // `open`, the second is a function. All pointers to functions have one size.
-        let (opener, function) = unsafe {
-            (
-                std::mem::transmute::<*const (), Opener>(opener),
-                std::mem::transmute::<*const (), fn()>(function),
-            )
-        };
+        let (opener, function) = (self.entry.entry()?, self.function.resolve(Part::Code)?);
+        // SAFETY: by the points at the top of this module, it is a function of the types of the entry.
+        // All pointers to functions have one size.
+        let function = unsafe { std::mem::transmute::<*const (), fn()>(function) };
         let mut enter: Option<Enter<X>> = None;
         opener(&mut enter);
         let Some(enter) = enter else {
@@ -121,6 +155,37 @@ impl NamedCall {
             )));
         };
         Ok(ResolvedCall { enter, function })
+    }
+}
+
+/// Calls that this process has named, or has checked.
+mod known {
+    use std::cell::Cell;
+    use std::collections::BTreeSet;
+
+    use super::NamedCall;
+    use crate::sync::Mutex;
+
+    static KNOWN: Mutex<BTreeSet<NamedCall>> = Mutex::new(BTreeSet::new());
+
+    thread_local! {
+        /// The one that this thread has met last: most often it is that again.
+        static LAST: Cell<Option<NamedCall>> = const { Cell::new(None) };
+    }
+
+    fn is_last(call: NamedCall) -> bool {
+        LAST.try_with(|last| last.get() == Some(call)).unwrap_or(false)
+    }
+
+    pub(super) fn add(call: NamedCall) {
+        if !is_last(call) {
+            KNOWN.lock().insert(call);
+            let _ = LAST.try_with(|last| last.set(Some(call))); // at the end of a thread it is gone
+        }
+    }
+
+    pub(super) fn has(call: NamedCall) -> bool {
+        is_last(call) || KNOWN.lock().contains(&call)
     }
 }
 
@@ -145,6 +210,33 @@ type Opener = fn(&mut dyn Any);
 /// The type of the instances of [`enter`] whose context is an `X`.
 type Enter<X> = unsafe fn(fn(), &mut X);
 
+/// A constant that leads to an instance of [`open`], one for each that the program has. It can be
+/// told from all else among the program's constants: nothing else begins with these bits and goes on
+/// with the address of [`HOME`].
+#[repr(C)]
+struct Entry {
+    mark: [usize; 2],
+    /// Another copy of this crate in the program has entries of its own.
+    home: &'static u8,
+    opener: Opener,
+}
+
+/// An entry, word by word.
+type Words = [usize; 4];
+
+const _: () = assert!(size_of::<Entry>() == size_of::<Words>());
+
+/// By chance.
+const MARK: [usize; 2] = [0x5d3c_94e1_a27f_0b86_u64 as usize, 0xc1f0_672b_e849_3ad5_u64 as usize];
+
+static HOME: u8 = 0;
+
+struct EntryFor<T, A, R>(std::marker::PhantomData<(T, A, R)>);
+
+impl<T: Trampoline<A, R>, A, R> EntryFor<T, A, R> {
+    const ENTRY: &'static Entry = &Entry { mark: MARK, home: &HOME, opener: open::<T, A, R> };
+}
+
 /// Puts the code for the types into the slot, an `Option<Enter<X>>`, if it works on an `X`.
 fn open<T: Trampoline<A, R>, A, R>(slot: &mut dyn Any) {
     if let Some(slot) = slot.downcast_mut::<Option<Enter<T::Context>>>() {
@@ -163,20 +255,43 @@ unsafe fn enter<T: Trampoline<A, R>, A, R>(function: fn(), context: &mut T::Cont
     T::call(function, context);
 }
 
-/// Where code is: in which image, and how far from its base.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Hash)]
-struct FunctionRef {
+/// Where something is: in which image, and how far from its base.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
+struct Reference {
     image: u64,
     offset: u64,
 }
 
-impl FunctionRef {
-    fn of(address: *const ()) -> Result<Self, UnknownCode> {
-        images::refer_to(address.expose_provenance())
+/// What of an image something is in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Part {
+    Code,
+    /// What nothing writes to once the image is loaded. An [`Entry`] is here.
+    Constants,
+}
+
+impl Reference {
+    fn of(address: *const (), part: Part) -> Result<Self, UnknownCode> {
+        images::refer_to(address.expose_provenance(), part)
     }
 
-    fn resolve(self) -> Result<*const (), UnknownCode> {
-        images::address_of(self).map(std::ptr::with_exposed_provenance)
+    fn resolve(self, part: Part) -> Result<*const (), UnknownCode> {
+        images::address_of(self, part).map(std::ptr::with_exposed_provenance)
+    }
+
+    /// The opener of the entry that is here.
+    fn entry(self) -> Result<Opener, UnknownCode> {
+        let [first, second, home, opener] = images::constants(self)?;
+        if [first, second] != MARK || home != std::ptr::from_ref(&HOME).addr() {
+            return Err(UnknownCode(format!(
+                "at the offset {:#x} of its image there is no entry for a call; the function's name was damaged on its way, or never was one",
+                self.offset
+            )));
+        }
+        let opener = std::ptr::with_exposed_provenance::<()>(opener);
+        // SAFETY: these are the words of an `Entry`, as the mark and the address say, and so this one
+        // is an `Opener`.
+        Ok(unsafe { std::mem::transmute::<*const (), Opener>(opener) })
     }
 }
 
@@ -230,14 +345,14 @@ mod images {
 
     use libc::dl_phdr_info;
 
-    use super::{EXECUTED, FunctionRef, ProgramFile, UnknownCode};
+    use super::{Checked, EXECUTED, Part, ProgramFile, Reference, UnknownCode, Words};
     use crate::sync::{Mutex, MutexGuard};
 
-    pub(super) fn refer_to(address: usize) -> Result<FunctionRef, UnknownCode> {
-        if let Some(program) = program().filter(|program| program.has_code_at(address)) {
+    pub(super) fn refer_to(address: usize, part: Part) -> Result<Reference, UnknownCode> {
+        if let Some(program) = program().filter(|program| program.has(part, address)) {
             return program.refer_to(address);
         }
-        match libraries().at(address) {
+        match libraries().at(part, address) {
             Some(library) => library.refer_to(address),
             None => Err(UnknownCode(format!(
                 "there is no code of the program or of one of its libraries at {address:#x}; another process can only call functions that are compiled into these"
@@ -245,18 +360,69 @@ mod images {
         }
     }
 
-    pub(super) fn address_of(function: FunctionRef) -> Result<usize, UnknownCode> {
-        let is_it = |image: &&Image| image.digest == Some(function.image);
-        if let Some(program) = program().filter(is_it) {
-            return program.address_of(function);
+    pub(super) fn address_of(reference: Reference, part: Part) -> Result<usize, UnknownCode> {
+        in_image(reference, |image| image.address_of(reference, part))?
+    }
+
+    /// Whether this process has the image.
+    pub(super) fn has_image(reference: Reference) -> bool {
+        in_image(reference, |_| ()).is_ok()
+    }
+
+    /// The words that are there, if they are constants.
+    pub(super) fn constants(reference: Reference) -> Result<Words, UnknownCode> {
+        if let Some(program) = program().filter(|program| program.digest == Some(reference.image)) {
+            let words = program.address_of(reference, Part::Constants)?;
+            // SAFETY: all of them are in the constants, says the image, which is the program's and
+            // stays where it is; nothing writes there.
+            return Ok(unsafe { std::ptr::with_exposed_provenance::<Words>(words).read() });
         }
-        match libraries().images.iter().find(is_it) {
-            Some(library) => library.address_of(function),
-            None => Err(UnknownCode(format!(
-                "no image with the digest {:016x} is loaded in this process; if the function is in a library that the program loads with `dlopen`, link the program to it, or load it in each worker before the first task",
-                function.image
+        let (base, words) = in_image(reference, |image| {
+            image.address_of(reference, Part::Constants).map(|words| (image.base, words))
+        })??;
+        // A library may be unloaded meanwhile.
+        let words = in_loaded(base, |info| {
+            let image = Image::read(info, Path::new(""));
+            image.has(Part::Constants, words).then(|| {
+                // SAFETY: all of them are in the constants of an image that is not unloaded during
+                // the walk; nothing writes there.
+                unsafe { std::ptr::with_exposed_provenance::<Words>(words).read() }
+            })
+        });
+        words.flatten().ok_or_else(|| no_image(reference))
+    }
+
+    /// Whether a function begins there: an error, if not.
+    pub(super) fn check_beginning(reference: Reference) -> Result<Checked, UnknownCode> {
+        let (base, address) = in_image(reference, |image| {
+            image.address_of(reference, Part::Code).map(|address| (image.base, address))
+        })??;
+        let found = in_loaded(base, |info| unwinding(info)?.find(address)).flatten();
+        match found {
+            None => Ok(Checked::Unknown),
+            Some(function) if function.start == address => Ok(Checked::Known),
+            Some(_) => Err(UnknownCode(format!(
+                "no function begins at the offset {:#x} of its image; the function's name was damaged on its way, or never was one",
+                reference.offset
             ))),
         }
+    }
+
+    fn in_image<R>(reference: Reference, look: impl FnOnce(&Image) -> R) -> Result<R, UnknownCode> {
+        let is_it = |image: &&Image| image.digest == Some(reference.image);
+        if let Some(program) = program().filter(is_it) {
+            return Ok(look(program));
+        }
+        let libraries = libraries();
+        let library = libraries.images.iter().find(is_it);
+        library.map(look).ok_or_else(|| no_image(reference))
+    }
+
+    fn no_image(reference: Reference) -> UnknownCode {
+        UnknownCode(format!(
+            "no image with the digest {:016x} is loaded in this process; if the function is in a library that the program loads with `dlopen`, link the program to it, or load it in each worker before the first task",
+            reference.image
+        ))
     }
 
     pub(super) fn program_digest() -> Result<u64, UnknownCode> {
@@ -344,9 +510,9 @@ mod images {
     }
 
     impl Libraries {
-        fn at(&self, address: usize) -> Option<&Image> {
+        fn at(&self, part: Part, address: usize) -> Option<&Image> {
             let after = self.images.partition_point(|image| image.start() <= address);
-            self.images[..after].last().filter(|image| image.has_code_at(address))
+            self.images[..after].last().filter(|image| image.has(part, address))
         }
     }
 
@@ -400,8 +566,12 @@ mod images {
         file: PathBuf,
         /// What its offsets are counted from.
         base: usize,
-        /// Its executable segments, in the order of their addresses.
+        /// Its lowest address.
+        start: usize,
+        /// Its executable segments.
         code: Vec<Range<usize>>,
+        /// What it can't write to, once it is loaded.
+        constants: Vec<Range<usize>>,
         /// `None`: nothing tells it from other builds of it.
         digest: Option<u64>,
     }
@@ -409,7 +579,15 @@ mod images {
     impl Image {
         fn read(info: &dl_phdr_info, file: &Path) -> Self {
             let headers = headers(info);
+            let loaded = headers.iter().filter(|header| is_loaded(header, libc::PF_R | libc::PF_X));
             let code = headers.iter().filter(|header| is_loaded(header, libc::PF_X));
+            // An image that is not told to protect its constants from itself has them anywhere.
+            let is_protected = headers.iter().any(|header| header.p_type == libc::PT_GNU_RELRO);
+            let constants = headers.iter().filter(|header| match header.p_type {
+                libc::PT_GNU_RELRO => true,
+                _ if is_protected && header.p_flags & libc::PF_W != 0 => false,
+                _ => is_loaded(header, libc::PF_R),
+            });
             let notes = headers.iter().filter(|header| header.p_type == libc::PT_NOTE);
             let id = notes
                 .filter_map(|header| Some((contents(info, header)?, header.p_align as usize)))
@@ -419,17 +597,25 @@ mod images {
             Self {
                 file: file.to_owned(),
                 base: info.dlpi_addr as usize,
+                start: loaded.map(|header| range(info, header).start).min().unwrap_or(0),
                 code: code.map(|header| range(info, header)).collect(),
+                constants: constants.map(|header| in_file(info, header)).collect(),
                 digest: id.map(|id| digest((layout(), id))),
             }
         }
 
         fn start(&self) -> usize {
-            self.code.first().map_or(0, |code| code.start)
+            self.start
         }
 
-        fn has_code_at(&self, address: usize) -> bool {
-            self.code.iter().any(|code| code.contains(&address))
+        fn has(&self, part: Part, address: usize) -> bool {
+            let (ranges, length, align) = match part {
+                Part::Code => (&self.code, 1, 1),
+                Part::Constants => (&self.constants, size_of::<Words>(), align_of::<Words>()),
+            };
+            let has_it =
+                |range: &Range<usize>| range.contains(&address) && range.end - address >= length;
+            address % align == 0 && ranges.iter().any(has_it)
         }
 
         fn digest(&self) -> Result<u64, UnknownCode> {
@@ -442,20 +628,21 @@ mod images {
             self.digest.ok_or_else(nothing)
         }
 
-        fn refer_to(&self, address: usize) -> Result<FunctionRef, UnknownCode> {
+        fn refer_to(&self, address: usize) -> Result<Reference, UnknownCode> {
             let offset = address.wrapping_sub(self.base) as u64;
-            Ok(FunctionRef { image: self.digest()?, offset })
+            Ok(Reference { image: self.digest()?, offset })
         }
 
-        fn address_of(&self, function: FunctionRef) -> Result<usize, UnknownCode> {
-            usize::try_from(function.offset)
+        fn address_of(&self, reference: Reference, part: Part) -> Result<usize, UnknownCode> {
+            usize::try_from(reference.offset)
                 .map(|offset| self.base.wrapping_add(offset))
                 .ok()
-                .filter(|address| self.has_code_at(*address))
+                .filter(|address| self.has(part, *address))
                 .ok_or_else(|| {
+                    let what = if part == Part::Code { "code" } else { "constants" };
                     UnknownCode(format!(
-                        "the offset {:#x} is outside the code of {}; the function's name was damaged on its way, or never was one",
-                        function.offset,
+                        "the offset {:#x} is outside the {what} of {}; the function's name was damaged on its way, or never was one",
+                        reference.offset,
                         self.name()
                     ))
                 })
@@ -593,6 +780,18 @@ mod images {
         unsafe { libc::dl_iterate_phdr(Some(visit::<F>), see.cast()) };
     }
 
+    /// Shows the image with that base to `see`. It is not unloaded meanwhile.
+    fn in_loaded<R>(base: usize, see: impl FnOnce(&dl_phdr_info) -> R) -> Option<R> {
+        let (mut see, mut seen) = (Some(see), None);
+        walk(|info| {
+            if info.dlpi_addr as usize == base && !headers(info).is_empty() {
+                seen = see.take().map(|see| see(info));
+            }
+            see.is_some()
+        });
+        seen
+    }
+
     fn path(info: &dl_phdr_info) -> &Path {
         if info.dlpi_name.is_null() {
             return Path::new("");
@@ -617,6 +816,84 @@ mod images {
     fn range(info: &dl_phdr_info, header: &Header) -> Range<usize> {
         let start = (info.dlpi_addr as usize).wrapping_add(header.p_vaddr as usize);
         start..start.wrapping_add(header.p_memsz as usize)
+    }
+
+    /// The part of a segment that comes from the file.
+    fn in_file(info: &dl_phdr_info, header: &Header) -> Range<usize> {
+        let Range { start, .. } = range(info, header);
+        // The segment that is protected once it is loaded has no more in the file than in memory.
+        let length = header.p_filesz.min(header.p_memsz);
+        start..start.wrapping_add(length as usize)
+    }
+
+    // ---- Where functions begin ----
+
+    /// The linker's table of all functions, sorted by their addresses, which is there for unwinding:
+    /// `.eh_frame_hdr` of the Linux Standard Base.
+    struct Unwinding<'a> {
+        /// What its numbers are counted from.
+        start: usize,
+        /// Where each function begins, and where its record is.
+        table: &'a [u8],
+        /// The memory that has the records.
+        segments: Vec<(usize, &'a [u8])>,
+    }
+
+    fn unwinding(info: &dl_phdr_info) -> Option<Unwinding<'_>> {
+        // Version 1; a relative pointer to the records; 4 bytes with their count; a table of pairs of
+        // 4 bytes each, relative to the start. So all linkers write it.
+        const HEAD: [u8; 4] = [1, 0x1b, 0x03, 0x3b];
+        let all = headers(info);
+        let header = all.iter().find(|header| header.p_type == libc::PT_GNU_EH_FRAME)?;
+        let bytes = contents(info, header)?.strip_prefix(&HEAD)?;
+        let count = usize::try_from(u32::from_ne_bytes(*bytes.get(4..)?.first_chunk()?)).ok()?;
+        let readable = all.iter().filter(|header| is_loaded(header, libc::PF_R));
+        Some(Unwinding {
+            start: range(info, header).start,
+            table: bytes.get(8..)?.get(..count.checked_mul(8)?)?,
+            segments: readable
+                .filter(|header| header.p_flags & libc::PF_W == 0)
+                .filter_map(|header| Some((range(info, header).start, contents(info, header)?)))
+                .collect(),
+        })
+    }
+
+    impl Unwinding<'_> {
+        /// The function that has its code at `address`. `None`: the table has none there.
+        fn find(&self, address: usize) -> Option<Range<usize>> {
+            let at = |index: usize| {
+                let number = self.table.get(4 * index..)?.first_chunk()?;
+                Some(relative(self.start, *number))
+            };
+            // The last one that begins no later.
+            let (mut low, mut high) = (0, self.table.len() / 8);
+            while low < high {
+                let middle = low.midpoint(high);
+                if at(2 * middle)? <= address { low = middle + 1 } else { high = middle }
+            }
+            let last = low.checked_sub(1)?;
+            let (start, record) = (at(2 * last)?, at(2 * last + 1)?);
+            if start == address {
+                return Some(start..start + 1);
+            }
+            // A record is its length, an offset, then the start of the function and its length, most
+            // often in 4 bytes each. That it is so shows when the start is the one in the table.
+            const START: usize = 8;
+            let start_again = relative(record + START, self.number(record + START)?);
+            let length = u32::from_ne_bytes(self.number(record + START + 4)?);
+            let function = start..start.checked_add(usize::try_from(length).ok()?)?;
+            (start_again == start && function.contains(&address)).then_some(function)
+        }
+
+        fn number(&self, address: usize) -> Option<[u8; 4]> {
+            self.segments.iter().find_map(|(start, bytes)| {
+                bytes.get(address.checked_sub(*start)?..)?.first_chunk().copied()
+            })
+        }
+    }
+
+    fn relative(from: usize, number: [u8; 4]) -> usize {
+        from.wrapping_add_signed(i32::from_ne_bytes(number) as isize)
     }
 
     /// The contents of a segment, if it is in memory: it need not be, unless it is part of one
@@ -715,7 +992,16 @@ mod images {
         }
 
         fn image(file: &str, code: &[Range<usize>]) -> Image {
-            Image { file: file.into(), base: 0, code: code.to_vec(), digest: None }
+            let start = code.first().map_or(0, |code| code.start);
+            let constants = Vec::new();
+            Image {
+                file: file.into(),
+                base: 0,
+                start,
+                code: code.to_vec(),
+                constants,
+                digest: None,
+            }
         }
 
         #[test]
@@ -725,7 +1011,7 @@ mod images {
                 image("b", std::slice::from_ref(&(0x6000..0x7000))),
             ];
             let libraries = Libraries { generation: None, images };
-            let at = |address| libraries.at(address).map(Image::name);
+            let at = |address| libraries.at(Part::Code, address).map(Image::name);
             for (first, last, file) in
                 [(0x1000, 0x1fff, "a"), (0x3000, 0x3fff, "a"), (0x6000, 0x6fff, "b")]
             {
@@ -746,17 +1032,29 @@ mod images {
 /// Elsewhere no function has a name.
 #[cfg(not(target_os = "linux"))]
 mod images {
-    use super::{FunctionRef, UnknownCode};
+    use super::{Checked, Part, Reference, UnknownCode, Words};
 
     fn not_supported<T>() -> Result<T, UnknownCode> {
         Err(UnknownCode("to call a function in another process is not supported here".to_owned()))
     }
 
-    pub(super) fn refer_to(_: usize) -> Result<FunctionRef, UnknownCode> {
+    pub(super) fn refer_to(_: usize, _: Part) -> Result<Reference, UnknownCode> {
         not_supported()
     }
 
-    pub(super) fn address_of(_: FunctionRef) -> Result<usize, UnknownCode> {
+    pub(super) fn address_of(_: Reference, _: Part) -> Result<usize, UnknownCode> {
+        not_supported()
+    }
+
+    pub(super) fn has_image(_: Reference) -> bool {
+        false
+    }
+
+    pub(super) fn constants(_: Reference) -> Result<Words, UnknownCode> {
+        not_supported()
+    }
+
+    pub(super) fn check_beginning(_: Reference) -> Result<Checked, UnknownCode> {
         not_supported()
     }
 
@@ -867,8 +1165,8 @@ mod tests {
 
     #[test]
     fn a_name_travels_as_bytes() {
-        let reference = |image, offset| FunctionRef { image, offset };
-        let call = NamedCall { opener: reference(1, 2), function: reference(3, u64::MAX - 1) };
+        let reference = |image, offset| Reference { image, offset };
+        let call = NamedCall { entry: reference(1, 2), function: reference(3, u64::MAX - 1) };
         let bytes = call.to_bytes();
         assert_eq!(bytes[..9], [1, 0, 0, 0, 0, 0, 0, 0, 2]);
         assert_eq!(bytes[16..], [3, 0, 0, 0, 0, 0, 0, 0, 254, 255, 255, 255, 255, 255, 255, 255]);
@@ -887,7 +1185,10 @@ mod tests {
     #[test]
     fn a_reference_leads_back_to_where_it_is_from() {
         for address in addresses() {
-            assert_eq!(FunctionRef::of(address).unwrap().resolve(), Ok(address));
+            assert_eq!(
+                Reference::of(address, Part::Code).unwrap().resolve(Part::Code),
+                Ok(address)
+            );
         }
     }
 
@@ -895,7 +1196,11 @@ mod tests {
     #[test]
     fn references_and_digests_are_the_same_in_all_processes() {
         fn tell(_: String) -> String {
-            format!("{:?} {:?}", program_digest(), addresses().map(FunctionRef::of))
+            format!(
+                "{:?} {:?}",
+                program_digest(),
+                addresses().map(|it| Reference::of(it, Part::Code))
+            )
         }
         assert!(program_digest().is_ok());
         assert_eq!(run_elsewhere(named(tell), ""), tell(String::new()));
@@ -915,7 +1220,7 @@ mod tests {
         static DATA: AtomicU64 = AtomicU64::new(0);
         let on_the_heap = Box::new(0_u64);
         for address in [DATA.as_ptr().cast_const(), &*on_the_heap, std::ptr::null()] {
-            let text = FunctionRef::of(address.cast()).unwrap_err().to_string();
+            let text = Reference::of(address.cast(), Part::Code).unwrap_err().to_string();
             let expected = format!(
                 "there is no code of the program or of one of its libraries at {:#x}; ",
                 address.addr()
@@ -932,8 +1237,8 @@ mod tests {
         assert!(run(call, "1").starts_with(&text), "{}", run(call, "1"));
 
         let mut call = named(triple);
-        call.opener.image ^= 1;
-        let text = format!("no image with the digest {:016x} is loaded", call.opener.image);
+        call.entry.image ^= 1;
+        let text = format!("no image with the digest {:016x} is loaded", call.entry.image);
         assert!(run(call, "1").starts_with(&text), "{}", run(call, "1"));
     }
 
@@ -941,7 +1246,7 @@ mod tests {
     fn an_offset_outside_of_code_is_an_error() {
         static DATA: AtomicU64 = AtomicU64::new(0);
         let function = triple as fn(u64) -> u64 as *const ();
-        let here = FunctionRef::of(function).unwrap();
+        let here = Reference::of(function, Part::Code).unwrap();
         let base = function.addr().wrapping_sub(here.offset as usize);
         let offset_of = |address: usize| address.wrapping_sub(base) as u64;
 
@@ -952,25 +1257,76 @@ mod tests {
         }
         let program = std::env::current_exe().unwrap();
         for offset in offsets {
-            let text = FunctionRef { offset, ..here }.resolve().unwrap_err().to_string();
+            let text = Reference { offset, ..here }.resolve(Part::Code).unwrap_err().to_string();
             let expected =
                 format!("the offset {offset:#x} is outside the code of {}; ", program.display());
             assert!(text.starts_with(&expected), "{text}");
         }
     }
 
+    /// Nothing else among the constants is taken for an entry.
+    #[test]
+    fn an_entry_is_where_it_is_and_nowhere_near() {
+        let call = named(triple);
+        assert!(call.entry.entry().is_ok());
+        for shift in (-4096..4096).filter(|shift| *shift != 0) {
+            let entry =
+                Reference { offset: call.entry.offset.wrapping_add_signed(shift), ..call.entry };
+            // Those for other types may be next to it, but not within it.
+            assert!(entry.entry().is_err() || shift.unsigned_abs() >= size_of::<Entry>() as u64);
+        }
+        let swapped = NamedCall { entry: call.function, function: call.entry };
+        assert!(swapped.check().is_err());
+    }
+
+    #[test]
+    fn a_function_is_known_to_begin_where_it_does() {
+        for (call, ..) in examples() {
+            assert_eq!(images::check_beginning(call.function), Ok(Checked::Known));
+        }
+        for address in addresses() {
+            let function = Reference::of(address, Part::Code).unwrap();
+            assert_eq!(images::check_beginning(function), Ok(Checked::Known));
+        }
+    }
+
+    #[test]
+    fn what_is_within_a_function_does_not_begin_one() {
+        for call in [named(twice::<u64>), named(|text: String| text.to_uppercase())] {
+            // Optimised or not, it is longer than that.
+            for shift in 1..4 {
+                let offset = call.function.offset + shift;
+                let within = NamedCall { function: Reference { offset, ..call.function }, ..call };
+                let text = within.check().unwrap_err().to_string();
+                assert!(
+                    text.contains(&format!("no function begins at the offset {offset:#x}")),
+                    "{text}"
+                );
+            }
+        }
+    }
+
+    /// As of a library that is loaded in workers only.
+    #[test]
+    fn of_an_image_that_is_not_here_nothing_is_known() {
+        let call = named(triple);
+        let elsewhere = Reference { image: call.function.image ^ 1, ..call.function };
+        assert_eq!(NamedCall { function: elsewhere, ..call }.check(), Ok(Checked::Unknown));
+        assert_eq!(NamedCall { entry: elsewhere, ..call }.check(), Ok(Checked::Unknown));
+    }
+
     /// A library that comes and goes: the list of images is as new as its answers.
     #[cfg(target_env = "gnu")]
     #[test]
     fn a_library_has_names_while_it_is_loaded() {
-        assert!(addresses().map(FunctionRef::of).iter().all(Result::is_ok)); // the list is read
+        assert!(addresses().map(|it| Reference::of(it, Part::Code)).iter().all(Result::is_ok)); // the list is read
         // SAFETY: the library is a part of the C library; its constructors do nothing here.
         let library = unsafe { libc::dlopen(c"libresolv.so.2".as_ptr(), libc::RTLD_NOW) };
         assert!(!library.is_null());
         // SAFETY: it is loaded.
         let address = unsafe { libc::dlsym(library, c"inet_neta".as_ptr()) }.cast_const().cast();
-        let function = FunctionRef::of(address).unwrap();
-        assert_eq!(function.resolve(), Ok(address));
+        let function = Reference::of(address, Part::Code).unwrap();
+        assert_eq!(function.resolve(Part::Code), Ok(address));
 
         // Elsewhere it is not loaded.
         let call = NamedCall { function, ..named(triple) };
@@ -979,7 +1335,7 @@ mod tests {
 
         // SAFETY: nothing of it is in use.
         assert_eq!(unsafe { libc::dlclose(library) }, 0);
-        assert!(FunctionRef::of(address).is_err());
-        assert!(function.resolve().unwrap_err().to_string().starts_with(&text));
+        assert!(Reference::of(address, Part::Code).is_err());
+        assert!(function.resolve(Part::Code).unwrap_err().to_string().starts_with(&text));
     }
 }

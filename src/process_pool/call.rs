@@ -75,6 +75,14 @@ pub(super) fn pack_initializer<A: Portable>(
 /// Longer replies are unpacked by a helper thread, since one thread reads for all pools.
 const LONG: usize = 32 * 1024;
 
+/// The worker that is to blame if another one dies of a call that it has submitted, and the task that
+/// has submitted it.
+#[derive(Clone, Copy)]
+pub(super) struct Suspect {
+    pub(super) worker: u32,
+    pub(super) task: u64,
+}
+
 /// Who is to have the result of a call.
 pub(super) trait Complete: Send {
     /// Whether it may take long to hand on a reply with so many bytes of values.
@@ -83,6 +91,12 @@ pub(super) trait Complete: Send {
     /// Takes a part of the reply. `false`: there should be none, or not so much.
     fn part(&mut self, _frame: Frame) -> bool {
         false
+    }
+
+    /// Who has submitted the call, if a worker of which nobody else knows whether there is such a
+    /// function.
+    fn suspect(&self) -> Option<Suspect> {
+        None
     }
 
     /// The worker has died. `page` is what it has left.

@@ -6,12 +6,16 @@
 //! descriptor 3, and to the page.
 
 use std::fs;
+use std::io::{self, Read, Write};
 use std::mem::ManuallyDrop;
-use std::os::fd::FromRawFd;
+use std::net::Shutdown;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd};
+use std::os::unix::net::UnixStream;
 use std::process;
+use std::thread;
 use std::time::Duration;
 
-use concurrent_futures::{Error, ProcessPoolExecutor, TaskFuture, call, task};
+use concurrent_futures::{Call, Error, ParentPool, ProcessPoolExecutor, TaskFuture, call, task};
 use futures::StreamExt;
 use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
@@ -71,7 +75,6 @@ impl Header {
 
 /// Writes to the pool.
 fn write(bytes: &[u8]) {
-    use std::io::Write;
     // SAFETY: the descriptor is the worker's, which owns it for as long as the process lives; this
     // does not close it.
     let mut socket = ManuallyDrop::new(unsafe { fs::File::from_raw_fd(3) });
@@ -392,6 +395,183 @@ fn a_made_up_call_runs_nowhere() {
             }
             end(&pool);
         }
+    });
+}
+
+// ---- Calls that a worker submits ----
+
+/// Where the code is in a frame: an image and an offset for each of entry and function.
+const ENTRY: usize = 32;
+const FUNCTION: usize = 48;
+
+/// What is done to a frame before it is sent.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Forged {
+    No,
+    Shifted(usize, i64),
+    /// Entry and function in each other's place.
+    Swapped,
+    /// The function is another one.
+    Of(Stray),
+}
+
+/// Code of which no table says where functions begin.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+enum Stray {
+    Returns,
+    Traps,
+}
+
+macro_rules! stray_code {
+    ($umask:literal, $trap:literal) => {
+        std::arch::global_asm!(
+            ".pushsection .text.stray, \"ax\", %progbits",
+            "stray_returns:",
+            $umask,
+            "ret",
+            "stray_traps:",
+            $trap,
+            ".popsection"
+        );
+    };
+}
+#[cfg(target_arch = "x86_64")]
+stray_code!("mov eax, 95; mov edi, 0x53; syscall", "ud2");
+#[cfg(target_arch = "aarch64")]
+stray_code!("mov x8, #166; mov x0, #0x53; svc #0", "udf #0");
+
+/// What `stray_returns` changes in its process.
+fn umask() -> String {
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    status.lines().find(|line| line.starts_with("Umask:")).unwrap().to_owned()
+}
+
+impl Stray {
+    fn address(self) -> usize {
+        unsafe extern "C" {
+            safe fn stray_returns();
+            safe fn stray_traps();
+        }
+        match self {
+            Self::Returns => stray_returns as extern "C" fn() as usize,
+            Self::Traps => stray_traps as extern "C" fn() as usize,
+        }
+    }
+}
+
+impl Forged {
+    fn apply(self, frame: &mut [u8]) {
+        let mut shift = |at: usize, by: u64| {
+            let offset = &mut frame[at + 8..at + 16];
+            let shifted = u64::from_le_bytes((&*offset).try_into().unwrap()).wrapping_add(by);
+            offset.copy_from_slice(&shifted.to_le_bytes());
+        };
+        match self {
+            Self::No => {}
+            Self::Shifted(at, by) => shift(at, by as u64),
+            Self::Of(stray) => {
+                let by = stray.address().wrapping_sub(nothing as fn(()) as usize);
+                shift(FUNCTION, by as u64);
+            }
+            Self::Swapped => {
+                let (entry, function) = frame.split_at_mut(FUNCTION);
+                entry[ENTRY..].swap_with_slice(&mut function[..FUNCTION - ENTRY]);
+            }
+        }
+    }
+}
+
+/// Long enough that what is a few bytes behind its beginning is within it.
+fn nothing(_: ()) {
+    std::hint::black_box(process::id());
+}
+
+/// Submits a call of `nothing` to the own pool, by a frame that is tampered with on its way: from here
+/// on, what this process and its pool say to each other passes through two threads of the job.
+fn submit_forged(forged: Forged) -> Result<(), String> {
+    let (inside, outside) = UnixStream::pair().unwrap();
+    // SAFETY: the descriptor is the worker's, and is only lent.
+    let socket = unsafe { BorrowedFd::borrow_raw(3) };
+    let socket = UnixStream::from(socket.try_clone_to_owned().unwrap());
+    // SAFETY: it stays the worker's, for all that it leads elsewhere. Nothing reads from it while a job
+    // runs that has submitted nothing.
+    assert_eq!(unsafe { libc::dup2(inside.as_raw_fd(), 3) }, 3);
+    let (mut from_pool, mut to_job) = (socket.try_clone().unwrap(), outside.try_clone().unwrap());
+    thread::spawn(move || {
+        let _ = io::copy(&mut from_pool, &mut to_job);
+        let _ = to_job.shutdown(Shutdown::Both);
+    });
+    thread::spawn(move || pass_on(&outside, &socket, forged));
+    let future = ParentPool::current().unwrap().submit(Call::new(nothing, ()));
+    future.result().map_err(|error| error.to_string())
+}
+
+/// Passes on frames, none of which has segments.
+fn pass_on(mut from: &UnixStream, mut to: &UnixStream, forged: Forged) -> io::Result<()> {
+    loop {
+        let mut frame = vec![0; 32];
+        from.read_exact(&mut frame)?;
+        let length = u64::from_le_bytes(frame[16..24].try_into().unwrap()) as usize;
+        frame.resize(32 + length, 0);
+        from.read_exact(&mut frame[32..])?;
+        if frame[0] == SUBMIT {
+            forged.apply(&mut frame);
+        }
+        to.write_all(&frame)?;
+    }
+}
+
+#[test]
+fn a_call_that_a_worker_submits_arrives_as_it_was() {
+    within_limit(|| {
+        let pool = pool(1);
+        assert_eq!(soon(pool.submit(call!(submit_forged(Forged::No)))).unwrap(), Ok(()));
+        end(&pool);
+    });
+}
+
+/// No other worker jumps there: the one that has sent it is ended.
+#[test]
+fn a_call_of_what_is_no_function_is_its_submitters_end() {
+    within_limit(|| {
+        let pool = pool(2);
+        let shifts = [1, 2, 4, 8, 24, -8, 1 << 20, i64::MAX];
+        let shifted = shifts.into_iter().map(|by| Forged::Shifted(ENTRY, by));
+        let function = [1, 2, 3, 1 << 40].into_iter().map(|by| Forged::Shifted(FUNCTION, by));
+        for forged in shifted.chain(function).chain([Forged::Swapped]) {
+            let lost = lost(soon(pool.submit(call!(submit_forged(forged)))));
+            assert_eq!(status(&lost), (None, Some(libc::SIGKILL)), "{forged:?}: {lost}");
+            let cause = lost.cause.as_deref().unwrap_or_default();
+            assert!(cause.contains("it had sent a call of what is no function"), "{cause}");
+            assert_eq!(soon(pool.submit(call!(square(3)))).unwrap(), 9);
+        }
+        end(&pool);
+    });
+}
+
+#[test]
+fn a_call_that_can_not_be_checked_is_to_its_submitters_account() {
+    if !cfg!(any(target_arch = "x86_64", target_arch = "aarch64")) {
+        return;
+    }
+    within_limit(|| {
+        // It runs, and its worker runs nothing else.
+        let pool = pool(1);
+        let forged = Forged::Of(Stray::Returns);
+        assert_eq!(soon(pool.submit(call!(submit_forged(forged)))).unwrap(), Ok(()));
+        for _ in 0..3 {
+            assert_eq!(soon(pool.submit(call!(umask()))).unwrap(), umask());
+        }
+        end(&pool);
+        // Its worker dies, and so does the one that has submitted it.
+        let pool = crate::tools::pool(1);
+        let forged = Forged::Of(Stray::Traps);
+        let lost = lost(soon(pool.submit(call!(submit_forged(forged)))));
+        assert_eq!(status(&lost), (None, Some(libc::SIGKILL)), "{lost}");
+        let cause = lost.cause.as_deref().unwrap_or_default();
+        assert!(cause.contains("a call of what may be no function"), "{cause}");
+        assert_eq!(soon(pool.submit(call!(square(3)))).unwrap(), 9);
+        end(&pool);
     });
 }
 

@@ -7,6 +7,7 @@ use super::state::{Place, State, Task};
 use super::{Done, Pool};
 use crate::error::{Error, HowEnded, WorkerLost};
 use crate::process_pool::builder::WorkerStderr;
+use crate::process_pool::call::Suspect;
 use crate::process_pool::link::{Life, Worker};
 use crate::process_pool::sys;
 use crate::process_pool::sys::{AsFd, ExitStatus};
@@ -105,11 +106,13 @@ impl Pool {
             let how = || self.describe(&worker, exit).how();
             state.outbox.worker_lost(how, worker.is_condemned);
         }
+        let mut suspect = None;
         for sent in &worker.sent {
             let is_this = |task: &&mut Task| matches!(task.place, Place::Sent { worker, .. } if worker == number);
             let Some(task) = state.tasks.get_mut(&sent.number).filter(is_this) else { continue };
             // It was not taken back, so it had started.
             had_begun = true;
+            suspect = suspect.or(task.complete.suspect());
             state.ledger.worker_lost();
             let mut lost = self.describe(&worker, exit);
             if task.retries > 0 && may_run_again {
@@ -125,10 +128,32 @@ impl Pool {
                 done.push(Done::failed(task, Error::WorkerLost(Box::new(lost))));
             }
         }
+        if let (Some(suspect), Some(exit)) = (suspect, exit.filter(|exit| has_failed(exit))) {
+            self.blame(state, suspect, exit.pid, done);
+        }
         if had_begun || worker.was_dismissed {
             return;
         }
         self.began_in_vain(state, done, || self.describe(&worker, exit).how());
+    }
+
+    /// A worker has died of a call that another one has made up, as it seems: if the task that has
+    /// submitted the call still runs there, it is lost as well.
+    fn blame(
+        self: &Arc<Self>,
+        state: &mut State,
+        suspect: Suspect,
+        victim: u32,
+        done: &mut Vec<Done>,
+    ) {
+        let submitter = state.worker(suspect.worker);
+        let task = submitter.and_then(|worker| worker.sent.front());
+        if task.is_some_and(|task| task.number == suspect.task) {
+            let text = format!(
+                "a call of what may be no function, of which worker process {victim} has died"
+            );
+            self.distrust(state, suspect.worker, text, done);
+        }
     }
 
     pub(super) fn describe(&self, worker: &Worker, exit: Option<&Exit>) -> WorkerLost {

@@ -104,6 +104,9 @@ impl Pool {
             state.queued += 1;
             return;
         };
+        if task.complete.suspect().is_some() {
+            worker.tasks_left = Some(0); // whatever the call does to the process, no other task is hurt
+        }
         task.place = Place::Sent { worker: number, ticket };
         if is_next {
             self.about_to_start(task, metrics, ledger, outbox);

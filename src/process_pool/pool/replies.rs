@@ -8,7 +8,8 @@ use super::{Done, Order, Pool};
 use crate::clock;
 use crate::core::{Options, TaskId};
 use crate::error::Error;
-use crate::process_pool::call::{Complete, unpack_initializer_error};
+use crate::function::{Checked, NamedCall, UnknownCode};
+use crate::process_pool::call::{Complete, Suspect, unpack_initializer_error};
 use crate::process_pool::link::{Link, NO_TASK, Sent};
 use crate::process_pool::sys::AsFd;
 use crate::process_pool::wire::{Content, Frame, Header, Kind};
@@ -22,9 +23,17 @@ pub(super) struct Forward {
     /// What the worker calls it.
     request: u64,
     number: u64,
+    suspect: Option<Suspect>,
 }
 
+/// What a frame's call was found to be, before the pool's lock was taken.
+type CheckedCall = Result<Checked, UnknownCode>;
+
 impl Complete for Forward {
+    fn suspect(&self) -> Option<Suspect> {
+        self.suspect
+    }
+
     fn takes_long(&self, _length: usize) -> bool {
         false
     }
@@ -71,7 +80,7 @@ impl Pool {
             };
             let garbage = loop {
                 match reader.next() {
-                    Ok(Some(frame)) => frames.push(frame),
+                    Ok(Some(frame)) => frames.push((frame.code.map(NamedCall::check), frame)),
                     Ok(None) => break None,
                     Err(garbage) => break Some(garbage.to_string()),
                 }
@@ -87,15 +96,15 @@ impl Pool {
     pub(super) fn received(
         self: &Arc<Self>,
         number: u32,
-        frames: Vec<Frame>,
+        frames: Vec<(Option<CheckedCall>, Frame)>,
         end: bool,
         mut garbage: Option<String>,
     ) {
         let mut state = self.state.lock();
         let mut done = Vec::new();
         let is_distrusted = state.worker(number).is_some_and(|worker| worker.is_distrusted);
-        for frame in frames.into_iter().filter(|_| !is_distrusted) {
-            if let Err(text) = self.take_frame(&mut state, number, frame, &mut done) {
+        for (call, frame) in frames.into_iter().filter(|_| !is_distrusted) {
+            if let Err(text) = self.take_frame(&mut state, number, call, frame, &mut done) {
                 garbage.get_or_insert(text);
                 break;
             }
@@ -115,6 +124,7 @@ impl Pool {
         self: &Arc<Self>,
         state: &mut State,
         number: u32,
+        call: Option<CheckedCall>,
         frame: Frame,
         done: &mut Vec<Done>,
     ) -> Result<(), String> {
@@ -153,10 +163,14 @@ impl Pool {
                 let is_taken = events::take(&frame, pid, trace, &mut state.outbox);
                 if is_taken { Ok(()) } else { Err("an event that is none".to_owned()) }
             }
-            Kind::Submit => {
-                self.submitted(state, number, frame, done);
-                Ok(())
-            }
+            Kind::Submit => match call {
+                Some(Ok(checked)) => {
+                    self.submitted(state, number, checked, frame, done);
+                    Ok(())
+                }
+                Some(Err(unknown)) => Err(format!("a call of what is no function: {unknown}")),
+                None => Err("a call without a function".to_owned()),
+            },
             Kind::Withdraw => {
                 let calls = &worker.calls;
                 let call = calls.iter().find(|(request, _)| *request == frame.header.number);
@@ -183,13 +197,17 @@ impl Pool {
         self: &Arc<Self>,
         state: &mut State,
         worker: u32,
+        checked: Checked,
         frame: Frame,
         done: &mut Vec<Done>,
     ) {
         let request = frame.header.number;
         let number = TaskId::next().get();
         let pool = Arc::clone(self);
-        let complete = Box::new(Forward { pool, worker, request, number });
+        let submitter = state.worker(worker).and_then(|worker| worker.sent.front().copied());
+        let suspect = submitter.filter(|_| checked == Checked::Unknown);
+        let suspect = suspect.map(|sent| Suspect { worker, task: sent.number });
+        let complete = Box::new(Forward { pool, worker, request, number, suspect });
         let room = match (&state.phase, &self.room) {
             (Phase::Open, None) => Ok(()),
             (Phase::Open, Some(room)) => {
@@ -203,7 +221,6 @@ impl Pool {
             return done.push(Done { complete, trace, reply, is_counted: true });
         }
         // It belongs to the task that has submitted it.
-        let submitter = state.worker(worker).and_then(|worker| worker.sent.front());
         let submitter = submitter.and_then(|sent| state.tasks.get(&sent.number));
         let trace = submitter.map_or_else(TaskTrace::none, |task| task.trace.shared());
         if let Some(worker) = state.workers.get_mut(&worker) {

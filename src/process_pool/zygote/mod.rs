@@ -41,7 +41,7 @@ pub(crate) struct ZygoteSettings {
     pub(crate) env: Vec<(OsString, Option<OsString>)>,
     pub(crate) current_dir: Option<PathBuf>,
     /// A function without arguments that runs once in the zygote: what it has loaded, all workers
-    /// have. The bytes of a `FunctionRef`.
+    /// have. What [`name_preload`](crate::function::name_preload) gave.
     pub(crate) preload: Option<[u8; 16]>,
 }
 
