@@ -31,6 +31,14 @@ fn hold_all(pool: &ProcessPoolExecutor, gate: &Gate) -> (Reports, Vec<TaskFuture
 /// Allows the process that starts workers so many more descriptors than it has now.
 fn allow_helper(pool: &ProcessPoolExecutor, more: u64) {
     let helper = parent_of(pool.worker_pids()[0]).unwrap();
+    // A worker may have replied before its parent has closed what was the worker's.
+    let is_at_rest = || {
+        let stat = std::fs::read_to_string(format!("/proc/{helper}/stat")).unwrap();
+        stat.rsplit_once(')').unwrap().1.starts_with(" S")
+    };
+    while !is_at_rest() {
+        std::thread::yield_now();
+    }
     let open = std::fs::read_dir(format!("/proc/{helper}/fd")).unwrap();
     let last = open.map(|fd| fd.unwrap().file_name().to_string_lossy().parse::<u64>().unwrap());
     let maximum = getrlimit(Resource::Nofile).maximum;
