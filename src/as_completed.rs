@@ -141,7 +141,7 @@ impl<T> Stream for AsCompleted<T> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = self.poll_item(cx);
         let unfinished = self.unfinished;
-        self.pending_here.note(&polled, || Awaited::Set(unfinished));
+        self.pending_here.note(&polled, cx, || Awaited::Set(unfinished));
         polled
     }
 
@@ -188,7 +188,7 @@ impl<T> Stream for AsCompletedTimeout<T> {
             }),
         };
         let unfinished = self.inner.unfinished;
-        self.pending_here.note(&polled, || Awaited::Set(unfinished));
+        self.pending_here.note(&polled, cx, || Awaited::Set(unfinished));
         polled
     }
 }

@@ -292,7 +292,7 @@ impl<T> Future for TaskFuture<T> {
         let this = &mut *self;
         let polled = this.poll_outcome(cx);
         let task = this.outcome.task();
-        this.pending_here.note(&polled, || Awaited::Task(task.id()));
+        this.pending_here.note(&polled, cx, || Awaited::Task(task.id()));
         polled
     }
 }

@@ -149,7 +149,7 @@ impl Future for ShutdownFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.poll_report(cx).map(|(report, _)| report);
-        self.pending_here.note(&polled, || Awaited::Shutdown);
+        self.pending_here.note(&polled, cx, || Awaited::Shutdown);
         polled
     }
 }

@@ -154,7 +154,7 @@ impl<T> Future for Wait<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let awaited = self.awaited();
         let polled = self.poll_parts(cx);
-        self.pending_here.note(&polled, || awaited);
+        self.pending_here.note(&polled, cx, || awaited);
         polled
     }
 }

@@ -8,8 +8,8 @@ use std::num::NonZeroU32;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::task::Poll;
-use std::time::Instant;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use super::cell::{RunningTask, TaskRef};
 use super::waits::{Awaited, Wait, Waits};
@@ -33,6 +33,12 @@ pub(crate) trait WorkerContext {
 
     /// The worker goes on.
     fn wait_end(&self);
+
+    /// For a blocked worker: if nobody can take its place, since the system refuses a thread, tries
+    /// that again. The answer is when to ask once more.
+    fn seek_spare(&self) -> Option<Duration> {
+        None
+    }
 
     /// Where it is noted what the worker's jobs wait for, if anybody can see it.
     fn waits(&self) -> Option<&Waits> {
@@ -198,6 +204,10 @@ pub(crate) fn also_stop_for(stop: Arc<AtomicBool>) {
     }
 }
 
+/// How long a job without a spare is held up at each poll, so that it does not keep a CPU busy. What
+/// else it polls beside is as late.
+const BREAK: Duration = Duration::from_millis(1);
+
 /// A future's note of the frame in which it was last found pending. As long as a synchronous job
 /// has such futures it may be blocked on one of them, so its worker's place is lent out; a future
 /// that becomes ready, or is dropped, takes back its own share of that and no other's.
@@ -207,9 +217,14 @@ pub(crate) struct Pending(Option<FrameId>);
 impl Pending {
     /// `awaited` is the future, as others are to see it.
     #[inline]
-    pub(crate) fn note<T>(&mut self, polled: &Poll<T>, awaited: impl Fn() -> Awaited) {
+    pub(crate) fn note<T>(
+        &mut self,
+        polled: &Poll<T>,
+        cx: &Context<'_>,
+        awaited: impl Fn() -> Awaited,
+    ) {
         match polled {
-            Poll::Pending => self.enter(awaited),
+            Poll::Pending => self.enter(cx, awaited),
             Poll::Ready(_) => self.over(awaited),
         }
     }
@@ -227,7 +242,7 @@ impl Pending {
     }
 
     #[inline(never)]
-    fn enter(&mut self, awaited: impl Fn() -> Awaited) {
+    fn enter(&mut self, cx: &Context<'_>, awaited: impl Fn() -> Awaited) {
         let top = top();
         if self.0.is_some() && self.0 != top.and_then(|frame| frame.id.get()) {
             self.leave(Some(awaited())); // It was pending in another frame.
@@ -245,6 +260,12 @@ impl Pending {
         }
         if !frame.lent.replace(true) {
             lend();
+        }
+        if let Some(pause) = seek_spare() {
+            // Nothing wakes the job when there is a thread again. So it is polled until then, and
+            // takes a break each time.
+            std::thread::sleep(pause.min(BREAK));
+            cx.waker().wake_by_ref();
         }
     }
 
@@ -288,6 +309,13 @@ pub(super) fn about_to_block(awaited: impl Fn() -> Awaited) {
     if !frame.lent.replace(true) {
         lend();
     }
+}
+
+/// While this thread blocks: when it is to call this again, so that a spare thread that was refused
+/// is asked for again.
+pub(super) fn seek_spare() -> Option<Duration> {
+    let is_lent = top().is_some_and(|frame| frame.lent.get());
+    worker().filter(|_| is_lent).and_then(|worker| worker.seek_spare())
 }
 
 /// It does not any more.

@@ -51,12 +51,14 @@ pub(crate) fn block_on<R>(
         }
         context::about_to_block(&awaited);
         // Woken already, or a wake-up for another reason: the poll above tells them apart.
-        while !parker.woken.load(Acquire) && deadline.is_none_or(|at| at > Instant::now()) {
-            match deadline {
+        while !parker.woken.load(Acquire) {
+            let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break;
+            }
+            match left.into_iter().chain(context::seek_spare()).min() {
                 None => std::thread::park(),
-                Some(at) => {
-                    std::thread::park_timeout(at.saturating_duration_since(Instant::now()));
-                }
+                Some(limit) => std::thread::park_timeout(limit),
             }
         }
         if !parker.woken.load(Acquire) {

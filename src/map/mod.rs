@@ -196,7 +196,7 @@ impl<T> Future for Map<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.poll_all(cx);
-        self.consumer.pending_here.note(&polled, || Awaited::Map);
+        self.consumer.pending_here.note(&polled, cx, || Awaited::Map);
         polled
     }
 }
@@ -207,7 +207,7 @@ impl<T> Stream for Map<T> {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.consumer.wants_all = false;
         let polled = self.consumer.poll_item(cx);
-        self.consumer.pending_here.note(&polled, || Awaited::Map);
+        self.consumer.pending_here.note(&polled, cx, || Awaited::Map);
         polled.map(|item| item.map(|(_, result)| result))
     }
 }
@@ -287,7 +287,7 @@ impl<T> Stream for Unordered<T> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = self.consumer.poll_item(cx);
-        self.consumer.pending_here.note(&polled, || Awaited::Map);
+        self.consumer.pending_here.note(&polled, cx, || Awaited::Map);
         polled
     }
 }

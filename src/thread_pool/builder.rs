@@ -27,6 +27,9 @@ pub(super) struct Config {
     pub(super) runtime: Option<Handle>,
     pub(super) on_unobserved: OnUnobserved,
     pub(super) instruments: Instruments,
+    /// A part of another executor, which has a way to do without its threads: a refusal of the first
+    /// one fails what waits, and breaks nothing.
+    pub(super) is_internal: bool,
 }
 
 /// What an initializer may return: `()`, or a `Result<(), E>` with any error.
@@ -220,6 +223,7 @@ impl ThreadPoolBuilder {
         if prefix.contains('\0') {
             return invalid("thread_name_prefix", "must not contain a NUL byte");
         }
+        let is_internal = self.instruments.is_some();
         let instruments = self.instruments.unwrap_or_else(|| Instruments::new(&prefix));
         Ok(ThreadPoolExecutor::from_config(Config {
             max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),
@@ -230,6 +234,7 @@ impl ThreadPoolBuilder {
             runtime: self.runtime.or_else(|| Handle::try_current().ok()),
             on_unobserved: self.on_unobserved,
             instruments,
+            is_internal,
         }))
     }
 }

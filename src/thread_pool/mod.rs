@@ -81,7 +81,8 @@ use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 /// ```
 ///
 /// Blocking on this crate's futures in another way inside of a job, such as with
-/// `Handle::block_on`, works as well; it costs a spare thread for each wait.
+/// `Handle::block_on`, works as well; it costs a spare thread for each wait. While the system refuses
+/// that thread the wait goes on, and the pool asks for it again and again.
 ///
 /// # Examples
 ///

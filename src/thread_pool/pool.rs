@@ -13,6 +13,10 @@
 //!   meanwhile, so a spare can start. When it goes on there may be one worker too many; the next
 //!   one to look for a task retires.
 //! * A worker that retires with tasks in the queue hands its wake-up on.
+//! * If the system refuses a thread, the pool goes on with the workers that it has, and tries again
+//!   when a task is submitted or taken, or a worker blocks. If all workers are blocked, nothing of
+//!   that may happen; so a blocked worker tries again every [`RETRY`]. A pool breaks only if it has
+//!   no worker at all.
 //!
 //! # Shares
 //!
@@ -26,6 +30,7 @@
 
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
 
 use super::builder::Config;
 use super::queue::{Queue, Tasks};
@@ -46,7 +51,7 @@ use crate::panic::{drop_quietly, wake_all};
 use crate::room::Room;
 use crate::shutdown::{Closing, Shutdown, ShutdownReport};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
-use crate::sync::thread::JoinHandle;
+use crate::sync::thread::{JoinHandle, Thread};
 use crate::sync::{Mutex, MutexGuard};
 
 /// Aligned, so that the count of references, which every submission changes, is not in a cache
@@ -65,9 +70,15 @@ pub(super) struct Pool {
     timed_out: AtomicU64,
     /// Every job is asked to stop.
     stopping: AtomicBool,
+    /// Set under the lock when the system refuses a thread while tasks wait and all workers are
+    /// blocked; cleared by a blocked worker that finds it otherwise.
+    starved: AtomicBool,
     /// Held by the one that joins the threads; the others wait for it.
     joining: Mutex<()>,
 }
+
+/// After a refusal a pool with workers asks for no thread for so long.
+const RETRY: Duration = Duration::from_millis(20);
 
 /// In cache lines of its own. Beside what workers read, the lock makes a burst of tiny tasks take up to
 /// half as long again.
@@ -99,6 +110,8 @@ struct State {
     threads: Vec<JoinHandle<()>>,
     /// Threads that are being started and are not in `threads` yet.
     starting: usize,
+    /// The system's last refusal to start a thread, until one is started.
+    refused: Option<Refused>,
     /// Tasks with async bodies that have not ended. A suspended one is in no queue.
     async_tasks: Registry,
     /// Maps that may not have begun in earnest.
@@ -115,6 +128,18 @@ struct State {
 impl AsMut<Sleepers> for State {
     fn as_mut(&mut self) -> &mut Sleepers {
         &mut self.sleepers
+    }
+}
+
+struct Refused {
+    at: Instant,
+    cause: BrokenPool,
+}
+
+impl Refused {
+    /// How long the pool asks for no other thread.
+    fn pause(&self) -> Duration {
+        RETRY.saturating_sub(self.at.elapsed())
     }
 }
 
@@ -151,6 +176,17 @@ impl State {
     /// Whether there is anybody to wake, or one more worker to start.
     fn may_find_worker(&self, max_workers: usize) -> bool {
         self.sleepers.can_be_called() || self.active() < max_workers
+    }
+
+    /// Whether tasks wait and no worker will look at them before one that is blocked goes on.
+    fn is_starved(&self) -> bool {
+        self.live > 0 && self.active() == 0 && self.waiting() > 0
+    }
+
+    /// Whether no thread is to be asked for, since one was refused a moment ago. A pool in which
+    /// nobody looks at the queue asks all the same.
+    fn pauses(&self) -> bool {
+        self.active() > 0 && self.refused.as_ref().is_some_and(|refused| !refused.pause().is_zero())
     }
 
     /// How many tasks wait, in the queue or in a share.
@@ -253,6 +289,7 @@ impl Pool {
                 seats: Vec::new(),
                 threads: Vec::new(),
                 starting: 0,
+                refused: None,
                 live: 0,
                 blocked: 0,
                 sleepers: Sleepers::default(),
@@ -269,6 +306,7 @@ impl Pool {
             cancelled: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
             joining: Mutex::new(()),
         })
     }
@@ -317,8 +355,10 @@ impl Pool {
 
     /// Why the pool does not go on with a map that it had accepted.
     pub(super) fn withdrawal(&self) -> Error {
-        match &self.state.lock().phase {
-            Phase::Broken(cause) => Error::BrokenPool(cause.clone()),
+        let state = self.state.lock();
+        match (&state.phase, &state.refused) {
+            (Phase::Broken(cause), _) => Error::BrokenPool(cause.clone()),
+            (_, Some(refused)) if state.live == 0 => Error::BrokenPool(refused.cause.clone()),
             _ => Error::Cancelled,
         }
     }
@@ -391,7 +431,7 @@ impl Pool {
         if called != Called::Nobody {
             return Rouse::Called(called);
         }
-        if state.active() >= self.config.max_workers {
+        if state.active() >= self.config.max_workers || state.pauses() {
             return Rouse::Nobody;
         }
         // In this order: a worker is busy before it takes what was waiting in its share.
@@ -426,30 +466,72 @@ impl Pool {
     fn start_worker(self: &Arc<Self>, seat: Arc<Seat>, own: OwnShare) {
         self.config.instruments.worker_begins();
         let spawned = worker::spawn(self, &seat, own);
-        let refused = {
-            let mut state = self.state.lock();
-            state.starting -= 1;
-            // The threads of workers that have retired meanwhile need no one to wait for them. Not at
-            // the end: it waits for the destructors of thread-locals as well, which may still run.
-            if matches!(state.phase, Phase::Open) {
-                state.threads.retain(|thread| !thread.is_finished());
-            }
-            spawned.map(|thread| state.threads.push(thread)).err()
-        };
-        match refused {
-            None => self.wake_at_end(),
-            Some(refused) => {
-                if self.leave(&seat) {
-                    let refused = format!("the system refused to start a worker thread: {refused}");
-                    self.break_with(refused.into());
+        let mut state = self.state.lock();
+        state.starting -= 1;
+        // The threads of workers that have retired meanwhile need no one to wait for them. Not at
+        // the end: it waits for the destructors of thread-locals as well, which may still run.
+        if matches!(state.phase, Phase::Open) {
+            state.threads.retain(|thread| !thread.is_finished());
+        }
+        match spawned {
+            Ok(thread) => {
+                if self.starved.load(Relaxed) {
+                    thread.thread().unpark(); // It may have blocked before it was in the list.
                 }
+                state.threads.push(thread);
+                state.refused = None;
+                let wakers = state.wakers_at_end();
+                drop(state);
+                wake_all(wakers);
             }
+            Err(refused) => self.on_refusal(state, &seat, &refused),
         }
     }
 
-    fn wake_at_end(&self) {
-        let wakers = self.state.lock().wakers_at_end();
-        wake_all(wakers);
+    /// The worker at `seat` has no thread. Those that there are do its work; if there is none, all
+    /// that waits ends with the system's reason.
+    fn on_refusal(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        seat: &Arc<Seat>,
+        refused: &std::io::Error,
+    ) {
+        self.config.instruments.worker_ends();
+        state.retire(seat);
+        let cause = format!("the system refused to start a worker thread: {refused}");
+        let cause = BrokenPool::new(cause.into());
+        state.refused = Some(Refused { at: Instant::now(), cause: cause.clone() });
+        if state.live == 0 {
+            return self.fail_all(state, cause, !self.config.is_internal);
+        }
+        let mut blocked = Vec::new();
+        if state.is_starved() {
+            self.starved.store(true, Relaxed);
+            blocked.extend(state.threads.iter().map(|thread| thread.thread().clone()));
+        }
+        drop(state);
+        // Those that are blocked see that they have to try again.
+        blocked.iter().for_each(Thread::unpark);
+    }
+
+    /// For a blocked worker: if the pool is starved, tries to start another worker unless that was
+    /// refused a moment ago. The answer is when to ask again; `None`: the pool is not starved.
+    pub(super) fn seek_spare(self: &Arc<Self>) -> Option<Duration> {
+        if !self.starved.load(Relaxed) {
+            return None;
+        }
+        let mut state = self.state.lock();
+        if !state.is_starved() {
+            self.starved.store(false, Relaxed);
+            return None;
+        }
+        let pause = state.refused.as_ref().map_or(Duration::ZERO, Refused::pause);
+        if !pause.is_zero() {
+            return Some(pause);
+        }
+        let rouse = self.find_worker(&mut state);
+        self.rouse(state, rouse);
+        Some(RETRY)
     }
 
     // ---- The worker's view ----
@@ -457,7 +539,7 @@ impl Pool {
     /// The next task for the worker at `seat`; waits for one. With it the worker may take up to
     /// `more` others into its own share. `None`: the worker is to end.
     pub(super) fn next_task(
-        &self,
+        self: &Arc<Self>,
         seat: &Arc<Seat>,
         own: &mut OwnShare,
         more: usize,
@@ -485,6 +567,10 @@ impl Pool {
             }
             if let Some(task) = state.take_tasks(own, more) {
                 seat.set_busy(true);
+                if state.refused.is_some() {
+                    let rouse = self.find_worker(&mut state);
+                    self.rouse(state, rouse);
+                }
                 return Some(task);
             }
             if state.is_over() {
@@ -499,16 +585,15 @@ impl Pool {
         self.state.lock().queue.dead_popped();
     }
 
-    /// The worker's last step; `true` if there is no other that could look at the queue.
-    pub(super) fn leave(&self, seat: &Arc<Seat>) -> bool {
-        let (is_last, wakers) = {
+    /// The worker's last step.
+    pub(super) fn leave(&self, seat: &Arc<Seat>) {
+        let wakers = {
             let mut state = self.state.lock();
             state.retire(seat);
-            (state.active() == 0, state.wakers_at_end())
+            state.wakers_at_end()
         };
         self.config.instruments.worker_ends();
         wake_all(wakers);
-        is_last
     }
 
     /// A worker is about to wait inside of a job: its place and its share are free for others.
@@ -565,32 +650,50 @@ impl Pool {
             (withdrawn, dead, state.wakers_at_end())
         };
         drop(dead);
-        self.finish_close(withdrawn, &Error::Cancelled, wakers);
+        self.close_room();
+        self.end_tasks(withdrawn, &Error::Cancelled, wakers);
     }
 
     /// Ends all that waits, for a cause that all further submissions are told.
     pub(super) fn break_with(self: &Arc<Self>, cause: Box<dyn std::error::Error + Send + Sync>) {
-        let cause = BrokenPool::new(cause);
-        let (withdrawn, dead, wakers) = {
-            let mut state = self.state.lock();
-            if matches!(state.phase, Phase::Broken(_)) {
-                return; // The first cause stays.
-            }
-            state.phase = Phase::Broken(cause.clone());
-            let (withdrawn, dead) = state.withdraw_unstarted();
-            (withdrawn, dead, state.wakers_at_end())
-        };
-        drop(dead);
-        for task in self.async_tasks() {
-            task.runnable().withdraw(&task, Error::BrokenPool(cause.clone()));
-        }
-        self.finish_close(withdrawn, &Error::BrokenPool(cause), wakers);
+        let state = self.state.lock();
+        self.fail_all(state, BrokenPool::new(cause), true);
     }
 
-    fn finish_close(&self, withdrawn: Tasks, why: &Error, wakers: Vec<Waker>) {
+    /// Ends all that waits. With `for_good` the pool is broken then.
+    fn fail_all(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        cause: BrokenPool,
+        for_good: bool,
+    ) {
+        if matches!(state.phase, Phase::Broken(_)) {
+            return; // The first cause stays.
+        }
+        if for_good {
+            state.phase = Phase::Broken(cause.clone());
+        }
+        let (withdrawn, dead) = state.withdraw_unstarted();
+        let (asynchronous, wakers) = (state.async_tasks.tasks(), state.wakers_at_end());
+        drop(state);
+        drop(dead);
+        if for_good {
+            self.close_room();
+        }
+        for task in asynchronous {
+            task.runnable().withdraw(&task, Error::BrokenPool(cause.clone()));
+        }
+        self.end_tasks(withdrawn, &Error::BrokenPool(cause), wakers);
+    }
+
+    fn close_room(&self) {
         if let Some(room) = &self.room {
             room.close();
         }
+    }
+
+    /// Ends tasks that were taken out, and has workers and waiters look at the change.
+    fn end_tasks(&self, withdrawn: Tasks, why: &Error, wakers: Vec<Waker>) {
         for task in withdrawn {
             let why = match why {
                 Error::BrokenPool(cause) => Error::BrokenPool(cause.clone()),

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::pool::Pool;
 use crate::clock;
@@ -232,6 +233,10 @@ impl WorkerContext for Worker {
         if !self.is_forked() {
             self.pool.unblock();
         }
+    }
+
+    fn seek_spare(&self) -> Option<Duration> {
+        if self.is_forked() { None } else { self.pool.seek_spare() }
     }
 
     fn waits(&self) -> Option<&Waits> {

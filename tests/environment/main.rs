@@ -20,6 +20,7 @@ mod standard_streams;
 mod support;
 mod surroundings;
 mod terminal;
+mod threads;
 #[path = "../processes/tools.rs"]
 mod tools;
 #[path = "../crashes/watch.rs"]

@@ -77,12 +77,18 @@ pub(crate) mod sync {
             }
         }
 
+        pub(crate) use loom::thread::Thread;
+
         pub(crate) struct JoinHandle<T>(loom::thread::JoinHandle<T>);
 
         impl<T> JoinHandle<T> {
             /// As a thread whose last step is still to come.
             pub(crate) fn is_finished(&self) -> bool {
                 false
+            }
+
+            pub(crate) fn thread(&self) -> &Thread {
+                self.0.thread()
             }
 
             pub(crate) fn join(self) -> std::thread::Result<T> {
@@ -283,6 +289,7 @@ pub(crate) mod builder {
         pub(crate) runtime: Option<Handle>,
         pub(crate) on_unobserved: OnUnobserved,
         pub(crate) instruments: Instruments,
+        pub(crate) is_internal: bool,
     }
 }
 
@@ -383,7 +390,8 @@ pub(crate) mod parker {
 pub(crate) mod context {
     use std::rc::Rc;
     use std::sync::Arc;
-    use std::task::Poll;
+    use std::task::{Context, Poll};
+    use std::time::Duration;
 
     use crate::core::cell::TaskRef;
     use crate::core::waits::{Awaited, Waits};
@@ -395,6 +403,9 @@ pub(crate) mod context {
         fn stopped(&self, since: u64, end: End);
         fn wait_begin(&self);
         fn wait_end(&self);
+        fn seek_spare(&self) -> Option<Duration> {
+            None
+        }
         fn waits(&self) -> Option<&Waits>;
     }
 
@@ -425,7 +436,13 @@ pub(crate) mod context {
     pub(crate) struct Pending(());
 
     impl Pending {
-        pub(crate) fn note<T>(&mut self, _polled: &Poll<T>, _awaited: impl Fn() -> Awaited) {}
+        pub(crate) fn note<T>(
+            &mut self,
+            _polled: &Poll<T>,
+            _cx: &Context<'_>,
+            _awaited: impl Fn() -> Awaited,
+        ) {
+        }
     }
 
     pub(crate) fn run_in_frame<R>(_: &TaskRef, _asynchronous: bool, f: impl FnOnce() -> R) -> R {

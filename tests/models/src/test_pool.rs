@@ -36,6 +36,7 @@ impl TestPool {
             runtime: None,
             on_unobserved: OnUnobserved::default(),
             instruments: Instruments::none(),
+            is_internal: false,
         };
         set(&mut config);
         let (pool, counts) = (Pool::new(config), Arc::default());

@@ -1,0 +1,194 @@
+//! Threads that the system refuses, by a limit on how many a user may have.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use concurrent_futures::{
+    Error, ProcessPoolExecutor, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, as_completed,
+    call, wait,
+};
+use futures::StreamExt;
+use futures::executor::{block_on, block_on_stream};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::program::alone;
+use crate::support::{Gate, occupy, pool};
+
+/// No wait takes this long unless it hangs.
+const HANG: Duration = Duration::from_secs(60);
+
+/// The limit does not bind a privileged user, and counts the threads of all of a user's programs. So
+/// the program goes on as a user of its own, and can't go back.
+fn be_unprivileged() {
+    let user = 400_000 + std::process::id();
+    // SAFETY: calls without memory. Those that fail leave a program that is unprivileged already.
+    unsafe {
+        libc::setgid(user);
+        libc::setuid(user);
+        // What the kernel takes away from a program that changes its user.
+        libc::prctl(libc::PR_SET_DUMPABLE, 1);
+    }
+}
+
+fn allow_threads(most: Option<u64>) {
+    let maximum = getrlimit(Resource::Nproc).maximum;
+    setrlimit(Resource::Nproc, Rlimit { current: most.or(maximum), maximum }).unwrap();
+    let thread = thread::Builder::new().spawn(|| ());
+    assert_eq!(thread.is_ok(), most != Some(1), "the limit does as it should");
+    let _ = thread.map(thread::JoinHandle::join);
+}
+
+/// From now on the system refuses every further thread.
+fn refuse_threads() {
+    allow_threads(Some(1));
+}
+
+fn grant_threads() {
+    allow_threads(None);
+}
+
+/// Waits until the only job of `pool` waits for something.
+fn until_it_blocks(pool: &ThreadPoolExecutor) {
+    let blocks = || {
+        let workers = pool.dump().workers;
+        workers.iter().any(|worker| worker.tasks.iter().any(|task| !task.waits_for.is_empty()))
+    };
+    while !blocks() {
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn a_job_runs_in_place_what_it_waits_for_while_threads_are_refused() {
+    alone("threads::a_job_runs_in_place_what_it_waits_for_while_threads_are_refused", || {
+        be_unprivileged();
+        let pool = pool(1);
+        let inner = pool.clone();
+        let job = pool.submit(move || {
+            refuse_threads();
+            let deeper = inner.clone();
+            let nested = inner.submit(move || deeper.submit(|| 7).result().unwrap());
+            assert_eq!(nested.result().unwrap(), 7);
+            inner.map(|n| 2 * n, 0..1_000u64).result().unwrap()
+        });
+        assert_eq!(job.result().unwrap()[999], 1_998);
+        // The pool is as it was.
+        assert_eq!(pool.submit(|| 9).result().unwrap(), 9);
+        grant_threads();
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+    });
+}
+
+#[test]
+fn a_wait_goes_on_until_there_is_a_thread_again() {
+    let waits: [fn(ThreadPoolExecutor); 8] = [
+        // With a limit it never runs the task in place.
+        |pool| assert_eq!(pool.submit(|| 7).result_timeout(HANG).unwrap(), 7),
+        |pool| assert_eq!(block_on(pool.submit(|| 7)).unwrap(), 7),
+        |pool| {
+            let some = (0..10).map(|n| pool.submit(move || n));
+            assert_eq!(wait(some, ReturnWhen::AllCompleted).result().done.len(), 10);
+        },
+        |pool| {
+            let some = (0..10).map(|n| pool.submit(move || n));
+            assert_eq!(block_on(wait(some, ReturnWhen::FirstError)).done.len(), 10);
+        },
+        |pool| {
+            let some = (0..10).map(|n| pool.submit(move || n));
+            assert_eq!(block_on_stream(as_completed(some)).count(), 10);
+        },
+        |pool| assert_eq!(block_on(pool.map(|n| n, 0..9)).unwrap(), (0..9).collect::<Vec<_>>()),
+        |pool| assert_eq!(block_on_stream(pool.map(|n| n, 0..9).buffersize(2)).count(), 9),
+        |pool| assert_eq!(block_on(pool.map(|n| n, 0..9).unordered().count()), 9),
+    ];
+    alone("threads::a_wait_goes_on_until_there_is_a_thread_again", || {
+        be_unprivileged();
+        for wait in waits {
+            let pool = pool(1);
+            let inner = pool.clone();
+            let job = pool.submit(move || {
+                refuse_threads();
+                wait(inner);
+            });
+            until_it_blocks(&pool);
+            grant_threads();
+            job.result().unwrap();
+        }
+    });
+}
+
+/// What the job waits for comes only after that, and nobody submits anything once there are threads.
+#[test]
+fn a_task_that_comes_while_all_workers_wait_gets_its_thread_later() {
+    alone("threads::a_task_that_comes_while_all_workers_wait_gets_its_thread_later", || {
+        be_unprivileged();
+        let pool = pool(1);
+        let (completer, promise) = TaskFuture::promise();
+        let job = pool.submit(move || promise.result());
+        until_it_blocks(&pool);
+        refuse_threads();
+        let completes = pool.submit(move || completer.complete(Ok(7)));
+        grant_threads();
+        assert_eq!(job.result().unwrap().unwrap(), 7);
+        completes.result().unwrap();
+    });
+}
+
+#[test]
+fn the_workers_that_there_are_do_the_work_of_one_that_is_refused() {
+    alone("threads::the_workers_that_there_are_do_the_work_of_one_that_is_refused", || {
+        be_unprivileged();
+        let (pool, gate) = (pool(4), Gate::new());
+        let busy = occupy(&pool, &gate);
+        refuse_threads();
+        let others: Vec<_> = (0..10).map(|n| pool.submit(move || n)).collect();
+        gate.open();
+        busy.result().unwrap();
+        let done = others.into_iter().map(|future| future.result().unwrap());
+        assert!(done.eq(0..10));
+        assert_eq!(pool.metrics().workers, 1);
+        grant_threads();
+    });
+}
+
+#[test]
+fn a_pool_without_any_worker_is_broken_by_the_system_s_reason() {
+    alone("threads::a_pool_without_any_worker_is_broken_by_the_system_s_reason", || {
+        be_unprivileged();
+        refuse_threads();
+        let error = pool(1).submit(|| 7).result().unwrap_err();
+        assert!(matches!(error, Error::BrokenPool(_)), "{error:?}");
+        assert!(error.to_string().contains("refused to start a worker thread"), "{error}");
+        grant_threads();
+    });
+}
+
+fn long(bytes: usize) -> Vec<u8> {
+    vec![1; bytes]
+}
+
+/// Long results are for helper threads. Without any they are decoded by the thread that reads.
+#[test]
+fn a_process_pool_does_without_helper_threads_for_a_while() {
+    alone("threads::a_process_pool_does_without_helper_threads_for_a_while", || {
+        let pool = ProcessPoolExecutor::builder().max_workers(1).build().unwrap();
+        assert_eq!(pool.submit(call!(long(1))).result().unwrap(), [1]);
+        be_unprivileged();
+        let where_decoded = || {
+            let (tell, told) = mpsc::channel();
+            let future = pool.submit(call!(long(100_000)));
+            future.add_done_callback(move |result| {
+                assert!(result.is_ok());
+                tell.send(thread::current().name().map(str::to_owned)).unwrap();
+            });
+            assert_eq!(future.result().unwrap().len(), 100_000);
+            told.recv().unwrap().unwrap()
+        };
+        refuse_threads();
+        assert_eq!(where_decoded(), "process-pool-io");
+        grant_threads();
+        assert!(where_decoded().starts_with("pool-"));
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+    });
+}
