@@ -97,6 +97,13 @@ pub enum Error {
         rule: String,
     },
 
+    /// The system refused the thread that keeps time limits, so the task, which has one, did not run.
+    /// In worker processes limits hold without that thread.
+    #[error(
+        "the time limit can't be kept: the system refused a thread for that ({0}); allow more threads, or submit without a limit"
+    )]
+    NoTimer(#[source] std::io::Error),
+
     /// The result was asked for again after an earlier call had taken it.
     #[error(
         "the result of this task was already taken; keep the value that the first call returned"
@@ -106,7 +113,7 @@ pub enum Error {
 
 impl Error {
     /// The variants' names by [`number`](Self::number), for `Debug` texts of futures.
-    pub(crate) const NAMES: [&str; 11] = [
+    pub(crate) const NAMES: [&str; 12] = [
         "Cancelled",
         "Panicked",
         "TimedOut",
@@ -118,6 +125,7 @@ impl Error {
         "ResultTaken",
         "WorkerLost",
         "Codec",
+        "NoTimer",
     ];
 
     /// The variant's number.
@@ -134,6 +142,7 @@ impl Error {
             Error::ResultTaken => 8,
             Error::WorkerLost(_) => 9,
             Error::Codec(_) => 10,
+            Error::NoTimer(_) => 11,
         }
     }
 }

@@ -81,7 +81,8 @@
 //! # Time limits
 //!
 //! They hold on any executor, also without a tokio runtime: a thread of the crate's own keeps
-//! the time. It starts with the first limit and ends soon after the last.
+//! the time. It starts with the first limit and ends soon after the last. If the system refuses it, a
+//! task with a limit ends with [`Error::NoTimer`]; what only waits keeps its limit all the same.
 //!
 //! # How the crate is laid out
 //!

@@ -119,14 +119,15 @@ impl ShutdownFuture {
         if self.executor.is_inside() {
             return Err(Error::WouldDeadlock);
         }
-        match parker::block_on(|| Awaited::Shutdown, None, |cx| self.poll_report(cx)) {
+        let deadline = self.deadline.as_mut().map(Delay::keep_by_caller);
+        match parker::block_on(|| Awaited::Shutdown, deadline, |cx| self.poll_report(cx)) {
             Some((report, ended)) => {
                 if ended {
                     self.executor.join();
                 }
                 Ok(report)
             }
-            None => unreachable!("a wait without a limit ends with a report"),
+            None => unreachable!("a wait ends with a report, at its deadline too"),
         }
     }
 

@@ -1,19 +1,36 @@
 //! Time limits that hold on any executor, and for tasks that nobody polls.
 //!
-//! One thread for the whole process sleeps until the next limit and runs what was left for it.
-//! It starts with the first limit and ends when it has had none for [`LINGER`], so that a
-//! program without time limits never sees it.
+//! One thread per process sleeps until the next deadline and runs the actions that are due. It
+//! starts with the first limit and ends when it has had none for [`LINGER`], so that a program
+//! without time limits never sees it.
+//!
+//! The system may refuse the thread. It is asked again at each use, and until it grants one:
+//!
+//! * [`Timer::new`] fails, and whoever has asked for the limit gets the error;
+//! * a [`Delay`] holds all the same: a blocking wait keeps its own deadline, and a future is polled
+//!   again and again;
+//! * a timer [`with_stand_in`](Timer::with_stand_in) is kept by a thread of its owner's.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use crate::panic::drop_quietly;
+use crate::panic::{catch, drop_quietly};
+#[cfg(feature = "process")]
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Condvar, Mutex};
 
 /// How long the thread waits for another time limit before it ends.
 const LINGER: Duration = Duration::from_millis(100);
+
+/// How long a future without a timer is held up at each poll, so that it does not keep a CPU busy.
+const BREAK: Duration = Duration::from_millis(1);
+
+/// A stand-in asks for a thread again after so long.
+#[cfg(feature = "process")]
+const RETRY: Duration = Duration::from_millis(20);
 
 type Action = Box<dyn FnOnce() + Send>;
 
@@ -23,12 +40,20 @@ type Key = (Instant, u64);
 struct Clock {
     pending: BTreeMap<Key, Action>,
     next_number: u64,
-    running: bool,
+    /// Threads that keep the time, or run an action and go on with it then.
+    threads: usize,
+    /// One of them waits for the next deadline.
+    is_kept: bool,
 }
 
 static CLOCK: Mutex<Clock> =
-    Mutex::new(Clock { pending: BTreeMap::new(), next_number: 0, running: false });
+    Mutex::new(Clock { pending: BTreeMap::new(), next_number: 0, threads: 0, is_kept: false });
 static EARLIER: Condvar = Condvar::new();
+
+/// There are limits and no thread. Set under the lock by who leaves such a limit; cleared by the
+/// stand-in that finds it otherwise.
+#[cfg(feature = "process")]
+static IS_UNKEPT: AtomicBool = AtomicBool::new(false);
 
 /// Keeps an action pending; dropped, the action is dropped unrun. O(log n) in pending limits.
 pub(crate) struct Timer(Key);
@@ -36,21 +61,31 @@ pub(crate) struct Timer(Key);
 impl Timer {
     /// Runs `action` on the timer thread once `at` has come. It must be short and must not block.
     ///
-    /// If the system refuses a thread, the action waits for the next limit that gets one.
-    pub(crate) fn new(at: Instant, action: Action) -> Self {
+    /// # Errors
+    ///
+    /// If there is no such thread and the system refuses it. The action is dropped.
+    pub(crate) fn new(at: Instant, action: Action) -> io::Result<Self> {
         let mut clock = CLOCK.lock();
-        let key = (at, clock.next_number);
-        clock.next_number += 1;
-        let first = clock.pending.first_key_value().is_none_or(|(k, _)| key < *k);
-        clock.pending.insert(key, action);
-        if !clock.running {
-            drop(clock);
-            keep_time();
-        } else if first {
-            drop(clock);
-            EARLIER.notify_one();
+        match clock.see_to_thread() {
+            Ok(()) => Ok(clock.add(at, action)),
+            Err(refused) => {
+                drop(clock);
+                drop_quietly(action);
+                Err(refused)
+            }
         }
-        Self(key)
+    }
+
+    /// The same, for an owner that has a thread which calls [`stand_in`]. `false`: that thread is to
+    /// be woken, since there is no other.
+    #[cfg(feature = "process")]
+    pub(crate) fn with_stand_in(at: Instant, action: Action) -> (Self, bool) {
+        let mut clock = CLOCK.lock();
+        let is_kept = clock.see_to_thread().is_ok();
+        if !is_kept {
+            IS_UNKEPT.store(true, Relaxed);
+        }
+        (clock.add(at, action), is_kept)
     }
 }
 
@@ -61,14 +96,44 @@ impl Drop for Timer {
     }
 }
 
-/// Starts a thread that keeps the time, if there is none.
-fn keep_time() {
-    if std::mem::replace(&mut CLOCK.lock().running, true) {
-        return;
+impl Clock {
+    /// Starts a thread if none keeps the time. An error if there is no other either.
+    fn see_to_thread(&mut self) -> io::Result<()> {
+        if self.is_kept {
+            return Ok(());
+        }
+        // It waits for the lock, so it finds itself counted.
+        let thread = std::thread::Builder::new().name("cf-timer".to_owned());
+        match thread.spawn(run) {
+            Ok(_detached) => {
+                self.threads += 1;
+                self.is_kept = true;
+                Ok(())
+            }
+            Err(_refused) if self.threads > 0 => Ok(()),
+            Err(refused) => Err(refused),
+        }
     }
-    let thread = std::thread::Builder::new().name("cf-timer".to_owned());
-    if thread.spawn(run).is_err() {
-        CLOCK.lock().running = false;
+
+    fn add(&mut self, at: Instant, action: Action) -> Timer {
+        let key = (at, self.next_number);
+        self.next_number += 1;
+        if self.pending.first_key_value().is_none_or(|(first, _)| key < *first) {
+            EARLIER.notify_one();
+        }
+        self.pending.insert(key, action);
+        Timer(key)
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.pending.first_key_value().map(|(key, _)| key.0)
+    }
+}
+
+/// An action that panics must not end the clock for all the others.
+fn perform(action: Option<Action>) {
+    if let Some(action) = action {
+        drop_quietly(catch(action));
     }
 }
 
@@ -77,26 +142,22 @@ fn run() {
     let mut idle_since = None;
     loop {
         let now = Instant::now();
-        let next = clock.pending.first_key_value().map(|(key, _)| key.0);
-        match next {
+        match clock.next() {
             Some(at) if at <= now => {
                 let action = clock.pending.pop_first().map(|(_, action)| action);
-                clock.running = false;
-                let others_wait = !clock.pending.is_empty();
-                drop(clock);
+                clock.is_kept = false;
                 // The action may run user code, which may block: somebody else keeps the time.
-                if others_wait {
-                    keep_time();
+                if !clock.pending.is_empty() {
+                    let _ = clock.see_to_thread();
                 }
-                // An action that panics must not end the clock for all the others.
-                if let Some(action) = action {
-                    drop_quietly(std::panic::catch_unwind(std::panic::AssertUnwindSafe(action)));
-                }
+                drop(clock);
+                perform(action);
                 clock = CLOCK.lock();
-                if clock.running {
+                if clock.is_kept {
+                    clock.threads -= 1;
                     return;
                 }
-                clock.running = true;
+                clock.is_kept = true;
                 idle_since = None;
             }
             Some(at) => {
@@ -106,7 +167,8 @@ fn run() {
             None => {
                 let since = *idle_since.get_or_insert(now);
                 if now - since >= LINGER {
-                    clock.running = false;
+                    clock.is_kept = false;
+                    clock.threads -= 1;
                     return;
                 }
                 clock = EARLIER.wait_timeout(clock, LINGER);
@@ -115,17 +177,45 @@ fn run() {
     }
 }
 
+/// Called again and again by a thread that can keep the time beside its own work: if there is no
+/// timer thread and the system refuses one, runs what is due. The answer is when to call it again at
+/// the latest; `None`: it is not needed.
+#[cfg(feature = "process")]
+pub(crate) fn stand_in() -> Option<Duration> {
+    if !IS_UNKEPT.load(Relaxed) {
+        return None;
+    }
+    loop {
+        let mut clock = CLOCK.lock();
+        let next = clock.next();
+        let Some(next) = next.filter(|_| clock.see_to_thread().is_err()) else {
+            IS_UNKEPT.store(false, Relaxed);
+            return None;
+        };
+        let left = next.saturating_duration_since(Instant::now());
+        if !left.is_zero() {
+            return Some(left.min(RETRY));
+        }
+        let action = clock.pending.pop_first().map(|(_, action)| action);
+        drop(clock);
+        perform(action);
+    }
+}
+
 /// A time limit that a future polls beside its own work.
 pub(crate) struct Delay {
     limit: Duration,
     at: Instant,
     timer: Option<Timer>,
+    /// Whoever polls it does so again at the limit.
+    is_kept_by_caller: bool,
     waker: Arc<Mutex<Option<Waker>>>,
 }
 
 impl Delay {
     pub(crate) fn new(limit: Duration) -> Self {
-        Self { limit, at: deadline(limit), timer: None, waker: Arc::default() }
+        let (at, waker) = (deadline(limit), Arc::default());
+        Self { limit, at, timer: None, is_kept_by_caller: false, waker }
     }
 
     pub(crate) fn limit(&self) -> Duration {
@@ -136,13 +226,23 @@ impl Delay {
         Instant::now() >= self.at
     }
 
+    /// From now on the caller polls again at the moment that this returns, whether it is woken or not.
+    pub(crate) fn keep_by_caller(&mut self) -> Instant {
+        self.is_kept_by_caller = true;
+        self.at
+    }
+
     /// Ready with the limit once it has passed; until then the waker of the last poll is woken
     /// at that time.
     pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<Duration> {
         if self.has_passed() {
             return Poll::Ready(self.limit);
         }
-        let old = self.waker.lock().replace(cx.waker().clone());
+        if self.is_kept_by_caller {
+            return Poll::Pending;
+        }
+        let waker = cx.waker().clone();
+        let old = self.waker.lock().replace(waker);
         drop(old);
         if self.timer.is_none() {
             let waker = Arc::clone(&self.waker);
@@ -152,9 +252,13 @@ impl Delay {
                     waker.wake();
                 }
             };
-            self.timer = Some(Timer::new(self.at, Box::new(action)));
-            // The limit may have passed, and the action may have run, before the waker was there
-            // to be seen; but the waker was stored first, so the action saw it.
+            // The limit may pass, and the action may run, before the waker is there to be seen; but
+            // the waker was stored first, so the action sees it.
+            self.timer = Timer::new(self.at, Box::new(action)).ok();
+            if self.timer.is_none() {
+                std::thread::sleep(BREAK);
+                cx.waker().wake_by_ref();
+            }
         }
         Poll::Pending
     }

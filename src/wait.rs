@@ -107,9 +107,10 @@ impl<T> Wait<T> {
     /// Waits by blocking this thread. Inside a job the worker's place is lent out meanwhile.
     pub fn result(mut self) -> DoneAndNotDone<T> {
         let awaited = self.awaited();
-        match parker::block_on(|| awaited, None, |cx| self.poll_parts(cx)) {
+        let deadline = self.delay.as_mut().map(Delay::keep_by_caller);
+        match parker::block_on(|| awaited, deadline, |cx| self.poll_parts(cx)) {
             Some(parts) => parts,
-            None => unreachable!("a wait without a limit ends with an answer"),
+            None => unreachable!("a wait ends with an answer, at its limit too"),
         }
     }
 

@@ -32,8 +32,8 @@ thread_local! {
     static SPARE: RefCell<Option<Arc<Parker>>> = const { RefCell::new(None) };
 }
 
-/// Polls until ready or until `deadline`, and parks this thread in between. On a worker the
-/// place is lent out meanwhile, and others can see what is `awaited`.
+/// Polls until ready or until `deadline`, then once more, and parks this thread in between. On a
+/// worker the place is lent out meanwhile, and others can see what is `awaited`.
 pub(crate) fn block_on<R>(
     awaited: impl Fn() -> Awaited,
     deadline: Option<Instant>,
@@ -62,7 +62,10 @@ pub(crate) fn block_on<R>(
             }
         }
         if !parker.woken.load(Acquire) {
-            break None;
+            break match poll(&mut cx) {
+                Poll::Ready(value) => Some(value),
+                Poll::Pending => None,
+            };
         }
     };
     context::resumed();

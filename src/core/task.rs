@@ -1,5 +1,6 @@
 //! A submitted job: claimed, run, withdrawn.
 
+use std::io;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
@@ -212,11 +213,18 @@ impl<B: Body, H: Host, X: MaybeExtra> Submitted<B, H, X> {
         let Some(limit) = extra.options.queue_timeout else { return };
         let task = self.task.clone();
         let expire = move || task.runnable().queued_too_long(&task, limit);
-        let mut timer = extra.timer.lock();
-        // Whoever claims or ends the task looks at the timer after that, so none is left behind.
-        let now = self.task.header().state.look();
-        if now.is_queued() && !now.is_started() {
-            *timer = Some(Timer::new(deadline(limit), Box::new(expire)));
+        let refused = {
+            let mut timer = extra.timer.lock();
+            // Whoever claims or ends the task looks at the timer after that, so none is left behind.
+            let now = self.task.header().state.look();
+            if !now.is_queued() || now.is_started() {
+                return;
+            }
+            Timer::new(deadline(limit), Box::new(expire)).map(|new| *timer = Some(new)).err()
+        };
+        if let Some(refused) = refused {
+            let task = Task::<B, H, X>::of(&self.task);
+            task.withdraw_in_queue(&self.task, Error::NoTimer(refused));
         }
     }
 
@@ -303,8 +311,12 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
             if claimed.takes_room {
                 task.host.release_room();
             }
-            task.start_clock(&this);
             task.trace.started(|| task.state().waited(since));
+            if let Err(refused) = task.start_clock(&this) {
+                // SAFETY: this thread has claimed the task.
+                drop_quietly(unsafe { task.cell.take_body() });
+                return Self::finish(this, Err(Error::NoTimer(refused)), worker, since);
+            }
         }
         // SAFETY: this thread has claimed the task.
         let body = unsafe { task.cell.take_body() };
@@ -322,15 +334,16 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
     }
 
     /// Starts the clock of `timeout`: at the limit the future ends, and the job is asked to stop.
-    fn start_clock(&self, this: &TaskRef) {
-        let Some(extra) = self.extra.get() else { return };
+    fn start_clock(&self, this: &TaskRef) -> io::Result<()> {
+        let Some(extra) = self.extra.get() else { return Ok(()) };
         let timer = extra.options.timeout.map(|limit| {
             let at = *extra.deadline.get_or_init(|| deadline(limit));
             let task = this.clone();
             Timer::new(at, Box::new(move || task.runnable().ran_too_long(&task, limit)))
         });
-        let queue_timer = std::mem::replace(&mut *extra.timer.lock(), timer);
+        let queue_timer = std::mem::replace(&mut *extra.timer.lock(), timer.transpose()?);
         drop(queue_timer);
+        Ok(())
     }
 
     /// Ends a task that this thread runs.

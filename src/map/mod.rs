@@ -148,9 +148,10 @@ impl<T> Map<T> {
     ///
     /// The first error in the order of the input.
     pub fn result(mut self) -> Result<Vec<T>, Error> {
+        let deadline = self.consumer.delay.as_mut().map(Delay::keep_by_caller);
         let all = parker::block_on(
             || Awaited::Map,
-            None,
+            deadline,
             |cx| {
                 loop {
                     let polled = self.poll_all(cx);
@@ -164,7 +165,7 @@ impl<T> Map<T> {
         );
         match all {
             Some(all) => all,
-            None => unreachable!("a wait without a limit ends with a result"),
+            None => unreachable!("a wait ends with a result, at its limit too"),
         }
     }
 

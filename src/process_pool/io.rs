@@ -1,6 +1,7 @@
 //! The thread that reads what workers send, for all pools of the process.
 //!
-//! It starts with the first pool and ends after the last. It runs no code of the user's but
+//! It starts with the first pool and ends after the last. While the system refuses a thread for time
+//! limits, it keeps those of the pools too. It runs no code of the user's but
 //! wakers, and `Deserialize` of short results; what may take longer goes to a pool's helper
 //! threads.
 
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::pool::Pool;
 use super::sys::{BorrowedFd, Poller, explain};
 use crate::sync::Mutex;
+use crate::timer;
 
 /// In place of a worker's number: the helper process of the pool.
 pub(super) const CONTROL: u32 = u32::MAX;
@@ -134,7 +136,8 @@ impl Io {
         let mut events = Vec::new();
         loop {
             // An error would be one of ours; to look again is all that can be done.
-            let _ = self.poller.wait(&mut events, self.call_back_if_due());
+            let limit = self.call_back_if_due().into_iter().chain(timer::stand_in()).min();
+            let _ = self.poller.wait(&mut events, limit);
             for event in events.drain(..) {
                 let (pool, worker) = ((event.key >> 32) as u32, event.key as u32);
                 let pool = self.pools.lock().get(&pool).map(Arc::clone);

@@ -50,6 +50,9 @@ impl<'a> TaskOptions<'a> {
     /// ([`task::is_cancelled`](crate::task::is_cancelled),
     /// [`task::deadline`](crate::task::deadline)). A thread can't be killed: the worker is free
     /// when the job returns.
+    ///
+    /// If the system refuses the thread that keeps the time, the job is dropped in place of its start,
+    /// and the future ends with [`Error::NoTimer`](crate::Error::NoTimer).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.options.timeout = Some(limit);
         self
@@ -58,6 +61,9 @@ impl<'a> TaskOptions<'a> {
     /// A limit on the wait in the queue, counted from the submission. At the limit the task is
     /// withdrawn, and the future ends with [`Error::TimedOut`](crate::Error::TimedOut)
     /// (`started: false`).
+    ///
+    /// If the system refuses the thread that keeps the time, the task is withdrawn at once, and the
+    /// future ends with [`Error::NoTimer`](crate::Error::NoTimer).
     pub fn queue_timeout(mut self, limit: Duration) -> Self {
         self.options.queue_timeout = Some(limit);
         self

@@ -1,12 +1,13 @@
 //! Threads that the system refuses, by a limit on how many a user may have.
 
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use concurrent_futures::{
     Error, ProcessPoolExecutor, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, as_completed,
-    call, wait,
+    call, task, wait,
 };
 use futures::StreamExt;
 use futures::executor::{block_on, block_on_stream};
@@ -172,9 +173,9 @@ fn long(bytes: usize) -> Vec<u8> {
 #[test]
 fn a_process_pool_does_without_helper_threads_for_a_while() {
     alone("threads::a_process_pool_does_without_helper_threads_for_a_while", || {
+        be_unprivileged();
         let pool = ProcessPoolExecutor::builder().max_workers(1).build().unwrap();
         assert_eq!(pool.submit(call!(long(1))).result().unwrap(), [1]);
-        be_unprivileged();
         let where_decoded = || {
             let (tell, told) = mpsc::channel();
             let future = pool.submit(call!(long(100_000)));
@@ -190,5 +191,100 @@ fn a_process_pool_does_without_helper_threads_for_a_while() {
         grant_threads();
         assert!(where_decoded().starts_with("pool-"));
         pool.shutdown_blocking(Shutdown::Drain).unwrap();
+    });
+}
+
+/// Limits that somebody waits for need no thread of their own.
+#[test]
+fn waits_come_back_at_their_limits_without_a_thread_that_keeps_the_time() {
+    const LIMIT: Duration = Duration::from_millis(30);
+    alone("threads::waits_come_back_at_their_limits_without_a_thread_that_keeps_the_time", || {
+        be_unprivileged();
+        let (pool, gate) = (pool(1), Gate::new());
+        let busy = occupy(&pool, &gate);
+        refuse_threads();
+        let (_completer, promise) = TaskFuture::<u8>::promise();
+        let parts = wait([promise], ReturnWhen::AllCompleted).timeout(LIMIT).result();
+        let parts = block_on(wait(parts.not_done, ReturnWhen::AllCompleted).timeout(LIMIT));
+        assert_eq!(parts.not_done.len(), 1);
+        let late = block_on_stream(as_completed(parts.not_done).timeout(LIMIT)).next().unwrap();
+        assert_eq!(late.unwrap_err().unfinished, 1);
+        let is_late = |result| matches!(result, Err(Error::TimedOut { .. }));
+        assert!(is_late(pool.map(|n| n, 0..9).timeout(LIMIT).result()));
+        assert!(is_late(block_on(pool.map(|n| n, 0..9).timeout(LIMIT))));
+        let report = pool.shutdown(Shutdown::Drain).deadline(LIMIT).result().unwrap();
+        assert_eq!(report.running.len(), 1);
+        let report = block_on(pool.shutdown(Shutdown::Drain).deadline(LIMIT));
+        assert_eq!(report.running.len(), 1);
+        gate.open();
+        busy.result().unwrap();
+        grant_threads();
+    });
+}
+
+#[test]
+fn a_task_whose_limit_can_not_be_kept_does_not_run() {
+    alone("threads::a_task_whose_limit_can_not_be_kept_does_not_run", || {
+        be_unprivileged();
+        let (pool, gate) = (pool(1), Gate::new());
+        let busy = occupy(&pool, &gate);
+        refuse_threads();
+        let ran = Arc::new(AtomicUsize::new(0));
+        let count = || {
+            let ran = Arc::clone(&ran);
+            move || ran.fetch_add(1, SeqCst)
+        };
+        let unkept = |result: Result<usize, Error>| {
+            let error = result.unwrap_err();
+            assert!(matches!(error, Error::NoTimer(_)), "{error:?}");
+            assert!(error.to_string().contains("(Resource temporarily unavailable"), "{error}");
+        };
+        // Known at the submission, and at the start.
+        let waits = pool.task().queue_timeout(HANG).submit(count());
+        assert!(waits.is_done());
+        unkept(waits.result());
+        let runs = pool.task().timeout(HANG).submit(count());
+        gate.open();
+        busy.result().unwrap();
+        unkept(runs.result());
+        let future = pool.task().timeout(HANG).submit_future(async { 1 });
+        unkept(future.result());
+        assert_eq!(ran.load(SeqCst), 0);
+        let report = pool.metrics();
+        assert_eq!((report.completed, report.failed, report.cancelled), (1, 2, 1));
+        // Asked for again.
+        grant_threads();
+        assert_eq!(pool.task().timeout(HANG).submit(count()).result().unwrap(), 0);
+        let late = pool.task().timeout(Duration::from_millis(1)).submit(|| {
+            while !task::is_cancelled() {
+                thread::yield_now();
+            }
+        });
+        assert!(matches!(late.result(), Err(Error::TimedOut { started: true, .. })));
+    });
+}
+
+fn for_ever() {
+    loop {
+        thread::park();
+    }
+}
+
+/// The thread that reads for the pool keeps its limits meanwhile.
+#[test]
+fn limits_in_worker_processes_hold_without_a_thread_that_keeps_the_time() {
+    alone("threads::limits_in_worker_processes_hold_without_a_thread_that_keeps_the_time", || {
+        be_unprivileged();
+        let pool = ProcessPoolExecutor::builder().max_workers(1).build().unwrap();
+        let limit = Duration::from_millis(50);
+        pool.submit(call!(long(1))).result().unwrap();
+        refuse_threads();
+        let waits = pool.task().queue_timeout(limit);
+        let runs = pool.task().timeout(2 * limit).submit(call!(for_ever()));
+        let waits = waits.submit(call!(for_ever()));
+        assert!(matches!(waits.result(), Err(Error::TimedOut { started: false, .. })));
+        assert!(matches!(runs.result(), Err(Error::TimedOut { started: true, .. })));
+        grant_threads();
+        block_on(pool.kill_workers());
     });
 }

@@ -12,7 +12,6 @@ use crate::process_pool::link::{Life, Worker};
 use crate::process_pool::sys;
 use crate::process_pool::sys::{AsFd, ExitStatus};
 use crate::process_pool::zygote::{Exit, Notice};
-use crate::timer::{Timer, deadline};
 
 /// A worker whose socket has been closed for so long and that is not known to be dead may have closed
 /// it itself. It is killed.
@@ -47,8 +46,7 @@ impl Pool {
         worker.life = Life::Gone;
         let _ = self.io.poller.remove(worker.link.socket.as_fd());
         let pool = Arc::clone(self);
-        let overdue = move || pool.death_is_overdue(number);
-        worker.end_timer = Some(Timer::new(deadline(DEATH_LIMIT), Box::new(overdue)));
+        worker.end_timer = Some(self.timer(DEATH_LIMIT, move || pool.death_is_overdue(number)));
         let is_orphaned = worker.is_orphaned;
         state.inherit(number);
         if is_orphaned {
@@ -62,8 +60,7 @@ impl Pool {
         worker.is_overdue = true;
         worker.strike();
         let pool = Arc::clone(self);
-        let overdue = move || pool.is_buried(number, None);
-        let timer = Timer::new(deadline(REPORT_LIMIT), Box::new(overdue));
+        let timer = self.timer(REPORT_LIMIT, move || pool.is_buried(number, None));
         let old = worker.end_timer.replace(timer);
         drop(state);
         drop(old);

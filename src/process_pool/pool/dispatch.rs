@@ -16,7 +16,6 @@ use crate::process_pool::page;
 use crate::process_pool::sys::{AsFd, SharedPage, explain, socket};
 use crate::process_pool::wire::Kind;
 use crate::process_pool::zygote::{WorkerSettings, Zygote};
-use crate::timer::{Timer, deadline};
 use crate::trace::Outbox;
 
 /// So many workers in a row may die before they have run anything. Then the pool is broken.
@@ -113,8 +112,8 @@ impl Pool {
         }
         if let Some(limit) = limit {
             let pool = Arc::clone(self);
-            let expire = move || pool.ran_too_long(task_number, limit);
-            task.run_timer = Some(Timer::new(deadline(limit), Box::new(expire)));
+            let timer = self.timer(limit, move || pool.ran_too_long(task_number, limit));
+            task.run_timer = Some(timer);
         }
     }
 
@@ -205,8 +204,8 @@ impl Pool {
         }
         if let Some(limit) = self.config.idle_timeout {
             let (pool, replies) = (Arc::clone(self), worker.replies);
-            let expire = move || pool.idle_too_long(number, replies);
-            worker.idle_timer = Some(Timer::new(deadline(limit), Box::new(expire)));
+            let timer = self.timer(limit, move || pool.idle_too_long(number, replies));
+            worker.idle_timer = Some(timer);
         }
         state.idle.retain(|other| *other != number);
         state.idle.push(number);

@@ -17,7 +17,7 @@ use crate::process_pool::ticket;
 use crate::process_pool::zygote::{Launch, Zygote};
 use crate::shutdown::{Closing, RunningTask, Shutdown, ShutdownReport};
 use crate::thread_pool::ThreadPoolExecutor;
-use crate::timer::{Timer, deadline};
+use crate::timer::Timer;
 
 /// A map's driver that has not ended.
 struct Unfinished(Arc<Pool>);
@@ -206,8 +206,7 @@ impl Pool {
         if !state.has_ended {
             // Held by the pool until its end.
             let pool = Arc::clone(self);
-            let overdue = Box::new(move || pool.kill_workers());
-            state.grace_timer = Some(Timer::new(deadline(grace), overdue));
+            state.grace_timer = Some(self.timer(grace, move || pool.kill_workers()));
         }
         self.release(state, Vec::new());
     }

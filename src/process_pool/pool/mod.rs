@@ -238,8 +238,7 @@ impl Pool {
         let limit = order.options.queue_timeout;
         let queue_timer = limit.map(|limit| {
             let pool = Arc::clone(self);
-            let expire = move || pool.queued_too_long(number, limit);
-            Timer::new(deadline(limit), Box::new(expire))
+            self.timer(limit, move || pool.queued_too_long(number, limit))
         });
         let task = Task {
             content: Arc::new(order.content),
@@ -317,6 +316,15 @@ impl Pool {
 
     pub(super) fn helpers(&self) -> &ThreadPoolExecutor {
         self.helpers.get_or_init(ThreadPoolExecutor::internal)
+    }
+
+    /// Runs `action` after `limit`, by the thread that reads if there is no other.
+    fn timer(&self, limit: Duration, action: impl FnOnce() + Send + 'static) -> Timer {
+        let (timer, is_kept) = Timer::with_stand_in(deadline(limit), Box::new(action));
+        if !is_kept {
+            self.io.poller.wake();
+        }
+        timer
     }
 
     /// Sends what is in line for a worker. Not under the lock.
@@ -411,8 +419,7 @@ impl Pool {
         };
         if !left.is_zero() {
             let pool = Arc::clone(self);
-            let expire = move || pool.ran_too_long(number, limit);
-            let timer = Timer::new(deadline(left), Box::new(expire));
+            let timer = self.timer(left, move || pool.ran_too_long(number, limit));
             let old = task.run_timer.replace(timer);
             drop(guard);
             return drop(old);
