@@ -16,7 +16,7 @@ use crate::map::engine::{AfterChunk, Crew};
 use crate::map::{self, Map};
 use crate::metrics::{Metrics, Totals, WorkerMetrics};
 use crate::panic::{catch, drop_quietly, install_hook};
-use crate::shutdown::{Closing, Shutdown, ShutdownFuture, ShutdownReport};
+use crate::shutdown::{Closing, Place, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::sync::Mutex;
 
 /// Runs every job at its submission, on the caller's thread. For unit tests of code that takes
@@ -188,9 +188,11 @@ impl InlineExecutor {
 }
 
 impl Closing for Shared {
-    fn poll_ended(&self, _waker: &Waker) -> Poll<()> {
+    fn poll_ended(&self, _place: &mut Place, _waker: &Waker) -> Poll<()> {
         Poll::Ready(())
     }
+
+    fn give_up(&self, _place: Place) {}
 
     fn report(&self) -> ShutdownReport {
         let now = self.totals();

@@ -1,5 +1,6 @@
 //! How an executor ends.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -50,10 +51,46 @@ pub struct RunningTask {
     pub elapsed: Duration,
 }
 
+/// The place of one [`ShutdownFuture`] among those who wait for the end; `None`: it does not wait.
+pub(crate) type Place = Option<u64>;
+
+/// Who waits for the end of an executor: one waker for each future, that of its last poll. Behind the
+/// executor's lock; wakers that leave are user code and are dropped once it is released.
+#[derive(Default)]
+pub(crate) struct Waiters {
+    wakers: BTreeMap<u64, Waker>,
+    next: u64,
+}
+
+impl Waiters {
+    /// Leaves the waker in the future's place; the answer is the one that was there.
+    pub(crate) fn leave(&mut self, place: &mut Place, waker: Waker) -> Option<Waker> {
+        let number = *place.get_or_insert_with(|| {
+            self.next += 1;
+            self.next
+        });
+        self.wakers.insert(number, waker)
+    }
+
+    /// The future is gone.
+    pub(crate) fn give_up(&mut self, place: Place) -> Option<Waker> {
+        place.and_then(|number| self.wakers.remove(&number))
+    }
+
+    /// Takes all of them, at the end.
+    pub(crate) fn take_all(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.wakers).into_values().collect()
+    }
+}
+
 /// What a shutdown needs of an executor.
 pub(crate) trait Closing: Send + Sync {
-    /// Whether all has ended; if not, `waker` is woken then.
-    fn poll_ended(&self, waker: &Waker) -> Poll<()>;
+    /// Whether all has ended; if not, `waker` is woken then, in place of what the same future has left
+    /// before.
+    fn poll_ended(&self, place: &mut Place, waker: &Waker) -> Poll<()>;
+
+    /// The future with this place does not wait any more.
+    fn give_up(&self, place: Place);
 
     fn report(&self) -> ShutdownReport;
 
@@ -91,13 +128,15 @@ pub(crate) trait Closing: Send + Sync {
 #[must_use = "the shutdown has begun; await this to know when it has ended, or drop it"]
 pub struct ShutdownFuture {
     executor: Arc<dyn Closing>,
+    place: Place,
     deadline: Option<Delay>,
     pending_here: context::Pending,
 }
 
 impl ShutdownFuture {
     pub(crate) fn new(executor: Arc<dyn Closing>) -> Self {
-        Self { executor, deadline: None, pending_here: context::Pending::default() }
+        let pending_here = context::Pending::default();
+        Self { executor, place: None, deadline: None, pending_here }
     }
 
     /// Waits for `limit` at most, counted from this call. Then all that is queued is cancelled,
@@ -133,14 +172,14 @@ impl ShutdownFuture {
 
     /// The report, and whether all has ended.
     fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<(ShutdownReport, bool)> {
-        let ended = self.executor.poll_ended(cx.waker()).is_ready();
+        let ended = self.executor.poll_ended(&mut self.place, cx.waker()).is_ready();
         if ended || self.executor.is_inside() {
             return Poll::Ready((self.executor.report(), ended));
         }
         let Some(deadline) = &mut self.deadline else { return Poll::Pending };
         ready!(deadline.poll(cx));
         self.executor.escalate();
-        let ended = self.executor.poll_ended(cx.waker()).is_ready();
+        let ended = self.executor.poll_ended(&mut self.place, cx.waker()).is_ready();
         Poll::Ready((self.executor.report(), ended))
     }
 }
@@ -152,6 +191,14 @@ impl Future for ShutdownFuture {
         let polled = self.poll_report(cx).map(|(report, _)| report);
         self.pending_here.note(&polled, cx, || Awaited::Shutdown);
         polled
+    }
+}
+
+impl Drop for ShutdownFuture {
+    fn drop(&mut self) {
+        if self.place.is_some() {
+            self.executor.give_up(self.place);
+        }
     }
 }
 

@@ -49,7 +49,7 @@ use crate::map::engine::{AfterChunk, Begin};
 use crate::metrics::{Metrics, Totals};
 use crate::panic::{drop_quietly, wake_all};
 use crate::room::Room;
-use crate::shutdown::{Closing, Shutdown, ShutdownReport};
+use crate::shutdown::{Closing, Place, Shutdown, ShutdownReport, Waiters};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use crate::sync::thread::{JoinHandle, Thread};
 use crate::sync::{Mutex, MutexGuard};
@@ -122,7 +122,7 @@ struct State {
     totals: Totals,
     /// What was counted when the first shutdown began.
     at_shutdown: Option<(u64, u64, u64)>,
-    waiting_for_end: Vec<Waker>,
+    waiting_for_end: Waiters,
 }
 
 impl AsMut<Sleepers> for State {
@@ -270,7 +270,7 @@ impl State {
     }
 
     fn wakers_at_end(&mut self) -> Vec<Waker> {
-        if self.has_ended() { std::mem::take(&mut self.waiting_for_end) } else { Vec::new() }
+        if self.has_ended() { self.waiting_for_end.take_all() } else { Vec::new() }
     }
 
     fn seats(&self) -> impl Iterator<Item = &Arc<Seat>> {
@@ -299,7 +299,7 @@ impl Pool {
                 asked_to_stop: Vec::new(),
                 totals: Totals::new(),
                 at_shutdown: None,
-                waiting_for_end: Vec::new(),
+                waiting_for_end: Waiters::default(),
             })),
             sleep: Sleep::new(),
             room,
@@ -888,16 +888,21 @@ impl Host for Pool {
 pub(super) struct Ending(pub(super) Arc<Pool>);
 
 impl Closing for Ending {
-    fn poll_ended(&self, waker: &Waker) -> Poll<()> {
+    fn poll_ended(&self, place: &mut Place, waker: &Waker) -> Poll<()> {
         let waker = waker.clone();
         let mut state = self.0.state.lock();
         if state.has_ended() {
             return Poll::Ready(());
         }
-        if !state.waiting_for_end.iter().any(|other| other.will_wake(&waker)) {
-            state.waiting_for_end.push(waker);
-        }
+        let old = state.waiting_for_end.leave(place, waker);
+        drop(state);
+        drop_quietly(old);
         Poll::Pending
+    }
+
+    fn give_up(&self, place: Place) {
+        let old = self.0.state.lock().waiting_for_end.give_up(place);
+        drop_quietly(old);
     }
 
     fn report(&self) -> ShutdownReport {

@@ -16,7 +16,7 @@ use futures::StreamExt;
 use futures::executor::block_on;
 
 use crate::support::{
-    CountDrops, Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, within_limit,
+    CountDrops, Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, wakers_kept, within_limit,
 };
 use crate::threads::{at_thread_end, counted, counted_pool};
 
@@ -1122,5 +1122,28 @@ fn the_report_is_there_for_whoever_asks_later() {
         let mut ended = pool.shutdown(Shutdown::Drain);
         let ready = Pin::new(&mut ended).poll(&mut Context::from_waker(Waker::noop()));
         assert_eq!(ready, Poll::Ready(ShutdownReport::default()), "no thread was ever started");
+    });
+}
+
+// ---- Those who wait ----
+
+#[test]
+fn a_shutdown_keeps_one_waker_for_each_future() {
+    within_limit(|| {
+        let (pool, gate) = (pool(1), Gate::new());
+        let busy = occupy(&pool, &gate);
+        let mut ends = [pool.shutdown(Shutdown::Drain), pool.shutdown(Shutdown::Drain)];
+        let (kept, given_up) = wakers_kept(&mut ends[1]);
+        assert_eq!(kept, 1);
+        let [mut end, other] = ends;
+        drop(other);
+        assert_eq!(Arc::strong_count(&given_up), 1, "no waker is left of a dropped future");
+        let (kept, woken) = wakers_kept(&mut end);
+        assert_eq!(kept, 1);
+        gate.open();
+        busy.result().unwrap();
+        woken.wait_for(1);
+        block_on(end);
+        assert_eq!((woken.get(), given_up.get()), (1, 0));
     });
 }

@@ -3,8 +3,7 @@
 
 use std::collections::HashSet;
 use std::process;
-use std::sync::OnceLock;
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 
 use concurrent_futures::{
@@ -12,7 +11,7 @@ use concurrent_futures::{
 };
 
 use crate::program;
-use crate::support::{POOL_SIZES, on_runtimes, within_limit};
+use crate::support::{POOL_SIZES, on_runtimes, wakers_kept, within_limit};
 use crate::tools::{
     Gate, Reports, assert_cancelled, assert_gone, builder, family, hold, lost, occupy, occupy_all,
     own_pid, pool, until_ended,
@@ -494,5 +493,26 @@ fn a_permit_outlives_the_last_handle() {
         drop(pool);
         // It is a handle itself.
         assert_eq!(permit.submit(call!(square(3))).await.unwrap(), 9);
+    });
+}
+
+/// As over threads, in `tests/lifecycle/ending.rs`.
+#[test]
+fn a_shutdown_keeps_one_waker_for_each_future() {
+    within_limit(|| {
+        let pool = pool(1);
+        let gate = Gate::new();
+        let busy = occupy(&pool, &gate);
+        let (mut end, mut other) = (pool.shutdown(Shutdown::Drain), pool.shutdown(Shutdown::Drain));
+        let (kept, given_up) = wakers_kept(&mut other);
+        assert_eq!(kept, 1);
+        drop(other);
+        assert_eq!(Arc::strong_count(&given_up), 1, "no waker is left of a dropped future");
+        let (kept, woken) = wakers_kept(&mut end);
+        assert_eq!(kept, 1);
+        gate.open();
+        busy.result().unwrap();
+        woken.wait_for(1);
+        assert_eq!((woken.get(), given_up.get()), (1, 0));
     });
 }

@@ -3,11 +3,13 @@
 #![allow(dead_code, reason = "no test binary uses all of it")]
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use concurrent_futures::ThreadPoolExecutor;
+use concurrent_futures::{ShutdownFuture, ThreadPoolExecutor};
 
 /// No test takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(120);
@@ -111,6 +113,26 @@ impl Drop for CountDrops {
     fn drop(&mut self) {
         self.0.fetch_add(1, SeqCst);
     }
+}
+
+/// Polls `end` with wakers that are new each time; how many of them are kept afterwards. The last one
+/// is given back.
+pub fn wakers_kept(end: &mut ShutdownFuture) -> (usize, Arc<Counter>) {
+    struct Counting(Arc<Counter>);
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.add();
+        }
+    }
+    let mut wakers = Vec::new();
+    let woken = Arc::new(Counter::new());
+    for _ in 0..1_000 {
+        let waker = Arc::new(Counting(Arc::clone(&woken)));
+        wakers.push(Arc::downgrade(&waker));
+        let polled = Pin::new(&mut *end).poll(&mut Context::from_waker(&Waker::from(waker)));
+        assert!(polled.is_pending());
+    }
+    (wakers.iter().filter(|waker| waker.strong_count() > 0).count(), woken)
 }
 
 /// Occupies one worker of `pool` until the gate is opened. Returns when the job runs.

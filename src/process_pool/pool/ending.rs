@@ -11,11 +11,11 @@ use crate::core::TaskId;
 use crate::error::{BrokenPool, Error};
 use crate::future::TaskFuture;
 use crate::map::engine::{Begin, Crew};
-use crate::panic::wake_all;
+use crate::panic::{drop_quietly, wake_all};
 use crate::process_pool::io::Io;
 use crate::process_pool::ticket;
 use crate::process_pool::zygote::{Launch, Zygote};
-use crate::shutdown::{Closing, RunningTask, Shutdown, ShutdownReport};
+use crate::shutdown::{self, Closing, RunningTask, Shutdown, ShutdownReport};
 use crate::thread_pool::ThreadPoolExecutor;
 use crate::timer::Timer;
 
@@ -71,7 +71,7 @@ impl Pool {
         let wakers = {
             let mut state = self.state.lock();
             state.is_over = true;
-            std::mem::take(&mut state.waiting_for_end)
+            state.waiting_for_end.take_all()
         };
         wake_all(wakers);
     }
@@ -216,16 +216,21 @@ impl Pool {
 pub(in crate::process_pool) struct Ending(pub(in crate::process_pool) Arc<Pool>);
 
 impl Closing for Ending {
-    fn poll_ended(&self, waker: &Waker) -> Poll<()> {
+    fn poll_ended(&self, place: &mut shutdown::Place, waker: &Waker) -> Poll<()> {
         let waker = waker.clone();
         let mut state = self.0.state.lock();
         if state.is_over {
             return Poll::Ready(());
         }
-        if !state.waiting_for_end.iter().any(|other| other.will_wake(&waker)) {
-            state.waiting_for_end.push(waker);
-        }
+        let old = state.waiting_for_end.leave(place, waker);
+        drop(state);
+        drop_quietly(old);
         Poll::Pending
+    }
+
+    fn give_up(&self, place: shutdown::Place) {
+        let old = self.0.state.lock().waiting_for_end.give_up(place);
+        drop_quietly(old);
     }
 
     fn report(&self) -> ShutdownReport {

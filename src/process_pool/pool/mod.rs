@@ -49,6 +49,7 @@ use crate::error::{BrokenPool, Error};
 use crate::instruments::Ledger;
 use crate::metrics::{Metrics, Totals, WorkerMetrics};
 use crate::room::Room;
+use crate::shutdown::Waiters;
 use crate::sync::{Mutex, MutexGuard};
 use crate::thread_pool::ThreadPoolExecutor;
 use crate::timer::{Timer, deadline};
@@ -159,7 +160,7 @@ impl Pool {
                     ledger: Ledger::new(),
                     at_shutdown: None,
                     maps: Vec::new(),
-                    waiting_for_end: Vec::new(),
+                    waiting_for_end: Waiters::default(),
                     grace_timer: None,
                     outbox: Outbox::new(),
                     has_ended: false,

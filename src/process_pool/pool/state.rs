@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
-use std::task::Waker;
 
 use super::starts::Starts;
 use crate::core::Options;
@@ -14,6 +13,7 @@ use crate::process_pool::call::Complete;
 use crate::process_pool::link::{Life, Link, Sent, Worker};
 use crate::process_pool::wire::{Content, Kind};
 use crate::process_pool::zygote::{Launch, Zygote};
+use crate::shutdown::Waiters;
 use crate::timer::Timer;
 use crate::trace::{Outbox, TaskTrace};
 
@@ -53,7 +53,7 @@ pub(super) struct State {
     pub(super) at_shutdown: Option<(u64, u64, u64)>,
     /// Maps that may not have begun in earnest.
     pub(super) maps: Vec<Weak<dyn Begin>>,
-    pub(super) waiting_for_end: Vec<Waker>,
+    pub(super) waiting_for_end: Waiters,
     pub(super) grace_timer: Option<Timer>,
     pub(super) outbox: Outbox,
     /// There is nothing left to do but to let go of what the pool has.

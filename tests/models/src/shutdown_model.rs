@@ -207,7 +207,7 @@ struct Listener {
 impl Wake for Listener {
     fn wake(self: Arc<Self>) {
         self.woken.fetch_add(1, Relaxed);
-        if self.pool.ending().poll_ended(Waker::noop()).is_pending() {
+        if self.pool.ending().poll_ended(&mut None, Waker::noop()).is_pending() {
             self.too_early.fetch_add(1, Relaxed);
         }
     }
@@ -225,7 +225,7 @@ fn who_waits_is_woken_once_and_not_before() {
                 too_early: AtomicUsize::new(0),
             });
             pool.pool.close(how);
-            let polled = pool.ending().poll_ended(&Waker::from(Arc::clone(&listener)));
+            let polled = pool.ending().poll_ended(&mut None, &Waker::from(Arc::clone(&listener)));
             pool.shutdown(how).result().unwrap();
             assert_eq!(listener.woken.load(Relaxed), usize::from(polled.is_pending()));
             assert_eq!(listener.too_early.load(Relaxed), 0);
