@@ -217,7 +217,7 @@ type Enter<X> = unsafe fn(fn(), &mut X);
 struct Entry {
     mark: [usize; 2],
     /// Another copy of this crate in the program has entries of its own.
-    home: &'static u8,
+    home: &'static Words,
     opener: Opener,
 }
 
@@ -229,7 +229,8 @@ const _: () = assert!(size_of::<Entry>() == size_of::<Words>());
 /// By chance.
 const MARK: [usize; 2] = [0x5d3c_94e1_a27f_0b86_u64 as usize, 0xc1f0_672b_e849_3ad5_u64 as usize];
 
-static HOME: u8 = 0;
+/// Of this copy of the crate.
+static HOME: Words = [0; 4];
 
 struct EntryFor<T, A, R>(std::marker::PhantomData<(T, A, R)>);
 
@@ -298,6 +299,12 @@ impl Reference {
 /// Identifies the program that this process runs, in this build.
 pub(crate) fn program_digest() -> Result<u64, UnknownCode> {
     images::program_digest()
+}
+
+/// Names this copy of the crate, of which the program may have several, even of one version: by where
+/// it is. The name is the same in all processes that run the program's file.
+pub(crate) fn copy_name() -> Result<String, UnknownCode> {
+    images::name_of(std::ptr::from_ref(&HOME).addr())
 }
 
 /// The kernel's link to the file that was executed, which need not be the program: see
@@ -423,6 +430,18 @@ mod images {
             "no image with the digest {:016x} is loaded in this process; if the function is in a library that the program loads with `dlopen`, link the program to it, or load it in each worker before the first task",
             reference.image
         ))
+    }
+
+    pub(super) fn name_of(constant: usize) -> Result<String, UnknownCode> {
+        let offset_in = |image: &Image| constant.wrapping_sub(image.base);
+        let in_program = program().filter(|program| program.has(Part::Constants, constant));
+        if let Some(program) = in_program {
+            return Ok(format!("{:x}", offset_in(program)));
+        }
+        match libraries().at(Part::Constants, constant) {
+            Some(library) => Ok(format!("{:x} of {}", offset_in(library), library.file.display())),
+            None => Err(UnknownCode(format!("no image has the constant at {constant:#x}"))),
+        }
     }
 
     pub(super) fn program_digest() -> Result<u64, UnknownCode> {
@@ -1055,6 +1074,10 @@ mod images {
     }
 
     pub(super) fn check_beginning(_: Reference) -> Result<Checked, UnknownCode> {
+        not_supported()
+    }
+
+    pub(super) fn name_of(_: usize) -> Result<String, UnknownCode> {
         not_supported()
     }
 

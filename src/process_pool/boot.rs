@@ -12,12 +12,12 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use super::sys;
+use crate::function::copy_name;
 
-/// The variable by which a process knows that it is to be the zygote.
+/// The variable by which a process knows that it is to be the zygote. Its value names the copy of this
+/// crate that has started the process ([`copy_name`]): other copies in the program, be they of the same
+/// version, take no notice of it.
 pub(super) const VARIABLE: &str = "CONCURRENT_FUTURES_ZYGOTE";
-
-/// Its value: two versions of this crate in one program take no notice of each other's.
-pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The hook has run in this process, or in the one it was forked from.
 static HOOK_HAS_RUN: AtomicBool = AtomicBool::new(false);
@@ -102,7 +102,7 @@ pub(crate) fn check_can_start() -> io::Result<()> {
 }
 
 fn is_asked_to_be_zygote() -> bool {
-    std::env::var_os(VARIABLE).is_some_and(|value| value == VERSION)
+    std::env::var(VARIABLE).is_ok_and(|value| copy_name().is_ok_and(|name| name == value))
 }
 
 /// Returns only if this process was not started by a pool.

@@ -1,6 +1,5 @@
 //! The zygote as the pool sees it.
 
-use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
@@ -34,8 +33,9 @@ pub(crate) struct Launch {
 
 impl Launch {
     pub(crate) fn new(settings: &ZygoteSettings) -> io::Result<Self> {
+        let copy = function::copy_name().map_err(io::Error::other)?;
         let mut variables = settings.env.clone();
-        variables.push((boot::VARIABLE.into(), Some(OsString::from(boot::VERSION))));
+        variables.push((boot::VARIABLE.into(), Some(copy.into())));
         Ok(Self {
             surroundings: Surroundings::take(&variables, settings.current_dir.as_deref())?,
             program: function::program_digest().map_err(io::Error::other)?,

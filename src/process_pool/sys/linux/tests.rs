@@ -939,7 +939,7 @@ fn a_program_with_raised_privileges_is_no_zygote() {
     let program = Command::new(&file)
         .args([&name, "--exact", "--nocapture"])
         .env("TEST_RAISED_PRIVILEGES", "1")
-        .env(boot::VARIABLE, boot::VERSION)
+        .env(boot::VARIABLE, function::copy_name().unwrap())
         .stdin(theirs)
         .output()
         .unwrap();
@@ -1027,7 +1027,7 @@ fn the_variable_alone_makes_no_zygote() {
     let program = Command::new(std::env::current_exe().unwrap())
         .args([&name, "--exact", "--nocapture"])
         .env("TEST_VARIABLE_ALONE", "1")
-        .env(boot::VARIABLE, boot::VERSION)
+        .env(boot::VARIABLE, function::copy_name().unwrap())
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&program.stdout);
