@@ -226,7 +226,7 @@ impl fmt::Display for HowEnded {
                 None => write!(f, "was ended by signal {signal}"),
             },
             (None, Some(code)) => write!(f, "exited with exit code {code}"),
-            (None, None) => write!(f, "ended"),
+            (None, None) => write!(f, "is lost"),
         }
     }
 }

@@ -189,6 +189,10 @@ impl ProcessPoolBuilder {
     /// What workers have of this process is taken here, and is the same for all of them: arguments,
     /// environment, directory, stdout and stderr, umask, niceness, CPUs and resource limits.
     ///
+    /// So are the rights of its user. A program that gives up privileges (`setuid`) makes its pools
+    /// after that: the workers of an earlier one keep the privileges, until the process that they are
+    /// forked from has to be replaced.
+    ///
     /// # Errors
     ///
     /// [`InvalidSetting`](Error::InvalidSetting) if a setting makes no sense;

@@ -10,6 +10,7 @@ use super::events;
 use super::sys::{AsFd, OwnedFd, PidFd, SharedPage, Signal, socket};
 use super::ticket::{FreeTickets, Ticket};
 use super::wire::{self, Content, FrameReader, Header, Message};
+use super::zygote::Zygote;
 use crate::sync::Mutex;
 use crate::timer::Timer;
 
@@ -284,40 +285,47 @@ impl Worker {
     }
 
     /// Ends the process by force, now or as soon as it is known.
-    pub(super) fn kill(&mut self) {
+    pub(super) fn kill(&mut self, zygote: Option<&Zygote>) {
         self.is_condemned = true;
         if self.life == Life::Working {
             self.life = Life::Leaving;
         }
-        self.strike();
+        self.strike(zygote);
     }
 
     /// Kills the process, if it is there.
-    pub(super) fn strike(&self) {
-        if let Some((_, process)) = &self.process {
-            // It may have ended by itself.
-            let _ = process.signal(Signal::Kill);
-        }
+    pub(super) fn strike(&self, zygote: Option<&Zygote>) {
+        self.signal(Signal::Kill, zygote);
     }
 
     /// Asks the process to end, now or as soon as it is known.
-    pub(super) fn terminate(&mut self) {
+    pub(super) fn terminate(&mut self, zygote: Option<&Zygote>) {
         self.is_terminated = true;
         if self.life == Life::Working {
             self.life = Life::Leaving;
         }
-        if let Some((_, process)) = &self.process {
-            let _ = process.signal(Signal::Terminate);
+        self.signal(Signal::Terminate, zygote);
+    }
+
+    /// Signals the process, if it is there. Where this process may not do that, as after a `setuid`,
+    /// the zygote does, which has the worker's rights.
+    fn signal(&self, signal: Signal, zygote: Option<&Zygote>) {
+        let Some((pid, process)) = &self.process else { return };
+        // With other errors it has ended by itself.
+        let sent = process.signal(signal);
+        if sent.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
+            // Without a zygote, or if it does not hear that any more, the worker ends with it.
+            let _ = zygote.map(|zygote| zygote.signal(*pid, signal));
         }
     }
 
     /// The process is known, a moment after it has begun.
-    pub(super) fn is_born(&mut self, pid: u32, process: PidFd) {
+    pub(super) fn is_born(&mut self, pid: u32, process: PidFd, zygote: Option<&Zygote>) {
         self.process = Some((pid, process));
         if self.is_condemned {
-            self.kill();
+            self.kill(zygote);
         } else if self.is_terminated {
-            self.terminate();
+            self.terminate(zygote);
         }
     }
 

@@ -11,6 +11,7 @@ mod file_size;
 mod helper;
 mod identity;
 mod preloaded_library;
+mod privileges;
 #[path = "../crashes/program.rs"]
 mod program;
 mod shortage;

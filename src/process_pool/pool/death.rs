@@ -33,7 +33,7 @@ impl Pool {
         let Some(worker) = state.workers.get_mut(&number) else { return };
         worker.is_distrusted = true;
         worker.fault.get_or_insert(format!("it was killed, since it had sent {text}"));
-        worker.kill();
+        worker.kill(state.zygote.as_ref());
         self.closed(state, number, done);
     }
 
@@ -55,14 +55,15 @@ impl Pool {
     }
 
     fn death_is_overdue(self: &Arc<Self>, number: u32) {
-        let mut state = self.state.lock();
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
         let Some(worker) = state.workers.get_mut(&number) else { return };
         worker.is_overdue = true;
-        worker.strike();
+        worker.strike(state.zygote.as_ref());
         let pool = Arc::clone(self);
         let timer = self.timer(REPORT_LIMIT, move || pool.is_buried(number, None));
         let old = worker.end_timer.replace(timer);
-        drop(state);
+        drop(guard);
         drop(old);
     }
 
@@ -89,7 +90,7 @@ impl Pool {
         let mut had_begun = worker.replies > 0 || worker.is_condemned || worker.is_orphaned;
         if exit.is_none() {
             // Its socket is closed, but nobody has said that it has ended; it may have done that itself.
-            worker.kill();
+            worker.kill(state.zygote.as_ref());
         }
         let has_failed =
             |exit: &Exit| ![ExitStatus::KILLED, ExitStatus::UNFIT].contains(&exit.status);
@@ -202,8 +203,9 @@ impl Pool {
                     self.release(state, done);
                 }
                 Ok(Some(Notice::Spawned { number, pid, pidfd })) => {
-                    if let Some(worker) = state.workers.get_mut(&number) {
-                        worker.is_born(pid, pidfd);
+                    let State { workers, zygote, .. } = &mut *state;
+                    if let Some(worker) = workers.get_mut(&number) {
+                        worker.is_born(pid, pidfd, zygote.as_ref());
                         let done = self.on_spawned(&mut state);
                         self.release(state, done);
                     }
@@ -216,6 +218,14 @@ impl Pool {
                     let mut done = Vec::new();
                     self.on_spawn_failed(&mut state, number, &error, &mut done);
                     self.release(state, done);
+                }
+                Ok(Some(Notice::KillFailed { number, error })) => {
+                    if let Some(worker) = state.workers.get_mut(&number) {
+                        let text = format!("since it could not be killed, and may go on: {error}");
+                        worker.fault = Some(text);
+                    }
+                    drop(state);
+                    self.is_buried(number, None);
                 }
                 Ok(Some(Notice::Exited(exit))) => {
                     let number = exit.number;
@@ -280,8 +290,10 @@ impl Pool {
             worker.is_orphaned = true;
             worker.fault.get_or_insert_with(|| format!("since {how}"));
             // One that has not told its number has done nothing yet.
-            if let Some((pid, _)) = &worker.process {
-                sys::kill_group(*pid);
+            let killed = worker.process.as_ref().map_or(Ok(()), |(pid, _)| sys::kill_group(*pid));
+            if let Err(error) = killed {
+                let fault = worker.fault.get_or_insert_default();
+                *fault += &format!("; what its tasks had started could not be killed: {error}");
             }
             if worker.life == Life::Gone {
                 self.bury(state, number, None, &mut done);
@@ -299,7 +311,7 @@ impl Pool {
         let Some(worker) = state.workers.get_mut(&number) else { return };
         let behind = worker.sent.iter().skip_while(|sent| sent.ticket != ticket).skip(1);
         if !behind.clone().any(|sent| worker.ticket(sent.ticket).has_started()) {
-            worker.kill();
+            worker.kill(state.zygote.as_ref());
         }
     }
 }

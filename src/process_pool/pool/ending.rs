@@ -46,7 +46,7 @@ impl Pool {
                 worker.dismiss();
             }
             if worker.is_stopped && !worker.is_condemned {
-                worker.kill(); // It runs no task, and would not see that it is to end.
+                worker.kill(state.zygote.as_ref()); // It runs no task, and would not see that it is to end.
             }
         }
         if !state.workers.is_empty() || state.finishing > 0 || state.zygote_is_ending {
@@ -188,9 +188,10 @@ impl Pool {
     pub(in crate::process_pool) fn kill_workers(self: &Arc<Self>) {
         self.close(Shutdown::CancelQueued);
         let mut state = self.state.lock();
-        for worker in state.workers.values_mut() {
+        let State { workers, zygote, .. } = &mut *state;
+        for worker in workers.values_mut() {
             worker.fault.get_or_insert("since the pool's workers were killed".to_owned());
-            worker.kill();
+            worker.kill(zygote.as_ref());
         }
         self.release(state, Vec::new());
     }
@@ -199,9 +200,10 @@ impl Pool {
     pub(in crate::process_pool) fn terminate_workers(self: &Arc<Self>, grace: Duration) {
         self.close(Shutdown::CancelQueued);
         let mut state = self.state.lock();
-        for worker in state.workers.values_mut() {
+        let State { workers, zygote, .. } = &mut *state;
+        for worker in workers.values_mut() {
             worker.fault.get_or_insert("since the pool's workers were terminated".to_owned());
-            worker.terminate();
+            worker.terminate(zygote.as_ref());
         }
         if !state.has_ended {
             // Held by the pool until its end.

@@ -68,7 +68,7 @@ impl ExitStatus {
     /// A worker that could not be set up.
     pub(crate) const UNFIT: Self = Self::Code(UNFIT);
 
-    /// In words; of `None` all that is known is that the process has ended.
+    /// In words; of `None` it is not known how the process ended.
     pub(crate) fn describe(status: Option<Self>) -> HowEnded {
         let (signal, exit_code) = match status {
             Some(Self::Signal(signal)) => (Some(signal), None),

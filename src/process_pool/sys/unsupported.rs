@@ -188,6 +188,10 @@ impl Zygote {
         match self.0 {}
     }
 
+    pub(crate) fn signal(&self, _: u32, _: Signal) -> io::Result<()> {
+        match self.0 {}
+    }
+
     pub(crate) fn receive(&self) -> io::Result<Option<Notice>> {
         match self.0 {}
     }
@@ -200,7 +204,9 @@ impl Drop for Zygote {
 }
 
 /// There is no worker to have a group.
-pub(crate) fn kill_group(_: u32) {}
+pub(crate) fn kill_group(_: u32) -> io::Result<()> {
+    Ok(())
+}
 
 /// There is no worker to print anything.
 pub(crate) fn flush_c_stdout() {}

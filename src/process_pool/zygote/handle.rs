@@ -3,12 +3,12 @@
 use std::io::{self, ErrorKind};
 use std::time::Duration;
 
-use super::message::Boot;
+use super::message::{Boot, Request};
 use super::{Notice, WorkerSettings, ZygoteSettings};
 use crate::function;
 use crate::process_pool::boot;
 use crate::process_pool::sys::{
-    AsFd, BorrowedFd, ExitStatus, Helper, OwnedFd, Surroundings, control, explain,
+    AsFd, BorrowedFd, ExitStatus, Helper, OwnedFd, Signal, Surroundings, control, explain,
 };
 
 /// How long a request may wait for room in the control socket. The zygote takes them out all the
@@ -92,9 +92,18 @@ impl Zygote {
         socket: OwnedFd,
         page: BorrowedFd<'_>,
     ) -> io::Result<()> {
-        let message = settings.encode();
+        self.send(&Request::encode_spawn(settings), &[socket.as_fd(), page])
+    }
+
+    /// Asks it to signal one of its workers, which it does if it has not reaped that. A kill that fails
+    /// is reported.
+    pub(crate) fn signal(&self, pid: u32, signal: Signal) -> io::Result<()> {
+        self.send(&Request::encode_signal(pid, signal), &[])
+    }
+
+    fn send(&self, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         loop {
-            match control::send(self.fd(), &message, &[socket.as_fd(), page]) {
+            match control::send(self.fd(), message, descriptors) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if !control::wait_for_room(self.fd(), PATIENCE)? {
                         return Err(ErrorKind::TimedOut.into());

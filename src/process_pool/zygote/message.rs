@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 
 use super::{Exit, Notice, WorkerSettings};
 use crate::process_pool::sys::{
-    Attributes, BorrowedFd, ExitStatus, OwnedFd, PidFd, Usage, control,
+    Attributes, BorrowedFd, ExitStatus, OwnedFd, PidFd, Signal, Usage, control,
 };
 
 /// The first message to a zygote.
@@ -40,23 +40,51 @@ impl Boot {
     }
 }
 
-impl WorkerSettings {
-    pub(super) fn encode(&self) -> Vec<u8> {
+/// What the pool asks of a zygote.
+pub(super) enum Request {
+    /// A worker. Its ends of the socket and the page come along.
+    Spawn(WorkerSettings),
+    /// A signal for a worker.
+    Signal { pid: u32, signal: Signal },
+}
+
+impl Request {
+    const SPAWN: u8 = 0;
+    const TERMINATE: u8 = 1;
+    const KILL: u8 = 2;
+
+    pub(super) fn encode_spawn(settings: &WorkerSettings) -> Vec<u8> {
         let mut message = Writer::default();
-        message.u32(self.number);
-        message.optional(self.memory_limit, Writer::u64);
-        message.u8(self.keep_stderr.into());
-        message.bytes(self.name.as_bytes());
+        message.u8(Self::SPAWN);
+        message.u32(settings.number);
+        message.optional(settings.memory_limit, Writer::u64);
+        message.u8(settings.keep_stderr.into());
+        message.bytes(settings.name.as_bytes());
+        message.0
+    }
+
+    pub(super) fn encode_signal(pid: u32, signal: Signal) -> Vec<u8> {
+        let mut message = Writer::default();
+        message.u8(match signal {
+            Signal::Terminate => Self::TERMINATE,
+            Signal::Kill => Self::KILL,
+        });
+        message.u32(pid);
         message.0
     }
 
     pub(super) fn decode(message: &[u8]) -> io::Result<Self> {
         whole(message, |rest| {
-            Some(Self {
-                number: rest.u32()?,
-                memory_limit: rest.optional(Reader::u64)?,
-                keep_stderr: rest.u8()? == 1,
-                name: rest.text()?,
+            Some(match rest.u8()? {
+                Self::SPAWN => Self::Spawn(WorkerSettings {
+                    number: rest.u32()?,
+                    memory_limit: rest.optional(Reader::u64)?,
+                    keep_stderr: rest.u8()? == 1,
+                    name: rest.text()?,
+                }),
+                Self::TERMINATE => Self::Signal { pid: rest.u32()?, signal: Signal::Terminate },
+                Self::KILL => Self::Signal { pid: rest.u32()?, signal: Signal::Kill },
+                _ => return None,
             })
         })
     }
@@ -69,6 +97,7 @@ impl Notice {
     const SPAWN_FAILED: u8 = 3;
     const EXITED: u8 = 4;
     const STOPPED: u8 = 5;
+    const KILL_FAILED: u8 = 6;
 
     fn encode(&self) -> Vec<u8> {
         let mut message = Writer::default();
@@ -86,10 +115,12 @@ impl Notice {
             Self::SpawnFailed { number, error } => {
                 message.u8(Self::SPAWN_FAILED);
                 message.u32(*number);
-                message.optional(error.raw_os_error(), |message, code| {
-                    message.u32(code.unsigned_abs());
-                });
-                message.text(&error.to_string());
+                message.error(error);
+            }
+            Self::KillFailed { number, error } => {
+                message.u8(Self::KILL_FAILED);
+                message.u32(*number);
+                message.error(error);
             }
             Self::Stopped { number, is_stopped } => {
                 message.u8(Self::STOPPED);
@@ -131,15 +162,9 @@ impl Notice {
                     Self::Spawned { number, pid, pidfd }
                 }
                 Self::SPAWN_FAILED => {
-                    let number = rest.u32()?;
-                    let code = rest.optional(|rest| i32::try_from(rest.u32()?).ok())?;
-                    let text = rest.text()?;
-                    let error = match code {
-                        Some(code) => io::Error::from_raw_os_error(code),
-                        None => io::Error::other(text),
-                    };
-                    Self::SpawnFailed { number, error }
+                    Self::SpawnFailed { number: rest.u32()?, error: rest.error()? }
                 }
+                Self::KILL_FAILED => Self::KillFailed { number: rest.u32()?, error: rest.error()? },
                 Self::STOPPED => Self::Stopped { number: rest.u32()?, is_stopped: rest.u8()? == 1 },
                 Self::EXITED => Self::Exited(rest.exit()?),
                 _ => return None,
@@ -183,6 +208,11 @@ impl Writer {
 
     fn text(&mut self, text: &str) {
         self.bytes(text.as_bytes());
+    }
+
+    fn error(&mut self, error: &io::Error) {
+        self.optional(error.raw_os_error(), |message, code| message.u32(code.unsigned_abs()));
+        self.text(&error.to_string());
     }
 
     fn attributes(&mut self, attributes: &Attributes) {
@@ -254,6 +284,12 @@ impl<'a> Reader<'a> {
 
     fn text(&mut self) -> Option<String> {
         self.bytes().map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    }
+
+    fn error(&mut self) -> Option<io::Error> {
+        let code = self.optional(|rest| i32::try_from(rest.u32()?).ok())?;
+        let text = self.text()?;
+        Some(code.map_or_else(|| io::Error::other(text), io::Error::from_raw_os_error))
     }
 
     fn attributes(&mut self) -> Option<Attributes> {

@@ -82,6 +82,11 @@ pub(crate) enum Notice {
         number: u32,
         error: io::Error,
     },
+    /// A worker was to be killed, and may not be.
+    KillFailed {
+        number: u32,
+        error: io::Error,
+    },
     /// A signal has stopped a worker, or continued it.
     Stopped {
         number: u32,

@@ -7,14 +7,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-use super::message::Boot;
+use super::message::{Boot, Request};
 use super::stderr::{Backlog, Tail};
 use super::{Exit, Notice, WorkerSettings, WorkerStart};
 use crate::function;
 use crate::panic::{catch, install_hook};
 use crate::process_pool::sys::{
     self, AsFd, BorrowedFd, ChildSignals, Event, ExitStatus, Fork, Kept, OwnedFd, PidFd, Poller,
-    Sacrifice, SingleThreaded, control, explain, pipe,
+    Sacrifice, Signal, SingleThreaded, control, explain, pipe,
 };
 use crate::process_pool::{boot, worker};
 
@@ -209,10 +209,23 @@ impl<'a> Zygote<'a> {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             };
-            let settings = WorkerSettings::decode(&message[..length])?;
-            if let Err(error) = self.spawn(&settings, descriptors) {
-                self.send(Notice::SpawnFailed { number: settings.number, error });
+            match Request::decode(&message[..length])? {
+                Request::Spawn(settings) => {
+                    if let Err(error) = self.spawn(&settings, descriptors) {
+                        self.send(Notice::SpawnFailed { number: settings.number, error });
+                    }
+                }
+                Request::Signal { pid, signal } => self.signal(pid, signal),
             }
+        }
+    }
+
+    /// Signals a worker, which the pool may not do.
+    fn signal(&mut self, pid: u32, signal: Signal) {
+        // It is not reaped, so the number is still its own.
+        let Some(&Worker { number, .. }) = self.workers.get(&pid) else { return };
+        if let (Err(error), Signal::Kill) = (PidFd::by_number(pid).signal(signal), signal) {
+            self.send(Notice::KillFailed { number, error });
         }
     }
 
@@ -264,7 +277,7 @@ impl<'a> Zygote<'a> {
         while let Ok(Some(pid)) = sys::ended_child() {
             let worker = self.workers.remove(&pid);
             if worker.is_some() {
-                sys::kill_group(pid); // as long as its number is still taken
+                let _ = sys::kill_group(pid); // as long as its number is still taken
             }
             let Ok((status, usage)) = sys::reap(pid) else { return };
             // Others are what workers had started and left behind.
@@ -350,7 +363,7 @@ impl<'a> Zygote<'a> {
     }
 
     fn end(&mut self, end: End) -> ! {
-        self.workers.keys().for_each(|pid| sys::kill_group(*pid));
+        self.workers.keys().for_each(|pid| drop(sys::kill_group(*pid)));
         if matches!(end, End::Orphaned) {
             sys::exit_now(0);
         }

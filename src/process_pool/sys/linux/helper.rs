@@ -33,6 +33,7 @@ impl Helper {
     /// Starts it with this stdin. Its process group is its own: signals of the terminal are for this
     /// process alone.
     pub(crate) fn start(stdin: BorrowedFd<'_>, given: &Surroundings) -> io::Result<Self> {
+        refuse_two_users()?;
         let [stdout, stderr] = &given.output;
         let spawn = Spawn {
             program: &given.program,
@@ -75,8 +76,10 @@ impl Helper {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(_still_there) => {
-                    let _ = self.process.signal(Signal::Kill);
-                    let _ = process::wait(pid);
+                    // If it may not be killed, nobody knows how long that would take.
+                    if self.process.signal(Signal::Kill).is_ok() {
+                        let _ = process::wait(pid);
+                    }
                     return None;
                 }
             }
@@ -187,6 +190,18 @@ pub(crate) fn can_start() -> io::Result<()> {
             format!("worker processes need {EXECUTED}, which can't be read: {error}; mount /proc"),
         )
     })
+}
+
+/// The program would count as one with raised privileges where it is executed by such a process.
+fn refuse_two_users() -> io::Result<()> {
+    use rustix::process::{getegid, geteuid, getgid, getuid};
+    if getuid() == geteuid() && getgid() == getegid() {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        ErrorKind::Unsupported,
+        "worker processes can't be started by a process whose effective user or group is not its real one (seteuid); create the pool before, or change both",
+    ))
 }
 
 /// Such a program can't tell a pool of its own from whoever has started it, by the environment and the

@@ -68,11 +68,13 @@ pub(crate) fn lead_group(pid: u32) {
 }
 
 /// Kills all processes of the group that `pid` leads. While the leader is not reaped, the number
-/// can't mean another group.
-pub(crate) fn kill_group(pid: u32) {
-    // An error means that there is none left.
-    let _ = pid_of(pid)
-        .map(|pid| rustix::process::kill_process_group(pid, rustix::process::Signal::KILL));
+/// can't mean another group. An error means that none of those which are left may be killed.
+pub(crate) fn kill_group(pid: u32) -> io::Result<()> {
+    let Some(pid) = pid_of(pid) else { return Ok(()) };
+    match rustix::process::kill_process_group(pid, rustix::process::Signal::KILL) {
+        Err(Errno::SRCH) => Ok(()), // there is none left
+        killed => Ok(killed?),
+    }
 }
 
 /// Numbers that mean one process; 0 and 1 would make `kill` mean other things.
@@ -101,6 +103,11 @@ impl PidFd {
         };
         let fd = pid_of(pid).and_then(|pid| open(pid).ok()).map(|[fd]| fd);
         Self { pid, fd }
+    }
+
+    /// A child that was not reaped.
+    pub(crate) fn by_number(pid: u32) -> Self {
+        Self { pid, fd: None }
     }
 
     /// As received from a process that has opened it.

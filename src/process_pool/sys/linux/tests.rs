@@ -319,6 +319,7 @@ fn text(notice: &Notice) -> String {
         Notice::Refused(reason) => format!("refused: {reason}"),
         Notice::Spawned { pid, .. } => format!("spawned {pid}"),
         Notice::SpawnFailed { error, .. } => format!("not spawned: {error}"),
+        Notice::KillFailed { error, .. } => format!("not killed: {error}"),
         Notice::Stopped { number, is_stopped } => format!("{number} is stopped: {is_stopped}"),
         Notice::Exited(exit) => format!("exited: {exit:?}"),
     }
@@ -440,7 +441,7 @@ fn a_worker_can_be_signalled_and_killed() {
     second.signal(Signal::Kill).unwrap();
     let exit = pool.exited();
     assert_eq!((exit.status, exit.out_of_memory), (ExitStatus::KILLED, false));
-    kill_group(third);
+    kill_group(third).unwrap();
     assert_eq!(pool.exited().pid, third);
     let late = first.signal(Signal::Kill).unwrap_err();
     assert_eq!(late.raw_os_error(), Some(libc::ESRCH));
@@ -1311,7 +1312,7 @@ fn a_poller_is_woken_from_another_thread() {
 #[test]
 fn numbers_that_mean_more_than_one_process_are_not_signalled() {
     for pid in [0, 1, u32::MAX] {
-        kill_group(pid); // this test would not survive it
+        let _ = kill_group(pid); // this test would not survive it
         assert!(PidFd::from_parts(pid, None).signal(Signal::Kill).is_err());
     }
 }

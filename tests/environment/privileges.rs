@@ -1,0 +1,141 @@
+//! A program that gives up privileges once it has a pool: its workers keep them, and it may not signal
+//! them any more.
+
+use std::time::Duration;
+
+use concurrent_futures::{Error, ProcessPoolExecutor, call};
+
+use crate::program::{alone, part};
+use crate::tools::{
+    Gate, Reports, SHORT, assert_cancelled, assert_timed_out, builder, end, hold, lost, occupy,
+};
+use crate::{left_out, watch::Watched};
+
+/// Nothing here takes this long unless it hangs.
+const HANG: Duration = Duration::from_secs(20);
+
+const NOBODY: u32 = 65534;
+
+fn uid() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Runs the test as a program, if it runs as root.
+fn as_root(name: &str, test: impl FnOnce()) {
+    if part().is_none() && uid() != 0 {
+        return left_out("only root can give up privileges");
+    }
+    alone(name, || {
+        // The tools of the test have files there.
+        let all = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(std::env::temp_dir(), all).unwrap();
+        test();
+    });
+}
+
+fn become_nobody() {
+    // SAFETY: it changes nothing but the process's rights.
+    assert_eq!(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) }, 0);
+}
+
+#[track_caller]
+fn assert_ends(worker: u32) {
+    let worker = Watched::new(worker);
+    assert!(worker.is_none_or(|worker| worker.ends_within(HANG)), "the worker goes on");
+}
+
+#[test]
+fn workers_of_another_user_are_killed_all_the_same() {
+    as_root("privileges::workers_of_another_user_are_killed_all_the_same", || {
+        let gate = Gate::new();
+        let started = Reports::new();
+        let (pool, others) = (builder(3).build().unwrap(), builder(2).build().unwrap());
+        let limit = Duration::from_millis(500);
+        let limited = pool.task().timeout(limit);
+        let limited = limited.submit(call!(hold(started.clone(), gate.clone(), 1)));
+        let limited_worker = started.wait_for(1)[0];
+        let killed = pool.submit(call!(hold(started.clone(), gate.clone(), 2)));
+        let killed_worker = started.wait_for(2)[1];
+        let held = [occupy(&pool, &gate), occupy(&others, &gate), occupy(&others, &gate)];
+        become_nobody();
+
+        assert_timed_out(&limited.result(), limit, true);
+        assert_ends(limited_worker);
+        assert!(killed.kill());
+        assert_cancelled(&killed.result());
+        assert_ends(killed_worker);
+
+        let workers = [pool.worker_pids(), others.worker_pids()].concat();
+        for end in [pool.kill_workers(), others.terminate_workers(SHORT)] {
+            end.result().unwrap();
+        }
+        for held in held {
+            drop(lost(held.result()));
+        }
+        workers.into_iter().for_each(assert_ends);
+        // A pool that is made now has workers that are nobody's.
+        let pool = ProcessPoolExecutor::new().unwrap();
+        assert_eq!(pool.submit(call!(uid())).result().unwrap(), NOBODY);
+        end(&pool);
+    });
+}
+
+/// Has all attempts of this process, and of those that it forks, to kill another one fail.
+fn forbid_kill() {
+    let step = |code: u32, skip_unless_equal, value: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: skip_unless_equal,
+        k: value,
+    };
+    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
+    let mut program = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0), // the number of the call
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_kill as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, refuse),
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = program.as_mut_ptr();
+    let program = libc::sock_fprog { len: program.len() as u16, filter };
+    // SAFETY: the program is made of valid instructions, and read before the call returns.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program), 0);
+    }
+}
+
+#[test]
+fn a_worker_that_nobody_may_kill_is_given_up() {
+    as_root("privileges::a_worker_that_nobody_may_kill_is_given_up", || {
+        let pool = builder(1).preload(forbid_kill).build().unwrap();
+        let gate = Gate::new();
+        let held = occupy(&pool, &gate);
+        let worker = pool.worker_pids()[0];
+        become_nobody();
+        pool.kill_workers().result().unwrap();
+        let lost = lost(held.result());
+        assert_eq!(lost.pid, worker);
+        let text = lost.to_string();
+        assert!(text.contains("could not be killed") && text.contains("not permitted"), "{text}");
+        // The kernel ends it with the process that has forked it.
+        assert_ends(worker);
+    });
+}
+
+/// What is executed by such a process counts as a program with raised privileges, which is no helper:
+/// it would run the program's `main`.
+#[test]
+fn a_process_that_is_two_users_is_refused_a_pool() {
+    as_root("privileges::a_process_that_is_two_users_is_refused_a_pool", || {
+        // SAFETY: it changes nothing but the process's rights.
+        assert_eq!(unsafe { libc::seteuid(NOBODY) }, 0);
+        let error = builder(1).build().unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, Error::BrokenPool(_)) && text.contains("effective"), "{text}");
+        // SAFETY: as above.
+        assert_eq!(unsafe { libc::seteuid(0) }, 0);
+        let pool = builder(1).build().unwrap();
+        assert_eq!(pool.submit(call!(uid())).result().unwrap(), 0);
+        end(&pool);
+    });
+}
