@@ -81,6 +81,39 @@ fn abort() {
     std::process::abort()
 }
 
+/// Its results are sent in several messages.
+fn long_or_fatal(n: u64) -> Vec<u8> {
+    match n {
+        5 => panic!("five"),
+        7 => std::process::abort(),
+        _ => vec![n as u8; 100_000],
+    }
+}
+
+/// Of each item: how long its result is, or the error.
+fn map_of_long_and_fatal() -> Vec<Result<usize, String>> {
+    use futures::StreamExt;
+    let results = parent().map(long_or_fatal, 0..10).chunksize(10);
+    let results =
+        results.map(|result| result.map(|it| it.len()).map_err(|error| error.to_string()));
+    futures::executor::block_on(results.collect())
+}
+
+#[test]
+fn an_item_of_its_map_fails_or_is_lost_alone() {
+    on_pools(|pool| {
+        let results = pool.submit(call!(map_of_long_and_fatal())).result().unwrap();
+        assert_eq!(results.len(), 10);
+        for (n, result) in results.into_iter().enumerate() {
+            match (n, result) {
+                (5, Err(text)) => assert!(text.contains("five"), "{text}"),
+                (7, Err(text)) => assert!(text.contains("SIGABRT"), "{text}"),
+                (_, result) => assert_eq!(result, Ok(100_000), "{n}"),
+            }
+        }
+    });
+}
+
 fn panic_with_seven() {
     panic!("seven")
 }

@@ -102,6 +102,10 @@ pub(super) trait Complete: Send {
     /// The worker has died. `page` is what it has left.
     fn salvage(&mut self, _page: &SharedPage) {}
 
+    /// The same, if it had died for a task of this process, and the pool has looked at its page: it had
+    /// begun with so many items.
+    fn begun(&mut self, _items: usize) {}
+
     /// Hands the reply on. `trace` is told of it, and `account` whether there is a value, before
     /// anybody can see it.
     fn complete(

@@ -209,15 +209,23 @@ impl Channel {
         match frame.header.kind {
             Kind::Answer => {
                 let complete = self.inbox.lock().calls.remove(&number);
-                let kind = u8::try_from(frame.header.detail).ok().and_then(Kind::from_byte);
+                let kind = u8::try_from(frame.header.ticket).ok().and_then(Kind::from_byte);
                 frame.header.kind = kind.unwrap_or(Kind::Failed);
+                let begun = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
                 let reply = match frame.header.kind {
                     Kind::Failed => Err(pool_error::unpack(&frame)),
                     _ => Ok(frame),
                 };
-                if let Some(complete) = complete {
+                if let Some(mut complete) = complete {
+                    complete.begun(begun);
                     complete.complete(reply, &TaskTrace::none(), &|_| ());
                 }
+            }
+            Kind::Part | Kind::ItemFailed => {
+                if let Some(complete) = self.inbox.lock().calls.get_mut(&number) {
+                    complete.part(frame); // the pool has counted
+                }
+                return None;
             }
             Kind::TooLate => {
                 self.inbox.lock().too_late.insert(number);

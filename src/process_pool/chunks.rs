@@ -70,26 +70,56 @@ struct UnderWay {
 
 /// What came of a chunk.
 struct Outcome {
-    /// Messages with results, in order, and how many each has.
-    messages: Vec<(Frame, usize)>,
+    parts: Parts,
     /// The reply, without its results.
     reply: Result<Frame, Error>,
-    /// How many items had been begun when the worker died.
-    begun: usize,
 }
 
-struct ChunkPromise {
-    promise: Promise<Outcome>,
+/// What came of a chunk before its reply.
+pub(super) struct Parts {
     items: usize,
-    messages: Vec<(Frame, usize)>,
-    begun: usize,
+    /// Messages with results, in order, and how many each has.
+    pub(super) messages: Vec<(Frame, usize)>,
+    /// How many items had been begun when the worker died.
+    pub(super) begun: usize,
 }
 
-impl ChunkPromise {
+impl Parts {
+    pub(super) fn of(items: usize) -> Self {
+        Self { items, messages: Vec::new(), begun: 0 }
+    }
+
     /// How many results there are.
     fn count(&self) -> usize {
         self.messages.iter().map(|(_, count)| count).sum()
     }
+
+    /// Takes a message. `false`: it should not be, or has too many results.
+    pub(super) fn take(&mut self, frame: Frame) -> bool {
+        let count = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
+        let left = self.items - self.count();
+        let most = if frame.header.kind == Kind::ItemFailed { left.min(1) } else { left };
+        let is_right = (1..=most).contains(&count);
+        if is_right {
+            self.messages.push((frame, count));
+        }
+        is_right
+    }
+
+    /// Takes what a dead worker has left.
+    pub(super) fn salvage(&mut self, page: &SharedPage) {
+        self.begun = progress::begun(page);
+        if let Some((frame, count)) = progress::finished(page, self.count()) {
+            if count <= self.items - self.count() {
+                self.messages.push((frame, count));
+            }
+        }
+    }
+}
+
+struct ChunkPromise {
+    promise: Promise<Outcome>,
+    parts: Parts,
 }
 
 impl Complete for ChunkPromise {
@@ -98,25 +128,15 @@ impl Complete for ChunkPromise {
     }
 
     fn part(&mut self, frame: Frame) -> bool {
-        let count = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
-        let most = match frame.header.kind {
-            Kind::ItemFailed => 1,
-            _ => self.items - self.count(),
-        };
-        let is_right = (1..=most).contains(&count) && count <= self.items - self.count();
-        if is_right {
-            self.messages.push((frame, count));
-        }
-        is_right
+        self.parts.take(frame)
     }
 
     fn salvage(&mut self, page: &SharedPage) {
-        self.begun = progress::begun(page);
-        if let Some((frame, count)) = progress::finished(page, self.count()) {
-            if count <= self.items - self.count() {
-                self.messages.push((frame, count));
-            }
-        }
+        self.parts.salvage(page);
+    }
+
+    fn begun(&mut self, items: usize) {
+        self.parts.begun = items;
     }
 
     fn complete(
@@ -126,8 +146,8 @@ impl Complete for ChunkPromise {
         account: &dyn Fn(bool),
     ) {
         let is_value = reply.as_ref().is_ok_and(|reply| reply.header.kind == Kind::Value);
-        let Self { promise, messages, begun, .. } = *self;
-        promise.keep(Ok(Outcome { messages, reply, begun }), || account(is_value));
+        let Self { promise, parts } = *self;
+        promise.keep(Ok(Outcome { parts, reply }), || account(is_value));
     }
 }
 
@@ -149,7 +169,7 @@ impl<A: Portable, R: Portable, P: TakesChunks> Chunks<A, R, P> {
             }
             under_way.tasks.push(number);
         }
-        let complete = ChunkPromise { promise, items, messages: Vec::new(), begun: 0 };
+        let complete = ChunkPromise { promise, parts: Parts::of(items) };
         let is_accepted = self.pool.push(Order {
             number,
             kind: Kind::Chunk,
@@ -205,7 +225,7 @@ impl<A: Portable, R: Portable, P: TakesChunks> Chunks<A, R, P> {
                 items.iter().for_each(|_| put(Err(self.pool.withdrawal())));
                 return time;
             };
-            let Outcome { messages, reply, begun } = outcome;
+            let Outcome { parts: Parts { messages, begun, .. }, reply } = outcome;
             let mut done = 0;
             for (message, results) in messages {
                 self.unpack(message, results, put);

@@ -41,7 +41,9 @@ pub(super) enum Kind {
     Initialize = 2,
     /// Run a function with each of the values in the body.
     Chunk = 3,
-    /// What came of a task that the worker has submitted. The detail is the kind of the reply.
+    /// What came of a task that the worker has submitted. In place of a ticket it has the kind of the
+    /// reply; the detail is the reply's, or of a chunk whose worker has died, how many items that had
+    /// begun.
     Answer = 4,
     /// Such a task can't be withdrawn any more.
     TooLate = 5,
@@ -61,11 +63,12 @@ pub(super) enum Kind {
     Skipped = 21,
     /// Only as an answer: the pool's error.
     Failed = 22,
-    // From the worker, at any time:
+    // From the worker, at any time, and on to the worker that has submitted the chunk:
     /// Results of a chunk that are not the last ones; the detail says how many.
     Part = 36,
     /// Why the next item of a chunk has no value.
     ItemFailed = 37,
+    // From the worker, at any time:
     /// Submit a task to the pool. In place of a ticket it has the kind of the task; the detail is
     /// that of the task.
     Submit = 32,

@@ -10,8 +10,9 @@ use crate::core::{Options, TaskId};
 use crate::error::Error;
 use crate::function::{Checked, NamedCall, UnknownCode};
 use crate::process_pool::call::{Complete, Suspect, unpack_initializer_error};
+use crate::process_pool::chunks::Parts;
 use crate::process_pool::link::{Link, NO_TASK, Sent};
-use crate::process_pool::sys::AsFd;
+use crate::process_pool::sys::{AsFd, SharedPage};
 use crate::process_pool::wire::{Content, Frame, Header, Kind};
 use crate::process_pool::{events, pool_error};
 use crate::trace::TaskTrace;
@@ -24,6 +25,8 @@ pub(super) struct Forward {
     request: u64,
     number: u64,
     suspect: Option<Suspect>,
+    /// Of a chunk.
+    parts: Option<Parts>,
 }
 
 /// What a frame's call was found to be, before the pool's lock was taken.
@@ -32,6 +35,16 @@ type CheckedCall = Result<Checked, UnknownCode>;
 impl Complete for Forward {
     fn suspect(&self) -> Option<Suspect> {
         self.suspect
+    }
+
+    fn part(&mut self, frame: Frame) -> bool {
+        self.parts.as_mut().is_some_and(|parts| parts.take(frame))
+    }
+
+    fn salvage(&mut self, page: &SharedPage) {
+        if let Some(parts) = &mut self.parts {
+            parts.salvage(page);
+        }
     }
 
     fn takes_long(&self, _length: usize) -> bool {
@@ -45,7 +58,7 @@ impl Complete for Forward {
         account: &dyn Fn(bool),
     ) {
         account(reply.as_ref().is_ok_and(|frame| frame.header.kind == Kind::Value));
-        self.pool.answer(&self, reply);
+        Arc::clone(&self.pool).answer(*self, reply);
     }
 }
 
@@ -207,7 +220,10 @@ impl Pool {
         let submitter = state.worker(worker).and_then(|worker| worker.sent.front().copied());
         let suspect = submitter.filter(|_| checked == Checked::Unknown);
         let suspect = suspect.map(|sent| Suspect { worker, task: sent.number });
-        let complete = Box::new(Forward { pool, worker, request, number, suspect });
+        let is_chunk = frame.header.ticket == Kind::Chunk as u16;
+        let items = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
+        let parts = is_chunk.then(|| Parts::of(items));
+        let complete = Box::new(Forward { pool, worker, request, number, suspect, parts });
         let room = match (&state.phase, &self.room) {
             (Phase::Open, None) => Ok(()),
             (Phase::Open, Some(room)) => {
@@ -226,7 +242,6 @@ impl Pool {
         if let Some(worker) = state.workers.get_mut(&worker) {
             worker.calls.push((request, number));
         }
-        let is_chunk = frame.header.ticket == Kind::Chunk as u16;
         let order = Order {
             number,
             kind: if is_chunk { Kind::Chunk } else { Kind::Call },
@@ -272,17 +287,31 @@ impl Pool {
         state.flush_later(worker);
     }
 
-    /// Sends a worker the answer to a call of its own.
-    pub(super) fn answer(&self, call: &Forward, reply: Result<Frame, Error>) {
-        let (kind, content) = match reply {
-            Ok(frame) => (frame.header.kind, Content { code: None, ..frame.into_content() }),
-            Err(error) => (Kind::Failed, Content { code: None, values: pool_error::pack(&error) }),
+    /// Sends a worker the answer to a call of its own, after what came before the reply.
+    pub(super) fn answer(&self, call: Forward, reply: Result<Frame, Error>) {
+        let Parts { messages, begun, .. } = call.parts.unwrap_or_else(|| Parts::of(0));
+        let content = |frame: Frame| Content { code: None, ..frame.into_content() };
+        let number = call.request;
+        let mut frames: Vec<(Header, Content)> = Vec::with_capacity(messages.len() + 1);
+        for (frame, count) in messages {
+            let kind =
+                if frame.header.kind == Kind::ItemFailed { Kind::ItemFailed } else { Kind::Part };
+            frames.push((Header { kind, ticket: 0, number, detail: count as u64 }, content(frame)));
+        }
+        let (kind, detail, content) = match reply {
+            Ok(frame) => (frame.header.kind, frame.header.detail, content(frame)),
+            Err(error) => {
+                let content = Content { code: None, values: pool_error::pack(&error) };
+                (Kind::Failed, begun as u64, content)
+            }
         };
+        frames.push((Header { kind: Kind::Answer, ticket: kind as u16, number, detail }, content));
         let mut state = self.state.lock();
         let Some(worker) = state.workers.get_mut(&call.worker) else { return };
         worker.calls.retain(|(_, number)| *number != call.number);
-        let (number, detail) = (call.request, kind as u64);
-        worker.post(Header { kind: Kind::Answer, ticket: 0, number, detail }, &Arc::new(content));
+        for (header, content) in frames {
+            worker.post(header, &Arc::new(content));
+        }
         let link = Arc::clone(&worker.link);
         drop(state);
         self.flush(call.worker, &link);
