@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Acquire;
 use std::time::{Duration, Instant};
 
 use super::events;
-use super::sys::{AsFd, OwnedFd, PidFd, SharedPage, Signal, socket};
+use super::sys::{AsFd, Family, OwnedFd, PidFd, SharedPage, Signal, socket};
 use super::ticket::{FreeTickets, Ticket};
 use super::wire::{self, Content, FrameReader, Header, Message};
 use super::zygote::Zygote;
@@ -91,6 +91,8 @@ pub(super) struct Worker {
     pub(super) process: Option<(u32, PidFd)>,
     /// Try of the pool to start workers that this one was asked for in.
     pub(super) of_try: u32,
+    /// The process, and all that its tasks start.
+    pub(super) family: Family,
     /// What it was sent and has not replied to, in order.
     pub(super) sent: VecDeque<Sent>,
     tickets: FreeTickets,
@@ -153,12 +155,18 @@ impl Sent {
 }
 
 impl Worker {
-    pub(super) fn new(socket: OwnedFd, page: SharedPage, tasks_left: Option<usize>) -> Self {
+    pub(super) fn new(
+        socket: OwnedFd,
+        page: SharedPage,
+        family: Family,
+        tasks_left: Option<usize>,
+    ) -> Self {
         let reader = Mutex::new(FrameReader::new());
         Self {
             link: Arc::new(Link { socket, page, reader, outgoing: Mutex::default() }),
             process: None,
             of_try: 0,
+            family,
             sent: VecDeque::new(),
             tickets: FreeTickets::all(),
             task_time: None,

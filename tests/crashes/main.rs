@@ -8,6 +8,7 @@
 
 mod causes;
 mod deaths;
+mod families;
 mod hostile;
 mod losses;
 mod matrix;

@@ -56,7 +56,7 @@ impl Watched {
         }
     }
 
-    fn is_alive(&self) -> bool {
+    pub(crate) fn is_alive(&self) -> bool {
         !self.ends_within(Duration::ZERO)
     }
 
@@ -72,7 +72,7 @@ impl Watched {
 
 /// Whether a process or thread with this `stat` is on its way out.
 fn is_exiting(stat: &str) -> bool {
-    const EXITING: u64 = 1 << 2; // the kernel's `PF_EXITING`
+    const EXITING: u64 = 1 << 2 | 1 << 10; // the kernel's `PF_EXITING`, and before that `PF_SIGNALED`
     let flags = stat.rsplit_once(')').and_then(|(_, fields)| fields.split_whitespace().nth(6));
     flags.and_then(|flags| flags.parse::<u64>().ok()).is_some_and(|flags| flags & EXITING != 0)
 }

@@ -244,8 +244,13 @@ impl Pool {
                     let status = zygote.end();
                     let mut state = self.state.lock();
                     state.zygote_is_ending = false;
+                    let families: Vec<_> = state.workers.values().map(|w| w.family).collect();
                     let done = self.orphaned(&mut state, status);
                     self.release(state, done);
+                    // Nobody is left whose children they are.
+                    if !families.is_empty() {
+                        sys::kill_families(&families);
+                    }
                     return;
                 }
             }

@@ -13,7 +13,7 @@ use crate::process_pool::builder::WorkerStderr;
 use crate::process_pool::io::{CONTROL, Io};
 use crate::process_pool::link::{NO_TASK, Worker};
 use crate::process_pool::page;
-use crate::process_pool::sys::{AsFd, SharedPage, explain, socket};
+use crate::process_pool::sys::{AsFd, Family, SharedPage, explain, socket};
 use crate::process_pool::wire::Kind;
 use crate::process_pool::zygote::{WorkerSettings, Zygote};
 use crate::trace::Outbox;
@@ -151,6 +151,7 @@ impl Pool {
         let settings = WorkerSettings {
             number,
             name: format!("{}{number}", self.config.worker_name),
+            family: Family::new().map_err(explain("there are no random numbers"))?,
             memory_limit: self.config.memory_limit,
             keep_stderr: self.config.stderr == WorkerStderr::Tail,
         };
@@ -161,7 +162,7 @@ impl Pool {
             .poller
             .add(ours.as_fd(), Io::key(self.id, number), true, false)
             .map_err(explain("its socket can't be waited for"))?;
-        let mut worker = Worker::new(ours, page, self.config.max_tasks_per_child);
+        let mut worker = Worker::new(ours, page, settings.family, self.config.max_tasks_per_child);
         worker.of_try = state.starts.current_try();
         if let Some(initializer) = &self.config.initializer {
             worker.send(Kind::Initialize, NO_TASK, 0, initializer);

@@ -203,6 +203,18 @@ impl Drop for Zygote {
     }
 }
 
+/// There is no worker to have a family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Family(pub(crate) u64);
+
+impl Family {
+    pub(crate) fn new() -> io::Result<Self> {
+        unsupported()
+    }
+}
+
+pub(crate) fn kill_families(_: &[Family]) {}
+
 /// There is no worker to have a group.
 pub(crate) fn kill_group(_: u32) -> io::Result<()> {
     Ok(())

@@ -16,7 +16,7 @@ use crate::process_pool::sys::{
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A zygote. When this is dropped, the zygote kills the workers that are left, and ends; that takes
-/// well below a millisecond if there are none, and a fraction of a second at the very most.
+/// well below a millisecond if there are none, and seconds at the very most.
 pub(crate) struct Zygote {
     // Closed first, since this is what the helper ends by.
     control: OwnedFd,

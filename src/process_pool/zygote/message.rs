@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 
 use super::{Exit, Notice, WorkerSettings};
 use crate::process_pool::sys::{
-    Attributes, BorrowedFd, ExitStatus, OwnedFd, PidFd, Signal, Usage, control,
+    Attributes, BorrowedFd, ExitStatus, Family, OwnedFd, PidFd, Signal, Usage, control,
 };
 
 /// The first message to a zygote.
@@ -57,6 +57,7 @@ impl Request {
         let mut message = Writer::default();
         message.u8(Self::SPAWN);
         message.u32(settings.number);
+        message.u64(settings.family.0);
         message.optional(settings.memory_limit, Writer::u64);
         message.u8(settings.keep_stderr.into());
         message.bytes(settings.name.as_bytes());
@@ -78,6 +79,7 @@ impl Request {
             Some(match rest.u8()? {
                 Self::SPAWN => Self::Spawn(WorkerSettings {
                     number: rest.u32()?,
+                    family: Family(rest.u64()?),
                     memory_limit: rest.optional(Reader::u64)?,
                     keep_stderr: rest.u8()? == 1,
                     name: rest.text()?,

@@ -5,9 +5,10 @@
 //! with the same functions at the same places. A worker is a fork of it, made in a fifth of a
 //! millisecond.
 //!
-//! The zygote reaps the workers and reports how they ended. It kills what a dead worker leaves in its
-//! process group. When its parent dies or closes the control socket, it kills all workers and ends;
-//! and when it dies itself, the kernel kills them.
+//! The zygote reaps the workers and reports how they ended. It kills what a dead worker leaves behind:
+//! its process group, and what else belongs to its [`Family`]. When its parent dies or closes the
+//! control socket, it kills all workers and all that they have started, and ends; and when it dies
+//! itself, the kernel kills the workers, and the pool their families.
 //!
 //! * here: the pool's side, [`Zygote`], and what it is told;
 //! * [`message`]: what goes over the control socket;
@@ -26,7 +27,7 @@ pub(super) mod process;
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
 mod stderr;
 
-use super::sys::{ExitStatus, OwnedFd, PidFd, SharedPage, Usage};
+use super::sys::{ExitStatus, Family, OwnedFd, PidFd, SharedPage, Usage};
 
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
 pub(crate) use handle::{Launch, Zygote};
@@ -52,6 +53,8 @@ pub(crate) struct WorkerSettings {
     pub(crate) number: u32,
     /// What tools show; the kernel keeps 15 bytes.
     pub(crate) name: String,
+    /// The worker and all that its tasks start.
+    pub(crate) family: Family,
     /// The most memory to which it can write and which is its own, in bytes.
     pub(crate) memory_limit: Option<u64>,
     /// Whether the last of its stderr is kept for [`Exit::stderr_tail`].

@@ -13,8 +13,8 @@ use super::{Exit, Notice, WorkerSettings, WorkerStart};
 use crate::function;
 use crate::panic::{catch, install_hook};
 use crate::process_pool::sys::{
-    self, AsFd, BorrowedFd, ChildSignals, Event, ExitStatus, Fork, Kept, OwnedFd, PidFd, Poller,
-    Sacrifice, Signal, SingleThreaded, control, explain, pipe,
+    self, AsFd, BorrowedFd, ChildSignals, Event, ExitStatus, Family, Fork, Kept, OwnedFd, PidFd,
+    Poller, Sacrifice, Signal, SingleThreaded, control, explain, pipe,
 };
 use crate::process_pool::{boot, worker};
 
@@ -25,8 +25,15 @@ const PARENT: u64 = CONTROL + 2;
 const STDERR: u64 = CONTROL + 3;
 
 /// How long the zygote waits at its end for what is about to happen, so that whoever waits for it finds
-/// nothing left to come: the end of workers that it has killed, and what they have written.
+/// nothing left to come: the end of its children, and what workers have written.
 const LAST_WAIT: Duration = Duration::from_millis(200);
+
+/// How long it waits for children that it has killed. They need a processor to end, one after the
+/// other where each is the child of the one before.
+const LAST_WAIT_FOR_KILLED: Duration = Duration::from_secs(2);
+
+/// How often the zygote looks for further children at its end, at least.
+const LAST_LOOKS: Duration = Duration::from_millis(20);
 
 /// With so little to do, it can look at the kernel's counters for the first time.
 const IDLE: Duration = Duration::from_millis(20);
@@ -113,6 +120,8 @@ struct Zygote<'a> {
     _parent: PidFd,
     /// By the number of the process.
     workers: BTreeMap<u32, Worker>,
+    /// This process's own, if it belongs to a worker of another pool itself.
+    own_family: Option<Family>,
     /// Notices for which there was no room in the socket.
     outbox: VecDeque<Notice>,
     backlog: Backlog,
@@ -125,6 +134,7 @@ struct Zygote<'a> {
 
 struct Worker {
     number: u32,
+    family: Family,
     tail: Option<Tail>,
 }
 
@@ -159,6 +169,7 @@ impl<'a> Zygote<'a> {
             children,
             _parent: parent,
             workers: BTreeMap::new(),
+            own_family: Family::own(),
             outbox: VecDeque::new(),
             backlog: Backlog::default(),
             is_held_up: false,
@@ -253,7 +264,7 @@ impl<'a> Zygote<'a> {
         if let (Some(tail), false) = (&tail, self.is_held_up) {
             self.watch(pid, tail);
         }
-        self.workers.insert(pid, Worker { number: settings.number, tail });
+        self.workers.insert(pid, Worker { number: settings.number, family: settings.family, tail });
         Ok(())
     }
 
@@ -280,6 +291,7 @@ impl<'a> Zygote<'a> {
                 let _ = sys::kill_group(pid); // as long as its number is still taken
             }
             let Ok((status, usage)) = sys::reap(pid) else { return };
+            self.kill_left_behind();
             // Others are what workers had started and left behind.
             let Some(worker) = worker else { continue };
             let stderr_tail = worker.tail.map(|tail| {
@@ -296,6 +308,24 @@ impl<'a> Zygote<'a> {
                 out_of_memory,
                 stderr_tail: stderr_tail.unwrap_or_default(),
             }));
+        }
+    }
+
+    /// Kills what is left of the families of dead workers. It became this process's own when its
+    /// parents ended, and what it has started in turn does so when it ends itself.
+    ///
+    /// What is in no family stays until the end of this process: the preloaded function has started
+    /// it, or it has changed its limits.
+    fn kill_left_behind(&self) {
+        let is_dead = |family: Family| {
+            Some(family) != self.own_family
+                && self.workers.values().all(|worker| worker.family != family)
+        };
+        for child in sys::children() {
+            let is_worker = self.workers.contains_key(&child);
+            if !is_worker && Family::of(child).is_some_and(is_dead) {
+                sys::kill_child(child);
+            }
         }
     }
 
@@ -362,11 +392,12 @@ impl<'a> Zygote<'a> {
         let _ = self.poller.change(self.control.as_fd(), CONTROL, true, is_waiting);
     }
 
+    /// Ends with all that it is the parent of. Children of its children are its own once their parents
+    /// are gone, so they take some rounds.
     fn end(&mut self, end: End) -> ! {
         self.workers.keys().for_each(|pid| drop(sys::kill_group(*pid)));
-        if matches!(end, End::Orphaned) {
-            sys::exit_now(0);
-        }
+        // If the pool's process is dead, nobody waits for what its workers have written.
+        let is_orphaned = matches!(end, End::Orphaned);
         let start = Instant::now();
         // The poller would go on reporting that the control socket has ended.
         let poller = Poller::new().and_then(|poller| {
@@ -374,14 +405,20 @@ impl<'a> Zygote<'a> {
             Ok(poller)
         });
         let Ok(poller) = poller else { sys::exit_now(0) };
-        while !self.workers.is_empty() || !self.backlog.is_empty() {
-            let Some(left) = LAST_WAIT.checked_sub(start.elapsed()) else { break };
+        while sys::has_children() || !(self.backlog.is_empty() || is_orphaned) {
+            let killed =
+                sys::children().into_iter().filter(|child| sys::kill_child(*child)).count();
+            let limit = if killed > 0 { LAST_WAIT_FOR_KILLED } else { LAST_WAIT };
+            let Some(left) = limit.checked_sub(start.elapsed()) else { break };
             if self.is_held_up {
                 let _ = poller.add(pipe::stderr(), STDERR, false, true); // or it is there
             }
-            let _ = poller.wait(&mut Vec::new(), Some(left));
+            let _ = poller.wait(&mut Vec::new(), Some(left.min(LAST_LOOKS)));
             self.look_at_children();
             self.forward();
+        }
+        if is_orphaned {
+            sys::exit_now(0);
         }
         std::process::exit(0)
     }

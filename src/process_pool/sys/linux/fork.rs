@@ -97,6 +97,7 @@ impl Fork<'_> {
             process::exit_now(UNFIT); // it has died before it could be said
         }
         process::lead_group(std::process::id());
+        self.settings.family.begin();
         if let Some(stderr) = &self.stderr {
             descriptors::set_stderr(stderr)?;
         }

@@ -17,8 +17,8 @@ use super::{control, descriptors, shared_page, signals};
 use crate::function::{self, EXECUTED, ProgramFile};
 use crate::process_pool::sys::{ExitStatus, Signal, explain};
 
-/// How long a helper may take to end by itself.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a helper may take to end by itself: longer than it waits for the processes that it kills.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A process that runs the same program as this one, and is to end when the other end of its stdin is
 /// closed.

@@ -5,6 +5,7 @@ mod attributes;
 pub(crate) mod control;
 mod crash;
 mod descriptors;
+mod family;
 mod fork;
 mod helper;
 pub(crate) mod hook;
@@ -25,12 +26,13 @@ pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub(crate) use attributes::Attributes;
 pub(crate) use crash::install as install_crash_handler;
 pub(crate) use descriptors::Kept;
+pub(crate) use family::{Family, children, kill_families};
 pub(crate) use fork::{Fork, Sacrifice};
 pub(crate) use helper::{Helper, Surroundings, can_start, ignore_sigpipe, take_control};
 pub(crate) use poller::{Event, Poller};
 pub(crate) use process::{
-    PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, kill_group, lead_group,
-    monotonic_now, out_of_memory_kills, reap, set_name, stopped_child,
+    PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, has_children, kill_child,
+    kill_group, lead_group, monotonic_now, out_of_memory_kills, reap, set_name, stopped_child,
 };
 pub(crate) use shared_page::SharedPage;
 pub(crate) use signals::ChildSignals;

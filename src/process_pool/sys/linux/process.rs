@@ -166,16 +166,41 @@ pub(super) fn parent_pid() -> u32 {
 
 /// A child that has ended and is not reaped yet, or `None`.
 pub(crate) fn ended_child() -> io::Result<Option<u32>> {
-    let ended = wait_for_any(libc::WEXITED | libc::WNOHANG | libc::WNOWAIT)?;
-    Ok(ended.map(|ended| ended.pid))
+    match changed_child(libc::P_ALL, 0, libc::WEXITED | libc::WNOWAIT) {
+        Err(error) if is_no_child(&error) => Ok(None),
+        ended => Ok(ended?.map(|ended| ended.pid)),
+    }
 }
 
 /// Returns a child that a signal has stopped (`true`) or continued since its last such change was
 /// returned, or `None`.
 pub(crate) fn stopped_child() -> io::Result<Option<(u32, bool)>> {
-    let options = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG;
-    let Some(changed) = wait_for_any(options)? else { return Ok(None) };
-    Ok(Some((changed.pid, changed.code == libc::CLD_STOPPED)))
+    match changed_child(libc::P_ALL, 0, libc::WSTOPPED | libc::WCONTINUED) {
+        Err(error) if is_no_child(&error) => Ok(None),
+        changed => Ok(changed?.map(|changed| (changed.pid, changed.code == libc::CLD_STOPPED))),
+    }
+}
+
+/// Whether this process has a child, be it one that has ended and is not reaped yet.
+pub(crate) fn has_children() -> bool {
+    let looked = changed_child(libc::P_ALL, 0, libc::WEXITED | libc::WNOWAIT);
+    !looked.is_err_and(|error| is_no_child(&error))
+}
+
+/// Whether a process is a child of this one, be it one that has ended and is not reaped yet.
+pub(super) fn is_child(pid: u32) -> io::Result<bool> {
+    match changed_child(libc::P_PID, pid, libc::WEXITED | libc::WNOWAIT) {
+        Err(error) if is_no_child(&error) => Ok(false),
+        looked => looked.map(|_| true),
+    }
+}
+
+/// Kills a process if it is a child of this one: then its number can't mean another process, as long
+/// as nobody but the caller reaps children. `false`: it is none, or has other rights than this process.
+pub(crate) fn kill_child(pid: u32) -> bool {
+    let pid = pid_of(pid).filter(|_| is_child(pid).unwrap_or(false));
+    let signal = rustix::process::Signal::KILL;
+    pid.is_some_and(|pid| rustix::process::kill_process(pid, signal).is_ok())
 }
 
 /// What `waitid` reports of a child.
@@ -184,22 +209,28 @@ struct Changed {
     code: libc::c_int,
 }
 
-/// Looks for a child of this process whose state `options` name.
-fn wait_for_any(options: libc::c_int) -> io::Result<Option<Changed>> {
-    // SAFETY: zeros are a value of this type, and the place is valid. It stays as it is if there is no
-    // such child, and describes that child otherwise.
+/// Looks for a child of this process, among all or the one with the number `id`, to which one of the
+/// changes in `options` has happened. `ECHILD`: there is no such child.
+fn changed_child(
+    which: libc::idtype_t,
+    id: u32,
+    options: libc::c_int,
+) -> io::Result<Option<Changed>> {
+    // SAFETY: zeros are a value of this type, and the place is valid. It stays as it is if nothing has
+    // changed, and describes the child otherwise.
     let (answer, pid, code) = unsafe {
         let mut changed: libc::siginfo_t = zeroed();
-        let answer = libc::waitid(libc::P_ALL, 0, &mut changed, options);
+        let answer = libc::waitid(which, id, &mut changed, options | libc::WNOHANG);
         (answer, changed.si_pid(), changed.si_code)
     };
-    match answer {
-        0 => Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0).map(|pid| Changed { pid, code })),
-        _ => match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
-            error => Err(error),
-        },
+    if answer == -1 {
+        return Err(io::Error::last_os_error());
     }
+    Ok(u32::try_from(pid).ok().filter(|pid| *pid != 0).map(|pid| Changed { pid, code }))
+}
+
+fn is_no_child(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECHILD)
 }
 
 /// Reaps a child that has ended. `WouldBlock`: it has not.
