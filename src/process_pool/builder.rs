@@ -142,6 +142,20 @@ impl ProcessPoolBuilder {
 
     /// Sets a variable in the environment of the workers. What is not set or removed so is as it is in
     /// this process at [`build`](Self::build).
+    ///
+    /// The process that workers are forked from must have one thread, so there is no pool in a program
+    /// with a library that starts threads as soon as it is loaded. A variable may keep it from that, in
+    /// the workers alone. For OpenBLAS, and for jemalloc with background threads (a Rust crate may link
+    /// that with `_RJEM_MALLOC_CONF` as the name of its variable):
+    ///
+    /// ```
+    /// # use concurrent_futures::{Error, ProcessPoolExecutor};
+    /// let pool = ProcessPoolExecutor::builder()
+    ///     .env("OPENBLAS_NUM_THREADS", "1")
+    ///     .env("MALLOC_CONF", "background_thread:false")
+    ///     .build()?;
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.env.push((name.into(), Some(value.into())));
         self

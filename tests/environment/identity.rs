@@ -112,3 +112,47 @@ fn a_program_that_a_loader_runs_and_whose_file_is_another_now_is_refused_by_name
     let stage = format!("{COPY}\nexec '{}' \"$TMPDIR/program\" \"$@\"", loader.display());
     assert_succeeds(on_stage(&stage, name, "replaced"));
 }
+
+// ---- Threads before `main` ----
+
+/// With this variable, a constructor of this test binary starts a thread, as that of a library may.
+const STARTS_A_THREAD: &str = "CONCURRENT_FUTURES_TEST_STARTS_A_THREAD";
+
+#[used]
+// SAFETY: the C runtime calls what is in this section before `main`; it is a function for that.
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn() = constructor;
+
+extern "C" fn constructor() {
+    if std::env::var_os(STARTS_A_THREAD).is_some_and(|value| value == "1") {
+        std::thread::spawn(|| {
+            loop {
+                std::thread::park();
+            }
+        });
+    }
+}
+
+#[test]
+fn threads_that_start_before_main_are_told_of_with_a_way_out() {
+    if part().is_some() {
+        let cause = match builder(1).build().and_then(|pool| pool.submit(call!(own_pid())).result())
+        {
+            Err(Error::BrokenPool(cause)) => cause.to_string(),
+            other => panic!("{other:?}"),
+        };
+        for part in [
+            "(2 threads are running)",
+            r#"`.env("OPENBLAS_NUM_THREADS", "1")`"#,
+            r#"`.env("MALLOC_CONF", "background_thread:false")`"#,
+        ] {
+            assert!(cause.contains(part), "{cause}");
+        }
+        // A variable keeps the constructor from it in workers alone, as those do in the libraries.
+        let pool = builder(1).env(STARTS_A_THREAD, "0").build().unwrap();
+        assert_ne!(pool.submit(call!(own_pid())).result().unwrap(), std::process::id());
+        return end(&pool);
+    }
+    let name = "identity::threads_that_start_before_main_are_told_of_with_a_way_out";
+    assert_succeeds(on_stage(&format!("export {STARTS_A_THREAD}=1"), name, "with a thread"));
+}

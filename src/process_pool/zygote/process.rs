@@ -71,6 +71,9 @@ fn receive_boot(control: &OwnedFd) -> io::Result<Boot> {
     Boot::decode(&message[..length])
 }
 
+/// What to do if it is a library that starts the threads.
+const OF_LIBRARIES: &str = ", or, if a library starts them, keep it from that in worker processes by a variable: `.env(\"OPENBLAS_NUM_THREADS\", \"1\")` of the pool's builder for OpenBLAS, `.env(\"MALLOC_CONF\", \"background_thread:false\")` for jemalloc (`_RJEM_MALLOC_CONF` where that is linked by a Rust crate)";
+
 /// Makes the process what all workers are to be from their start. `Err` is why that can't be.
 fn prepare(boot: &Boot, constructors: impl FnOnce()) -> Result<SingleThreaded, String> {
     if function::program_digest().ok() != Some(boot.program) {
@@ -80,7 +83,7 @@ fn prepare(boot: &Boot, constructors: impl FnOnce()) -> Result<SingleThreaded, S
     }
     let single = SingleThreaded::check().map_err(|error| {
         format!(
-            "worker processes can't be forked, since the program starts threads before `main`, or before it calls `concurrent_futures::init()` ({error}); let it start them later"
+            "worker processes can't be forked, since the program starts threads before `main`, or before it calls `concurrent_futures::init()` ({error}); let it start them later{OF_LIBRARIES}"
         )
     })?;
     single.remove_variable(boot::VARIABLE);
@@ -97,7 +100,7 @@ fn prepare(boot: &Boot, constructors: impl FnOnce()) -> Result<SingleThreaded, S
     }
     let single = SingleThreaded::check().map_err(|error| {
         format!(
-            "worker processes can't be forked, since the preloaded function or a constructor has left threads behind ({error}); let it join them"
+            "worker processes can't be forked, since the preloaded function or a constructor has left threads behind ({error}); let it join them{OF_LIBRARIES}"
         )
     })?;
     // Otherwise each worker would print it at its end.
