@@ -380,8 +380,9 @@ mod images {
     pub(super) fn constants(reference: Reference) -> Result<Words, UnknownCode> {
         if let Some(program) = program().filter(|program| program.digest == Some(reference.image)) {
             let words = program.address_of(reference, Part::Constants)?;
-            // SAFETY: all of them are in the constants, says the image, which is the program's and
-            // stays where it is; nothing writes there.
+            // SAFETY: all of them are in the constants, says the image. That is one piece of memory,
+            // whatever objects the compiler has put there; it is the program's and stays where it is,
+            // and nothing writes there. Any bits are words.
             return Ok(unsafe { std::ptr::with_exposed_provenance::<Words>(words).read() });
         }
         let (base, words) = in_image(reference, |image| {
@@ -391,8 +392,8 @@ mod images {
         let words = in_loaded(base, |info| {
             let image = Image::read(info, Path::new(""));
             image.has(Part::Constants, words).then(|| {
-                // SAFETY: all of them are in the constants of an image that is not unloaded during
-                // the walk; nothing writes there.
+                // SAFETY: as for the program's words, all of them are in the constants, in which
+                // nothing writes. The library is not unloaded during the walk.
                 unsafe { std::ptr::with_exposed_provenance::<Words>(words).read() }
             })
         });
