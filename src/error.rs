@@ -212,7 +212,7 @@ impl fmt::Display for WorkerLost {
 
 impl std::error::Error for WorkerLost {}
 
-/// How a process ended, to follow its name: `exited with exit code 1`.
+/// The end of a process in words that follow its name: `exited with exit code 1`.
 pub(crate) struct HowEnded {
     pub(crate) signal: Option<i32>,
     pub(crate) exit_code: Option<i32>,

@@ -135,7 +135,9 @@ impl Pool {
     }
 
     pub(super) fn start_worker(&self, state: &mut State) -> io::Result<u32> {
-        if let (None, Some(launch)) = (&state.zygote, &state.launch) {
+        if state.zygote.is_none() {
+            let ended = || io::Error::other("the pool has ended");
+            let launch = state.launch.as_ref().ok_or_else(ended)?;
             let zygote = Zygote::start(launch)?;
             self.io.watch_helper(self.id, zygote.fd())?;
             state.zygote = Some(zygote);

@@ -19,14 +19,14 @@ use crate::trace::{Outbox, TaskTrace};
 
 pub(super) struct State {
     pub(super) phase: Phase,
-    /// What a zygote is started with; until the pool has ended.
+    /// Everything that a zygote is started with. It is dropped at the end of the pool.
     pub(super) launch: Option<Launch>,
     pub(super) zygote: Option<Zygote>,
-    /// It has said that it can fork.
+    /// The zygote has reported that it can fork.
     pub(super) zygote_is_ready: bool,
-    /// Its end is waited for, without the lock; meanwhile no other one is started.
+    /// The zygote's end is waited for, without the lock; meanwhile no other one is started.
     pub(super) zygote_is_ending: bool,
-    /// How the last one ended, if that was before it was ready.
+    /// The end of the last zygote in words, if that came before it was ready.
     pub(super) failed_start: Option<String>,
     /// Tasks by number, in the order of their start. Numbers that are no task any more are skipped.
     pub(super) queue: VecDeque<u64>,

@@ -28,7 +28,7 @@ use std::time::Duration;
 
 use crate::error::HowEnded;
 
-/// Puts in front of the system's reason what it has refused, for `map_err`.
+/// Puts in front of the system's reason what it has refused. For `map_err`.
 pub(crate) fn explain<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) -> io::Error {
     move |error| {
         let error = error.into();

@@ -23,7 +23,7 @@ pub(crate) struct Zygote {
     helper: Helper,
 }
 
-/// All that it takes to start a zygote, as it was when this was made.
+/// Everything that it takes to start a zygote, as it was when this was made.
 pub(crate) struct Launch {
     surroundings: Surroundings,
     /// The digest of the program.

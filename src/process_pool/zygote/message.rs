@@ -40,7 +40,7 @@ impl Boot {
     }
 }
 
-/// What the pool asks of a zygote.
+/// A request of the pool to a zygote.
 pub(super) enum Request {
     /// A worker. Its ends of the socket and the page come along.
     Spawn(WorkerSettings),

@@ -1,5 +1,5 @@
-//! What a process has besides its program, environment, directory and descriptors, and leaves to those
-//! that it starts.
+//! Attributes that a process leaves to those that it starts, besides its environment, directory and
+//! descriptors.
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
@@ -27,7 +27,7 @@ const LIMITED: [Resource; 16] = [
     Resource::Rttime,
 ];
 
-/// A limit that is none.
+/// The value of a limit that is not set.
 const UNLIMITED: u64 = u64::MAX;
 
 /// A process's attributes, to be set in another one.
@@ -44,7 +44,7 @@ pub(crate) struct Attributes {
 }
 
 impl Attributes {
-    /// To begin with.
+    /// Limits none of which is set.
     pub(crate) const NO_LIMITS: [[u64; 2]; LIMITED.len()] = [[UNLIMITED; 2]; LIMITED.len()];
 
     /// Those of this process. Niceness and CPUs are those of this thread, as for a process that it
@@ -97,7 +97,7 @@ fn set_limit(resource: Resource, limit: [u64; 2]) -> Result<(), Errno> {
     setrlimit(resource, Rlimit { current, maximum })
 }
 
-/// To ask for it by the call of that name would be to change it.
+/// Reads the umask; the system call of that name would change it.
 fn umask() -> Option<u32> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let umask = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;

@@ -43,7 +43,8 @@ where
     }
 }
 
-/// The same for a descriptor that was received, which has the lowest number that was free.
+/// Moves a descriptor that was received, and so has the lowest number that was free, above the standard
+/// streams.
 pub(super) fn move_above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() >= FIRST {
         return Ok(fd);

@@ -95,7 +95,7 @@ impl Drop for Helper {
     }
 }
 
-/// What a helper has of this process: as it was at one moment, so that a helper which takes the place
+/// Everything that a helper has of this process, as it was at one moment: a helper that takes the place
 /// of a dead one has the same, whatever the program has changed since.
 pub(crate) struct Surroundings {
     program: PathBuf,
@@ -109,7 +109,7 @@ pub(crate) struct Surroundings {
 }
 
 impl Surroundings {
-    /// Those of this process now, with variables set and removed, and with the directory, if there is
+    /// Takes those of this process, with variables set and removed, and with `directory` if there is
     /// one.
     pub(crate) fn take(
         variables: &[(OsString, Option<OsString>)],

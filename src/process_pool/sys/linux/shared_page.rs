@@ -19,7 +19,7 @@ use crate::process_pool::sys::RESULTS;
 /// Where the results begin, so that they have pages of their own.
 const RESULTS_AT: usize = 4096;
 const LENGTH: usize = RESULTS_AT + RESULTS;
-/// Without room for results but for what is known of them.
+/// The least length: the page, and one page for results.
 const LEAST: usize = 2 * RESULTS_AT;
 
 const _: () = assert!(size_of::<Page>() <= RESULTS_AT);
@@ -139,8 +139,8 @@ impl Drop for SharedPage {
     }
 }
 
-/// How long the memory of a worker may be. To the system it is a file, and one that exceeds the limit
-/// for these would be the death of this process (SIGXFSZ).
+/// Returns the length of the memory of a worker, in bytes. To the system that is a file, and one that
+/// exceeds the limit for files would be the death of this process (SIGXFSZ).
 pub(super) fn length() -> io::Result<usize> {
     let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
     let most = usize::try_from(limit).unwrap_or(usize::MAX);

@@ -35,7 +35,7 @@ pub(super) struct Spawn<'a> {
 /// A function that adds an action on a descriptor to a list.
 type Add = unsafe extern "C" fn(*mut posix_spawn_file_actions_t, c_int) -> c_int;
 
-/// What not every C library has.
+/// Functions that not every C library has.
 pub(super) struct Extensions {
     change_directory: Add,
     close_from: Add,
@@ -65,7 +65,7 @@ impl Extensions {
 }
 
 impl Spawn<'_> {
-    /// Starts it; tells its number.
+    /// Starts it and returns its number.
     pub(super) fn start(&self) -> io::Result<u32> {
         match Extensions::find() {
             Some(extensions) => self.by_library(&extensions),
@@ -73,7 +73,7 @@ impl Spawn<'_> {
         }
     }
 
-    /// Without a copy of this process's memory map.
+    /// Starts it by `posix_spawn`, without a copy of this process's memory map.
     pub(super) fn by_library(&self, extensions: &Extensions) -> io::Result<u32> {
         let program = text(self.program.as_os_str())?;
         let arguments: Vec<CString> =
@@ -112,7 +112,7 @@ impl Spawn<'_> {
         Ok(pid.unsigned_abs())
     }
 
-    /// By what every system has.
+    /// Starts it by `fork` and `exec`, as can be done on every system.
     pub(super) fn by_fork(&self) -> io::Result<u32> {
         let mut command = Command::new(self.program);
         let mut arguments = self.arguments.iter();
@@ -152,7 +152,7 @@ fn pointers(texts: &[CString]) -> Vec<*mut c_char> {
     texts.iter().map(|text| text.as_ptr().cast_mut()).chain([null_mut()]).collect()
 }
 
-/// These functions return the error's number.
+/// Turns the answer of a function that returns an error's number into a result.
 fn checked(code: c_int) -> io::Result<()> {
     if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
 }
@@ -161,7 +161,7 @@ fn answered(answer: RawFd) -> io::Result<()> {
     if answer == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// A list that is initialised.
+/// A list of actions on descriptors that is initialised.
 struct Actions<'a>(&'a mut MaybeUninit<posix_spawn_file_actions_t>);
 
 impl<'a> Actions<'a> {
@@ -183,7 +183,7 @@ impl Drop for Actions<'_> {
     }
 }
 
-/// What else is set.
+/// Attributes of the new process that are initialised.
 struct Attributes<'a>(&'a mut MaybeUninit<posix_spawnattr_t>);
 
 impl<'a> Attributes<'a> {
