@@ -53,8 +53,8 @@ impl Helper {
         self.process.pid()
     }
 
-    /// Waits for its end, which is about to come, and hastens it after a while. `None`: how it would
-    /// have ended by itself is not known.
+    /// Waits for its end, which is about to come, and hastens it by SIGKILL after a while. `None`: how
+    /// it ended is not known.
     pub(crate) fn end(&mut self) -> Option<ExitStatus> {
         if std::mem::replace(&mut self.is_reaped, true) {
             return None; // the number may mean another process by now
@@ -76,11 +76,10 @@ impl Helper {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err(_still_there) => {
-                    // If it may not be killed, nobody knows how long that would take.
-                    if self.process.signal(Signal::Kill).is_ok() {
-                        let _ = process::wait(pid);
-                    }
-                    return None;
+                    // If it may not be killed, nobody knows how long that would take. If it has been on
+                    // its way out, on a machine with much else to do, it has a status of its own.
+                    self.process.signal(Signal::Kill).ok()?;
+                    return process::wait(pid).ok();
                 }
             }
         }
