@@ -5,6 +5,7 @@
 //! soft limit on file locks (`RLIMIT_LOCKS`). No kernel since Linux 2.4.25 applies that limit to
 //! anything, and `/proc` shows it of every process.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
@@ -94,20 +95,22 @@ pub(crate) fn kill_families(families: &[Family]) {
     let is_in = |pid: u32| {
         Family::of(pid).is_some_and(|family| families.iter().any(|dead| is_within(family, dead)))
     };
+    let mut killed = BTreeSet::new();
     for _ in 0..ROUNDS {
-        let mut is_over = true;
-        for pid in processes().into_iter().filter(|pid| is_in(*pid)) {
+        let before = killed.len();
+        let others =
+            processes().into_iter().filter(|pid| !killed.contains(pid)).collect::<Vec<_>>();
+        for pid in others.into_iter().filter(|pid| is_in(*pid)) {
             let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
             // Once the process is held, its number can't come to mean another one unnoticed.
-            let Ok(held) = rustix::process::pidfd_open(number, PidfdFlags::empty()) else {
-                continue;
-            };
-            if is_in(pid) {
-                let signal = rustix::process::Signal::KILL;
-                is_over &= rustix::process::pidfd_send_signal(&held, signal).is_err();
+            let held = rustix::process::pidfd_open(number, PidfdFlags::empty());
+            let signal = rustix::process::Signal::KILL;
+            let is_killed = |held| rustix::process::pidfd_send_signal(held, signal).is_ok();
+            if held.is_ok_and(|held| is_in(pid) && is_killed(held)) {
+                killed.insert(pid);
             }
         }
-        if is_over {
+        if killed.len() == before {
             return;
         }
     }
