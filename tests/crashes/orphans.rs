@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 use concurrent_futures::{ProcessPoolExecutor, Shutdown, call};
-use rustix::process::Signal;
+use rustix::process::{Resource, Signal, getrlimit};
 
 use crate::deaths::{Death, die, sleep_long, spin, square, start_sleep, status};
 use crate::program::{Program, alone, part, say, wait_for_go};
@@ -412,9 +412,11 @@ fn no_descriptor_of_the_program_leaks_into_a_worker() {
         // Not closed by `exec`, and with the highest number of all.
         let file = std::fs::File::open("/etc/passwd").unwrap();
         rustix::io::fcntl_setfd(&file, rustix::io::FdFlags::empty()).unwrap();
-        let high = rustix::io::fcntl_dupfd_cloexec(&file, 900).unwrap();
+        let limit = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let number = (limit - 1).min(900) as i32;
+        let high = rustix::io::fcntl_dupfd_cloexec(&file, number).unwrap();
         rustix::io::fcntl_setfd(&high, rustix::io::FdFlags::empty()).unwrap();
-        assert!(high.as_raw_fd() >= 900);
+        assert!(high.as_raw_fd() >= number);
 
         let pool = pool(3);
         start_all(&pool);

@@ -54,7 +54,7 @@ fn no_descriptor_of_a_pool_is_a_standard_stream() {
     alone(NAME, || {
         // For what the test has to say.
         let before = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()]
-            .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 100).unwrap());
+            .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 10).unwrap());
         for closed in [&STANDARD[..], &[2], &[0]] {
             closed.iter().for_each(|fd| close(*fd));
             let failed = std::panic::catch_unwind(|| use_pools(closed)).err();

@@ -84,7 +84,7 @@ fn workers_of_a_helper_that_was_replaced_have_what_those_before_had() {
         set_variable("second");
         rustix::process::umask(Mode::from(0o077));
         limit(Resource::Core, 8192);
-        limit(Resource::Nofile, before.limits[1].0.unwrap() - 100);
+        limit(Resource::Nofile, before.limits[1].0.unwrap() - 1);
         // Of the thread by which the next helper is started, perhaps.
         rustix::process::setpriority_process(None, before.nice + 3).unwrap();
         let mut one = CpuSet::new();
