@@ -580,9 +580,21 @@ mod tests {
         next.transpose().unwrap()
     }
 
+    /// The size of a map, `n` as a rule.
+    const fn scaled(n: usize) -> usize {
+        let small = n.div_ceil(50);
+        if !cfg!(miri) {
+            n
+        } else if small < 30 {
+            small
+        } else {
+            30
+        }
+    }
+
     #[test]
     fn results_of_known_number_are_gathered_in_one_place() {
-        for n in [0, 1, 2, 63, 5_000, 100_001] {
+        for n in [0, 1, 2, 63, scaled(5_000), scaled(100_001)] {
             for chunk in [None, Some(1_000)] {
                 let crew = Threads::default();
                 let all = |map: Map<usize>| {
@@ -604,6 +616,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "chunks become long where an item takes no time")]
     fn shares_that_were_given_back_keep_their_place() {
         let crew = Threads::default();
         // Quick at first, so the chunks get long; then each takes more than the time of a chunk.
@@ -621,23 +634,25 @@ mod tests {
     #[test]
     fn a_map_may_be_read_in_both_ways() {
         let crew = Threads::default();
-        let mut map = crew.map(|n| n, 0..1_000);
+        let n = scaled(1_000);
+        let mut map = crew.map(|n| n, 0..n);
         assert_eq!([next(&mut map), next(&mut map)], [Some(0), Some(1)]);
-        assert!(map.result().unwrap().into_iter().eq(2..1_000));
+        assert!(map.result().unwrap().into_iter().eq(2..n));
 
-        let mut map = crew.map(|n| n, 0..1_000);
+        let mut map = crew.map(|n| n, 0..n);
         let gathered = match poll_once(&mut map) {
             Poll::Pending => map.all.as_ref().map_or(0, Segment::len),
-            Poll::Ready(all) => return assert!(all.unwrap().into_iter().eq(0..1_000)),
+            Poll::Ready(all) => return assert!(all.unwrap().into_iter().eq(0..n)),
         };
         assert_eq!(next(&mut map), Some(gathered));
         assert_eq!(next(&mut map), Some(gathered + 1));
-        let rest = (0..gathered).chain(gathered + 2..1_000);
+        let rest = (0..gathered).chain(gathered + 2..n);
         assert!(map.result().unwrap().into_iter().eq(rest));
     }
 
     #[test]
     fn known_items_stay_within_the_window() {
+        let all = scaled(1_000);
         for window in [1, 2, 7, 100] {
             for by_vec in [false, true] {
                 let crew = Threads::default();
@@ -645,16 +660,16 @@ mod tests {
                 let count = Arc::clone(&computed);
                 let f = move |_: usize| count.fetch_add(1, SeqCst);
                 let map = if by_vec {
-                    crew.map(f, (0..1_000).collect::<Vec<_>>())
+                    crew.map(f, (0..all).collect::<Vec<_>>())
                 } else {
-                    crew.map(f, 0..1_000)
+                    crew.map(f, 0..all)
                 };
                 let mut map = map.buffersize(window);
-                for delivered in 0..1_000 {
+                for delivered in 0..all {
                     assert!(next(&mut map).is_some());
                     if delivered % 50 == 0 {
                         crew.join();
-                        let most = (delivered + window).min(1_000);
+                        let most = (delivered + window).min(all);
                         assert_eq!(computed.load(SeqCst), most, "{window}, {delivered}");
                     }
                     assert!(computed.load(SeqCst) <= delivered + window);
@@ -678,7 +693,7 @@ mod tests {
                 n
             }
         };
-        let error = crew.map(f, 0..1_000).chunksize(1).result().unwrap_err();
+        let error = crew.map(f, 0..scaled(1_000)).chunksize(1).result().unwrap_err();
         assert!(error.to_string().contains("five"), "{error}");
         drop(held);
         crew.join();
@@ -702,14 +717,15 @@ mod tests {
 
     #[test]
     fn known_items_and_their_results_are_dropped_once_however_the_map_ends() {
+        let (all, middle) = (scaled(500), scaled(333));
         for ending in 0..6 {
             for chunk in [None, Some(1), Some(70)] {
                 let crew = Threads::default();
                 let (items, results) = (Arc::default(), Arc::default());
-                let input: Vec<_> = (0..500).map(|n| (n, Tracked::new(&items))).collect();
+                let input: Vec<_> = (0..all).map(|n| (n, Tracked::new(&items))).collect();
                 let make = Arc::clone(&results);
                 let f = move |(n, _): (usize, Tracked)| {
-                    assert!(ending < 4 || n != 333, "in the middle");
+                    assert!(ending < 4 || n != middle, "in the middle");
                     Tracked::new(&make)
                 };
                 let mut map = crew.map(f, input);
@@ -726,10 +742,10 @@ mod tests {
                         let _ = (poll_once(&mut map), poll_next(&mut map));
                         drop(map);
                     }
-                    3 => assert_eq!(map.result().unwrap().len(), 500),
+                    3 => assert_eq!(map.result().unwrap().len(), all),
                     4 => assert!(map.result().is_err()),
                     _ => {
-                        (0..333).for_each(|_| drop(next(&mut map)));
+                        (0..middle).for_each(|_| drop(next(&mut map)));
                         drop(map);
                     }
                 }

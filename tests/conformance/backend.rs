@@ -17,7 +17,7 @@ use concurrent_futures::{
 
 #[cfg(all(feature = "process", target_os = "linux"))]
 use crate::processes as tools;
-use crate::support::{Counter, Gate, POOL_SIZES, on_runtimes, pool, within_limit};
+use crate::support::{Counter, Gate, POOL_SIZES, on_runtimes, pool, scaled, within_limit};
 
 /// A limit that no test reaches.
 pub(crate) const LONG: Duration = Duration::from_secs(3600);
@@ -365,7 +365,7 @@ pub(crate) fn end_during_the_wait<T: Send + 'static>(
     wait_for: impl Fn(TaskFuture<T>),
 ) {
     let (completers, futures): (Vec<_>, Vec<_>) =
-        (0..10_000).map(|_| TaskFuture::promise()).unzip();
+        (0..scaled(10_000)).map(|_| TaskFuture::promise()).unzip();
     let begun = AtomicUsize::new(0);
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -18,7 +18,7 @@ use crate::backend::{
     Closures, Held, LONG, SHORT, assert_panicked, assert_timed_out, over_closures, over_executors,
     over_pools, over_pools_async, panic_text, until_done,
 };
-use crate::support::{Counter, POOL_SIZES, pool, within_limit};
+use crate::support::{Counter, POOL_SIZES, pool, scaled, within_limit};
 
 /// Counts the items that are taken from an input.
 fn counted<I: Iterator>(input: I, taken: Counter) -> impl Iterator<Item = I::Item> {
@@ -437,9 +437,10 @@ fn ex_9_a_window_of_zero_is_rejected() {
 #[test]
 fn ex_10_windows_of_all_sizes() {
     async fn check<E: Executor>(executor: E) {
-        let expected: Vec<_> = (0..100).map(text).collect();
-        for window in [1, 2, 100, 200] {
-            let map = || executor.map(text, 0..100).buffersize(window);
+        let n = scaled(100);
+        let expected: Vec<_> = (0..n as u32).map(text).collect();
+        for window in [1, 2, n, 2 * n] {
+            let map = || executor.map(text, 0..n as u32).buffersize(window);
             assert_eq!(map().await.unwrap(), expected);
             assert_eq!(map().result().unwrap(), expected);
             assert_eq!(streamed(map()).await, expected);
@@ -457,9 +458,10 @@ fn ex_10_windows_of_all_sizes() {
 #[test]
 fn ex_11_windows_over_two_inputs() {
     async fn check<E: Executor>(executor: E) {
-        let inputs = || (0..100).zip((1000..1100).rev());
+        let n = scaled(100);
+        let inputs = || (0..n as u32).zip((1000..1000 + n as u32).rev());
         let expected: Vec<_> = inputs().map(sum_text).collect();
-        for window in [1, 2, 100, 200] {
+        for window in [1, 2, n, 2 * n] {
             let map = || executor.map(sum_text, inputs()).buffersize(window);
             assert_eq!(map().await.unwrap(), expected);
             assert_eq!(streamed(map()).await, expected);
@@ -550,7 +552,7 @@ fn ex_16_nobody_reads_and_just_the_window_is_taken() {
     }
     within_limit(|| {
         for max_workers in POOL_SIZES {
-            for window in [1, 2, 7, 100, 1_000] {
+            for window in [1, 2, 7, 100, scaled(1_000)] {
                 for chunk in [None, Some(1), Some(3), Some(100)] {
                     check(&pool(max_workers), window, chunk);
                 }
@@ -579,7 +581,7 @@ fn ex_17_shutdown_right_after_a_map() {
     }
     within_limit(|| {
         for max_workers in POOL_SIZES {
-            for _ in 0..100 {
+            for _ in 0..scaled(100) {
                 check(max_workers, Shutdown::Drain);
                 check(max_workers, Shutdown::CancelQueued);
             }

@@ -18,7 +18,9 @@ use crate::backend::{
     end_during_the_wait, failed_task, finished_task, note_reports, over_pools, over_pools_async,
     reports, until_done,
 };
-use crate::support::{CountDrops, Counter, Gate, POOL_SIZES, on_runtimes, pool, within_limit};
+use crate::support::{
+    CountDrops, Counter, Gate, POOL_SIZES, on_runtimes, pool, scaled, within_limit,
+};
 
 /// Futures of every origin whose result is 42.
 fn finished() -> Vec<TaskFuture<u32>> {
@@ -602,7 +604,7 @@ fn release_threads<T: Send + 'static>(
     end: impl Fn(Completer<T>),
     check: impl Fn(Result<T, Error>) + Clone + Send + 'static,
 ) {
-    for round in 0..300 {
+    for round in 0..scaled(300) {
         let (completer, mut future) = TaskFuture::promise();
         let (about_to_wait, check) = (Arc::new(Barrier::new(2)), check.clone());
         let here = about_to_wait.clone();
@@ -624,7 +626,7 @@ fn release_a_worker<T: Send + 'static>(
     check: impl Fn(Result<T, Error>),
 ) {
     let pool = pool(1);
-    for round in 0..50 {
+    for round in 0..scaled(50) {
         let (completer, mut future) = TaskFuture::promise();
         let waiting =
             pool.submit(
@@ -646,7 +648,7 @@ fn release_tasks<T: Send + 'static>(
     on_runtimes(move || {
         let (end, check) = (end.clone(), check.clone());
         async move {
-            for _ in 0..100 {
+            for _ in 0..scaled(100) {
                 let (completer, mut future) = TaskFuture::promise();
                 assert!(futures::poll!(&mut future).is_pending());
                 let waiting = tokio::spawn(future);
@@ -665,7 +667,7 @@ fn fu_15_a_waiting_thread_is_released_by_the_value() {
         release_a_worker(|completer| completer.complete(Ok(5)), |got| assert_eq!(got.unwrap(), 5));
     });
     over_pools(|pool| {
-        for _ in 0..100 {
+        for _ in 0..scaled(100) {
             let states = States::new(pool);
             let opener = thread::spawn(move || states.held.open());
             assert_eq!(states.pending.result().unwrap(), 42);
@@ -702,7 +704,7 @@ fn fu_16_a_waiting_thread_is_released_by_a_cancellation() {
         release_threads::<u32>(drop, |got| assert_cancelled(&got));
         release_a_worker::<u32>(drop, |got| assert_cancelled(&got));
         for max_workers in POOL_SIZES {
-            for _ in 0..50 {
+            for _ in 0..scaled(50) {
                 let closing = pool(max_workers);
                 let states = States::new(&closing);
                 let elsewhere = pool(1);
@@ -771,7 +773,7 @@ fn fu_18_a_waiting_thread_is_released_by_the_error() {
     });
     release_tasks(fail, check);
     over_pools(|pool| {
-        for _ in 0..50 {
+        for _ in 0..scaled(50) {
             let held = Held::new();
             let gate = held.gate();
             let failing = pool.submit(move || -> u32 {
@@ -817,7 +819,7 @@ fn fu_19_a_cancellation_after_a_value_is_refused() {
 #[test]
 fn fu_19_of_a_value_and_a_cancellation_one_wins() {
     within_limit(|| {
-        for _ in 0..2_000 {
+        for _ in 0..scaled(2_000) {
             let drops = CountDrops::default();
             let count = drops.0.clone();
             let (completer, future) = TaskFuture::promise();

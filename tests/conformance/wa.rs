@@ -16,7 +16,7 @@ use crate::backend::{
     LONG, Pool, SHORT, States, assert_cancelled, assert_panicked, end_during_the_wait, failed_task,
     finished_task, over_all_pools, over_pools_async,
 };
-use crate::support::{Counter, Gate, on_runtimes, pool, within_limit};
+use crate::support::{Counter, Gate, on_runtimes, pool, scaled, within_limit};
 
 const ALWAYS: [ReturnWhen; 3] = [FirstCompleted, FirstError, AllCompleted];
 
@@ -326,7 +326,7 @@ fn wa_9_a_hundred_jobs_released_at_the_same_instant() {
         for max_workers in [1, 4, 100] {
             let pool = pool(max_workers);
             let together = Arc::new(Barrier::new(2));
-            for round in 0..60 {
+            for round in 0..scaled(60).max(3) {
                 let when = ALWAYS[round % 3];
                 let gate = Gate::new();
                 let futures = released_together(&pool, &gate);
@@ -349,7 +349,7 @@ fn wa_9_a_hundred_jobs_released_at_the_same_instant() {
 #[test]
 fn wa_9_async_wait_for_a_hundred_jobs_released_at_the_same_instant() {
     over_pools_async(|pool| async move {
-        for round in 0..60 {
+        for round in 0..scaled(60).max(3) {
             let when = ALWAYS[round % 3];
             let gate = Gate::new();
             let futures = released_together(&pool, &gate);
@@ -365,7 +365,7 @@ fn wa_9_a_hundred_futures_completed_at_the_same_instant() {
     const THREADS: usize = 10;
 
     within_limit(|| {
-        for round in 0..300 {
+        for round in 0..scaled(300).max(3) {
             let when = ALWAYS[round % 3];
             let (mut completers, futures): (Vec<_>, Vec<_>) =
                 (0..100).map(|_| TaskFuture::promise()).unzip();

@@ -16,7 +16,8 @@ use futures::StreamExt;
 use futures::executor::block_on;
 
 use crate::support::{
-    CountDrops, Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, wakers_kept, within_limit,
+    CountDrops, Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, wakers_kept,
+    within_limit,
 };
 use crate::threads::{at_thread_end, counted, counted_pool};
 
@@ -338,22 +339,22 @@ fn a_report_counts_what_another_shutdown_is_about_to_cancel() {
             thread::yield_now();
         }
     }
-    const MORE: u64 = 5_000;
 
     within_limit(|| {
+        let more = scaled(5_000) as u64;
         let (pool, threads) = counted_pool(1);
         let gate = Gate::new();
         let busy = occupy(&pool, &gate);
         let first = LetEnd(gate, threads.ended);
         let mut queued = vec![pool.submit(move || drop(first))];
-        queued.extend((0..MORE).map(|_| {
+        queued.extend((0..more).map(|_| {
             let captured = Yield;
             pool.submit(move || drop(captured))
         }));
         let drain = pool.shutdown(Shutdown::Drain);
         let other = thread::spawn(move || block_on(drain));
         let report = pool.shutdown_blocking(Shutdown::CancelQueued).unwrap();
-        assert_eq!((report.completed, report.cancelled), (1, MORE + 1));
+        assert_eq!((report.completed, report.cancelled), (1, more + 1));
         assert_eq!(other.join().unwrap(), report);
         drop((busy, queued));
     });
@@ -392,7 +393,7 @@ fn a_report_counts_an_async_task_that_is_being_cancelled() {
         let drain = pool.shutdown(Shutdown::Drain);
         let other = thread::spawn(move || block_on(drain));
         // Takes a while, in which a pool that has ended too early is seen.
-        waits.add_done_callback(|_| (0..5_000).for_each(|_| thread::yield_now()));
+        waits.add_done_callback(|_| (0..scaled(5_000)).for_each(|_| thread::yield_now()));
         assert!(waits.cancel());
         let report = pool.shutdown_blocking(Shutdown::Drain).unwrap();
         assert_eq!(report.cancelled, 1);
@@ -1058,7 +1059,7 @@ fn the_last_handle_may_be_dropped_by_a_workers_thread_local() {
 fn a_shutdown_among_busy_submitters_loses_nothing() {
     within_limit(|| {
         for size in POOL_SIZES {
-            for _ in 0..20 {
+            for _ in 0..scaled(20) {
                 let (pool, threads) = counted_pool(size);
                 let ran = Counter::new();
                 let submitted = Counter::new();
@@ -1100,7 +1101,7 @@ fn a_task_submitted_while_a_spare_retires_is_not_lost() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
-            for _ in 0..5_000 {
+            for _ in 0..scaled(5_000) {
                 let inner = pool.clone();
                 let outer = pool.submit(move || {
                     block_on(inner.submit(|| ())).unwrap(); // takes a spare

@@ -53,6 +53,7 @@ fn upcasing_peer(count: usize) -> std::net::SocketAddr {
 // ---- Inside of a job ----
 
 #[test]
+#[cfg_attr(miri, ignore = "no network")]
 fn a_job_may_block_on_io_of_the_runtime() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
@@ -96,6 +97,7 @@ fn a_job_may_spawn_on_the_runtime() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "no network")]
 fn maps_async_tasks_callbacks_and_spares_see_the_runtime_too() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
@@ -192,6 +194,7 @@ fn without_a_runtime_jobs_see_none() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "no network")]
 fn the_builder_can_name_another_runtime() {
     on_runtimes(|| async {
         let (handle, stop) = runtime_on_a_thread();
@@ -255,6 +258,7 @@ fn a_worker_may_start_after_the_runtime_has_ended() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "no network")]
 fn what_a_job_asks_of_an_ended_runtime_fails_that_job_alone() {
     within_limit(|| {
         for size in POOL_SIZES {
@@ -291,6 +295,7 @@ fn what_a_job_asks_of_an_ended_runtime_fails_that_job_alone() {
 
 /// It waits for I/O while the runtime ends: the wait ends too.
 #[test]
+#[cfg_attr(miri, ignore = "no network")]
 fn a_runtime_that_ends_under_a_waiting_job_ends_the_wait() {
     within_limit(|| {
         for size in POOL_SIZES {

@@ -14,7 +14,7 @@ use concurrent_futures::{
 };
 use futures::StreamExt;
 
-use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, within_limit};
+use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, within_limit};
 use crate::threads::{at_thread_end, counted, counted_pool};
 
 const BOTH: [Shutdown; 2] = [Shutdown::Drain, Shutdown::CancelQueued];
@@ -358,7 +358,7 @@ fn sd_5_inline() {
 fn sd_7_a_task_cancelled_just_before_a_waiting_shutdown_does_not_hold_it_up() {
     within_limit(|| {
         for size in POOL_SIZES {
-            for _ in 0..20 {
+            for _ in 0..scaled(20) {
                 let pool = pool(size);
                 // Cancelled before it starts, or asked to stop: both end it.
                 let future = pool.submit(|| {
@@ -617,7 +617,7 @@ fn sd_15_a_worker_that_replaces_another_has_a_name_of_the_same_kind() {
     within_limit(|| {
         let (pool, threads) =
             counted(ThreadPoolExecutor::builder().max_workers(1).thread_name_prefix("render"));
-        for round in 1..=20 {
+        for round in 1..=scaled(20) {
             let inner = pool.clone();
             let name = || thread::current().name().unwrap_or_default().to_owned();
             let nested = pool
@@ -656,6 +656,7 @@ fn sd_16_default_names_tell_the_pools_and_their_workers_apart() {
 /// What `top -H`, `ps -L` and a debugger show.
 #[cfg(target_os = "linux")]
 #[test]
+#[cfg_attr(miri, ignore = "no /proc")]
 fn sd_15_the_system_sees_the_name() {
     within_limit(|| {
         for (prefix, shown) in

@@ -7,7 +7,7 @@ use std::time::Duration;
 use concurrent_futures::{Error, InlineExecutor, Shutdown, ThreadPoolExecutor};
 use futures::StreamExt;
 
-use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, within_limit};
+use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, within_limit};
 
 #[test]
 fn tp_1_map_starts_at_the_call_and_a_waiting_shutdown_runs_all_of_it() {
@@ -97,7 +97,7 @@ fn tp_3_sixty_blocking_tasks_start_no_more_threads_than_the_pool_has_workers() {
 fn tp_4_one_thread_for_one_at_a_time() {
     within_limit(|| {
         for size in POOL_SIZES {
-            for _ in 0..100 {
+            for _ in 0..scaled(100) {
                 let pool = pool(size);
                 let id = || pool.submit(|| thread::current().id()).result().unwrap();
                 let threads = [id(), id(), id()];
@@ -112,7 +112,7 @@ fn tp_4_one_thread_for_one_at_a_time() {
 fn tp_4_async() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
-            for _ in 0..100 {
+            for _ in 0..scaled(100) {
                 let pool = pool(size);
                 let mut threads = HashSet::new();
                 for _ in 0..3 {

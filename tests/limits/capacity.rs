@@ -12,7 +12,9 @@ use futures::FutureExt;
 use tokio_test::task::spawn;
 use tokio_test::{assert_pending, assert_ready};
 
-use crate::support::{CountDrops, Counter, Gate, POOL_SIZES, occupy, on_runtimes, within_limit};
+use crate::support::{
+    CountDrops, Counter, Gate, POOL_SIZES, occupy, on_runtimes, scaled, within_limit,
+};
 use crate::{Random, until_quiet};
 
 fn bounded(max_workers: usize, queue_capacity: usize) -> ThreadPoolExecutor {
@@ -65,9 +67,9 @@ impl Held {
 fn submitters_at_the_same_time_get_exactly_the_capacity() {
     within_limit(|| {
         for workers in POOL_SIZES {
-            for capacity in [1, 7, 100] {
+            for capacity in [1, 7, scaled(100)] {
                 let held = Held::new(workers, capacity);
-                for _ in 0..30 {
+                for _ in 0..scaled(30) {
                     let (start, end) = (Arc::new(Barrier::new(8)), Arc::new(Barrier::new(9)));
                     let accepted = Arc::new(AtomicUsize::new(0));
                     let submitters: Vec<_> = (0..8)
@@ -118,7 +120,7 @@ fn never_more_than_the_capacity_waits_while_the_workers_run() {
                         let accepted = Arc::clone(&accepted);
                         std::thread::spawn(move || {
                             let mut random = Random::new(seed);
-                            for _ in 0..300 {
+                            for _ in 0..scaled(300) {
                                 let count = started.clone();
                                 let submitted = pool.try_submit(move || count.add());
                                 let Ok(future) = submitted else {
@@ -172,14 +174,14 @@ fn room_is_neither_lost_nor_won_in_a_crowd() {
         for workers in POOL_SIZES {
             for capacity in [1, 3, 10] {
                 let held = Held::new(workers, capacity);
-                for seed in 0..8 {
+                for seed in 0..scaled(8) as u64 {
                     let submitters: Vec<_> = (0..4)
                         .map(|thread| {
                             let pool = held.pool.clone();
                             std::thread::spawn(move || {
                                 let mut random = Random::new(4 * seed + thread);
                                 let (mut kept, mut permits) = (Vec::new(), Vec::new());
-                                for _ in 0..100 {
+                                for _ in 0..scaled(100) {
                                     one_of_all(&pool, &mut random, &mut kept, &mut permits);
                                 }
                             })
@@ -281,7 +283,7 @@ fn submit_on_a_full_queue_gives_a_future_that_has_failed() {
 fn a_task_that_starts_gives_its_room_back() {
     within_limit(|| {
         let pool = bounded(1, 1);
-        for _ in 0..100 {
+        for _ in 0..scaled(100) {
             let (started, gate) = (Gate::new(), Gate::new());
             let (inside, wait) = (started.clone(), gate.clone());
             let first = pool.try_submit(move || {
@@ -307,7 +309,7 @@ fn a_task_that_leaves_the_queue_gives_its_room_back() {
         for workers in POOL_SIZES {
             let held = Held::new(workers, 3);
             let others: Vec<_> = (0..2).map(|_| held.pool.submit(|| ())).collect();
-            for _ in 0..50 {
+            for _ in 0..scaled(50) {
                 let cancelled = held.pool.try_submit(|| ()).unwrap();
                 assert_eq!(held.room(), 0);
                 assert!(cancelled.cancel());
@@ -343,7 +345,7 @@ fn a_task_that_is_run_in_place_gives_its_room_back() {
         let pool = bounded(1, 1);
         let inner = pool.clone();
         let job = pool.submit(move || {
-            for _ in 0..50 {
+            for _ in 0..scaled(50) {
                 let innermost = inner.clone();
                 let child = inner.try_submit(move || {
                     // It has started, so there is room for one again.
@@ -578,7 +580,8 @@ fn a_pool_that_breaks_wakes_all_who_wait_for_room() {
 fn reserve_on_an_unbounded_queue_is_ready_at_once() {
     within_limit(|| {
         let pool = crate::support::pool(1);
-        let permits: Vec<_> = (0..1000).map(|_| pool.reserve().now_or_never().unwrap()).collect();
+        let permits: Vec<_> =
+            (0..scaled(1000)).map(|_| pool.reserve().now_or_never().unwrap()).collect();
         for (n, permit) in permits.into_iter().enumerate() {
             assert_eq!(permit.unwrap().submit(move || n).result().unwrap(), n);
         }
@@ -591,7 +594,7 @@ fn all_who_wait_for_room_get_through() {
         for workers in POOL_SIZES {
             for capacity in [1, 4] {
                 let pool = bounded(workers, capacity);
-                let clients: Vec<_> = (0..200)
+                let clients: Vec<_> = (0..scaled(200))
                     .map(|n| {
                         let pool = pool.clone();
                         tokio::spawn(async move {

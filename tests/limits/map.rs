@@ -8,7 +8,7 @@ use concurrent_futures::{Error, Map, Shutdown, ThreadPoolExecutor, Unordered, ta
 use futures::StreamExt;
 use futures::stream::FusedStream;
 
-use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, within_limit};
+use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, within_limit};
 use crate::{Random, until_quiet};
 
 const WORKERS: [usize; 3] = [1, 2, 4];
@@ -178,6 +178,9 @@ fn no_schedule_takes_more_than_the_window() {
                     for pace in [Pace::Fast, Pace::Slow, Pace::Pausing] {
                         for ordered in [true, true, false] {
                             seed += 1;
+                            if seed % (72 / scaled(72)) as u64 != 0 {
+                                continue; // a sample of them
+                            }
                             read_within_window(&pool, window, chunksize, pace, ordered, seed).await;
                         }
                     }
@@ -192,7 +195,7 @@ fn many_maps_at_a_time_keep_their_windows() {
     on_runtimes(|| async {
         for workers in WORKERS {
             let pool = pool(workers);
-            let reads = (0..20).map(|seed| {
+            let reads = (0..scaled(20) as u64).map(|seed| {
                 let pool = pool.clone();
                 async move {
                     // The others keep the pool busy, so no reader may wait for it to be quiet.
@@ -213,7 +216,7 @@ fn a_window_is_filled_exactly_while_nobody_reads() {
     within_limit(|| {
         for workers in WORKERS {
             let pool = pool(workers);
-            for window in [1, 2, 3, 15, 16, 64, 1000] {
+            for window in [1, 2, 3, 15, 16, 64, scaled(1000)] {
                 for chunksize in [None, Some(1), Some(7), Some(5000)] {
                     let lead = Arc::new(Lead::default());
                     let done = Counter::new();
@@ -507,7 +510,7 @@ fn awaited_an_error_ends_a_map_over_an_endless_input() {
     on_runtimes(|| async {
         for workers in WORKERS {
             let pool = pool(workers);
-            for at in [0, 1, 1000] {
+            for at in [0, 1, scaled(1000)] {
                 let input = WithoutEnd::default();
                 let map = pool.map(move |n| assert!(n != at, "item {at}"), input.items());
                 assert_eq!(message(&map.await.unwrap_err()), format!("item {at}"));
@@ -541,7 +544,7 @@ fn the_length_of_the_input_need_not_be_known() {
     on_runtimes(|| async {
         for workers in WORKERS {
             let pool = pool(workers);
-            let n = 10_000u64;
+            let n = scaled(10_000) as u64;
             let expected: Vec<_> = (0..n).filter(|n| n % 3 == 0).collect();
             assert_eq!(pool.map(|n| n, (0..n).filter(|n| n % 3 == 0)).await.unwrap(), expected);
             assert_eq!(pool.map(|n| n, expected.clone()).await.unwrap(), expected);
@@ -565,11 +568,12 @@ fn items_and_results_may_have_no_size() {
             let pool = pool(workers);
             let calls = Counter::new();
             let count = calls.clone();
-            let map = pool.map(move |()| count.add(), std::iter::repeat_n((), 5000));
-            assert_eq!(map.await.unwrap().len(), 5000);
-            assert_eq!(calls.get(), 5000);
+            let n = scaled(5000);
+            let map = pool.map(move |()| count.add(), std::iter::repeat_n((), n));
+            assert_eq!(map.await.unwrap().len(), n);
+            assert_eq!(calls.get(), n);
             let mut endless = pool.map(|()| (), std::iter::repeat(())).buffersize(3);
-            for _ in 0..100 {
+            for _ in 0..scaled(100) {
                 endless.next().await.unwrap().unwrap();
             }
         }
@@ -618,8 +622,9 @@ fn options_may_come_in_any_order() {
     on_runtimes(move || async move {
         for workers in WORKERS {
             let pool = pool(workers);
-            let map = || pool.map(|n: usize| n + 1, 0..200);
-            let all: [Unordered<usize>; 12] = [
+            let all = scaled(200);
+            let map = || pool.map(|n: usize| n + 1, 0..all);
+            let unordered: [Unordered<usize>; 12] = [
                 map().unordered(),
                 map().unordered().buffersize(3).chunksize(2).timeout(hour),
                 map().unordered().timeout(hour).buffersize(3).chunksize(2),
@@ -633,14 +638,14 @@ fn options_may_come_in_any_order() {
                 map().timeout(hour).buffersize(3).chunksize(2).unordered(),
                 map().chunksize(64).unordered().buffersize(1),
             ];
-            for (case, unordered) in all.into_iter().enumerate() {
+            for (case, unordered) in unordered.into_iter().enumerate() {
                 let mut read: Vec<_> =
                     unordered.map(|(index, value)| (index, value.unwrap())).collect().await;
                 read.sort_unstable();
-                let expected: Vec<_> = (0..200).map(|n| (n, n + 1)).collect();
+                let expected: Vec<_> = (0..all).map(|n| (n, n + 1)).collect();
                 assert_eq!(read, expected, "case {case}");
             }
-            let all: [Map<usize>; 6] = [
+            let ordered: [Map<usize>; 6] = [
                 map().buffersize(3).chunksize(2).timeout(hour),
                 map().buffersize(3).timeout(hour).chunksize(2),
                 map().chunksize(2).buffersize(3).timeout(hour),
@@ -648,8 +653,8 @@ fn options_may_come_in_any_order() {
                 map().timeout(hour).buffersize(3).chunksize(2),
                 map().timeout(hour).chunksize(2).buffersize(3),
             ];
-            for ordered in all {
-                assert_eq!(ordered.await.unwrap(), (1..201).collect::<Vec<_>>());
+            for ordered in ordered {
+                assert_eq!(ordered.await.unwrap(), (1..all + 1).collect::<Vec<_>>());
             }
         }
     });
@@ -961,22 +966,23 @@ fn a_map_can_be_waited_for_anywhere() {
     within_limit(|| {
         for workers in WORKERS {
             let pool = pool(workers);
-            let expected: Vec<_> = (0..300).map(|n| n * n).collect();
+            let all = scaled(300) as u32;
+            let expected: Vec<_> = (0..all).map(|n| n * n).collect();
             let square = |n: u32| n * n;
-            assert_eq!(pool.map(square, 0..300).result().unwrap(), expected);
+            assert_eq!(pool.map(square, 0..all).result().unwrap(), expected);
 
             let inner = pool.clone();
-            let in_job = pool.submit(move || inner.map(square, 0..300).result());
+            let in_job = pool.submit(move || inner.map(square, 0..all).result());
             assert_eq!(in_job.result().unwrap().unwrap(), expected);
 
             let inner = pool.clone();
             let in_job =
-                pool.submit(move || futures::executor::block_on(inner.map(square, 0..300)));
+                pool.submit(move || futures::executor::block_on(inner.map(square, 0..all)));
             assert_eq!(in_job.result().unwrap().unwrap(), expected);
 
             let inner = pool.clone();
             let in_job = pool.submit(move || {
-                let map = inner.map(square, 0..300).buffersize(3);
+                let map = inner.map(square, 0..all).buffersize(3);
                 futures::executor::block_on_stream(map).map(Result::unwrap).collect::<Vec<_>>()
             });
             assert_eq!(in_job.result().unwrap(), expected);
@@ -984,13 +990,15 @@ fn a_map_can_be_waited_for_anywhere() {
     });
 }
 
+const WIDTH: u64 = if cfg!(miri) { 2 } else { 6 };
+
 /// Maps in maps, as deep as said.
 fn sum(pool: &ThreadPoolExecutor, depth: u32, blocking: bool) -> u64 {
     if depth == 0 {
         return 1;
     }
     let inner = pool.clone();
-    let map = pool.map(move |_| sum(&inner, depth - 1, blocking), 0..6);
+    let map = pool.map(move |_| sum(&inner, depth - 1, blocking), 0..WIDTH);
     let parts = if blocking { map.result() } else { futures::executor::block_on(map) };
     parts.unwrap().into_iter().sum()
 }
@@ -1001,10 +1009,10 @@ fn maps_in_maps_in_maps_end_on_any_number_of_workers() {
         for workers in WORKERS {
             let pool = pool(workers);
             for blocking in [true, false] {
-                assert_eq!(sum(&pool, 4, blocking), 6u64.pow(4));
+                assert_eq!(sum(&pool, 4, blocking), WIDTH.pow(4));
                 let inner = pool.clone();
                 let in_job = pool.submit(move || sum(&inner, 3, blocking));
-                assert_eq!(in_job.result().unwrap(), 6u64.pow(3));
+                assert_eq!(in_job.result().unwrap(), WIDTH.pow(3));
             }
         }
     });
@@ -1074,9 +1082,10 @@ fn a_drained_map_goes_on_however_often_the_workers_end() {
             let pool = pool(workers);
             // With this window each item is work that comes when the workers have nothing to do
             // and end; it must not count on one that does.
-            let mut map = pool.map(|n| n, 0..2_000).buffersize(1);
+            let all = scaled(2_000);
+            let mut map = pool.map(|n| n, 0..all).buffersize(1);
             drop(pool.shutdown(Shutdown::Drain));
-            for n in 0..2_000 {
+            for n in 0..all {
                 assert_eq!(map.next().await.unwrap().unwrap(), n);
             }
             assert!(map.next().await.is_none());
@@ -1169,7 +1178,7 @@ fn a_deadline_ends_a_map_without_end() {
 #[test]
 fn a_pool_that_ends_while_several_drivers_run_keeps_count_of_them() {
     within_limit(|| {
-        for _ in 0..20 {
+        for _ in 0..scaled(20) {
             let pool = pool(4);
             let (gate, started) = (Gate::new(), Counter::new());
             let (wait, count) = (gate.clone(), started.clone());
@@ -1409,8 +1418,8 @@ fn slow_items_run_on_all_workers_at_the_same_time() {
 fn slow_items_behind_quick_ones_run_on_all_workers_at_the_same_time() {
     within_limit(|| {
         for workers in WORKERS {
-            for slow in [workers, 100, 1000] {
-                slow_items_meet(workers, 10_000, slow, true);
+            for slow in [1, 100, 1000].map(|n| scaled(n).next_multiple_of(workers)) {
+                slow_items_meet(workers, scaled(10_000), slow, true);
             }
         }
     });

@@ -13,7 +13,7 @@ use concurrent_futures::{
 use futures::FutureExt;
 use futures::executor::{block_on, block_on_stream};
 
-use crate::support::{Counter, Gate, POOL_SIZES, occupy, pool, within_limit};
+use crate::support::{Counter, Gate, POOL_SIZES, occupy, pool, scaled, within_limit};
 use crate::{Random, until_quiet};
 
 const WORKERS: [usize; 3] = [1, 2, 4];
@@ -86,7 +86,8 @@ fn fibonacci_with_both_halves_submitted() {
         for workers in WORKERS {
             let pool = pool(workers);
             let inner = pool.clone();
-            assert_eq!(pool.submit(move || fibonacci(&inner, 18)).result().unwrap(), 2584);
+            let (n, value) = if cfg!(miri) { (8, 21) } else { (18, 2584) };
+            assert_eq!(pool.submit(move || fibonacci(&inner, n)).result().unwrap(), value);
             assert_size_unchanged(&pool);
         }
     });
@@ -98,7 +99,8 @@ fn fibonacci_on_small_stacks() {
         for workers in WORKERS {
             let pool = pool_with_stack(workers, 256 * 1024);
             let inner = pool.clone();
-            assert_eq!(pool.submit(move || fibonacci(&inner, 16)).result().unwrap(), 987);
+            let (n, value) = if cfg!(miri) { (8, 21) } else { (16, 987) };
+            assert_eq!(pool.submit(move || fibonacci(&inner, n)).result().unwrap(), value);
             assert_size_unchanged(&pool);
         }
     });
@@ -118,7 +120,8 @@ fn a_chain_of_10_000_tasks_does_not_overflow_the_stack() {
         for workers in WORKERS {
             let pool = pool(workers);
             let inner = pool.clone();
-            assert_eq!(pool.submit(move || chain(&inner, 10_000)).result().unwrap(), 10_000);
+            let n = scaled(10_000) as u64;
+            assert_eq!(pool.submit(move || chain(&inner, n)).result().unwrap(), n);
             assert_size_unchanged(&pool);
         }
     });
@@ -133,12 +136,13 @@ fn a_chain_submitted_in_advance_does_not_overflow_the_stack() {
             let held: Vec<_> = (0..workers).map(|_| occupy(&pool, &gate)).collect();
             // The last one is waited for first, and each waits for the one before it.
             let mut last = pool.submit(|| 0u64);
-            for _ in 0..10_000 {
+            let n = scaled(10_000);
+            for _ in 0..n {
                 last = pool.submit(move || last.result().unwrap() + 1);
             }
             let all = pool.submit(move || last.result());
             gate.open();
-            assert_eq!(all.result().unwrap().unwrap(), 10_000);
+            assert_eq!(all.result().unwrap().unwrap(), n as u64);
             for job in held {
                 job.result().unwrap();
             }
@@ -153,7 +157,8 @@ fn deep_nesting_on_small_stacks() {
         for stack_size in [128 * 1024, 256 * 1024] {
             let pool = pool_with_stack(1, stack_size);
             let inner = pool.clone();
-            assert_eq!(pool.submit(move || chain(&inner, 2_000)).result().unwrap(), 2_000);
+            let n = scaled(2_000) as u64;
+            assert_eq!(pool.submit(move || chain(&inner, n)).result().unwrap(), n);
             assert_size_unchanged(&pool);
         }
     });
@@ -166,7 +171,7 @@ fn a_job_may_wait_for_a_promise_that_another_job_completes() {
     within_limit(|| {
         for workers in WORKERS {
             let pool = pool(workers);
-            for _ in 0..50 {
+            for _ in 0..scaled(50) {
                 let waiters: Vec<_> = (0..workers)
                     .map(|n| {
                         let (completer, promise) = TaskFuture::promise();
@@ -294,7 +299,7 @@ fn a_job_that_waits_again_and_again_finds_a_worker_each_time() {
                 .map(|_| {
                     let inner = pool.clone();
                     pool.submit(move || {
-                        for n in 0..2_000 {
+                        for n in 0..scaled(2_000) {
                             assert_eq!(block_on(inner.submit(move || n)).unwrap(), n);
                         }
                     })
@@ -338,7 +343,7 @@ fn blocking_on_several_futures_of_which_one_is_ready() {
     within_limit(|| {
         for workers in WORKERS {
             let pool = pool(workers);
-            for _ in 0..20 {
+            for _ in 0..scaled(20) {
                 let inner = pool.clone();
                 let job = pool.submit(move || {
                     let (completer, ready) = TaskFuture::promise();
@@ -360,7 +365,7 @@ fn blocking_on_many_futures_at_a_time() {
     within_limit(|| {
         for workers in WORKERS {
             let pool = pool(workers);
-            for _ in 0..20 {
+            for _ in 0..scaled(20) {
                 let inner = pool.clone();
                 let job = pool.submit(move || {
                     let all = (0..20).map(|n| inner.submit(move || n));
@@ -378,7 +383,7 @@ fn a_wait_that_is_given_up_takes_the_place_back_with_the_end_of_the_job() {
     within_limit(|| {
         for workers in WORKERS {
             let pool = pool(workers);
-            for _ in 0..20 {
+            for _ in 0..scaled(20) {
                 pool.submit(|| {
                     let (_completer, mut promise) = never();
                     assert!((&mut promise).now_or_never().is_none());
@@ -396,7 +401,7 @@ fn a_poll_in_a_callback_does_not_lend_the_workers_place_for_ever() {
     within_limit(|| {
         for workers in WORKERS {
             let pool = pool(workers);
-            for _ in 0..20 {
+            for _ in 0..scaled(20) {
                 let gate = Gate::new();
                 let held = occupy(&pool, &gate);
                 let (_completer, mut promise) = never();
@@ -427,7 +432,7 @@ fn a_worker_counts_once_as_waiting_however_many_of_its_jobs_wait() {
     within_limit(|| {
         for workers in WORKERS {
             let pool = pool(workers);
-            for _ in 0..20 {
+            for _ in 0..scaled(20) {
                 let inner = pool.clone();
                 let job = pool.submit(move || poll_and_wait(&inner, 20));
                 assert_eq!(job.result().unwrap(), 20);
@@ -569,7 +574,7 @@ fn parent(
 fn a_worker_never_runs_a_strangers_task_on_top_of_a_waiting_one() {
     within_limit(|| {
         for workers in WORKERS {
-            for seed in 0..10 {
+            for seed in 0..scaled(10) as u64 {
                 let pool = pool(workers);
                 let families = Arc::new(Families::default());
                 let jobs: Vec<_> = (0..8)
@@ -637,7 +642,7 @@ fn jobs_that_compute_are_never_more_than_max_workers() {
             let pool = pool(workers);
             let families = Arc::new(Families::default());
             // Waiters come and go all the time, so spares do too.
-            let waiters: Vec<_> = (0..50)
+            let waiters: Vec<_> = (0..scaled(50))
                 .map(|n| {
                     let (completer, promise) = TaskFuture::promise();
                     let waiter = pool.submit(move || promise.result());
@@ -668,7 +673,7 @@ fn jobs_that_compute_are_never_more_than_max_workers() {
 fn a_thousand_waiting_jobs_all_get_a_spare_and_leave_none() {
     within_limit(|| {
         let pool = pool_with_stack(1, 64 * 1024);
-        let (waiting, n) = (Counter::new(), 1000);
+        let (waiting, n) = (Counter::new(), scaled(1000));
         let (completers, waiters): (Vec<_>, Vec<_>) = (0..n)
             .map(|_| {
                 let (completer, promise) = TaskFuture::promise();

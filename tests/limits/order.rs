@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Counter, Gate, occupy, pool, within_limit};
+use crate::support::{Counter, Gate, occupy, pool, scaled, within_limit};
 
 #[test]
 fn one_worker_serves_submitters_in_the_order_of_submission() {
@@ -20,7 +20,9 @@ fn one_worker_serves_submitters_in_the_order_of_submission() {
         };
         let mut expected = Vec::new();
         // Each submitter is a thread of its own; who submits much does not go before the others.
-        for (who, count) in [('a', 1_000), ('b', 1), ('a', 500), ('c', 70), ('b', 3)] {
+        for (who, count) in
+            [('a', scaled(1_000)), ('b', 1), ('a', scaled(500)), ('c', scaled(70)), ('b', 3)]
+        {
             std::thread::scope(|scope| scope.spawn(|| submit(who, count)).join().unwrap());
             expected.extend((0..count).map(|n| (who, n)));
         }
@@ -33,21 +35,21 @@ fn one_worker_serves_submitters_in_the_order_of_submission() {
 
 /// The task at `at` ends only when all others have, and all but that one are quick.
 fn all_pass_the_one_that_waits(workers: usize, at: usize) {
-    const TASKS: usize = 1_000;
+    let (tasks, at) = (scaled(1_000), at.min(scaled(1_000) - 1));
     let pool = pool(workers);
     // Quick ones, so that the workers take many at once.
-    for future in (0..500).map(|_| pool.submit(|| ())).collect::<Vec<_>>() {
+    for future in (0..scaled(500)).map(|_| pool.submit(|| ())).collect::<Vec<_>>() {
         future.result().unwrap();
     }
     let gates: Vec<_> = (0..workers).map(|_| Gate::new()).collect();
     let held: Vec<_> = gates.iter().map(|gate| occupy(&pool, gate)).collect();
     let done = Counter::new();
-    let futures: Vec<_> = (0..TASKS)
+    let futures: Vec<_> = (0..tasks)
         .map(|n| {
             let done = done.clone();
             pool.submit(move || {
                 if n == at {
-                    done.wait_for(TASKS - 1);
+                    done.wait_for(tasks - 1);
                 } else {
                     done.add();
                 }

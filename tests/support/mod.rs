@@ -5,17 +5,28 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use concurrent_futures::{ShutdownFuture, ThreadPoolExecutor};
 
-/// No test takes this long unless it hangs.
-const HANG: Duration = Duration::from_secs(120);
+/// No test takes this long unless it hangs. (Under Miri time is counted by what is executed.)
+const HANG: Duration = Duration::from_secs(if cfg!(miri) { 3600 } else { 120 });
 
 /// Every test of a pool runs with one worker and with several.
 pub const POOL_SIZES: [usize; 2] = [1, 4];
+
+/// The size of a test, as a number of rounds, items or tasks: `n`, or a small part of it where each
+/// takes very long. That is so under Miri, and where the variable `TEST_SCALE` has a divisor, for
+/// tools that watch every access to memory.
+pub fn scaled(n: usize) -> usize {
+    static DIVISOR: LazyLock<usize> = LazyLock::new(|| match std::env::var("TEST_SCALE") {
+        Ok(divisor) => divisor.parse().expect("TEST_SCALE is a number"),
+        Err(_) => 1,
+    });
+    n.div_ceil(if cfg!(miri) { 50 } else { *DIVISOR })
+}
 
 pub fn pool(max_workers: usize) -> ThreadPoolExecutor {
     ThreadPoolExecutor::builder().max_workers(max_workers).build().unwrap()

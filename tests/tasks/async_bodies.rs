@@ -13,7 +13,7 @@ use concurrent_futures::{Error, Shutdown, TaskFuture, ThreadPoolExecutor, task};
 use futures::FutureExt;
 use futures::executor::block_on;
 
-use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, within_limit};
+use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, within_limit};
 use crate::tools::{Drops, Tracked, occupy_all, soon};
 
 /// An async body under the test's control: pending until it is told to finish, it notes the
@@ -189,7 +189,8 @@ fn a_body_that_yields_ten_thousand_times_is_polled_once_for_each() {
             let pool = pool(workers);
             let polls = Counter::new();
             let poll = polls.clone();
-            let mut left = 10_000;
+            let yields = scaled(10_000);
+            let mut left = yields;
             let future = pool.submit_future(poll_fn(move |cx| {
                 poll.add();
                 if left == 0 {
@@ -200,9 +201,9 @@ fn a_body_that_yields_ten_thousand_times_is_polled_once_for_each() {
                 Poll::Pending
             }));
             soon(future).unwrap();
-            assert_eq!(polls.get(), 10_001);
+            assert_eq!(polls.get(), yields + 1);
             let metrics = pool.metrics();
-            assert_eq!((metrics.completed, metrics.run_time.count()), (1, 10_001));
+            assert_eq!((metrics.completed, metrics.run_time.count()), (1, yields as u64 + 1));
             assert_eq!(metrics.queue_time.count(), 1);
         }
     });
@@ -213,7 +214,7 @@ fn many_bodies_share_few_workers() {
     within_limit(|| {
         for workers in POOL_SIZES {
             let pool = pool(workers);
-            let futures: Vec<_> = (0..500u32)
+            let futures: Vec<_> = (0..scaled(500))
                 .map(|n| {
                     pool.submit_future(async move {
                         for _ in 0..n % 17 {
@@ -224,10 +225,10 @@ fn many_bodies_share_few_workers() {
                 })
                 .collect();
             for (n, future) in futures.into_iter().enumerate() {
-                assert_eq!(soon(future).unwrap() as usize, n);
+                assert_eq!(soon(future).unwrap(), n);
             }
             assert!(pool.metrics().workers <= workers);
-            assert_eq!(pool.metrics().completed, 500);
+            assert_eq!(pool.metrics().completed, scaled(500) as u64);
         }
     });
 }
@@ -311,7 +312,7 @@ fn wakes_from_many_threads_lose_nothing() {
     within_limit(|| {
         for workers in POOL_SIZES {
             let pool = pool(workers);
-            for _ in 0..200 {
+            for _ in 0..scaled(200) {
                 let puppet = Puppet::new();
                 let future = pool.submit_future(puppet.body());
                 puppet.0.polled.wait_for(1);
@@ -479,7 +480,7 @@ fn two_threads_that_cancel_a_waiting_body_hear_the_same() {
     within_limit(|| {
         for workers in POOL_SIZES {
             let pool = pool(workers);
-            for _ in 0..500 {
+            for _ in 0..scaled(500) {
                 let puppet = Puppet::new();
                 let future = pool.submit_future(puppet.body());
                 puppet.until_suspended(&pool, 1);
@@ -501,7 +502,7 @@ fn two_threads_that_cancel_a_waiting_body_hear_the_same() {
                 assert!(matches!(soon(future), Err(Error::Cancelled)));
                 assert_eq!(puppet.drops().count(), 1);
             }
-            assert_eq!(pool.metrics().cancelled, 500);
+            assert_eq!(pool.metrics().cancelled, scaled(500) as u64);
         }
     });
 }
@@ -852,7 +853,7 @@ fn a_body_that_is_never_at_rest_runs_out_of_time_and_is_not_cancelled() {
         for workers in POOL_SIZES {
             let pool = pool(workers);
             // The limit comes at every moment between two polls.
-            for n in 0..300 {
+            for n in 0..scaled(300) as u64 {
                 let limit = Duration::from_micros(n % 50);
                 let restless = poll_fn(|cx| {
                     cx.waker().wake_by_ref();
@@ -865,7 +866,10 @@ fn a_body_that_is_never_at_rest_runs_out_of_time_and_is_not_cancelled() {
             }
             pool.shutdown_blocking(Shutdown::Drain).unwrap();
             let metrics = pool.metrics();
-            assert_eq!((metrics.completed, metrics.failed, metrics.cancelled), (0, 300, 0));
+            assert_eq!(
+                (metrics.completed, metrics.failed, metrics.cancelled),
+                (0, scaled(300) as u64, 0)
+            );
         }
     });
 }

@@ -10,7 +10,7 @@ use concurrent_futures::{
 };
 use futures::executor::block_on;
 
-use crate::support::{Gate, occupy, pool, within_limit};
+use crate::support::{Gate, occupy, pool, scaled, within_limit};
 use crate::tools::{occupy_all, soon};
 
 fn text(built: Result<ThreadPoolExecutor, Error>) -> String {
@@ -133,7 +133,7 @@ fn the_number_of_a_worker_that_has_gone_is_used_again() {
             .thread_name_prefix("reused")
             .build()
             .unwrap();
-        for _ in 0..50 {
+        for _ in 0..scaled(50) {
             let inner = pool.clone();
             let names = pool.submit(move || {
                 let spare = |pool: &ThreadPoolExecutor| {
@@ -153,6 +153,7 @@ fn the_number_of_a_worker_that_has_gone_is_used_again() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "stacks are not those of the system")]
 fn the_stack_is_as_large_as_asked_for() {
     /// Uses about `kib` KiB of stack.
     fn deep(kib: usize) -> usize {
@@ -169,6 +170,7 @@ fn the_stack_is_as_large_as_asked_for() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "stacks are not those of the system")]
 fn a_stack_that_the_system_refuses_breaks_the_pool_and_says_why() {
     within_limit(|| {
         let pool = ThreadPoolExecutor::builder().stack_size(1 << 60).build().unwrap();
@@ -260,7 +262,7 @@ fn debug_neither_blocks_nor_panics() {
         // While others use the pool's locks all the time.
         let clone = pool.clone();
         let busy = thread::spawn(move || {
-            for n in 0..2_000 {
+            for n in 0..scaled(2_000) {
                 drop(clone.submit(move || n));
             }
         });

@@ -10,7 +10,7 @@ use std::time::Duration;
 use concurrent_futures::{Error, Shutdown, TaskFuture, ThreadPoolExecutor, task};
 use futures::executor::block_on;
 
-use crate::support::{Counter, Gate, POOL_SIZES, occupy, pool, within_limit};
+use crate::support::{Counter, Gate, POOL_SIZES, occupy, pool, scaled, within_limit};
 use crate::tools::{Drops, eventually, occupy_all, soon};
 
 #[test]
@@ -234,7 +234,7 @@ fn two_threads_that_cancel_a_queued_task_hear_the_same() {
         let gate = Gate::new();
         let _held = occupy(&pool, &gate);
         let closures = Drops::new();
-        for round in 1..=2_000 {
+        for round in 1..=scaled(2_000) {
             let captured = closures.value();
             let future = pool.submit(move || drop(captured));
             let start = Barrier::new(2);
@@ -282,7 +282,7 @@ fn two_threads_that_cancel_a_promise_hear_the_same() {
 fn cancelling_and_completing_a_promise_at_once_has_one_winner() {
     within_limit(|| {
         let values = Drops::new();
-        for round in 1..=2_000 {
+        for round in 1..=scaled(2_000) {
             let (completer, future) = TaskFuture::promise();
             let start = Barrier::new(2);
             let value = values.value();
@@ -517,16 +517,16 @@ fn racers(
 
 #[test]
 fn cancels_and_drops_that_race_with_the_start_leave_exact_accounts() {
-    const ROUNDS: usize = 150;
     const EACH: usize = 32;
 
     within_limit(|| {
+        let rounds = scaled(150);
         for workers in POOL_SIZES {
             let pool = pool(workers);
             let (closures, values) = (Drops::new(), Drops::new());
             let mut all_ran = Vec::new();
             let mut cancels = 0;
-            for _ in 0..ROUNDS {
+            for _ in 0..rounds {
                 let (cancelled, ran) = racers(&pool, EACH, &closures, &values);
                 all_ran.extend(ran);
                 let (dropped, ran) = racers(&pool, EACH, &closures, &values);
@@ -554,7 +554,7 @@ fn cancels_and_drops_that_race_with_the_start_leave_exact_accounts() {
             }
             pool.shutdown_blocking(Shutdown::Drain).unwrap();
 
-            let submitted = 2 * ROUNDS * EACH;
+            let submitted = 2 * rounds * EACH;
             let runs: usize = all_ran.iter().map(|ran| ran.load(SeqCst)).sum();
             let metrics = pool.metrics();
             assert!(all_ran.iter().all(|ran| ran.load(SeqCst) <= 1));
@@ -570,13 +570,11 @@ fn cancels_and_drops_that_race_with_the_start_leave_exact_accounts() {
 
 #[test]
 fn ends_of_every_kind_that_race_leave_exact_accounts() {
-    const ROUNDS: usize = 300;
-
     within_limit(|| {
         for workers in POOL_SIZES {
             let pool = pool(workers);
             let (bodies, submitted) = (Drops::new(), Counter::new());
-            for round in 0..ROUNDS {
+            for round in 0..scaled(300) {
                 // A limit that comes before, while and after the task runs.
                 let limit = Duration::from_micros(round as u64 % 60);
                 let yielding = |yields: usize| {

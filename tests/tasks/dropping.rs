@@ -10,7 +10,7 @@ use concurrent_futures::{Error, ReturnWhen, Shutdown, TaskFuture, as_completed, 
 use futures::FutureExt;
 use tokio::sync::oneshot;
 
-use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, within_limit};
+use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, within_limit};
 use crate::tools::{Drops, occupy_all, soon};
 
 /// `future`, which tells when it has been polled for the first time.
@@ -62,7 +62,8 @@ fn withdrawals_from_the_middle_leave_the_others_in_order() {
         let _held = occupy_all(&pool, &gate);
         let (order, closures) = (Arc::new(std::sync::Mutex::new(Vec::new())), Drops::new());
         // Enough for the queue to sweep its dead entries, more than once.
-        let mut futures: Vec<_> = (0..1_000)
+        let n = 10 * scaled(100);
+        let mut futures: Vec<_> = (0..n)
             .map(|n| {
                 let (order, captured) = (Arc::clone(&order), closures.value());
                 Some(pool.submit(move || {
@@ -76,16 +77,16 @@ fn withdrawals_from_the_middle_leave_the_others_in_order() {
                 *future = None;
             }
         }
-        closures.assert_here(900);
-        assert_eq!(pool.metrics().queued, 100);
+        closures.assert_here(n - n / 10);
+        assert_eq!(pool.metrics().queued, n / 10);
         gate.open();
         for future in futures.into_iter().flatten() {
             soon(future).unwrap();
         }
-        let expected: Vec<_> = (0..1_000).filter(|n| n % 10 == 3).collect();
+        let expected: Vec<_> = (0..n).filter(|n| n % 10 == 3).collect();
         assert_eq!(*order.lock().unwrap(), expected);
-        assert_eq!(closures.count(), 1_000);
-        assert_eq!(pool.metrics().cancelled, 900);
+        assert_eq!(closures.count(), n);
+        assert_eq!(pool.metrics().cancelled as usize, n - n / 10);
     });
 }
 

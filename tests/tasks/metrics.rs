@@ -7,7 +7,7 @@ use std::time::Duration;
 use concurrent_futures::{InlineExecutor, Metrics, Shutdown, ThreadPoolExecutor};
 use futures::executor::block_on;
 
-use crate::support::{Counter, Gate, POOL_SIZES, on_runtimes, pool, within_limit};
+use crate::support::{Counter, Gate, POOL_SIZES, on_runtimes, pool, scaled, within_limit};
 use crate::tools::{occupy_all, soon};
 
 fn ends(metrics: &Metrics) -> (u64, u64, u64) {
@@ -36,7 +36,7 @@ fn each_awaited_task_is_counted_when_its_future_is_ready() {
     on_runtimes(|| async {
         for workers in POOL_SIZES {
             let pool = pool(workers);
-            for n in 1..=300 {
+            for n in 1..=scaled(300) as u64 {
                 pool.submit(move || n).await.unwrap();
                 let metrics = pool.metrics();
                 assert_eq!((metrics.completed, metrics.run_time.count()), (n, n));
@@ -52,7 +52,7 @@ fn each_task_is_counted_whatever_shows_that_it_has_finished() {
     within_limit(|| {
         for workers in POOL_SIZES {
             let pool = pool(workers);
-            for n in 0..200 {
+            for n in 0..scaled(200) as u64 {
                 // Seen by a thread that looks,
                 let future = pool.submit(move || n);
                 while !future.is_done() {
@@ -330,14 +330,15 @@ fn all_clones_count_to_the_same_place() {
                 for _ in 0..4 {
                     let clone = pool.clone();
                     scope.spawn(move || {
-                        for _ in 0..100 {
+                        for _ in 0..scaled(100) {
                             soon(clone.submit(|| ())).unwrap();
                         }
                     });
                 }
             });
             let metrics = pool.metrics();
-            assert_eq!((ends(&metrics), metrics.run_time.count()), ((400, 0, 0), 400));
+            let all = 4 * scaled(100) as u64;
+            assert_eq!((ends(&metrics), metrics.run_time.count()), ((all, 0, 0), all));
             assert!(metrics.workers <= workers);
         }
     });
@@ -348,9 +349,10 @@ fn the_sums_of_a_pool_that_works_never_go_back() {
     within_limit(|| {
         for workers in POOL_SIZES {
             let pool = pool(workers);
+            let all = scaled(3_000);
             let clone = pool.clone();
             let submitting = thread::spawn(move || {
-                for n in 0..3_000 {
+                for n in 0..all {
                     let future = clone.submit(move || n);
                     if n % 3 == 0 {
                         let _ = future.cancel();
@@ -364,13 +366,13 @@ fn the_sums_of_a_pool_that_works_never_go_back() {
                 let (completed, failed, cancelled) = ends(&metrics);
                 assert!(completed >= last.0 && failed >= last.1 && cancelled >= last.2);
                 assert!(metrics.workers <= workers && metrics.running <= workers);
-                assert!(completed + cancelled <= 3_000 && metrics.queued <= 3_000);
+                assert!(completed + cancelled <= all as u64 && metrics.queued <= all);
                 last = (completed, failed, cancelled);
             }
             submitting.join().unwrap();
             pool.shutdown_blocking(Shutdown::Drain).unwrap();
             let (completed, failed, cancelled) = ends(&pool.metrics());
-            assert_eq!((completed + cancelled, failed), (3_000, 0));
+            assert_eq!((completed + cancelled, failed), (all as u64, 0));
         }
     });
 }

@@ -2,7 +2,7 @@
 
 use concurrent_futures::{TaskFuture, ThreadPoolExecutor};
 
-use crate::support::{POOL_SIZES, pool, within_limit};
+use crate::support::{POOL_SIZES, pool, scaled, within_limit};
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[repr(align(64))]
@@ -26,7 +26,7 @@ fn jobs_and_results_come_through_whatever_their_size_and_alignment() {
         for workers in POOL_SIZES {
             let pool = pool(workers);
             // All of them at the same time, so that they are neighbours.
-            for round in 0..50 {
+            for round in 0..scaled(50) as u8 {
                 let nothing = there_and_back(&pool, ());
                 let byte = there_and_back(&pool, round);
                 let words = there_and_back(&pool, [u64::from(round); 3]);

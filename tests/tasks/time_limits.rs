@@ -11,7 +11,7 @@ use concurrent_futures::{
 use futures::StreamExt;
 use futures::executor::{block_on, block_on_stream};
 
-use crate::support::{Counter, Gate, POOL_SIZES, occupy, pool, within_limit};
+use crate::support::{Counter, Gate, POOL_SIZES, occupy, pool, scaled, within_limit};
 use crate::tools::{Drops, eventually, occupy_all, soon};
 
 /// A limit that is meant to pass.
@@ -75,7 +75,7 @@ fn who_is_asked_to_stop_by_the_limit_is_too_late_to_succeed() {
     within_limit(|| {
         for workers in POOL_SIZES {
             let pool = pool(workers);
-            for n in 0..300 {
+            for n in 0..scaled(300) as u64 {
                 // It returns at the very moment that it is asked to.
                 let limit = Duration::from_micros(n % 50);
                 let future = pool.task().timeout(limit).submit(|| {
@@ -86,7 +86,7 @@ fn who_is_asked_to_stop_by_the_limit_is_too_late_to_succeed() {
                 assert_timed_out(soon(future), limit, true);
             }
             let metrics = pool.metrics();
-            assert_eq!((metrics.completed, metrics.failed), (0, 300));
+            assert_eq!((metrics.completed, metrics.failed), (0, scaled(300) as u64));
         }
     });
 }
@@ -331,7 +331,7 @@ fn a_body_polled_twice_at_once_keeps_the_limit_of_its_run() {
     within_limit(|| {
         for workers in POOL_SIZES {
             let pool = pool(workers);
-            for n in 0..300 {
+            for n in 0..scaled(300) as u64 {
                 // In the queue again before its submission has come back to the caller.
                 let future = pool.task().timeout(SHORT).queue_timeout(LONG).submit_future(
                     std::future::poll_fn(move |cx| {

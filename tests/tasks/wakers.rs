@@ -14,7 +14,7 @@ use futures::stream::FusedStream;
 use futures::{FutureExt, Stream, StreamExt};
 use tokio_test::{assert_pending, assert_ready, task};
 
-use crate::support::{Gate, POOL_SIZES, occupy, on_runtimes, pool, within_limit};
+use crate::support::{Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, within_limit};
 use crate::tools::{Wakes, occupy_all, soon};
 
 fn promises<T: Send + 'static>(n: usize) -> (Vec<Completer<T>>, Vec<TaskFuture<T>>) {
@@ -208,7 +208,7 @@ fn tasks_that_move_between_threads_get_all_results() {
                     let pool = pool.clone();
                     tokio::spawn(async move {
                         let mut threads = std::collections::HashSet::new();
-                        for m in 0..50 {
+                        for m in 0..scaled(50) as u32 {
                             // Pending at least once, in most rounds, and polled elsewhere after.
                             let future = pool.submit(move || {
                                 thread::yield_now();
@@ -235,7 +235,7 @@ fn wakes_and_polls_that_race_lose_nothing() {
     within_limit(|| {
         for workers in POOL_SIZES {
             let pool = pool(workers);
-            for n in 0..5_000 {
+            for n in 0..scaled(5_000) {
                 let future = pool.submit(move || n);
                 // The first poll falls before, into and after the run.
                 for _ in 0..n % 64 {
@@ -355,7 +355,8 @@ fn as_completed_wakes_once_for_a_batch() {
 #[test]
 fn as_completed_keeps_one_clone_of_its_waker_however_many_futures_there_are() {
     within_limit(|| {
-        let (mut completers, futures) = promises(1_000);
+        let all = scaled(1_000);
+        let (mut completers, futures) = promises(all);
         let mut done = as_completed(futures);
         let wakes = Wakes::new();
         // Polling never visits the unfinished ones: they would want wakers of their own.
@@ -363,12 +364,12 @@ fn as_completed_keeps_one_clone_of_its_waker_however_many_futures_there_are() {
             assert_pending!(wakes.poll_next(&mut done));
         }
         assert_eq!((wakes.clones(), wakes.held()), (1, 1));
-        for n in 1..=1_000 {
+        for n in 1..=all {
             completers.pop().unwrap().complete(Ok(n));
             assert_eq!(wakes.wakes(), n);
             let (index, value) = assert_ready!(wakes.poll_next(&mut done)).unwrap();
-            assert_eq!((index, value.unwrap()), (1_000 - n, n));
-            if n < 1_000 {
+            assert_eq!((index, value.unwrap()), (all - n, n));
+            if n < all {
                 assert_pending!(wakes.poll_next(&mut done));
                 assert_eq!((wakes.clones(), wakes.held()), (n + 1, 1));
             }
@@ -470,7 +471,8 @@ fn as_completed_under_many_workers_yields_each_once() {
     within_limit(|| {
         for workers in POOL_SIZES {
             let pool = pool(workers);
-            let futures: Vec<_> = (0..5_000).map(|n| pool.submit(move || n)).collect();
+            let all = scaled(5_000);
+            let futures: Vec<_> = (0..all).map(|n| pool.submit(move || n)).collect();
             let mut seen: Vec<_> = block_on_stream(as_completed(futures))
                 .map(|(index, value)| {
                     assert_eq!(index, value.unwrap());
@@ -478,7 +480,7 @@ fn as_completed_under_many_workers_yields_each_once() {
                 })
                 .collect();
             seen.sort_unstable();
-            assert_eq!(seen, Vec::from_iter(0..5_000));
+            assert_eq!(seen, Vec::from_iter(0..all));
         }
     });
 }
