@@ -306,6 +306,14 @@ impl BrokenPool {
         Self { cause: cause.into() }
     }
 
+    /// Of a pool in a process that was forked from the one which has made it.
+    pub(crate) fn abroad() -> Self {
+        Self::new(
+            "it was made before this process was forked, and works in the parent process alone"
+                .into(),
+        )
+    }
+
     /// What broke the pool: the initializer's error, its panic as [`Panicked`], or the system's
     /// refusal to start the first worker.
     pub fn cause(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {

@@ -164,9 +164,15 @@ mod known {
     use std::collections::BTreeSet;
 
     use super::NamedCall;
+    use crate::fork::Own;
     use crate::sync::Mutex;
 
-    static KNOWN: Mutex<BTreeSet<NamedCall>> = Mutex::new(BTreeSet::new());
+    /// A forked child begins anew: another thread may have held the lock.
+    static KNOWN: Own<Mutex<BTreeSet<NamedCall>>> = Own::from_start(none(), none);
+
+    const fn none() -> Mutex<BTreeSet<NamedCall>> {
+        Mutex::new(BTreeSet::new())
+    }
 
     thread_local! {
         /// The one that this thread has met last: most often it is that again.
@@ -353,6 +359,7 @@ mod images {
     use libc::dl_phdr_info;
 
     use super::{Checked, EXECUTED, Part, ProgramFile, Reference, UnknownCode, Words};
+    use crate::fork::Own;
     use crate::sync::{Mutex, MutexGuard};
 
     pub(super) fn refer_to(address: usize, part: Part) -> Result<Reference, UnknownCode> {
@@ -508,8 +515,11 @@ mod images {
     /// lock for that, and may hold it while it runs a constructor of a library, which may come
     /// here.
     fn libraries() -> MutexGuard<'static, Libraries> {
-        static LIBRARIES: Mutex<Libraries> =
-            Mutex::new(Libraries { generation: None, images: Vec::new() });
+        const fn unknown() -> Mutex<Libraries> {
+            Mutex::new(Libraries { generation: None, images: Vec::new() })
+        }
+
+        static LIBRARIES: Own<Mutex<Libraries>> = Own::from_start(unknown(), unknown);
         let now = generation();
         let known = LIBRARIES.lock();
         if known.generation == now {

@@ -106,7 +106,7 @@
 //!    job.rs              Job, Call and call!
 //!    function.rs         how a plain function is named for another process
 //! 1  core/               the task cell: state, memory, run, outcome; sets, shares, context
-//! 0  error.rs, panic.rs, metrics.rs, instruments.rs, trace.rs, timer.rs, clock.rs, sync.rs
+//! 0  error.rs, panic.rs, metrics.rs, instruments.rs, trace.rs, timer.rs, fork.rs, clock.rs, sync.rs
 //! ```
 #![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]
 #![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which feature an item needs
@@ -123,6 +123,8 @@ mod core;
 pub mod dump;
 mod error;
 mod executor;
+#[allow(unsafe_code)]
+mod fork;
 #[cfg(feature = "process")]
 #[allow(unsafe_code)]
 mod function;

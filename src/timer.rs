@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use crate::fork::{self, Own};
 use crate::panic::{catch, drop_quietly};
 #[cfg(feature = "process")]
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -46,17 +47,23 @@ struct Clock {
     is_kept: bool,
 }
 
-static CLOCK: Mutex<Clock> =
-    Mutex::new(Clock { pending: BTreeMap::new(), next_number: 0, threads: 0, is_kept: false });
-static EARLIER: Condvar = Condvar::new();
+struct Keeper {
+    clock: Mutex<Clock>,
+    earlier: Condvar,
+    /// There are limits and no thread. Set under the lock by who leaves such a limit; cleared by the
+    /// stand-in that finds it otherwise.
+    #[cfg(feature = "process")]
+    is_unkept: AtomicBool,
+}
 
-/// There are limits and no thread. Set under the lock by who leaves such a limit; cleared by the
-/// stand-in that finds it otherwise.
-#[cfg(feature = "process")]
-static IS_UNKEPT: AtomicBool = AtomicBool::new(false);
+/// A forked child has neither the thread nor the limits.
+static KEEPER: Own<Keeper> = Own::from_start(Keeper::new(), Keeper::new);
 
 /// Keeps an action pending; dropped, the action is dropped unrun. O(log n) in pending limits.
-pub(crate) struct Timer(Key);
+pub(crate) struct Timer {
+    keeper: &'static Keeper,
+    key: Key,
+}
 
 impl Timer {
     /// Runs `action` on the timer thread once `at` has come. It must be short and must not block.
@@ -65,9 +72,10 @@ impl Timer {
     ///
     /// If there is no such thread and the system refuses it. The action is dropped.
     pub(crate) fn new(at: Instant, action: Action) -> io::Result<Self> {
-        let mut clock = CLOCK.lock();
-        match clock.see_to_thread() {
-            Ok(()) => Ok(clock.add(at, action)),
+        let keeper = KEEPER.get();
+        let mut clock = keeper.clock.lock();
+        match keeper.see_to_thread(&mut clock) {
+            Ok(()) => Ok(keeper.add(&mut clock, at, action)),
             Err(refused) => {
                 drop(clock);
                 drop_quietly(action);
@@ -80,51 +88,116 @@ impl Timer {
     /// be woken, since there is no other.
     #[cfg(feature = "process")]
     pub(crate) fn with_stand_in(at: Instant, action: Action) -> (Self, bool) {
-        let mut clock = CLOCK.lock();
-        let is_kept = clock.see_to_thread().is_ok();
+        let keeper = KEEPER.get();
+        let mut clock = keeper.clock.lock();
+        let is_kept = keeper.see_to_thread(&mut clock).is_ok();
         if !is_kept {
-            IS_UNKEPT.store(true, Relaxed);
+            keeper.is_unkept.store(true, Relaxed);
         }
-        (clock.add(at, action), is_kept)
+        (keeper.add(&mut clock, at, action), is_kept)
+    }
+
+    /// Whether it is not one of the process that this one was forked from.
+    fn is_here(&self) -> bool {
+        std::ptr::eq(self.keeper, KEEPER.get())
     }
 }
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        let action = CLOCK.lock().pending.remove(&self.0);
-        drop_quietly(action);
+        if self.is_here() {
+            let action = self.keeper.clock.lock().pending.remove(&self.key);
+            drop_quietly(action);
+        }
     }
 }
 
-impl Clock {
+impl Keeper {
+    const fn new() -> Self {
+        Self {
+            clock: Mutex::new(Clock {
+                pending: BTreeMap::new(),
+                next_number: 0,
+                threads: 0,
+                is_kept: false,
+            }),
+            earlier: Condvar::new(),
+            #[cfg(feature = "process")]
+            is_unkept: AtomicBool::new(false),
+        }
+    }
+
     /// Starts a thread if none keeps the time. An error if there is no other either.
-    fn see_to_thread(&mut self) -> io::Result<()> {
-        if self.is_kept {
+    fn see_to_thread(&'static self, clock: &mut Clock) -> io::Result<()> {
+        if clock.is_kept {
             return Ok(());
         }
+        fork::watch();
         // It waits for the lock, so it finds itself counted.
         let thread = std::thread::Builder::new().name("cf-timer".to_owned());
-        match thread.spawn(run) {
+        match thread.spawn(|| self.run()) {
             Ok(_detached) => {
-                self.threads += 1;
-                self.is_kept = true;
+                clock.threads += 1;
+                clock.is_kept = true;
                 Ok(())
             }
-            Err(_refused) if self.threads > 0 => Ok(()),
+            Err(_refused) if clock.threads > 0 => Ok(()),
             Err(refused) => Err(refused),
         }
     }
 
-    fn add(&mut self, at: Instant, action: Action) -> Timer {
-        let key = (at, self.next_number);
-        self.next_number += 1;
-        if self.pending.first_key_value().is_none_or(|(first, _)| key < *first) {
-            EARLIER.notify_one();
+    fn add(&'static self, clock: &mut Clock, at: Instant, action: Action) -> Timer {
+        let key = (at, clock.next_number);
+        clock.next_number += 1;
+        if clock.pending.first_key_value().is_none_or(|(first, _)| key < *first) {
+            self.earlier.notify_one();
         }
-        self.pending.insert(key, action);
-        Timer(key)
+        clock.pending.insert(key, action);
+        Timer { keeper: self, key }
     }
 
+    fn run(&'static self) {
+        let mut clock = self.clock.lock();
+        let mut idle_since = None;
+        loop {
+            let now = Instant::now();
+            match clock.next() {
+                Some(at) if at <= now => {
+                    let action = clock.pending.pop_first().map(|(_, action)| action);
+                    clock.is_kept = false;
+                    // The action may run user code, which may block: somebody else keeps the time.
+                    if !clock.pending.is_empty() {
+                        let _ = self.see_to_thread(&mut clock);
+                    }
+                    drop(clock);
+                    perform(action);
+                    clock = self.clock.lock();
+                    if clock.is_kept {
+                        clock.threads -= 1;
+                        return;
+                    }
+                    clock.is_kept = true;
+                    idle_since = None;
+                }
+                Some(at) => {
+                    clock = self.earlier.wait_timeout(clock, at - now);
+                    idle_since = None;
+                }
+                None => {
+                    let since = *idle_since.get_or_insert(now);
+                    if now - since >= LINGER {
+                        clock.is_kept = false;
+                        clock.threads -= 1;
+                        return;
+                    }
+                    clock = self.earlier.wait_timeout(clock, LINGER);
+                }
+            }
+        }
+    }
+}
+
+impl Clock {
     fn next(&self) -> Option<Instant> {
         self.pending.first_key_value().map(|(key, _)| key.0)
     }
@@ -137,59 +210,20 @@ fn perform(action: Option<Action>) {
     }
 }
 
-fn run() {
-    let mut clock = CLOCK.lock();
-    let mut idle_since = None;
-    loop {
-        let now = Instant::now();
-        match clock.next() {
-            Some(at) if at <= now => {
-                let action = clock.pending.pop_first().map(|(_, action)| action);
-                clock.is_kept = false;
-                // The action may run user code, which may block: somebody else keeps the time.
-                if !clock.pending.is_empty() {
-                    let _ = clock.see_to_thread();
-                }
-                drop(clock);
-                perform(action);
-                clock = CLOCK.lock();
-                if clock.is_kept {
-                    clock.threads -= 1;
-                    return;
-                }
-                clock.is_kept = true;
-                idle_since = None;
-            }
-            Some(at) => {
-                clock = EARLIER.wait_timeout(clock, at - now);
-                idle_since = None;
-            }
-            None => {
-                let since = *idle_since.get_or_insert(now);
-                if now - since >= LINGER {
-                    clock.is_kept = false;
-                    clock.threads -= 1;
-                    return;
-                }
-                clock = EARLIER.wait_timeout(clock, LINGER);
-            }
-        }
-    }
-}
-
 /// Called again and again by a thread that can keep the time beside its own work: if there is no
 /// timer thread and the system refuses one, runs what is due. The answer is when to call it again at
 /// the latest; `None`: it is not needed.
 #[cfg(feature = "process")]
 pub(crate) fn stand_in() -> Option<Duration> {
-    if !IS_UNKEPT.load(Relaxed) {
+    let keeper = KEEPER.get();
+    if !keeper.is_unkept.load(Relaxed) {
         return None;
     }
     loop {
-        let mut clock = CLOCK.lock();
+        let mut clock = keeper.clock.lock();
         let next = clock.next();
-        let Some(next) = next.filter(|_| clock.see_to_thread().is_err()) else {
-            IS_UNKEPT.store(false, Relaxed);
+        let Some(next) = next.filter(|_| keeper.see_to_thread(&mut clock).is_err()) else {
+            keeper.is_unkept.store(false, Relaxed);
             return None;
         };
         let left = next.saturating_duration_since(Instant::now());
@@ -244,7 +278,7 @@ impl Delay {
         let waker = cx.waker().clone();
         let old = self.waker.lock().replace(waker);
         drop(old);
-        if self.timer.is_none() {
+        if !self.timer.as_ref().is_some_and(Timer::is_here) {
             let waker = Arc::clone(&self.waker);
             let action = move || {
                 let waker = waker.lock().take();

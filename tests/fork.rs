@@ -24,8 +24,10 @@ use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use concurrent_futures::{Error, Shutdown, ThreadPoolExecutor};
-use futures::executor::block_on;
+use concurrent_futures::{
+    Error, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, as_completed, wait,
+};
+use futures::executor::{block_on, block_on_stream};
 
 use support::{Gate, POOL_SIZES, occupy, pool, within_limit};
 
@@ -285,4 +287,167 @@ fn sd_3_a_submission_from_an_exit_handler_is_refused_after_shutdown() {
         })
         .ends_well();
     });
+}
+
+// ---- What a child finds of its parent's pools, and what it makes anew ----
+
+fn is_the_parent_s<T: std::fmt::Debug>(result: Result<T, Error>) {
+    let error = result.expect_err("its workers are not here");
+    assert!(matches!(error, Error::BrokenPool(_)), "{error:?}");
+    assert!(error.to_string().contains("made before this process was forked"), "{error}");
+}
+
+/// Not even if another thread has the pool's locks at the moment of the fork.
+#[test]
+fn a_pool_of_the_parent_refuses_in_the_child_and_says_why() {
+    program("a_pool_of_the_parent_refuses_in_the_child_and_says_why", |size| {
+        let pool = started(size);
+        let busy = pool.clone();
+        let submit = move || busy.submit(|| ()).result().unwrap();
+        while_submitting(submit, || {
+            for _ in 0..30 {
+                let (pool, inherited) = (pool.clone(), pool.submit(|| 1));
+                let child = move || {
+                    is_the_parent_s(pool.submit(|| 1).result());
+                    is_the_parent_s(pool.submit_future(async { 1 }).result());
+                    is_the_parent_s(block_on(pool.reserve()).map(drop));
+                    is_the_parent_s(pool.map(|n| n, 0..9).result());
+                    let refused = pool.try_submit(|| 7).unwrap_err();
+                    assert_eq!(refused.into_job()(), 7);
+                    assert_eq!((pool.metrics().workers, pool.metrics().queued), (0, 0));
+                    assert!(pool.dump().to_string().contains("forked"));
+                    drop(inherited);
+                    drop(pool.shutdown(Shutdown::CancelQueued));
+                    pool.shutdown_blocking(Shutdown::Drain).unwrap();
+                    use_a_pool(size);
+                };
+                Child::fork(child).ends_well();
+            }
+        });
+        assert_eq!(pool.submit(|| 6 * 7).result().unwrap(), 42);
+    });
+}
+
+/// The thread that keeps the time is the parent's, and so are the limits that it knows.
+#[test]
+fn time_limits_hold_in_a_child() {
+    const LIMIT: Duration = Duration::from_millis(20);
+
+    fn use_limits(size: usize) {
+        let pool = pool(size);
+        let stops = || {
+            while !concurrent_futures::task::is_cancelled() {
+                thread::yield_now();
+            }
+        };
+        let late = |result| matches!(result, Err(Error::TimedOut { .. }));
+        assert!(late(pool.task().timeout(LIMIT).submit(stops).result()));
+        let never = || TaskFuture::<()>::promise();
+        let (_completer, future) = never();
+        let parts = block_on(wait([future], ReturnWhen::AllCompleted).timeout(LIMIT));
+        assert_eq!(parts.not_done.len(), 1);
+        let (_completer, future) = never();
+        let mut done = block_on_stream(as_completed([future]).timeout(LIMIT));
+        assert!(done.next().unwrap().is_err());
+    }
+
+    program("time_limits_hold_in_a_child", |size| {
+        let busy = started(size);
+        // The limit is set and given up again and again, so the lock may be held at the fork.
+        let submit = move || {
+            let limited = busy.task().timeout(HANG).queue_timeout(HANG).submit(|| ());
+            limited.result().unwrap();
+        };
+        while_submitting(submit, || {
+            for _ in 0..20 {
+                let (_completer, future) = TaskFuture::<()>::promise();
+                let mut pending = Box::pin(wait([future], ReturnWhen::AllCompleted).timeout(LIMIT));
+                let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+                assert!(pending.as_mut().poll(&mut cx).is_pending());
+                Child::fork(move || {
+                    use_limits(size);
+                    // A limit that was set before.
+                    assert_eq!(block_on(pending).not_done.len(), 1);
+                    // And in a child of its own.
+                    Child::fork(|| use_limits(size)).ends_well();
+                })
+                .ends_well();
+            }
+        });
+    });
+}
+
+#[cfg(all(feature = "process", target_os = "linux"))]
+mod processes {
+    use concurrent_futures::{ParentPool, ProcessPoolExecutor, call};
+
+    use super::*;
+
+    fn pool(size: usize) -> ProcessPoolExecutor {
+        ProcessPoolExecutor::builder().max_workers(size).build().unwrap()
+    }
+
+    fn square(n: u64) -> u64 {
+        n * n
+    }
+
+    fn use_a_process_pool(size: usize) {
+        let pool = pool(size);
+        assert_eq!(pool.submit(call!(square(3))).result().unwrap(), 9);
+        assert_eq!(pool.map(square, 0..100).result().unwrap()[99], 9_801);
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+    }
+
+    #[test]
+    fn a_child_of_a_program_with_a_process_pool_makes_its_own() {
+        program("processes::a_child_of_a_program_with_a_process_pool_makes_its_own", |size| {
+            let pool = pool(size);
+            assert_eq!(pool.submit(call!(square(2))).result().unwrap(), 4);
+            let pids = pool.worker_pids();
+            let handle = pool.clone();
+            let submit = move || assert_eq!(handle.submit(call!(square(2))).result().unwrap(), 4);
+            while_submitting(submit, || {
+                for _ in 0..10 {
+                    let (inherited, pool) = (pool.submit(call!(square(5))), pool.clone());
+                    let child = Child::fork(move || {
+                        use_a_process_pool(size);
+                        is_the_parent_s(pool.submit(call!(square(3))).result());
+                        is_the_parent_s(pool.map(square, 0..9).result());
+                        is_the_parent_s(block_on(pool.reserve()).map(drop));
+                        assert_eq!((pool.worker_pids(), pool.metrics().workers), (vec![], 0));
+                        assert!(pool.dump().to_string().contains("forked"));
+                        drop(inherited);
+                        // Nothing of that reaches the parent's workers.
+                        drop(pool.kill_workers());
+                        pool.shutdown_blocking(Shutdown::CancelQueued).unwrap();
+                        drop(pool);
+                        Child::fork(|| use_a_process_pool(size)).ends_well();
+                    });
+                    child.ends_well();
+                }
+            });
+            assert_eq!(pool.submit(call!(square(2))).result().unwrap(), 4);
+            let left = pool.worker_pids();
+            assert!(pids.iter().all(|pid| left.contains(pid)), "{pids:?} {left:?}");
+        });
+    }
+
+    fn forks() -> bool {
+        let pool = ParentPool::current().unwrap();
+        Child::fork(move || {
+            assert!(ParentPool::current().is_none());
+            is_the_parent_s(pool.submit(call!(square(3))).result());
+        })
+        .ends_well();
+        ParentPool::current().is_some()
+    }
+
+    #[test]
+    fn a_child_that_a_task_forks_is_no_worker() {
+        program("processes::a_child_that_a_task_forks_is_no_worker", |size| {
+            let pool = pool(size);
+            assert!(pool.submit(call!(forks())).result().unwrap());
+            assert_eq!(pool.submit(call!(square(2))).result().unwrap(), 4);
+        });
+    }
 }

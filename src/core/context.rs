@@ -315,7 +315,7 @@ pub(super) fn about_to_block(awaited: impl Fn() -> Awaited) {
 /// is asked for again.
 pub(super) fn seek_spare() -> Option<Duration> {
     let is_lent = top().is_some_and(|frame| frame.lent.get());
-    worker().filter(|_| is_lent).and_then(|worker| worker.seek_spare())
+    if is_lent { worker()?.seek_spare() } else { None }
 }
 
 /// It does not any more.

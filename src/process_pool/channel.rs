@@ -17,7 +17,8 @@ use super::sys::{self, AsFd, OwnedFd, SharedPage};
 use super::ticket::Ticket;
 use super::wire::{self, Content, Frame, FrameReader, Header, Kind};
 use super::{page, pool_error};
-use crate::error::Error;
+use crate::error::{BrokenPool, Error};
+use crate::fork;
 use crate::sync::{Condvar, Mutex};
 use crate::thread_pool::ThreadPoolExecutor;
 use crate::trace::TaskTrace;
@@ -36,6 +37,8 @@ pub(super) struct Channel {
     answered: Condvar,
     /// Threads for the drivers of maps.
     helpers: OnceLock<ThreadPoolExecutor>,
+    /// A process that a task forks has the socket too, but must not use it.
+    generation: u32,
 }
 
 #[derive(Default)]
@@ -54,6 +57,7 @@ struct Inbox {
 impl Channel {
     /// Makes this process a worker.
     pub(super) fn install(socket: OwnedFd, page: SharedPage) -> Arc<Self> {
+        fork::watch();
         let channel = Arc::new(Self {
             socket,
             page,
@@ -63,6 +67,7 @@ impl Channel {
             arrived: Condvar::new(),
             answered: Condvar::new(),
             helpers: OnceLock::new(),
+            generation: fork::generation(),
         });
         let _first = OF_THIS_PROCESS.set(Arc::clone(&channel));
         channel
@@ -70,7 +75,11 @@ impl Channel {
 
     /// That of this process, if it is a worker.
     pub(super) fn current() -> Option<&'static Arc<Self>> {
-        OF_THIS_PROCESS.get()
+        OF_THIS_PROCESS.get().filter(|channel| channel.is_here())
+    }
+
+    fn is_here(&self) -> bool {
+        self.generation == fork::generation()
     }
 
     pub(super) fn ticket(&self, number: u16) -> Ticket<'_> {
@@ -146,6 +155,10 @@ impl Channel {
     /// Submits a task to the pool that this worker belongs to.
     pub(super) fn submit(self: &Arc<Self>, order: Order) {
         let Order { number, kind, content, complete, detail, .. } = order;
+        if !self.is_here() {
+            let error = Error::BrokenPool(BrokenPool::abroad());
+            return complete.complete(Err(error), &TaskTrace::none(), &|_| ());
+        }
         self.inbox.lock().calls.insert(number, complete);
         let header = Header { kind: Kind::Submit, ticket: kind as u16, number, detail };
         if self.start_reader().and_then(|()| self.write(header, &content)).is_err() {
@@ -159,7 +172,7 @@ impl Channel {
     /// Withdraws such a task. With `stop`, waits for the pool to say whether it could, and has the
     /// task asked to stop if not.
     pub(super) fn withdraw(&self, number: u64, stop: bool) {
-        if self.tell(Kind::Withdraw, number, u64::from(stop)).is_err() || !stop {
+        if !self.is_here() || self.tell(Kind::Withdraw, number, u64::from(stop)).is_err() || !stop {
             return;
         }
         let mut inbox = self.inbox.lock();

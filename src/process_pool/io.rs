@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 
 use super::pool::Pool;
 use super::sys::{BorrowedFd, Poller, explain};
+use crate::fork::Own;
 use crate::sync::Mutex;
 use crate::timer;
 
 /// In place of a worker's number: the helper process of the pool.
 pub(super) const CONTROL: u32 = u32::MAX;
 
-static THREAD: Mutex<Thread> = Mutex::new(Thread { io: None, ended: None, next_pool: 0 });
+/// A forked child has none, and starts its own.
+static THREAD: Own<Mutex<Thread>> = Own::from_start(Thread::none(), Thread::none);
 
 struct Thread {
     /// While there are pools.
@@ -36,6 +38,12 @@ pub(super) struct Io {
     thread: Mutex<Option<JoinHandle<()>>>,
     /// When the pools are to try again to start workers.
     call_back_at: Mutex<Option<Instant>>,
+}
+
+impl Thread {
+    const fn none() -> Mutex<Self> {
+        Mutex::new(Self { io: None, ended: None, next_pool: 0 })
+    }
 }
 
 impl Io {

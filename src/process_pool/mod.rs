@@ -70,6 +70,9 @@ use crate::trace::TaskTrace;
 /// program, forked from a helper process that the pool starts; functions need no registration, and
 /// `main` no extra line. Linux only so far; elsewhere [`new`](Self::new) says so.
 ///
+/// In a child process made by a bare `fork` the pool is broken ([`Error::BrokenPool`]), and its workers
+/// are the parent's. A pool that the child makes works as any other.
+///
 /// [serde]: https://serde.rs
 ///
 /// ```

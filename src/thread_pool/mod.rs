@@ -54,8 +54,10 @@ use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 /// The end of `main` ends the process and its threads, as always in Rust: jobs that have not
 /// finished by then do not finish. A pool in a `static` is never dropped, and ends like that.
 ///
-/// A child process made by a bare `fork` has a copy of the pool's memory and none of its threads.
-/// It can make a pool of its own and wait for that, but must use neither this one nor time limits.
+/// A child process made by a bare `fork` has a copy of the pool's memory and none of its threads. There
+/// the pool is broken ([`Error::BrokenPool`]): it takes nothing, and its shutdown and drop are of no
+/// consequence. Futures of tasks that it had taken before never finish in the child. A pool that the
+/// child makes works as any other, and so do time limits.
 ///
 /// # Waiting inside of a job
 ///

@@ -44,6 +44,7 @@ use crate::core::{
 };
 use crate::dump::{self, Dump, Noted};
 use crate::error::{BrokenPool, Error};
+use crate::fork::Own;
 use crate::instruments::Instruments;
 use crate::map::engine::{AfterChunk, Begin};
 use crate::metrics::{Metrics, Totals};
@@ -59,7 +60,7 @@ use crate::sync::{Mutex, MutexGuard};
 #[repr(align(128))]
 pub(super) struct Pool {
     pub(super) config: Config,
-    state: Apart<Mutex<State>>,
+    state: Apart<Own<Mutex<State>>>,
     /// Idle workers wait here.
     sleep: Sleep,
     /// Room in a bounded queue.
@@ -169,6 +170,32 @@ enum Rouse {
 }
 
 impl State {
+    fn new(phase: Phase) -> Self {
+        Self {
+            queue: Queue::default(),
+            phase,
+            seats: Vec::new(),
+            threads: Vec::new(),
+            starting: 0,
+            refused: None,
+            live: 0,
+            blocked: 0,
+            sleepers: Sleepers::default(),
+            next_look: 0,
+            async_tasks: Registry::default(),
+            maps: Vec::new(),
+            asked_to_stop: Vec::new(),
+            totals: Totals::new(),
+            at_shutdown: None,
+            waiting_for_end: Waiters::default(),
+        }
+    }
+
+    /// What a forked child has of the pool.
+    fn abroad() -> Mutex<Self> {
+        Mutex::new(Self::new(Phase::Broken(BrokenPool::abroad())))
+    }
+
     fn active(&self) -> usize {
         self.live - self.blocked
     }
@@ -283,24 +310,7 @@ impl Pool {
         let room = config.queue_capacity.map(Room::new);
         Arc::new(Self {
             config,
-            state: Apart(Mutex::new(State {
-                queue: Queue::default(),
-                phase: Phase::Open,
-                seats: Vec::new(),
-                threads: Vec::new(),
-                starting: 0,
-                refused: None,
-                live: 0,
-                blocked: 0,
-                sleepers: Sleepers::default(),
-                next_look: 0,
-                async_tasks: Registry::default(),
-                maps: Vec::new(),
-                asked_to_stop: Vec::new(),
-                totals: Totals::new(),
-                at_shutdown: None,
-                waiting_for_end: Waiters::default(),
-            })),
+            state: Apart(Own::new(Mutex::new(State::new(Phase::Open)), State::abroad)),
             sleep: Sleep::new(),
             room,
             cancelled: AtomicU64::new(0),
@@ -318,17 +328,22 @@ impl Pool {
 
     // ---- Room in the queue ----
 
+    /// A forked child has none: another thread may have held its lock.
+    fn room(&self) -> Option<&Room> {
+        self.room.as_ref().filter(|_| self.state.is_home())
+    }
+
     /// Takes room for one task; a task gives it back when it starts or is withdrawn.
     #[inline]
     pub(super) fn take_room(&self) -> Result<(), Error> {
-        match &self.room {
+        match self.room() {
             None => Ok(()),
             Some(room) => room.take().map_err(|no_room| no_room.into_error(|| self.refusal())),
         }
     }
 
     pub(super) async fn wait_for_room(&self) -> Result<(), Error> {
-        if let Some(room) = &self.room {
+        if let Some(room) = self.room() {
             if !room.wait().await {
                 return Err(self.refusal());
             }
@@ -577,7 +592,7 @@ impl Pool {
                 state.retire(seat);
                 return None;
             }
-            state = self.sleep.wait(&self.state, state, &mut has_watched);
+            state = self.sleep.wait(self.state.get(), state, &mut has_watched);
         }
     }
 
@@ -687,7 +702,7 @@ impl Pool {
     }
 
     fn close_room(&self) {
-        if let Some(room) = &self.room {
+        if let Some(room) = self.room() {
             room.close();
         }
     }
@@ -829,7 +844,7 @@ impl Host for Pool {
     }
 
     fn release_room(&self) {
-        if let Some(room) = &self.room {
+        if let Some(room) = self.room() {
             room.release();
         }
     }
@@ -931,6 +946,9 @@ impl Closing for Ending {
     }
 
     fn join(&self) {
+        if !self.0.state.is_home() {
+            return;
+        }
         // Whoever comes second waits as well.
         let _joining = self.0.joining.lock();
         let threads = std::mem::take(&mut self.0.state.lock().threads);

@@ -14,6 +14,7 @@ use crate::core::context::{self, End, WorkerContext};
 use crate::core::share::{OwnShare, Share};
 use crate::core::waits::Waits;
 use crate::dump;
+use crate::fork;
 use crate::metrics::WorkerMetrics;
 use crate::panic::catch;
 use crate::shutdown::RunningTask;
@@ -142,7 +143,7 @@ struct Worker {
     stack_budget: usize,
     /// A child that was forked inside of a job has a copy of this worker, but the pool is not its
     /// own: nothing there may run the parent's tasks, and the lock may be held for ever.
-    process: u32,
+    generation: u32,
     /// Tasks on the stack.
     depth: Cell<usize>,
     /// How long a task took of late, in ticks: a mean in which each task counts for an
@@ -160,7 +161,7 @@ impl Worker {
     }
 
     fn is_forked(&self) -> bool {
-        self.process != std::process::id()
+        self.generation != fork::generation()
     }
 }
 
@@ -170,7 +171,7 @@ impl WorkerContext for Worker {
     }
 
     fn has_stack(&self) -> bool {
-        self.stack_base.abs_diff(stack_position()) < self.stack_budget
+        !self.is_forked() && self.stack_base.abs_diff(stack_position()) < self.stack_budget
     }
 
     fn started(&self, task: &TaskRef, first: bool, label: Option<&Arc<str>>) -> u64 {
@@ -283,7 +284,7 @@ fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnShare) {
         seat: Arc::clone(seat),
         stack_base: stack_position(),
         stack_budget: pool.config.stack_size / 2,
-        process: std::process::id(),
+        generation: fork::generation(),
         depth: Cell::new(0),
         pace: Cell::new(0),
         last_end: Cell::new(None),

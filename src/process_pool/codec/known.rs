@@ -7,11 +7,11 @@
 
 use std::any::TypeId;
 use std::cell::Cell;
-use std::collections::HashMap;
-use std::sync::LazyLock;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use super::form::{hash, mix};
+use crate::fork::Own;
 use crate::sync::Mutex;
 
 const WORDS: usize = 16;
@@ -37,8 +37,13 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn of<T: 'static>() -> &'static Self {
-        static ALL: LazyLock<Mutex<HashMap<TypeId, &'static Known>>> =
-            LazyLock::new(Mutex::default);
+        type All = Mutex<BTreeMap<TypeId, &'static Known>>;
+
+        const fn none() -> All {
+            Mutex::new(BTreeMap::new())
+        }
+
+        static ALL: Own<All> = Own::from_start(none(), none);
         thread_local! {
             /// Mostly a thread has to do with one type at a time.
             static LAST: Cell<Option<(TypeId, &'static Known)>> = const { Cell::new(None) };

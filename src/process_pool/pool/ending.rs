@@ -90,7 +90,7 @@ impl Pool {
         if state.at_shutdown.is_none() {
             state.at_shutdown = Some(self.counts(&state));
         }
-        if let Some(room) = &self.room {
+        if let Some(room) = self.room() {
             room.close();
         }
         let mut done = Vec::new();
@@ -178,7 +178,7 @@ impl Pool {
         }
         let Phase::Broken(cause) = &state.phase else { return };
         let cause = cause.clone();
-        if let Some(room) = &self.room {
+        if let Some(room) = self.room() {
             room.close();
         }
         self.withdraw_all(state, done, &|| Error::BrokenPool(cause.clone()));

@@ -29,11 +29,9 @@ mod state;
 
 pub(super) use self::ending::Ending;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use self::starts::Starts;
 use self::state::{Phase, Place, State, Task};
 use super::builder::Config;
 use super::call::Complete;
@@ -46,21 +44,20 @@ use super::{boot, ticket};
 use crate::clock;
 use crate::core::Options;
 use crate::error::{BrokenPool, Error};
-use crate::instruments::Ledger;
-use crate::metrics::{Metrics, Totals, WorkerMetrics};
+use crate::fork::Own;
+use crate::metrics::{Metrics, Totals};
 use crate::room::Room;
-use crate::shutdown::Waiters;
 use crate::sync::{Mutex, MutexGuard};
 use crate::thread_pool::ThreadPoolExecutor;
 use crate::timer::{Timer, deadline};
-use crate::trace::{Outbox, TaskTrace};
+use crate::trace::TaskTrace;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 pub(super) struct Pool {
     pub(super) config: Config,
     pub(super) id: u32,
     io: Arc<Io>,
-    state: Mutex<State>,
+    state: Own<Mutex<State>>,
     room: Option<Room>,
     completed: AtomicU64,
     failed: AtomicU64,
@@ -137,35 +134,10 @@ impl Pool {
                 config,
                 id,
                 io: Arc::clone(io),
-                state: Mutex::new(State {
-                    phase: Phase::Open,
-                    launch: Some(launch),
-                    zygote: Some(zygote),
-                    zygote_is_ready: false,
-                    zygote_is_ending: false,
-                    failed_start: None,
-                    queue: VecDeque::new(),
-                    queued: 0,
-                    tasks: HashMap::new(),
-                    workers: BTreeMap::new(),
-                    idle: Vec::new(),
-                    to_flush: Vec::new(),
-                    next_worker: 0,
-                    next_look: 0,
-                    false_starts: 0,
-                    starts: Starts::default(),
-                    finishing: 0,
-                    cancelled: 0,
-                    metrics: WorkerMetrics::new(),
-                    ledger: Ledger::new(),
-                    at_shutdown: None,
-                    maps: Vec::new(),
-                    waiting_for_end: Waiters::default(),
-                    grace_timer: None,
-                    outbox: Outbox::new(),
-                    has_ended: false,
-                    is_over: false,
-                }),
+                state: Own::new(
+                    Mutex::new(State::new(Phase::Open, Some(launch), Some(zygote))),
+                    State::abroad,
+                ),
                 room,
                 completed: AtomicU64::new(0),
                 failed: AtomicU64::new(0),
@@ -177,15 +149,20 @@ impl Pool {
 
     // ---- Room in the queue ----
 
+    /// A forked child has none: another thread may have held its lock.
+    fn room(&self) -> Option<&Room> {
+        self.room.as_ref().filter(|_| self.state.is_home())
+    }
+
     pub(super) fn take_room(&self) -> Result<(), Error> {
-        match &self.room {
+        match self.room() {
             None => Ok(()),
             Some(room) => room.take().map_err(|no_room| no_room.into_error(|| self.refusal())),
         }
     }
 
     pub(super) async fn wait_for_room(&self) -> Result<(), Error> {
-        if let Some(room) = &self.room {
+        if let Some(room) = self.room() {
             if !room.wait().await {
                 return Err(self.refusal());
             }
@@ -198,7 +175,7 @@ impl Pool {
     }
 
     pub(super) fn release_room(&self) {
-        if let Some(room) = &self.room {
+        if let Some(room) = self.room() {
             room.release();
         }
     }

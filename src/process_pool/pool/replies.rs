@@ -224,7 +224,7 @@ impl Pool {
         let items = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
         let parts = is_chunk.then(|| Parts::of(items));
         let complete = Box::new(Forward { pool, worker, request, number, suspect, parts });
-        let room = match (&state.phase, &self.room) {
+        let room = match (&state.phase, self.room()) {
             (Phase::Open, None) => Ok(()),
             (Phase::Open, Some(room)) => {
                 room.take().map_err(|no_room| no_room.into_error(|| Error::ShutDown))

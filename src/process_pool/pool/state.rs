@@ -14,6 +14,7 @@ use crate::process_pool::link::{Life, Link, Sent, Worker};
 use crate::process_pool::wire::{Content, Kind};
 use crate::process_pool::zygote::{Launch, Zygote};
 use crate::shutdown::Waiters;
+use crate::sync::Mutex;
 use crate::timer::Timer;
 use crate::trace::{Outbox, TaskTrace};
 
@@ -100,6 +101,44 @@ pub(super) enum Place {
 const MOST_NEAR_MISSES: u32 = 2;
 
 impl State {
+    pub(super) fn new(phase: Phase, launch: Option<Launch>, zygote: Option<Zygote>) -> Self {
+        Self {
+            phase,
+            launch,
+            zygote,
+            zygote_is_ready: false,
+            zygote_is_ending: false,
+            failed_start: None,
+            queue: VecDeque::new(),
+            queued: 0,
+            tasks: HashMap::new(),
+            workers: BTreeMap::new(),
+            idle: Vec::new(),
+            to_flush: Vec::new(),
+            next_worker: 0,
+            next_look: 0,
+            false_starts: 0,
+            starts: Starts::default(),
+            finishing: 0,
+            cancelled: 0,
+            metrics: WorkerMetrics::new(),
+            ledger: Ledger::new(),
+            at_shutdown: None,
+            maps: Vec::new(),
+            waiting_for_end: Waiters::default(),
+            grace_timer: None,
+            outbox: Outbox::new(),
+            has_ended: false,
+            is_over: false,
+        }
+    }
+
+    /// What a forked child has of the pool, whose sockets are its parent's.
+    pub(super) fn abroad() -> Mutex<Self> {
+        let broken = Phase::Broken(BrokenPool::abroad());
+        Mutex::new(Self { has_ended: true, is_over: true, ..Self::new(broken, None, None) })
+    }
+
     /// Whether tasks that had begun may begin again.
     pub(super) fn may_run_again(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Closed(false))

@@ -208,6 +208,37 @@ pub(crate) mod semaphore {
     }
 }
 
+/// No process is forked here.
+pub(crate) mod fork {
+    use super::sync::{Mutex, MutexGuard};
+
+    pub(crate) fn generation() -> u32 {
+        0
+    }
+
+    pub(crate) struct Own<T>(T);
+
+    impl<T> Own<T> {
+        pub(crate) fn new(home: T, _make: fn() -> T) -> Self {
+            Self(home)
+        }
+
+        pub(crate) fn is_home(&self) -> bool {
+            true
+        }
+
+        pub(crate) fn get(&self) -> &T {
+            &self.0
+        }
+    }
+
+    impl<T> Own<Mutex<T>> {
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock()
+        }
+    }
+}
+
 pub(crate) mod clock {
     use std::time::Duration;
 

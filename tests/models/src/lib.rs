@@ -22,7 +22,7 @@ mod panic;
 mod trace;
 
 mod doubles;
-use doubles::{builder, clock, map, metrics, runtime, sync, timer};
+use doubles::{builder, clock, fork, map, metrics, runtime, sync, timer};
 
 // So that paths into tokio lead to doubles as well.
 extern crate self as tokio;
