@@ -171,12 +171,11 @@ pub(crate) struct Noted {
 }
 
 impl Noted {
-    /// All of them by the same measure, which becomes more exact with time.
     pub(crate) fn into_waiting(tasks: impl IntoIterator<Item = Self>) -> Vec<Waiting> {
-        let nanos = clock::nanos_per_tick();
-        let waiting = |task: Self| {
-            let elapsed = Duration::from_nanos((task.ticks as f64 * nanos) as u64);
-            Waiting { id: task.id, label: task.label, elapsed }
+        let waiting = |task: Self| Waiting {
+            id: task.id,
+            label: task.label,
+            elapsed: clock::duration(task.ticks),
         };
         tasks.into_iter().map(waiting).collect()
     }

@@ -114,7 +114,7 @@ impl InlineExecutor {
         let mut counts = self.shared.counts.lock();
         counts.running -= 1;
         counts.metrics.started(0);
-        counts.metrics.ran(clock::now() - start);
+        counts.metrics.ran(clock::now().saturating_sub(start));
         if outcome.is_ok() {
             counts.metrics.completed();
         } else {

@@ -55,23 +55,11 @@ pub struct Histogram {
     /// By the number of ticks; see [`clock`].
     counts: Vec<u64>,
     ticks: u64,
-    /// As known when the snapshot was taken, so that it says the same for ever.
-    nanos_per_tick: f64,
 }
 
 impl Histogram {
     pub(crate) fn new() -> Self {
-        Self { counts: vec![0; BUCKETS], ticks: 0, nanos_per_tick: 1.0 }
-    }
-
-    /// For a snapshot.
-    fn in_time(mut self) -> Self {
-        self.nanos_per_tick = clock::nanos_per_tick();
-        self
-    }
-
-    fn duration(&self, ticks: u64) -> Duration {
-        Duration::from_nanos((ticks as f64 * self.nanos_per_tick) as u64)
+        Self { counts: vec![0; BUCKETS], ticks: 0 }
     }
 
     /// How many durations were recorded.
@@ -82,7 +70,7 @@ impl Histogram {
     /// Their sum. Each is exact to a few nanoseconds; times in the queue, which each task carries
     /// along in a few bits, to some hundred, and modulo some hours.
     pub fn sum(&self) -> Duration {
-        self.duration(self.ticks)
+        clock::duration(self.ticks)
     }
 
     /// Their mean; `None` if there are none.
@@ -108,7 +96,7 @@ impl Histogram {
         let counts = self.counts.iter().enumerate();
         counts
             .filter(|(_, count)| **count > 0)
-            .map(|(index, count)| (self.duration(upper_bound(index)), *count))
+            .map(|(index, count)| (clock::duration(upper_bound(index)), *count))
     }
 
     fn add(&mut self, recorder: &Recorder) {
@@ -151,7 +139,7 @@ fn upper_bound(bucket: usize) -> u64 {
 
 /// Adds without a locked instruction; right only where one thread writes.
 fn add_alone(counter: &AtomicU64, n: u64) {
-    counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
+    counter.store(counter.load(Relaxed).saturating_add(n), Relaxed);
 }
 
 struct Recorder {
@@ -221,9 +209,9 @@ impl Totals {
         Self { completed: 0, failed: 0, queue_time: Histogram::new(), run_time: Histogram::new() }
     }
 
-    /// The histograms of a snapshot: times in the queue and on a worker.
+    /// Times in the queue and on a worker.
     pub(crate) fn times(self) -> (Histogram, Histogram) {
-        (self.queue_time.in_time(), self.run_time.in_time())
+        (self.queue_time, self.run_time)
     }
 
     pub(crate) fn add(&mut self, worker: &WorkerMetrics) {
@@ -260,12 +248,11 @@ mod tests {
     fn quantiles_are_upper_bounds() {
         let recorder = Recorder::new();
         for millis in 1..=100 {
-            recorder.record((millis as f64 * 1e6 / clock::nanos_per_tick()) as u64);
+            recorder.record(clock::ticks(Duration::from_millis(millis)));
         }
         let mut histogram = Histogram::new();
         assert_eq!(histogram.quantile(0.5), None);
         histogram.add(&recorder);
-        let histogram = histogram.in_time();
         assert_eq!(histogram.count(), 100);
         assert!(histogram.sum().abs_diff(Duration::from_millis(5050)) < Duration::from_millis(50));
         let p50 = histogram.quantile(0.5).map(|d| d.as_millis());

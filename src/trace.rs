@@ -177,7 +177,7 @@ mod on {
         }
     }
 
-    /// So many ticks. Converted once, since a tick is measured ever more exactly.
+    /// The nanoseconds of so many ticks.
     fn nanos(ticks: u64) -> u64 {
         clock::duration(ticks).as_nanos() as u64
     }

@@ -7,6 +7,8 @@
 #![cfg(all(feature = "process", target_os = "linux"))]
 #![allow(dead_code, reason = "modules shared with other test binaries, which use all of them")]
 
+#[cfg(target_arch = "x86_64")]
+mod counter;
 mod file_size;
 mod helper;
 mod identity;

@@ -128,7 +128,7 @@ impl Pool {
         if std::mem::take(&mut task.holds_room) {
             self.release_room();
         }
-        let waited = clock::now().wrapping_sub(task.submitted);
+        let waited = clock::now().saturating_sub(task.submitted);
         metrics.started(waited);
         ledger.started(waited);
         outbox.started(&task.trace, waited);

@@ -331,8 +331,9 @@ impl Pool {
         worker.is_blocked = false;
         if sent.number != NO_TASK && frame.header.kind != Kind::Skipped {
             let nanos = frame.header.detail;
-            worker.learn(Duration::from_nanos(nanos));
-            let ticks = (nanos as f64 / clock::nanos_per_tick()) as u64;
+            let run_time = Duration::from_nanos(nanos);
+            worker.learn(run_time);
+            let ticks = clock::ticks(run_time);
             metrics.ran(ticks);
             ledger.ran(ticks);
         }

@@ -246,10 +246,6 @@ pub(crate) mod clock {
         0
     }
 
-    pub(crate) fn nanos_per_tick() -> f64 {
-        1.0
-    }
-
     pub(crate) fn duration(_ticks: u64) -> Duration {
         Duration::ZERO
     }
