@@ -1,21 +1,48 @@
 //! How workers without a task wait, and how one of them is called.
 //!
 //! To wake a sleeping thread costs a system call for who does it, and tens of microseconds until
-//! the thread runs, most of all if its CPU has gone to sleep with it. So a worker that finds
-//! nothing to do first *watches*: it looks at one atomic, in a short spin, then with a yield
-//! between two looks, so that it takes no time from a thread that has something to do. One worker
-//! watches at a time; the others sleep. It watches about as long as a wake-up would take. That was
-//! measured with single tasks, each submitted when the one before was done: with a tenth of the
-//! time the median from submission to result is four times as long, since every pause is then
-//! longer than the watch; a second watcher changes nothing.
+//! the thread runs, most of all if its CPU has gone to sleep with it. So an idle worker may first
+//! *watch*: it looks at one atomic, in a short spin, then with a yield between two looks, so that
+//! it takes no time from a thread that has something to do. At most one worker watches at a time;
+//! the others sleep.
+//!
+//! # When a worker watches
+//!
+//! A watch pays if the next task comes before a wake-up would be over; otherwise it is CPU time
+//! for nothing, up to [`WATCH_ROUNDS`] yields. So the pool predicts the next pause from the last
+//! ones ([`Pauses`]): with single tasks, each submitted when the one before is done, workers
+//! watch; with a task every millisecond they sleep at once, and a task costs no more CPU time
+//! than in a pool that never watches. The length of a watch was measured with single tasks: with a
+//! tenth of it the median from submission to result is four times as long, since every pause is
+//! then longer than the watch; a second watcher changes nothing.
+//!
+//! # CPUs that others want
+//!
+//! A watcher that yields a CPU which another program wants gets it back when its turn comes, some
+//! milliseconds later, whether or not there was a call; a sleeper that is woken gets a CPU at once.
+//! So a watcher notes when it last looked, and a call counts on it only if that was a moment ago,
+//! or if no worker sleeps. A watcher that finds that it was off its CPU stops, and for the next
+//! [`DISTRUST`] short pauses no worker of the pool watches.
+//!
+//! # Calls
 //!
 //! A call is made under the lock that guards the queue, together with the push that it is for. It
-//! counts on a watcher, if there is one that no other call counts on, else it wakes a sleeper that
-//! was not woken yet. Whoever was called counts as about to look until it has the lock again, and
-//! whoever is about to wait has looked at the queue under the same lock; so no push is missed.
+//! counts on a watcher, if there is one that is on its CPU and that no other call counts on, else
+//! it wakes a sleeper that was not woken yet. Whoever was called counts as about to look until it
+//! has the lock again, and whoever is about to wait has looked at the queue under the same lock; so
+//! no push is missed.
 
+use crate::clock;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sync::{Condvar, Mutex, MutexGuard, WATCH_ROUNDS, pause};
+
+/// Ticks that a wake-up takes at most, as a rule: some 80 microseconds by a processor's counter,
+/// 200 where a tick is a nanosecond. A longer pause is not worth a watch, and a thread that was
+/// held up for longer was not on a CPU.
+const WAKE_UP: u64 = 200_000;
+
+/// Short pauses after which the workers of a pool watch again that has lost a CPU by watching.
+const DISTRUST: i8 = 32;
 
 /// How many may watch at a time.
 const WATCHERS: usize = 1;
@@ -25,6 +52,8 @@ pub(super) struct Sleep {
     called: Condvar,
     /// Changes with every call that counts on a watcher.
     calls: AtomicU64,
+    /// When the watcher last looked, in ticks of the clock. Read by calls.
+    looked: AtomicU64,
 }
 
 /// Who waits.
@@ -32,6 +61,51 @@ pub(super) struct Sleep {
 pub(super) struct Sleepers {
     watching: Waiters,
     asleep: Waiters,
+    pauses: Pauses,
+}
+
+/// A prediction of the next pause: the time from when a worker found nothing to do until the next
+/// call. A counter goes up with each short pause and down with each long one, so that one pause
+/// out of line changes nothing.
+struct Pauses {
+    /// When the pause began that is not over, in ticks.
+    since: Option<u64>,
+    score: i8,
+}
+
+impl Pauses {
+    /// From this score on the next pause is expected to be short. A new pool starts here, so it
+    /// watches until it has seen one long pause.
+    const SHORT: i8 = 2;
+    const MOST: i8 = 3;
+
+    fn begin(&mut self, now: u64) {
+        self.since = Some(now);
+    }
+
+    fn end(&mut self, now: u64) {
+        let Some(since) = self.since.take() else { return };
+        if now.saturating_sub(since) < WAKE_UP {
+            self.score = Self::MOST.min(self.score + 1);
+        } else if self.score > 0 {
+            self.score -= 1;
+        }
+    }
+
+    fn next_is_short(&self) -> bool {
+        self.score >= Self::SHORT
+    }
+
+    /// Records that a watch has cost the worker its CPU.
+    fn distrust(&mut self) {
+        self.score = Self::SHORT - DISTRUST;
+    }
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self { since: None, score: Self::SHORT }
+    }
 }
 
 #[derive(Default)]
@@ -76,12 +150,18 @@ pub(super) enum Called {
 
 impl Sleep {
     pub(super) fn new() -> Self {
-        Self { called: Condvar::new(), calls: AtomicU64::new(0) }
+        Self { called: Condvar::new(), calls: AtomicU64::new(0), looked: AtomicU64::new(0) }
     }
 
     /// Chooses somebody to look at the queue.
     pub(super) fn call(&self, sleepers: &mut Sleepers) -> Called {
-        if sleepers.watching.call() {
+        if !sleepers.can_be_called() {
+            return Called::Nobody;
+        }
+        let now = clock::now();
+        sleepers.pauses.end(now);
+        let is_on_cpu = now.saturating_sub(self.looked.load(Relaxed)) < WAKE_UP;
+        if (is_on_cpu || !sleepers.asleep.can_be_called()) && sleepers.watching.call() {
             self.calls.fetch_add(1, Relaxed);
             Called::Watcher
         } else if sleepers.asleep.call() {
@@ -105,38 +185,152 @@ impl Sleep {
         self.called.notify_all();
     }
 
-    /// Waits for a call: a worker that has just come watches for a while, `has_watched` says
-    /// whether it did so already, and then sleeps. It may also come back for no reason.
+    /// Waits for a call: a worker that has just come watches for a while if that is worth it, and
+    /// then sleeps; `has_watched` says whether it has watched already. It may also come back for no
+    /// reason.
     pub(super) fn wait<'a, S: AsMut<Sleepers>>(
         &self,
         lock: &'a Mutex<S>,
         mut state: MutexGuard<'a, S>,
         has_watched: &mut bool,
     ) -> MutexGuard<'a, S> {
-        if !*has_watched && state.as_mut().watching.count < WATCHERS {
-            state.as_mut().watching.count += 1;
-            let before = self.calls.load(Relaxed);
-            drop(state);
-            *has_watched = !self.watch(before);
-            let mut state = lock.lock();
-            state.as_mut().watching.leave();
-            return state;
+        let sleepers = state.as_mut();
+        if !*has_watched {
+            let now = clock::now();
+            sleepers.pauses.begin(now);
+            if sleepers.watching.count < WATCHERS && sleepers.pauses.next_is_short() {
+                sleepers.watching.count += 1;
+                let before = self.calls.load(Relaxed);
+                self.looked.store(now, Relaxed);
+                drop(state);
+                let watched = self.watch(before, now);
+                *has_watched = watched != Watched::Called;
+                let mut state = lock.lock();
+                let sleepers = state.as_mut();
+                sleepers.watching.leave();
+                if watched == Watched::OffCpu {
+                    sleepers.pauses.distrust();
+                }
+                return state;
+            }
         }
         *has_watched = false;
-        state.as_mut().asleep.count += 1;
+        sleepers.asleep.count += 1;
         let mut state = self.called.wait(state);
         state.as_mut().asleep.leave();
         state
     }
 
-    /// `true`: there was a call.
-    fn watch(&self, before: u64) -> bool {
+    fn watch(&self, before: u64, mut last: u64) -> Watched {
         for round in 0..WATCH_ROUNDS {
             if self.calls.load(Relaxed) != before {
-                return true;
+                return Watched::Called;
             }
             pause(round);
+            let now = clock::now();
+            if now.saturating_sub(last) >= WAKE_UP {
+                return Watched::OffCpu; // A call may have come meanwhile: the worker looks anyway.
+            }
+            self.looked.store(now, Relaxed);
+            last = now;
         }
-        false
+        Watched::InVain
+    }
+}
+
+/// The end of a watch.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Watched {
+    Called,
+    InVain,
+    /// The watcher was not on a CPU for a while.
+    OffCpu,
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    fn pauses(score: i8) -> Pauses {
+        Pauses { since: None, score }
+    }
+
+    fn end_after(pauses: &mut Pauses, ticks: u64) {
+        pauses.begin(1_000);
+        pauses.end(1_000 + ticks);
+    }
+
+    #[test]
+    fn workers_watch_after_short_pauses_and_sleep_after_long_ones() {
+        let mut pauses = Pauses::default();
+        assert!(pauses.next_is_short(), "a new pool");
+        for _ in 0..3 {
+            end_after(&mut pauses, WAKE_UP);
+        }
+        assert!(!pauses.next_is_short());
+        for short in 1..=3 {
+            end_after(&mut pauses, WAKE_UP - 1);
+            assert_eq!(pauses.next_is_short(), short >= 2, "after {short} short pauses");
+        }
+    }
+
+    #[test]
+    fn one_pause_out_of_line_changes_nothing() {
+        let mut always_short = pauses(Pauses::MOST);
+        end_after(&mut always_short, WAKE_UP);
+        assert!(always_short.next_is_short());
+        let mut always_long = pauses(0);
+        end_after(&mut always_long, 0);
+        assert!(!always_long.next_is_short());
+    }
+
+    #[test]
+    fn only_the_first_call_ends_a_pause() {
+        let mut pauses = pauses(Pauses::MOST);
+        pauses.begin(0);
+        pauses.end(0);
+        pauses.end(WAKE_UP);
+        assert_eq!(pauses.score, Pauses::MOST);
+    }
+
+    #[test]
+    fn after_a_lost_cpu_nobody_watches_for_a_while() {
+        let mut pauses = pauses(Pauses::MOST);
+        pauses.distrust();
+        for _ in 0..DISTRUST {
+            assert!(!pauses.next_is_short());
+            end_after(&mut pauses, 0);
+        }
+        assert!(pauses.next_is_short());
+    }
+
+    /// One worker watches, `asleep` others sleep.
+    fn with_watcher(asleep: usize) -> Sleepers {
+        Sleepers {
+            watching: Waiters { count: 1, called: 0 },
+            asleep: Waiters { count: asleep, called: 0 },
+            pauses: Pauses::default(),
+        }
+    }
+
+    #[test]
+    fn a_call_counts_on_a_watcher_that_is_on_its_cpu_and_else_wakes_a_sleeper() {
+        let sleep = Sleep::new();
+        sleep.looked.store(u64::MAX, Relaxed); // Later than any moment.
+        assert!(sleep.call(&mut with_watcher(1)) == Called::Watcher);
+        sleep.looked.store(0, Relaxed);
+        let mut sleepers = with_watcher(1);
+        while clock::now() < WAKE_UP {} // Where the clock starts with the first reading.
+        assert!(sleep.call(&mut sleepers) == Called::Sleeper);
+        assert!(sleep.call(&mut sleepers) == Called::Watcher, "there is nobody else");
+        assert!(sleep.call(&mut sleepers) == Called::Nobody);
+    }
+
+    /// Another thread keeps this one off its CPU: that is played by a last look long ago.
+    #[test]
+    fn a_watcher_that_was_off_its_cpu_stops() {
+        let sleep = Sleep::new();
+        while clock::now() < WAKE_UP {}
+        assert!(sleep.watch(0, 0) == Watched::OffCpu);
     }
 }

@@ -46,6 +46,10 @@ fn main() -> ExitCode {
         workloads::memory_of(peer, *count);
         return ExitCode::SUCCESS;
     }
+    if options.compute {
+        workloads::compute();
+        return ExitCode::SUCCESS;
+    }
     let workloads = chosen(&options);
     if options.help {
         print!("{HELP}");

@@ -30,6 +30,8 @@ pub(crate) struct Options {
     pub(crate) help: bool,
     /// Not for users: a peer and a count, see `workloads/memory.rs`.
     pub(crate) memory_of: Option<(String, usize)>,
+    /// Not for users: see `workloads/busy.rs`.
+    pub(crate) compute: bool,
 }
 
 impl Options {
@@ -53,6 +55,7 @@ impl Options {
                 "--no-python" => options.no_python = true,
                 "--out" => options.out = Some(value()?.into()),
                 "--list" => options.list = true,
+                "--compute" => options.compute = true,
                 "--memory-of" => {
                     let peer = value()?;
                     let count = value()?.parse().map_err(|_| "--memory-of needs a count")?;

@@ -240,10 +240,24 @@ pub(crate) mod fork {
 }
 
 pub(crate) mod clock {
+    use std::cell::Cell;
     use std::time::Duration;
 
+    thread_local! {
+        /// How much later each reading is than the one before.
+        static STEP: Cell<u64> = const { Cell::new(0) };
+        static NOW: Cell<u64> = const { Cell::new(0) };
+    }
+
+    /// Starts the clock anew, for one execution of a model.
+    pub(crate) fn start(step: u64) {
+        STEP.set(step);
+        NOW.set(0);
+    }
+
     pub(crate) fn now() -> u64 {
-        0
+        NOW.set(NOW.get() + STEP.get());
+        NOW.get()
     }
 
     pub(crate) fn duration(_ticks: u64) -> Duration {

@@ -3,6 +3,7 @@
 use loom::sync::Arc;
 use loom::thread;
 
+use crate::clock;
 use crate::sleep::{Sleep, Sleepers};
 use crate::sync::Mutex;
 
@@ -64,8 +65,19 @@ impl Pool {
     }
 }
 
+/// Runs `model` with pauses that are short and a watcher that is on its CPU, and with long ones
+/// and a watcher that others keep from it: calls count on it, or wake a sleeper in its stead.
+fn check_at_both_paces(model: impl Fn() + Copy + Send + Sync + 'static) {
+    for step in [0, 1 << 40] {
+        crate::check(move || {
+            clock::start(step);
+            model();
+        });
+    }
+}
+
 fn check(workers: usize, pushers: usize) {
-    crate::check(move || {
+    check_at_both_paces(move || {
         let pool = Pool::new();
         let workers: Vec<_> = (0..workers)
             .map(|_| {
@@ -102,7 +114,7 @@ fn two_workers_and_one_pusher() {
 /// A task that is pushed is done without another push or the end: the call itself is enough.
 #[test]
 fn a_push_is_enough() {
-    crate::check(|| {
+    check_at_both_paces(|| {
         let pool = Pool::new();
         let worker = {
             let pool = Arc::clone(&pool);

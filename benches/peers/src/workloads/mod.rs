@@ -3,6 +3,7 @@
 
 mod as_completed;
 mod burst;
+mod busy;
 mod cancel;
 mod efficiency;
 mod latency;
@@ -10,6 +11,7 @@ mod lateness;
 mod map_efficiency;
 mod map_squares;
 mod memory;
+mod pace;
 mod producers;
 
 use crate::bench::Bench;
@@ -22,6 +24,8 @@ pub(crate) fn all() -> Vec<Workload> {
         producers::workload(),
         as_completed::workload(),
         latency::workload(),
+        pace::workload(),
+        busy::workload(),
         efficiency::workload(),
         map_squares::workload(),
         map_efficiency::workload(),
@@ -34,6 +38,11 @@ pub(crate) fn all() -> Vec<Workload> {
 /// Measures the memory of one peer in this process, which is there for that.
 pub(crate) fn memory_of(peer: &str, count: usize) {
     memory::of_peer(peer, count);
+}
+
+/// Computes, in a process that is there to keep a CPU busy.
+pub(crate) fn compute() {
+    busy::compute();
 }
 
 pub(crate) struct Workload {
