@@ -29,7 +29,8 @@ pub(crate) fn watch() {
     }
 }
 
-#[cfg(unix)]
+/// Miri knows neither forks nor the handler.
+#[cfg(all(unix, not(miri)))]
 fn watch_forks() {
     type Handler = Option<unsafe extern "C" fn()>;
 
@@ -47,7 +48,7 @@ fn watch_forks() {
     let _no_memory = unsafe { pthread_atfork(None, None, Some(in_child)) };
 }
 
-#[cfg(not(unix))]
+#[cfg(not(all(unix, not(miri))))]
 fn watch_forks() {}
 
 /// A value of which each process has its own. The one in `home` belongs to the process that has made
