@@ -84,9 +84,9 @@ impl Room {
         }
     }
 
-    /// Gives room for one back, to the first who waits.
-    pub(crate) fn release(&self) {
-        self.free.add_permits(1);
+    /// Gives room for so many back, to the first who wait.
+    pub(crate) fn release(&self, count: usize) {
+        self.free.add_permits(count);
     }
 
     /// Nobody gets room any more.

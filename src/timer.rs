@@ -210,25 +210,32 @@ fn perform(action: Option<Action>) {
     }
 }
 
-/// Called again and again by a thread that can keep the time beside its own work: if there is no
-/// timer thread and the system refuses one, runs what is due. The answer is when to call it again at
-/// the latest; `None`: it is not needed.
+/// Called again and again by a thread that can keep the time beside its own work. The answer, if
+/// there is no timer thread and the system refuses one, is when to call it again at the latest: at
+/// once means after [`run_due`]. `None`: it is not needed.
 #[cfg(feature = "process")]
 pub(crate) fn stand_in() -> Option<Duration> {
     let keeper = KEEPER.get();
     if !keeper.is_unkept.load(Relaxed) {
         return None;
     }
+    let mut clock = keeper.clock.lock();
+    let next = clock.next();
+    let Some(next) = next.filter(|_| keeper.see_to_thread(&mut clock).is_err()) else {
+        keeper.is_unkept.store(false, Relaxed);
+        return None;
+    };
+    Some(next.saturating_duration_since(Instant::now()).min(RETRY))
+}
+
+/// Runs what is due, in place of the timer thread.
+#[cfg(feature = "process")]
+pub(crate) fn run_due() {
+    let keeper = KEEPER.get();
     loop {
         let mut clock = keeper.clock.lock();
-        let next = clock.next();
-        let Some(next) = next.filter(|_| keeper.see_to_thread(&mut clock).is_err()) else {
-            keeper.is_unkept.store(false, Relaxed);
-            return None;
-        };
-        let left = next.saturating_duration_since(Instant::now());
-        if !left.is_zero() {
-            return Some(left.min(RETRY));
+        if clock.next().is_none_or(|next| next > Instant::now()) {
+            return;
         }
         let action = clock.pending.pop_first().map(|(_, action)| action);
         drop(clock);

@@ -89,6 +89,11 @@ mod off {
         }
 
         #[inline(always)]
+        pub(crate) fn is_empty(&self) -> bool {
+            true
+        }
+
+        #[inline(always)]
         pub(crate) fn tell(self) {}
     }
 
@@ -547,6 +552,10 @@ mod on {
         /// What is to be told, for [`tell`](Self::tell).
         pub(crate) fn take(&mut self) -> Self {
             Self { notes: std::mem::take(&mut self.notes), to_replace: 0 }
+        }
+
+        pub(crate) fn is_empty(&self) -> bool {
+            self.notes.is_empty()
         }
 
         pub(crate) fn tell(self) {

@@ -2,6 +2,7 @@
 //! wanted. Between them there are only bytes.
 
 use std::any::type_name;
+use std::mem::needs_drop;
 use std::sync::Arc;
 
 use super::channel::Channel;
@@ -72,7 +73,7 @@ pub(super) fn pack_initializer<A: Portable>(
     pack_for::<Initialize, A, Result<(), String>>(function, argument)
 }
 
-/// Longer replies are unpacked by a helper thread, since one thread reads for all pools.
+/// Longer replies are unpacked by a helper thread, so that those behind them do not wait.
 const LONG: usize = 32 * 1024;
 
 /// The worker that is to blame if another one dies of a call that it has submitted, and the task that
@@ -118,8 +119,9 @@ pub(super) trait Complete: Send {
 
 impl<R: Portable> Complete for Promise<R> {
     fn takes_long(&self, length: usize) -> bool {
-        // To unpack it, or because of its callbacks.
-        length > LONG || self.look().is_observed()
+        // To unpack it, because of its callbacks, or to drop it at once.
+        let now = self.look();
+        length > LONG || now.is_observed() || (needs_drop::<R>() && now.is_abandoned())
     }
 
     fn complete(

@@ -3,16 +3,16 @@
 //!
 //! The main thread reads the socket while it has no task. A task that submits a call waits for an
 //! answer while the main thread is busy with that very task; so the first such call starts a thread
-//! that reads from then on.
+//! that reads from then on. The answers are handed on there, which is user code: see [`relay`].
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::io::{self, Write};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
-use std::thread::ThreadId;
 
 use super::call::Complete;
 use super::pool::Order;
+use super::relay::{self, Read, Reader, Relay};
 use super::sys::{self, AsFd, OwnedFd, SharedPage};
 use super::ticket::Ticket;
 use super::wire::{self, Content, Frame, FrameReader, Header, Kind};
@@ -31,6 +31,7 @@ pub(super) struct Channel {
     reader: Mutex<FrameReader>,
     /// Held while a frame is written, since the threads of a task may write as well.
     writing: Mutex<()>,
+    relay: Relay<Answer>,
     inbox: Mutex<Inbox>,
     arrived: Condvar,
     /// An answer has come, or it is known that a task could not be withdrawn.
@@ -43,8 +44,8 @@ pub(super) struct Channel {
 
 #[derive(Default)]
 struct Inbox {
-    /// The thread that reads, if there is one.
-    reader: Option<ThreadId>,
+    /// A thread reads.
+    has_reader: bool,
     /// What it has read for the main thread.
     tasks: VecDeque<Frame>,
     is_closed: bool,
@@ -63,6 +64,7 @@ impl Channel {
             page,
             reader: Mutex::new(FrameReader::new()),
             writing: Mutex::new(()),
+            relay: Relay::new(),
             inbox: Mutex::default(),
             arrived: Condvar::new(),
             answered: Condvar::new(),
@@ -119,7 +121,7 @@ impl Channel {
     pub(super) fn next_task(&self) -> io::Result<Option<Frame>> {
         loop {
             let mut inbox = self.inbox.lock();
-            while inbox.reader.is_some() {
+            while inbox.has_reader {
                 if let Some(frame) = inbox.tasks.pop_front() {
                     return Ok(Some(frame));
                 }
@@ -130,8 +132,10 @@ impl Channel {
             }
             drop(inbox);
             let Some(frame) = self.read()? else { return Ok(None) };
-            if let Some(task) = self.take_answer(frame) {
-                return Ok(Some(task));
+            match self.sort(frame) {
+                Sorted::Task(task) => return Ok(Some(task)),
+                Sorted::Answer(answer) => self.hand_on(answer),
+                Sorted::Done => {}
             }
         }
     }
@@ -176,10 +180,7 @@ impl Channel {
             return;
         }
         let mut inbox = self.inbox.lock();
-        // The thread that reads can't wait for what it is to read.
-        let reads = inbox.reader == Some(std::thread::current().id());
-        while !reads
-            && !inbox.is_closed
+        while !inbox.is_closed
             && inbox.calls.contains_key(&number)
             && !inbox.too_late.remove(&number)
         {
@@ -193,31 +194,15 @@ impl Channel {
 
     fn start_reader(self: &Arc<Self>) -> io::Result<()> {
         let mut inbox = self.inbox.lock();
-        if inbox.reader.is_some() {
-            return Ok(());
+        if !inbox.has_reader {
+            relay::start(self)?;
+            inbox.has_reader = true;
         }
-        let channel = Arc::clone(self);
-        let name = "worker-io".to_owned();
-        let thread =
-            std::thread::Builder::new().name(name).spawn(move || channel.read_for_all())?;
-        inbox.reader = Some(thread.thread().id());
         Ok(())
     }
 
-    fn read_for_all(&self) {
-        while let Ok(Some(frame)) = self.read() {
-            if let Some(frame) = self.take_answer(frame) {
-                self.inbox.lock().tasks.push_back(frame);
-                self.arrived.notify_one();
-            }
-        }
-        self.inbox.lock().is_closed = true;
-        self.arrived.notify_one();
-        self.answered.notify_all();
-    }
-
-    /// Gives an answer to whom it belongs; gives a task back.
-    fn take_answer(&self, mut frame: Frame) -> Option<Frame> {
+    /// Takes what is no task to where it belongs.
+    fn sort(&self, mut frame: Frame) -> Sorted {
         let number = frame.header.number;
         match frame.header.kind {
             Kind::Answer => {
@@ -225,27 +210,80 @@ impl Channel {
                 let kind = u8::try_from(frame.header.ticket).ok().and_then(Kind::from_byte);
                 frame.header.kind = kind.unwrap_or(Kind::Failed);
                 let begun = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
-                let reply = match frame.header.kind {
-                    Kind::Failed => Err(pool_error::unpack(&frame)),
-                    _ => Ok(frame),
-                };
-                if let Some(mut complete) = complete {
+                complete.map_or(Sorted::Done, |mut complete| {
                     complete.begun(begun);
-                    complete.complete(reply, &TaskTrace::none(), &|_| ());
-                }
+                    Sorted::Answer(Answer { complete, frame })
+                })
             }
             Kind::Part | Kind::ItemFailed => {
                 if let Some(complete) = self.inbox.lock().calls.get_mut(&number) {
                     complete.part(frame); // the pool has counted
                 }
-                return None;
+                Sorted::Done
             }
             Kind::TooLate => {
                 self.inbox.lock().too_late.insert(number);
+                self.answered.notify_all();
+                Sorted::Done
             }
-            _ => return Some(frame),
+            _ => Sorted::Task(frame),
         }
+    }
+
+    /// Finishes the future of a call, and wakes those who wait for that.
+    fn hand_on(&self, answer: Answer) {
+        let Answer { complete, frame } = answer;
+        let reply = match frame.header.kind {
+            Kind::Failed => Err(pool_error::unpack(&frame)),
+            _ => Ok(frame),
+        };
+        complete.complete(reply, &TaskTrace::none(), &|_| ());
         self.answered.notify_all();
-        None
+    }
+}
+
+/// A frame that was read.
+enum Sorted {
+    Task(Frame),
+    Answer(Answer),
+    Done,
+}
+
+/// The answer to a call of a task of this worker.
+pub(super) struct Answer {
+    complete: Box<dyn Complete>,
+    frame: Frame,
+}
+
+impl Reader for Channel {
+    type Job = Answer;
+    type Own = ();
+
+    const THREAD: &'static str = "worker-io";
+
+    fn relay(&self) -> &Relay<Answer> {
+        &self.relay
+    }
+
+    fn read(&self, (): &mut ()) -> Read<Answer> {
+        let Ok(Some(frame)) = Self::read(self) else {
+            self.inbox.lock().is_closed = true;
+            self.arrived.notify_one();
+            self.answered.notify_all();
+            return Read::End;
+        };
+        match self.sort(frame) {
+            Sorted::Task(frame) => {
+                self.inbox.lock().tasks.push_back(frame);
+                self.arrived.notify_one();
+                Read::Nothing
+            }
+            Sorted::Answer(answer) => Read::Job(answer),
+            Sorted::Done => Read::Nothing,
+        }
+    }
+
+    fn run(&self, answer: Answer) {
+        self.hand_on(answer);
     }
 }

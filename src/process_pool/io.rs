@@ -1,18 +1,20 @@
-//! The thread that reads what workers send, for all pools of the process.
+//! The reading of what workers send, for all pools of the process.
 //!
-//! It starts with the first pool and ends after the last. While the system refuses a thread for time
-//! limits, it keeps those of the pools too. It runs no code of the user's but
-//! wakers, and `Deserialize` of short results; what may take longer goes to a pool's helper
-//! threads.
+//! A thread does that from the first pool to the end of the last. The user code that a result leads
+//! to runs there as well, unless it is known that it may take long; a second thread takes over if it
+//! does all the same. See [`relay`]. While the system refuses a thread for time limits, these threads
+//! keep those of the pools too.
 
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::pool::Pool;
-use super::sys::{BorrowedFd, Poller, explain};
+use super::pool::{Delivery, Pool};
+use super::relay::{self, Read, Reader, Relay};
+use super::sys::{BorrowedFd, Event, Poller, explain};
 use crate::fork::Own;
 use crate::sync::Mutex;
 use crate::timer;
@@ -26,8 +28,8 @@ static THREAD: Own<Mutex<Thread>> = Own::from_start(Thread::none(), Thread::none
 struct Thread {
     /// While there are pools.
     io: Option<Arc<Io>>,
-    /// The thread that was the last to end, or is about to.
-    ended: Option<JoinHandle<()>>,
+    /// The threads that were the last to end, or are about to.
+    ended: Vec<JoinHandle<()>>,
     next_pool: u32,
 }
 
@@ -35,14 +37,23 @@ pub(super) struct Io {
     pub(super) poller: Poller,
     /// The pools that have not ended.
     pools: Mutex<HashMap<u32, Arc<Pool>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    relay: Relay<Job>,
     /// When the pools are to try again to start workers.
     call_back_at: Mutex<Option<Instant>>,
+    /// That is set.
+    has_call_back: AtomicBool,
+}
+
+/// User code that the thread which reads has to run.
+pub(super) enum Job {
+    Deliver(Delivery),
+    /// Time limits have passed, and nobody else keeps them.
+    KeepTime,
 }
 
 impl Thread {
     const fn none() -> Mutex<Self> {
-        Mutex::new(Self { io: None, ended: None, next_pool: 0 })
+        Mutex::new(Self { io: None, ended: Vec::new(), next_pool: 0 })
     }
 }
 
@@ -73,35 +84,31 @@ impl Io {
                     poller: Poller::new()
                         .map_err(explain("there is nothing to wait for workers with"))?,
                     pools: Mutex::default(),
-                    thread: Mutex::new(None),
+                    relay: Relay::new(),
                     call_back_at: Mutex::new(None),
+                    has_call_back: AtomicBool::new(false),
                 };
                 (Arc::new(io), true)
             }
         };
         let pool = make(&io, id)?;
         if is_new {
-            let own = Arc::clone(&io);
-            let name = "process-pool-io".to_owned();
-            let spawned = std::thread::Builder::new()
-                .name(name)
-                .spawn(move || own.run())
+            relay::start(&io)
                 .map_err(explain("the thread that reads what workers send can't be started"))?;
-            *io.thread.lock() = Some(spawned);
         }
         io.pools.lock().insert(id, Arc::clone(&pool));
         thread.io = Some(io);
         Ok(pool)
     }
 
-    /// A pool has ended. After the last one the thread ends.
+    /// A pool has ended. After the last one the threads end.
     pub(super) fn leave(&self, id: u32) {
         let mut thread = THREAD.lock();
         let mut pools = self.pools.lock();
         let pool = pools.remove(&id);
         if pools.is_empty() {
             thread.io = None;
-            thread.ended = self.thread.lock().take();
+            thread.ended = self.relay.take_threads();
             self.poller.wake();
         }
         drop((pools, thread));
@@ -113,53 +120,103 @@ impl Io {
         let mut next = self.call_back_at.lock();
         if next.is_none_or(|next| at < next) {
             *next = Some(at);
+            self.has_call_back.store(true, Release);
             self.poller.wake();
         }
     }
 
     /// Calls the pools back if it is time for that. Returns the time until the next call.
     fn call_back_if_due(&self) -> Option<Duration> {
-        loop {
+        while self.has_call_back.load(Acquire) {
             let mut next = self.call_back_at.lock();
             let left = (*next)?.saturating_duration_since(Instant::now());
             if !left.is_zero() {
                 return Some(left);
             }
             *next = None;
+            self.has_call_back.store(false, Release);
             drop(next);
             let pools: Vec<_> = self.pools.lock().values().map(Arc::clone).collect();
             pools.iter().for_each(Pool::retry_starts);
         }
+        None
     }
 
-    /// Waits for the thread, if it ends.
+    /// Waits for the threads, if they end.
     pub(super) fn join_ended() {
-        let ended = THREAD.lock().ended.take();
-        if let Some(thread) = ended.filter(|t| t.thread().id() != std::thread::current().id()) {
+        let ended = std::mem::take(&mut THREAD.lock().ended);
+        let current = std::thread::current().id();
+        for thread in ended.into_iter().filter(|thread| thread.thread().id() != current) {
             let _ = thread.join();
         }
     }
 
-    fn run(&self) {
-        let mut events = Vec::new();
-        loop {
-            // An error would be one of ours; to look again is all that can be done.
-            let limit = self.call_back_if_due().into_iter().chain(timer::stand_in()).min();
-            let _ = self.poller.wait(&mut events, limit);
-            for event in events.drain(..) {
-                let (pool, worker) = ((event.key >> 32) as u32, event.key as u32);
-                let pool = self.pools.lock().get(&pool).map(Arc::clone);
-                match pool {
-                    Some(pool) if worker == CONTROL => pool.on_control(),
-                    Some(pool) => pool.on_worker(worker, event.readable, event.writable),
-                    None => {}
-                }
-            }
+    /// Leaves user code to the thread that reads, which may be this one.
+    pub(super) fn deliver(&self, deliveries: impl Iterator<Item = Delivery>) {
+        self.relay.push(deliveries.map(Job::Deliver));
+    }
+
+    /// As [`deliver`](Self::deliver), before what was left to it.
+    pub(super) fn deliver_next(&self, delivery: Option<Delivery>) {
+        self.relay.push_front(delivery.map(Job::Deliver));
+    }
+
+    /// Has the thread that reads look for what was left to it.
+    pub(super) fn wake(&self) {
+        self.poller.wake();
+    }
+}
+
+impl Reader for Io {
+    type Job = Job;
+
+    /// Sockets that are ready and were not looked at, the next one last. Who takes over is told of
+    /// them again.
+    type Own = Vec<Event>;
+
+    const THREAD: &'static str = "process-pool-io";
+
+    fn relay(&self) -> &Relay<Job> {
+        &self.relay
+    }
+
+    fn read(&self, ready: &mut Vec<Event>) -> Read<Job> {
+        if ready.is_empty() {
             // Under the lock under which a new pool would join.
-            let _thread = THREAD.lock();
+            let thread = THREAD.lock();
             if self.pools.lock().is_empty() {
-                return;
+                return Read::End;
             }
+            drop(thread);
+            let kept = timer::stand_in();
+            if kept.is_some_and(|left| left.is_zero()) {
+                return Read::Job(Job::KeepTime);
+            }
+            // An error would be one of ours; to look again is all that can be done.
+            let limit = self.call_back_if_due().into_iter().chain(kept).min();
+            let _ = self.poller.wait(ready, limit);
+            ready.reverse();
+        }
+        let Some(event) = ready.pop() else { return Read::Nothing };
+        let (pool, worker) = ((event.key >> 32) as u32, event.key as u32);
+        let pool = self.pools.lock().get(&pool).map(Arc::clone);
+        match pool {
+            Some(pool) if worker == CONTROL => {
+                pool.on_control();
+                Read::Nothing
+            }
+            Some(pool) => {
+                let next = pool.on_worker(worker, event.readable, event.writable);
+                next.map(Job::Deliver).into()
+            }
+            None => Read::Nothing,
+        }
+    }
+
+    fn run(&self, job: Job) {
+        match job {
+            Job::Deliver(delivery) => delivery.run(),
+            Job::KeepTime => timer::run_due(),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The executor on worker processes.
 //!
 //! [`ProcessPoolExecutor`] is a thin handle. The [`pool`] behind it owns the queue and what it
-//! knows of each worker, which is a [`link`]; [`io`] is the thread that reads what workers send.
+//! knows of each worker, which is a [`link`]; [`io`] reads what workers send, and hands the reading on by a [`relay`] when user code keeps it.
 //! A [`call`] is packed by the [`codec`] and goes over the [`wire`]; a [`ticket`] decides whether
 //! it starts. On the other side is the [`worker`], a child of the [`zygote`], which [`boot`]
 //! starts. What only one operating system has is in [`sys`]; what a subscriber of `tracing` is to hear,
@@ -26,9 +26,11 @@ mod parent_pool;
 mod pool;
 mod pool_error;
 mod progress;
+mod relay;
 #[allow(unsafe_code)]
 mod sys;
 mod ticket;
+mod turn;
 mod wire;
 mod worker;
 mod zygote;
@@ -59,7 +61,7 @@ use crate::map::engine::{AfterChunk, Crew};
 use crate::map::{self, Map};
 use crate::metrics::Metrics;
 use crate::panic::{drop_quietly, install_hook};
-use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
+use crate::shutdown::{Closing, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::trace::TaskTrace;
 
 /// Runs calls of plain functions in worker processes: with memory of their own, so that a crash
@@ -251,6 +253,9 @@ impl ProcessPoolExecutor {
     ///
     /// [`WouldDeadlock`](Error::WouldDeadlock) inside a job of this pool.
     pub fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
+        if Ending(Arc::clone(self.pool())).is_inside() {
+            return Err(Error::WouldDeadlock);
+        }
         self.shutdown(how).result()
     }
 

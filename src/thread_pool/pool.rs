@@ -845,7 +845,7 @@ impl Host for Pool {
 
     fn release_room(&self) {
         if let Some(room) = self.room() {
-            room.release();
+            room.release(1);
         }
     }
 

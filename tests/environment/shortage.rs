@@ -28,9 +28,21 @@ fn hold_all(pool: &ProcessPoolExecutor, gate: &Gate) -> (Reports, Vec<TaskFuture
     (started, held)
 }
 
-/// Allows the process that starts workers so many more descriptors than it has now.
+/// Allows the process that starts workers descriptors below `most` only.
+fn limit_helper(helper: u32, most: u64) {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit { current: Some(most), maximum };
+    prlimit(Pid::from_raw(helper as i32), Resource::Nofile, limit).unwrap();
+}
+
+/// The process that starts the pool's workers.
+fn helper_of(pool: &ProcessPoolExecutor) -> u32 {
+    parent_of(pool.worker_pids()[0]).unwrap()
+}
+
+/// Allows it some more descriptors than it has now.
 fn allow_helper(pool: &ProcessPoolExecutor, more: u64) {
-    let helper = parent_of(pool.worker_pids()[0]).unwrap();
+    let helper = helper_of(pool);
     // A worker may have replied before its parent has closed what was the worker's.
     let is_at_rest = || {
         let stat = std::fs::read_to_string(format!("/proc/{helper}/stat")).unwrap();
@@ -41,9 +53,7 @@ fn allow_helper(pool: &ProcessPoolExecutor, more: u64) {
     }
     let open = std::fs::read_dir(format!("/proc/{helper}/fd")).unwrap();
     let last = open.map(|fd| fd.unwrap().file_name().to_string_lossy().parse::<u64>().unwrap());
-    let maximum = getrlimit(Resource::Nofile).maximum;
-    let limit = Rlimit { current: Some(last.max().unwrap() + 1 + more), maximum };
-    prlimit(Pid::from_raw(helper as i32), Resource::Nofile, limit).unwrap();
+    limit_helper(helper, last.max().unwrap() + 1 + more);
 }
 
 /// Runs `f` while this process has no room for further descriptors.
@@ -173,9 +183,8 @@ fn a_lasting_shortage_without_a_worker_breaks_the_pool() {
                 builder(1).max_tasks_per_child(2).stderr(WorkerStderr::Tail).build().unwrap();
             let gate = Gate::new();
             pool.submit(call!(own_pid())).result().unwrap();
-            allow_helper(&pool, 0);
-            // The last of that worker; what it leaves behind is not room enough for the next one.
-            let held = occupy(&pool, &gate);
+            limit_helper(helper_of(&pool), 3);
+            let held = occupy(&pool, &gate); // the last of that worker
             let next = pool.submit(call!(square(3)));
             gate.open();
             held.result().unwrap();

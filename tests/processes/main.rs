@@ -23,6 +23,7 @@ mod pp;
 #[path = "../lifecycle/program.rs"]
 mod program;
 mod program_end;
+mod reading;
 mod sd;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]

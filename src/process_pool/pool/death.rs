@@ -73,7 +73,8 @@ impl Pool {
         let mut done = Vec::new();
         self.bury(&mut state, number, exit.as_ref(), &mut done);
         done.extend(self.dispatch(&mut state));
-        self.release(state, done);
+        self.release_to_reader(state, done);
+        self.io.wake(); // This may be the timer's thread.
     }
 
     pub(super) fn bury(
@@ -200,14 +201,14 @@ impl Pool {
                 Ok(Some(Notice::Refused(text))) => {
                     let mut done = Vec::new();
                     self.break_with(&mut state, text.into(), &mut done);
-                    self.release(state, done);
+                    self.release_to_reader(state, done);
                 }
                 Ok(Some(Notice::Spawned { number, pid, pidfd })) => {
                     let State { workers, zygote, .. } = &mut *state;
                     if let Some(worker) = workers.get_mut(&number) {
                         worker.is_born(pid, pidfd, zygote.as_ref());
                         let done = self.on_spawned(&mut state);
-                        self.release(state, done);
+                        self.release_to_reader(state, done);
                     }
                 }
                 Ok(Some(Notice::Stopped { number, is_stopped })) => {
@@ -217,7 +218,7 @@ impl Pool {
                 Ok(Some(Notice::SpawnFailed { number, error })) => {
                     let mut done = Vec::new();
                     self.on_spawn_failed(&mut state, number, &error, &mut done);
-                    self.release(state, done);
+                    self.release_to_reader(state, done);
                 }
                 Ok(Some(Notice::KillFailed { number, error })) => {
                     if let Some(worker) = state.workers.get_mut(&number) {
@@ -232,7 +233,9 @@ impl Pool {
                     let link = state.worker(number).map(|worker| Arc::clone(&worker.link));
                     drop(state);
                     if let Some(link) = link {
-                        self.read(number, &link, true); // what it had sent before
+                        // What it had sent before.
+                        let first = self.read(number, &link, true);
+                        self.io.deliver_next(first);
                     }
                     self.is_buried(number, Some(exit));
                 }
@@ -246,7 +249,7 @@ impl Pool {
                     state.zygote_is_ending = false;
                     let families: Vec<_> = state.workers.values().map(|w| w.family).collect();
                     let done = self.orphaned(&mut state, status);
-                    self.release(state, done);
+                    self.release_to_reader(state, done);
                     // Nobody is left whose children they are.
                     if !families.is_empty() {
                         sys::kill_families(&families);

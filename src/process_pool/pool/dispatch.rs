@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::state::{Place, State, Task};
+use super::state::{Place, RoomLeft, State, Task};
 use super::{Done, Pool};
 use crate::clock;
 use crate::instruments::Ledger;
@@ -23,6 +23,21 @@ const MOST_FALSE_STARTS: usize = 5;
 
 fn is_hung_up(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+}
+
+/// Nothing lies between the task and its worker any more.
+pub(super) fn about_to_start(
+    task: &mut Task,
+    metrics: &WorkerMetrics,
+    ledger: &mut Ledger,
+    outbox: &mut Outbox,
+    room_left: &mut RoomLeft,
+) {
+    room_left.count += usize::from(std::mem::take(&mut task.holds_room));
+    let waited = clock::now().saturating_sub(task.submitted);
+    metrics.started(waited);
+    ledger.started(waited);
+    outbox.started(&task.trace, waited);
 }
 
 impl Pool {
@@ -89,7 +104,7 @@ impl Pool {
     /// Puts the next task in line for a worker that has room.
     pub(super) fn send_next(self: &Arc<Self>, state: &mut State, number: u32) {
         let Some(task_number) = state.pop() else { return };
-        let State { workers, tasks, metrics, ledger, outbox, .. } = state;
+        let State { workers, tasks, metrics, ledger, outbox, room_left, .. } = state;
         let (Some(worker), Some(task)) = (workers.get_mut(&number), tasks.get_mut(&task_number))
         else {
             return;
@@ -108,30 +123,13 @@ impl Pool {
         }
         task.place = Place::Sent { worker: number, ticket };
         if is_next {
-            self.about_to_start(task, metrics, ledger, outbox);
+            about_to_start(task, metrics, ledger, outbox, room_left);
         }
         if let Some(limit) = limit {
             let pool = Arc::clone(self);
             let timer = self.timer(limit, move || pool.ran_too_long(task_number, limit));
             task.run_timer = Some(timer);
         }
-    }
-
-    /// Nothing lies between the task and its worker any more.
-    pub(super) fn about_to_start(
-        &self,
-        task: &mut Task,
-        metrics: &WorkerMetrics,
-        ledger: &mut Ledger,
-        outbox: &mut Outbox,
-    ) {
-        if std::mem::take(&mut task.holds_room) {
-            self.release_room();
-        }
-        let waited = clock::now().saturating_sub(task.submitted);
-        metrics.started(waited);
-        ledger.started(waited);
-        outbox.started(&task.trace, waited);
     }
 
     pub(super) fn start_worker(&self, state: &mut State) -> io::Result<u32> {

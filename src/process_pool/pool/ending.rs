@@ -1,6 +1,7 @@
 //! The end of a pool: in order, by force, or because it is broken. And maps, which go on beyond
 //! the moment at which it is closed.
 
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -24,7 +25,7 @@ struct Unfinished(Arc<Pool>);
 
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        self.0.finished(1);
+        self.0.finished();
     }
 }
 
@@ -49,7 +50,7 @@ impl Pool {
                 worker.kill(state.zygote.as_ref()); // It runs no task, and would not see that it is to end.
             }
         }
-        if !state.workers.is_empty() || state.finishing > 0 || state.zygote_is_ending {
+        if !state.workers.is_empty() || self.finishing.load(SeqCst) > 0 || state.zygote_is_ending {
             return None;
         }
         state.has_ended = true;
@@ -87,12 +88,11 @@ impl Pool {
             Phase::Closed(at_once) => *at_once |= how == Shutdown::CancelQueued,
             Phase::Broken(_) => {}
         }
+        self.is_closing.store(true, SeqCst);
         if state.at_shutdown.is_none() {
             state.at_shutdown = Some(self.counts(&state));
         }
-        if let Some(room) = self.room() {
-            room.close();
-        }
+        state.room_left.is_closed = self.room().is_some();
         let mut done = Vec::new();
         if how == Shutdown::CancelQueued {
             self.withdraw_all(&mut state, &mut done, &|| Error::Cancelled);
@@ -121,12 +121,12 @@ impl Pool {
         self: &Arc<Self>,
         driver: Box<dyn FnOnce() + Send>,
     ) -> TaskFuture<()> {
-        let mut state = self.state.lock();
+        let state = self.state.lock();
         if matches!(state.phase, Phase::Closed(true) | Phase::Broken(_)) || state.has_ended {
             drop(state);
             return TaskFuture::ready(Err(self.withdrawal()));
         }
-        state.finishing += 1;
+        self.finishing.fetch_add(1, Relaxed);
         drop(state);
         let running = Unfinished(Arc::clone(self));
         self.helpers().go_on(move || {
@@ -160,7 +160,7 @@ impl Pool {
         all.sort_unstable();
         for number in all {
             if let Some(task) = state.withdraw(number) {
-                self.gone(&task);
+                state.left(&task);
                 done.push(Done::withdrawn(task, error()));
             }
         }
@@ -175,12 +175,11 @@ impl Pool {
     ) {
         if !matches!(state.phase, Phase::Broken(_)) {
             state.phase = Phase::Broken(BrokenPool::new(cause));
+            self.is_closing.store(true, SeqCst);
         }
         let Phase::Broken(cause) = &state.phase else { return };
         let cause = cause.clone();
-        if let Some(room) = self.room() {
-            room.close();
-        }
+        state.room_left.is_closed = self.room().is_some();
         self.withdraw_all(state, done, &|| Error::BrokenPool(cause.clone()));
     }
 
@@ -268,8 +267,9 @@ impl Closing for Ending {
     }
 
     fn is_inside(&self) -> bool {
-        // Callbacks run on helper threads, and the pool does not end before they have.
-        self.0.helpers.get().is_some_and(ThreadPoolExecutor::is_running_here)
+        // The pool does not end before its callbacks, and what else it calls, have come back.
+        self.0.is_delivering_here()
+            || self.0.helpers.get().is_some_and(ThreadPoolExecutor::is_running_here)
     }
 
     fn join(&self) {

@@ -1,7 +1,9 @@
 //! The pool itself: its queue, its workers, its life.
 //!
 //! One lock guards all of it, and is never held while user code runs or somebody is woken, nor
-//! while anything is read from a socket or written to one.
+//! while anything is read from a socket or written to one. What a change leads to is collected under
+//! the lock and done by [`Pool::release`], or, where the change was read from a socket, left to the
+//! thread that reads: see [`relay`](super::relay).
 //!
 //! # The way of a task
 //!
@@ -29,10 +31,12 @@ mod state;
 
 pub(super) use self::ending::Ending;
 
+use std::cell::Cell;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use self::state::{Phase, Place, State, Task};
+use self::ending::End;
+use self::state::{Phase, Place, RoomLeft, State, Task};
 use super::builder::Config;
 use super::call::Complete;
 use super::io::Io;
@@ -45,13 +49,15 @@ use crate::clock;
 use crate::core::Options;
 use crate::error::{BrokenPool, Error};
 use crate::fork::Own;
+use crate::instruments::Ledger;
 use crate::metrics::{Metrics, Totals};
 use crate::room::Room;
 use crate::sync::{Mutex, MutexGuard};
 use crate::thread_pool::ThreadPoolExecutor;
 use crate::timer::{Timer, deadline};
-use crate::trace::TaskTrace;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use crate::trace::{Outbox, TaskTrace};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 pub(super) struct Pool {
     pub(super) config: Config,
@@ -61,6 +67,10 @@ pub(super) struct Pool {
     room: Option<Room>,
     completed: AtomicU64,
     failed: AtomicU64,
+    /// Futures that are about to be finished, and drivers of maps. Rises under the lock.
+    finishing: AtomicUsize,
+    /// The pool is not open any more. Set under the lock.
+    is_closing: AtomicBool,
     /// Threads for what takes long: callbacks, long replies, the input of maps.
     helpers: OnceLock<ThreadPoolExecutor>,
 }
@@ -106,17 +116,94 @@ impl Done {
     }
 }
 
-/// A future that a helper thread is to finish. If there can't be one, it is finished here.
+/// A future that is to be finished, here or by a helper thread: the pool does not end before that.
 struct HandedOn {
     pool: Arc<Pool>,
     done: Option<Done>,
 }
 
+impl HandedOn {
+    /// Finishes it here, unless that may take long.
+    fn finish(self) {
+        let Self { pool, done: Some(done) } = &self else { return };
+        let length = done.reply.as_ref().map_or(0, Frame::len);
+        // The hook for failures that nobody has seen may take long as well.
+        let tells = pool.config.on_unobserved.is_set() && done.has_failed();
+        if tells || done.complete.takes_long(length) {
+            let pool = Arc::clone(pool);
+            pool.helpers().go_on(move || drop(self)).detach();
+        }
+    }
+}
+
 impl Drop for HandedOn {
     fn drop(&mut self) {
         if let Some(done) = self.done.take() {
-            self.pool.finish(done);
-            self.pool.finished(1);
+            self.pool.finish_here(done);
+            self.pool.finished();
+        }
+    }
+}
+
+/// What is to be told once the lock is released.
+struct Notes {
+    room: RoomLeft,
+    ledger: Ledger,
+    events: Outbox,
+}
+
+impl Notes {
+    fn is_empty(&self) -> bool {
+        self.room == RoomLeft::default() && !Ledger::IS_KEPT && self.events.is_empty()
+    }
+}
+
+/// What is to be done once the lock is released: user code, all of it.
+struct AllDue {
+    notes: Option<Notes>,
+    done: Vec<Done>,
+    end: Option<End>,
+}
+
+enum Due {
+    Tell(Notes),
+    Finish(Done),
+    End(Box<End>),
+}
+
+/// User code that a pool has to run.
+pub(super) struct Delivery {
+    pool: Arc<Pool>,
+    due: Due,
+}
+
+thread_local! {
+    /// The pool whose user code this thread runs outside of its helper threads.
+    static DELIVERING: Cell<*const Pool> = const { Cell::new(std::ptr::null()) };
+}
+
+impl Delivery {
+    fn new(pool: &Arc<Pool>, due: Due) -> Self {
+        Self { pool: Arc::clone(pool), due }
+    }
+
+    pub(super) fn run(self) {
+        let Self { pool, due } = self;
+        struct Restore(*const Pool);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                DELIVERING.set(self.0);
+            }
+        }
+        let _restore = Restore(DELIVERING.replace(Arc::as_ptr(&pool)));
+        match due {
+            Due::Tell(Notes { room, ledger, events }) => {
+                pool.give_room_back(room);
+                pool.config.instruments.book(ledger);
+                events.tell();
+            }
+            Due::Finish(done) => HandedOn { pool, done: Some(done) }.finish(),
+            Due::End(end) => pool.ended(Some(*end)),
         }
     }
 }
@@ -141,6 +228,8 @@ impl Pool {
                 room,
                 completed: AtomicU64::new(0),
                 failed: AtomicU64::new(0),
+                finishing: AtomicUsize::new(0),
+                is_closing: AtomicBool::new(false),
                 helpers: OnceLock::new(),
             }))
         })
@@ -174,9 +263,22 @@ impl Pool {
         Err(self.refusal())
     }
 
+    fn give_room_back(&self, left: RoomLeft) {
+        let Some(room) = self.room() else { return };
+        room.release(left.count);
+        if left.is_closed {
+            room.close();
+        }
+    }
+
+    /// Whether the user code that this thread runs is the pool's, which does not end before that.
+    fn is_delivering_here(&self) -> bool {
+        std::ptr::eq(DELIVERING.get(), self)
+    }
+
     pub(super) fn release_room(&self) {
         if let Some(room) = self.room() {
-            room.release();
+            room.release(1);
         }
     }
 
@@ -240,39 +342,66 @@ impl Pool {
         state.queued += 1;
     }
 
-    /// Releases the lock, sends what is in line, and finishes futures.
-    fn release(self: &Arc<Self>, mut state: MutexGuard<'_, State>, done: Vec<Done>) {
-        let to_flush = std::mem::take(&mut state.to_flush);
-        let end = if done.is_empty() { self.end(&mut state) } else { None };
-        state.finishing += done.len();
-        let ledger = state.take_ledger();
-        let events = state.outbox.take();
-        drop(state);
-        self.config.instruments.book(ledger);
-        events.tell();
-        for (number, link) in &to_flush {
-            self.flush(*number, link);
+    /// Releases the lock, sends what is in line, and runs the user code that is due: it finishes
+    /// futures, gives room in the queue back, tells subscribers.
+    fn release(self: &Arc<Self>, state: MutexGuard<'_, State>, done: Vec<Done>) {
+        let (due, to_flush) = self.unlock(state, done);
+        // Before a worker has the frame that it tells of.
+        if let Some(notes) = due.notes {
+            Delivery::new(self, Due::Tell(notes)).run();
         }
-        if done.is_empty() {
-            return self.ended(end);
+        self.flush_all(&to_flush);
+        due.done.into_iter().for_each(|done| Delivery::new(self, Due::Finish(done)).run());
+        if let Some(end) = due.end {
+            Delivery::new(self, Due::End(end.into())).run();
         }
-        let mut finished = 0;
-        for done in done {
-            let length = done.reply.as_ref().map_or(0, Frame::len);
-            // The hook for failures that nobody has seen may take long as well.
-            let tells = self.config.on_unobserved.is_set() && done.has_failed();
-            if tells || done.complete.takes_long(length) {
-                let handed_on = HandedOn { pool: Arc::clone(self), done: Some(done) };
-                self.helpers().go_on(move || drop(handed_on)).detach();
-            } else {
-                self.finish(done);
-                finished += 1;
-            }
-        }
-        self.finished(finished);
     }
 
-    fn finish(&self, done: Done) {
+    /// As [`release`](Self::release); the user code is left to the thread that reads.
+    fn release_to_reader(self: &Arc<Self>, state: MutexGuard<'_, State>, done: Vec<Done>) {
+        self.io.deliver(self.unlock_and_flush(state, done));
+    }
+
+    /// As [`release`](Self::release); returns the user code, in the order in which it is to be run.
+    fn unlock_and_flush(
+        self: &Arc<Self>,
+        state: MutexGuard<'_, State>,
+        done: Vec<Done>,
+    ) -> impl Iterator<Item = Delivery> {
+        let (due, to_flush) = self.unlock(state, done);
+        self.flush_all(&to_flush);
+        let notes = due.notes.map(Due::Tell).into_iter();
+        let all = notes
+            .chain(due.done.into_iter().map(Due::Finish))
+            .chain(due.end.map(|end| Due::End(end.into())));
+        all.map(|due| Delivery::new(self, due))
+    }
+
+    /// Releases the lock. What is returned is to be done without it.
+    fn unlock(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        done: Vec<Done>,
+    ) -> (AllDue, Vec<(u32, Arc<Link>)>) {
+        let to_flush = std::mem::take(&mut state.to_flush);
+        if !done.is_empty() {
+            self.finishing.fetch_add(done.len(), Relaxed); // of a line that other threads change
+        }
+        let end = self.end(&mut state);
+        let notes = Notes {
+            room: std::mem::take(&mut state.room_left),
+            ledger: state.take_ledger(),
+            events: state.outbox.take(),
+        };
+        drop(state);
+        (AllDue { notes: (!notes.is_empty()).then_some(notes), done, end }, to_flush)
+    }
+
+    fn flush_all(&self, to_flush: &[(u32, Arc<Link>)]) {
+        to_flush.iter().for_each(|(number, link)| self.flush(*number, link));
+    }
+
+    fn finish_here(&self, done: Done) {
         let Done { complete, trace, reply, is_counted } = done;
         complete.complete(reply, &trace, &|is_value| {
             if !is_counted {
@@ -284,9 +413,14 @@ impl Pool {
         });
     }
 
-    fn finished(self: &Arc<Self>, count: usize) {
+    /// A future was finished, or the driver of a map has ended.
+    fn finished(self: &Arc<Self>) {
+        // Whoever closes the pool says so before it looks how many are left: one of the two sees the
+        // other.
+        if self.finishing.fetch_sub(1, SeqCst) > 1 || !self.is_closing.load(SeqCst) {
+            return;
+        }
         let mut state = self.state.lock();
-        state.finishing -= count;
         let end = self.end(&mut state);
         drop(state);
         self.ended(end);
@@ -320,7 +454,7 @@ impl Pool {
     pub(super) fn withdraw(self: &Arc<Self>, number: u64, stop: bool) -> bool {
         let mut state = self.state.lock();
         if let Some(task) = state.withdraw(number) {
-            self.gone(&task);
+            state.left(&task);
             self.release(state, Vec::new());
             task.trace.outcome(Some(&Error::Cancelled));
             drop(task);
@@ -338,13 +472,6 @@ impl Pool {
         let mut done = Vec::new();
         self.cancel_or_stop(&mut state, number, true, &mut done);
         self.release(state, done);
-    }
-
-    /// A task that had not started has left the pool.
-    fn gone(&self, task: &Task) {
-        if task.holds_room {
-            self.release_room();
-        }
     }
 
     /// Ends a task, also one that runs. `false`: it is done.
@@ -374,7 +501,7 @@ impl Pool {
     fn queued_too_long(self: &Arc<Self>, number: u64, limit: Duration) {
         let mut state = self.state.lock();
         if let Some(task) = state.withdraw(number) {
-            self.gone(&task);
+            state.left(&task);
             let error = Error::TimedOut { limit, started: false };
             self.release(state, vec![Done::withdrawn(task, error)]);
         }

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dispatch::about_to_start;
 use super::state::{Phase, State, Task};
-use super::{Done, Order, Pool};
+use super::{Delivery, Done, Order, Pool};
 use crate::clock;
 use crate::core::{Options, TaskId};
 use crate::error::Error;
@@ -63,25 +64,28 @@ impl Complete for Forward {
 }
 
 impl Pool {
-    /// What the poller has seen at a worker's socket.
+    /// What the poller has seen at a worker's socket. Returns user code to run, before what was
+    /// left to the thread that reads.
     pub(in crate::process_pool) fn on_worker(
         self: &Arc<Self>,
         number: u32,
         readable: bool,
         writable: bool,
-    ) {
-        let link = self.state.lock().worker(number).map(|worker| Arc::clone(&worker.link));
-        let Some(link) = link else { return };
+    ) -> Option<Delivery> {
+        let link = self.state.lock().worker(number).map(|worker| Arc::clone(&worker.link))?;
         if writable {
             self.flush(number, &link);
         }
-        if readable {
-            self.read(number, &link, false);
-        }
+        if readable { self.read(number, &link, false) } else { None }
     }
 
     /// Takes in what a worker has sent: what there is, or, if it is dead, to the last byte.
-    pub(super) fn read(self: &Arc<Self>, number: u32, link: &Link, to_the_end: bool) {
+    pub(super) fn read(
+        self: &Arc<Self>,
+        number: u32,
+        link: &Link,
+        to_the_end: bool,
+    ) -> Option<Delivery> {
         let mut frames = Vec::new();
         let mut reader = link.reader.lock();
         loop {
@@ -112,7 +116,7 @@ impl Pool {
         frames: Vec<(Option<CheckedCall>, Frame)>,
         end: bool,
         mut garbage: Option<String>,
-    ) {
+    ) -> Option<Delivery> {
         let mut state = self.state.lock();
         let mut done = Vec::new();
         let is_distrusted = state.worker(number).is_some_and(|worker| worker.is_distrusted);
@@ -130,7 +134,13 @@ impl Pool {
             self.fill_up(&mut state, number);
         }
         done.extend(self.dispatch(&mut state));
-        self.release(state, done);
+        let mut due = self.unlock_and_flush(state, done);
+        let first = due.next();
+        let mut others = due.peekable();
+        if others.peek().is_some() {
+            self.io.deliver(others);
+        }
+        first
     }
 
     pub(super) fn take_frame(
@@ -266,7 +276,7 @@ impl Pool {
     ) -> bool {
         match state.withdraw(number) {
             Some(task) => {
-                self.gone(&task);
+                state.left(&task);
                 done.push(Done::withdrawn(task, Error::Cancelled));
                 true
             }
@@ -325,7 +335,7 @@ impl Pool {
         frame: Frame,
         done: &mut Vec<Done>,
     ) {
-        let State { workers, tasks, metrics, ledger, outbox, .. } = state;
+        let State { workers, tasks, metrics, ledger, outbox, room_left, .. } = state;
         let Some(worker) = workers.get_mut(&number) else { return };
         // Whoever replies does not wait, also if it has not said that it goes on.
         worker.is_blocked = false;
@@ -340,7 +350,7 @@ impl Pool {
         // Those that were withdrawn are skipped, so the one behind them is next.
         if let Some(next) = worker.sent.front() {
             if let Some(task) = tasks.get_mut(&next.number) {
-                self.about_to_start(task, metrics, ledger, outbox);
+                about_to_start(task, metrics, ledger, outbox, room_left);
             }
         }
         state.false_starts = 0;

@@ -111,7 +111,8 @@ impl Pool {
             Some(at) if at > Instant::now() => self.io.call_back(at), // This call was for another pool.
             Some(_) => {
                 let done = self.dispatch(&mut state);
-                self.release(state, done);
+                self.release_to_reader(state, done);
+                self.io.wake(); // It may be about to wait.
             }
             None => {}
         }

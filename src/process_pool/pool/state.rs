@@ -44,8 +44,8 @@ pub(super) struct State {
     pub(super) next_look: u32,
     pub(super) false_starts: usize,
     pub(super) starts: Starts,
-    /// Futures that are about to be finished, and drivers of maps.
-    pub(super) finishing: usize,
+    /// Room in the queue that is to be given back once the lock is released.
+    pub(super) room_left: RoomLeft,
     pub(super) cancelled: u64,
     pub(super) metrics: WorkerMetrics,
     /// What the instruments are to be told once the lock is released.
@@ -61,6 +61,14 @@ pub(super) struct State {
     pub(super) has_ended: bool,
     /// That is done as well: its processes are gone.
     pub(super) is_over: bool,
+}
+
+/// Room in the queue that tasks have left. Who waits for it is woken, which is user code.
+#[derive(Default, PartialEq, Eq)]
+pub(super) struct RoomLeft {
+    pub(super) count: usize,
+    /// There will be no more room.
+    pub(super) is_closed: bool,
 }
 
 pub(super) enum Phase {
@@ -119,7 +127,7 @@ impl State {
             next_look: 0,
             false_starts: 0,
             starts: Starts::default(),
-            finishing: 0,
+            room_left: RoomLeft::default(),
             cancelled: 0,
             metrics: WorkerMetrics::new(),
             ledger: Ledger::new(),
@@ -213,6 +221,11 @@ impl State {
             }
         }
         None
+    }
+
+    /// A task that had not started has left the pool.
+    pub(super) fn left(&mut self, task: &Task) {
+        self.room_left.count += usize::from(task.holds_room);
     }
 
     /// Takes a task out of the pool that has not started and is not to. `None`: it has started, or

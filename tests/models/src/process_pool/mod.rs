@@ -5,6 +5,10 @@
 mod ticket;
 #[cfg(test)]
 mod ticket_model;
+#[path = "../../../../src/process_pool/turn.rs"]
+mod turn;
+#[cfg(test)]
+mod turn_model;
 
 mod page {
     use crate::sync::atomic::{AtomicU32, AtomicU64};
