@@ -106,7 +106,8 @@
 //!    job.rs              Job, Call and call!
 //!    function.rs         how a plain function is named for another process
 //! 1  core/               the task cell: state, memory, run, outcome; sets, shares, context
-//! 0  error.rs, panic.rs, metrics.rs, instruments.rs, trace.rs, timer.rs, fork.rs, clock.rs, sync.rs
+//! 0  error.rs, panic.rs, metrics.rs, instruments.rs, trace.rs, timer.rs, fork.rs, clock.rs, sync.rs,
+//!    shrink.rs
 //! ```
 #![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]
 #![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which feature an item needs
@@ -140,6 +141,7 @@ mod panic;
 #[cfg(feature = "process")]
 mod process_pool;
 mod room;
+mod shrink;
 mod shutdown;
 mod sync;
 pub mod task;

@@ -10,7 +10,18 @@ use std::path::{Path, PathBuf};
 /// Top-level files and folders of `src`, from the bottom up. Within layer 0 the files may import
 /// from each other; in all other layers they may not.
 const LAYERS: [&[&str]; 8] = [
-    &["clock", "error", "fork", "instruments", "metrics", "panic", "sync", "timer", "trace"],
+    &[
+        "clock",
+        "error",
+        "fork",
+        "instruments",
+        "metrics",
+        "panic",
+        "shrink",
+        "sync",
+        "timer",
+        "trace",
+    ],
     &["core"],
     &["function", "future", "job", "task"],
     &["as_completed", "dump", "map", "shutdown", "wait"],

@@ -485,3 +485,63 @@ impl futures::task::ArcWake for Unpark {
         this.thread.unpark();
     }
 }
+
+// ---- A burst that is over ----
+
+/// What a table may keep is room for a thousand entries.
+const ROOM: isize = 1 << 20;
+
+#[cfg(all(feature = "process", target_os = "linux"))]
+#[test]
+fn a_burst_on_processes_leaves_no_room_for_another_one() {
+    use concurrent_futures::{ProcessPoolExecutor, call};
+
+    fn square(n: u64) -> u64 {
+        n * n
+    }
+
+    alone(|| {
+        let pool = ProcessPoolExecutor::builder().max_workers(2).build().unwrap();
+        let burst = |count: u64| {
+            let all: Vec<_> = (0..count).map(|n| pool.submit(call!(square(n)))).collect();
+            for (n, future) in (0..).zip(all) {
+                assert_eq!(future.result().unwrap(), n * n);
+            }
+        };
+        burst(1000);
+        let before = live();
+        burst(100_000);
+        // Also if they are withdrawn.
+        drop((0..100_000).map(|n| pool.submit(call!(square(n)))).collect::<Vec<_>>());
+        burst(1000);
+        let left = live() - before;
+        assert!(left <= ROOM, "{left} bytes stayed");
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+    });
+}
+
+#[test]
+fn a_burst_on_threads_leaves_no_room_for_another_one() {
+    alone(|| {
+        let pool = pool(2);
+        let burst = |count: usize| {
+            let gate = Gate::new();
+            let held: Vec<_> = (0..2).map(|_| occupy(&pool, &gate)).collect();
+            let all: Vec<_> = (0..count).map(|n| pool.submit(move || n)).collect();
+            gate.open();
+            held.into_iter().for_each(|held| held.result().unwrap());
+            block_on_stream(as_completed(all)).for_each(|(_, outcome)| drop(outcome.unwrap()));
+        };
+        burst(1000);
+        let before = live();
+        burst(500_000);
+        let suspended: Vec<_> =
+            (0..200_000).map(|_| pool.submit_future(std::future::pending::<()>())).collect();
+        until_settled(&pool);
+        drop(suspended);
+        until_settled(&pool);
+        burst(1000);
+        let left = live() - before;
+        assert!(left <= ROOM, "{left} bytes stayed");
+    });
+}

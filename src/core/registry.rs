@@ -10,6 +10,7 @@ use std::ptr::NonNull;
 
 use super::cell::{Header, TaskRef};
 use super::id::TaskId;
+use crate::shrink::shrink;
 
 #[derive(Default)]
 pub(crate) struct Registry(HashMap<TaskId, Registered>);
@@ -27,6 +28,7 @@ impl Registry {
 
     pub(crate) fn remove(&mut self, id: TaskId) {
         self.0.remove(&id);
+        shrink(&mut self.0);
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -19,6 +19,7 @@ use super::wire::{self, Content, Frame, FrameReader, Header, Kind};
 use super::{page, pool_error};
 use crate::error::{BrokenPool, Error};
 use crate::fork;
+use crate::shrink::shrink;
 use crate::sync::{Condvar, Mutex};
 use crate::thread_pool::ThreadPoolExecutor;
 use crate::trace::TaskTrace;
@@ -53,6 +54,14 @@ struct Inbox {
     calls: HashMap<u64, Box<dyn Complete>>,
     /// Tasks that could not be withdrawn.
     too_late: HashSet<u64>,
+}
+
+impl Inbox {
+    fn take_call(&mut self, number: u64) -> Option<Box<dyn Complete>> {
+        let complete = self.calls.remove(&number);
+        shrink(&mut self.calls);
+        complete
+    }
 }
 
 impl Channel {
@@ -166,7 +175,7 @@ impl Channel {
         self.inbox.lock().calls.insert(number, complete);
         let header = Header { kind: Kind::Submit, ticket: kind as u16, number, detail };
         if self.start_reader().and_then(|()| self.write(header, &content)).is_err() {
-            let complete = self.inbox.lock().calls.remove(&number);
+            let complete = self.inbox.lock().take_call(number);
             if let Some(complete) = complete {
                 complete.complete(Err(Error::ShutDown), &TaskTrace::none(), &|_| ());
             }
@@ -206,7 +215,7 @@ impl Channel {
         let number = frame.header.number;
         match frame.header.kind {
             Kind::Answer => {
-                let complete = self.inbox.lock().calls.remove(&number);
+                let complete = self.inbox.lock().take_call(number);
                 let kind = u8::try_from(frame.header.ticket).ok().and_then(Kind::from_byte);
                 frame.header.kind = kind.unwrap_or(Kind::Failed);
                 let begun = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);

@@ -11,6 +11,7 @@ use super::sys::{AsFd, Family, OwnedFd, PidFd, SharedPage, Signal, socket};
 use super::ticket::{FreeTickets, Ticket};
 use super::wire::{self, Content, FrameReader, Header, Message};
 use super::zygote::Zygote;
+use crate::shrink::shrink;
 use crate::sync::Mutex;
 use crate::timer::Timer;
 
@@ -81,6 +82,7 @@ impl Line {
             }
             count -= missing;
             self.frames.pop_front();
+            shrink(&mut self.frames);
         }
     }
 }

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use super::turn::{Reading, Turn};
 use crate::panic::{catch, drop_quietly};
+use crate::shrink::shrink;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release, Ordering::SeqCst};
 
@@ -115,6 +116,7 @@ impl<J> Relay<J> {
         }
         let mut jobs = self.jobs.lock();
         let job = jobs.pop_front();
+        shrink(&mut *jobs);
         if jobs.is_empty() {
             self.has_jobs.store(false, Release);
         }

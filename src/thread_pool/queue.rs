@@ -8,6 +8,7 @@
 use std::collections::VecDeque;
 
 use crate::core::TaskRef;
+use crate::shrink::shrink;
 
 pub(super) type Tasks = Vec<TaskRef>;
 
@@ -29,9 +30,7 @@ impl Queue {
     /// The oldest entry, which may be dead.
     pub(super) fn pop(&mut self) -> Option<TaskRef> {
         let entry = self.entries.pop_front();
-        if self.entries.capacity() > 1024 && self.entries.len() < self.entries.capacity() / 4 {
-            self.entries.shrink_to(self.entries.len() * 2);
-        }
+        shrink(&mut self.entries);
         entry
     }
 

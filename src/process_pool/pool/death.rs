@@ -121,7 +121,7 @@ impl Pool {
                 task.run_timer = None;
                 state.queue.push_front(sent.number);
                 state.queued += 1;
-            } else if let Some(mut task) = state.tasks.remove(&sent.number) {
+            } else if let Some(mut task) = state.remove(sent.number) {
                 task.complete.salvage(&worker.link.page);
                 lost.earlier = std::mem::take(&mut task.lost);
                 done.push(Done::failed(task, Error::WorkerLost(Box::new(lost))));

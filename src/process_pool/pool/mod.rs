@@ -480,7 +480,7 @@ impl Pool {
             return true;
         }
         let mut state = self.state.lock();
-        let Some(task) = state.tasks.remove(&number) else { return false };
+        let Some(task) = state.remove(number) else { return false };
         state.cancelled += 1;
         state.ledger.cancelled();
         if let Place::Sent { worker, ticket } = task.place {
@@ -529,7 +529,7 @@ impl Pool {
             drop(guard);
             return drop(old);
         }
-        let Some(task) = state.tasks.remove(&number) else { return };
+        let Some(task) = state.remove(number) else { return };
         Self::condemn(state, worker_number, ticket);
         let mut done = self.dispatch(state);
         done.push(Done::failed(task, Error::TimedOut { limit, started: true }));

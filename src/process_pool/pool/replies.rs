@@ -363,7 +363,7 @@ impl Pool {
         if frame.header.kind == Kind::Skipped || !state.is_with(number, sent) {
             return;
         }
-        if let Some(task) = state.tasks.remove(&sent.number) {
+        if let Some(task) = state.remove(sent.number) {
             let Task { complete, trace, .. } = task;
             trace.ran(frame.header.detail);
             done.push(Done { complete, trace, reply: Ok(frame), is_counted: false });

@@ -13,6 +13,7 @@ use crate::process_pool::call::Complete;
 use crate::process_pool::link::{Life, Link, Sent, Worker};
 use crate::process_pool::wire::{Content, Kind};
 use crate::process_pool::zygote::{Launch, Zygote};
+use crate::shrink::shrink;
 use crate::shutdown::Waiters;
 use crate::sync::Mutex;
 use crate::timer::Timer;
@@ -214,6 +215,7 @@ impl State {
 
     pub(super) fn pop(&mut self) -> Option<u64> {
         while let Some(number) = self.queue.pop_front() {
+            shrink(&mut self.queue);
             let is_queued = |task: &Task| matches!(task.place, Place::Queued);
             if self.tasks.get(&number).is_some_and(is_queued) {
                 self.queued -= 1;
@@ -238,6 +240,7 @@ impl State {
                 // The queue would grow without end if tasks came and went behind a busy worker.
                 if self.queue.len() > 64 && self.queue.len() > 2 * self.queued {
                     self.queue.retain(|other| *other != number && self.tasks.contains_key(other));
+                    shrink(&mut self.queue);
                 }
             }
             Place::Sent { worker, ticket } => {
@@ -248,7 +251,14 @@ impl State {
         }
         self.cancelled += 1;
         self.ledger.cancelled();
-        self.tasks.remove(&number)
+        self.remove(number)
+    }
+
+    /// Takes a task out of the pool.
+    pub(super) fn remove(&mut self, number: u64) -> Option<Task> {
+        let task = self.tasks.remove(&number);
+        shrink(&mut self.tasks);
+        task
     }
 
     /// Sets the stop request of a task that runs.

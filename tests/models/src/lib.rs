@@ -36,6 +36,8 @@ mod process_pool;
 mod queue;
 #[path = "../../../src/room.rs"]
 mod room;
+#[path = "../../../src/shrink.rs"]
+mod shrink;
 #[path = "../../../src/shutdown.rs"]
 mod shutdown;
 #[path = "../../../src/thread_pool/sleep.rs"]
