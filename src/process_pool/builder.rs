@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ProcessPoolExecutor;
-use super::call;
+use super::{call, sys};
 
 use super::wire::Content;
 use super::zygote::ZygoteSettings;
@@ -25,6 +25,7 @@ pub(super) struct Config {
     pub(super) initializer: Option<Arc<Content>>,
     pub(super) max_tasks_per_child: Option<usize>,
     pub(super) memory_limit: Option<u64>,
+    pub(super) max_result_size: u64,
     pub(super) stderr: WorkerStderr,
     pub(super) queue_capacity: Option<usize>,
     pub(super) idle_timeout: Option<Duration>,
@@ -66,6 +67,7 @@ pub struct ProcessPoolBuilder {
     initializer: Option<Result<Content, Error>>,
     max_tasks_per_child: Option<usize>,
     memory_limit: Option<u64>,
+    max_result_size: Option<u64>,
     stderr: WorkerStderr,
     queue_capacity: Option<usize>,
     idle_timeout: Option<Duration>,
@@ -115,6 +117,33 @@ impl ProcessPoolBuilder {
     /// that needs more is lost with its worker. Default: no limit.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// The largest result that is taken from a worker, in bytes as encoded, [`Buffer`](crate::Buffer)s
+    /// included. A longer one is an [`Error::Codec`] of its task, as is one for which there is no
+    /// memory; the worker goes on. The same holds for the arguments of a call that a worker submits
+    /// with [`ParentPool`](crate::ParentPool).
+    ///
+    /// A result takes that much memory in this process, and what it is decoded into as much again,
+    /// except for `Buffer`s.
+    ///
+    /// Default: half of the machine's memory. 0 is an error of [`build`](Self::build).
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, ProcessPoolExecutor, call};
+    ///
+    /// fn long() -> Vec<u32> {
+    ///     vec![7; 1 << 20]
+    /// }
+    ///
+    /// let pool = ProcessPoolExecutor::builder().max_result_size(1 << 20).build()?;
+    /// let too_long = pool.submit(call!(long()));
+    /// assert!(matches!(too_long.result(), Err(Error::Codec(_))));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn max_result_size(mut self, bytes: u64) -> Self {
+        self.max_result_size = Some(bytes);
         self
     }
 
@@ -228,6 +257,9 @@ impl ProcessPoolBuilder {
         if self.max_tasks_per_child == Some(0) {
             return invalid("max_tasks_per_child", "must be at least 1");
         }
+        if self.max_result_size == Some(0) {
+            return invalid("max_result_size", "must be at least 1: no result would arrive");
+        }
         room::check_capacity(self.queue_capacity)?;
         let worker_name = self.worker_name.unwrap_or_else(|| "worker-".to_owned());
         if worker_name.contains('\0') {
@@ -247,6 +279,7 @@ impl ProcessPoolBuilder {
             initializer,
             max_tasks_per_child: self.max_tasks_per_child,
             memory_limit: self.memory_limit,
+            max_result_size: self.max_result_size.unwrap_or_else(|| sys::memory_size() / 2),
             stderr: self.stderr,
             queue_capacity: self.queue_capacity,
             idle_timeout: self.idle_timeout,
@@ -265,6 +298,7 @@ impl fmt::Debug for ProcessPoolBuilder {
             .field("initializer", &self.initializer.is_some())
             .field("max_tasks_per_child", &self.max_tasks_per_child)
             .field("memory_limit", &self.memory_limit)
+            .field("max_result_size", &self.max_result_size)
             .field("stderr", &self.stderr)
             .field("queue_capacity", &self.queue_capacity)
             .field("idle_timeout", &self.idle_timeout)

@@ -140,6 +140,7 @@ impl<R: Portable> Complete for Promise<R> {
 
 /// What a reply says.
 fn unpack<R: Portable>(mut reply: Frame) -> Result<R, Error> {
+    check_result::<R>(&reply).map_err(|error| Error::Codec(Box::new(error)))?;
     let segments = std::mem::take(&mut reply.segments);
     match reply.header.kind {
         Kind::Value => guarded::<R, _, _>(CodecSide::DecodeResult, || {
@@ -147,6 +148,14 @@ fn unpack<R: Portable>(mut reply: Frame) -> Result<R, Error> {
         })
         .map_err(|error| Error::Codec(Box::new(error))),
         _ => Err(unpack_error(&reply)),
+    }
+}
+
+/// The error of a result that was skipped.
+pub(super) fn check_result<R>(reply: &Frame) -> Result<(), CodecError> {
+    match reply.unread {
+        None => Ok(()),
+        Some(unread) => Err(codec_error::<R>(CodecSide::DecodeResult, unread.describe("a result"))),
     }
 }
 

@@ -71,7 +71,7 @@ impl Channel {
         let channel = Arc::new(Self {
             socket,
             page,
-            reader: Mutex::new(FrameReader::new()),
+            reader: Mutex::new(FrameReader::new(u64::MAX)),
             writing: Mutex::new(()),
             relay: Relay::new(),
             inbox: Mutex::default(),
@@ -153,7 +153,15 @@ impl Channel {
         let mut reader = self.reader.lock();
         loop {
             match reader.next() {
-                Ok(Some(frame)) => return Ok(Some(frame)),
+                Ok(Some(frame)) => {
+                    return match frame.unread {
+                        // Another worker may have more memory for it.
+                        Some(unread) if frame.header.kind != Kind::Answer => {
+                            Err(io::Error::other(unread.describe("arguments")))
+                        }
+                        _ => Ok(Some(frame)),
+                    };
+                }
                 Ok(None) => {}
                 Err(garbage) => return Err(io::Error::other(garbage.to_string())),
             }

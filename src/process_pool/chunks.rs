@@ -188,6 +188,9 @@ impl<A: Portable, R: Portable, P: TakesChunks> Chunks<A, R, P> {
 
     /// Puts the results of a message.
     fn unpack(&self, mut frame: Frame, count: usize, put: &mut dyn FnMut(Result<R, Error>)) {
+        if let Err(error) = call::check_result::<R>(&frame) {
+            return (0..count).for_each(|_| put(Err(Error::Codec(Box::new(error.clone())))));
+        }
         if frame.header.kind == Kind::ItemFailed {
             return put(Err(item_error(&frame)));
         }

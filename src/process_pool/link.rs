@@ -162,8 +162,9 @@ impl Worker {
         page: SharedPage,
         family: Family,
         tasks_left: Option<usize>,
+        max_result_size: u64,
     ) -> Self {
-        let reader = Mutex::new(FrameReader::new());
+        let reader = Mutex::new(FrameReader::new(max_result_size));
         Self {
             link: Arc::new(Link { socket, page, reader, outgoing: Mutex::default() }),
             process: None,

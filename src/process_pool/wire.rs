@@ -11,6 +11,9 @@
 //!
 //! A worker may have been wrecked by the task that it ran, so the pool believes nothing that comes
 //! from one: every length is checked, and memory for a body is taken as its bytes arrive.
+//!
+//! Values for which there is no memory, or that are longer than the reader takes, are skipped: the
+//! frame arrives [without them](Unread), and the frames behind it as always.
 
 use std::borrow::Borrow;
 use std::io::{self, IoSlice};
@@ -220,12 +223,36 @@ pub(super) fn write(to: BorrowedFd<'_>, header: Header, content: &Content) -> io
     Ok(())
 }
 
+/// Why a frame has arrived without its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Unread {
+    /// How many bytes of values there were.
+    size: u64,
+    /// How many the reader takes, if there were more; else there was no memory for them.
+    limit: Option<u64>,
+}
+
+impl Unread {
+    /// The error, for people; `what` they were.
+    pub(super) fn describe(self, what: &str) -> String {
+        let Self { size, limit } = self;
+        match limit {
+            None => format!("no memory for {what} of {size} bytes"),
+            Some(limit) => {
+                format!("{what} of {size} bytes is longer than `max_result_size`, {limit} bytes")
+            }
+        }
+    }
+}
+
 /// A frame that has arrived.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) header: Header,
     pub(super) format: Format,
     pub(super) code: Option<NamedCall>,
+    /// Set if its values were skipped: there are none then.
+    pub(super) unread: Option<Unread>,
     /// The values begin at an offset.
     body: Vec<u8>,
     values_at: usize,
@@ -235,7 +262,23 @@ pub(super) struct Frame {
 impl Frame {
     /// Of values that did not come in a frame.
     pub(super) fn of(header: Header, format: Format, body: Vec<u8>) -> Self {
-        Self { header, format, code: None, body, values_at: 0, segments: Vec::new() }
+        Self { header, format, code: None, unread: None, body, values_at: 0, segments: Vec::new() }
+    }
+
+    fn without_values(self) -> Self {
+        let code = self.code;
+        Self { code, ..Self::of(self.header, self.format, Vec::new()) }
+    }
+
+    /// Makes room for the next segment that is not empty. `false`: there is none.
+    fn make_room(&mut self, lengths: &mut std::vec::IntoIter<usize>) -> io::Result<bool> {
+        for length in lengths {
+            self.segments.push(ReceivedSegment::new(length)?);
+            if length > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     pub(super) fn values(&self) -> &[u8] {
@@ -244,7 +287,8 @@ impl Frame {
 
     /// The same, to be sent on.
     pub(super) fn into_content(self) -> Content {
-        let body = self.values().to_vec();
+        let mut body = self.body;
+        body.drain(..self.values_at); // in place: there may be no memory for a copy
         let segments = self.segments.into_iter().map(Into::into).collect();
         Content { code: self.code, values: Encoded { format: self.format, body, segments } }
     }
@@ -268,6 +312,9 @@ pub(super) enum Garbage {
     Long(u64),
 }
 
+/// The longest segment that is taken for one: an address space has no more.
+const LONGEST: u64 = 1 << 47;
+
 /// Puts frames together from what a socket has.
 pub(super) struct FrameReader {
     buffer: Box<[u8]>,
@@ -275,17 +322,19 @@ pub(super) struct FrameReader {
     start: usize,
     end: usize,
     stage: Stage,
+    /// How many bytes of values a frame may have.
+    limit: u64,
 }
 
 enum Stage {
     Header,
     /// `missing` bytes of the body are still to come.
     Body {
-        header: Header,
-        format: Format,
-        segments: usize,
+        shape: Shape,
         body: Vec<u8>,
         missing: usize,
+        /// Why its values are not kept.
+        unread: Option<Unread>,
     },
     /// The last one of the frame's segments is filled up to `filled`; `lengths` are of the others.
     Segments {
@@ -293,11 +342,35 @@ enum Stage {
         filled: usize,
         lengths: std::vec::IntoIter<usize>,
     },
+    /// `missing` bytes of the segments are still to be skipped.
+    Skip {
+        frame: Frame,
+        missing: u64,
+    },
+}
+
+/// What a header says of its frame.
+#[derive(Clone, Copy)]
+struct Shape {
+    header: Header,
+    format: Format,
+    segments: usize,
+    length: usize,
+}
+
+impl Shape {
+    /// The length of what comes before the values: code, and the segments' lengths.
+    fn before(&self) -> usize {
+        let code = if self.header.kind.has_code() { CODE } else { 0 };
+        code + 8 * self.segments
+    }
 }
 
 impl FrameReader {
-    pub(super) fn new() -> Self {
-        Self { buffer: vec![0; BUFFER].into(), start: 0, end: 0, stage: Stage::Header }
+    /// Frames with more than `limit` bytes of values arrive without these.
+    pub(super) fn new(limit: u64) -> Self {
+        let buffer = vec![0; BUFFER].into();
+        Self { buffer, start: 0, end: 0, stage: Stage::Header, limit }
     }
 
     /// Reads once. 0: the other side has closed.
@@ -307,27 +380,33 @@ impl FrameReader {
                 let Some(segment) = frame.segments.last_mut() else { unreachable!("one is open") };
                 let received = socket::receive(from, &mut segment.as_mut()[*filled..])?;
                 *filled += received;
-                Ok(received)
+                return Ok(received);
             }
-            Stage::Body { body, missing, .. } if *missing > DIRECT => {
+            Stage::Body { shape, body, missing, unread } if *missing > DIRECT => {
                 // At most doubled, so that no memory is taken that a wrong length asks for.
-                if body.len() == body.capacity() {
+                if unread.is_none() && body.len() == body.capacity() {
                     let more = (*missing).min(body.len().max(BUFFER));
-                    body.try_reserve_exact(more).map_err(|_| io::ErrorKind::OutOfMemory)?;
+                    if body.try_reserve_exact(more).is_err() {
+                        let size = (shape.length - shape.before()) as u64;
+                        *unread = Some(Unread { size, limit: None });
+                        body.truncate(shape.before());
+                        body.shrink_to_fit();
+                    }
                 }
-                let received = socket::receive_behind(from, body, *missing)?;
-                *missing -= received;
-                Ok(received)
+                if unread.is_none() {
+                    let received = socket::receive_behind(from, body, *missing)?;
+                    *missing -= received;
+                    return Ok(received);
+                }
             }
-            _ => {
-                // The rest is a part of a header at most.
-                self.buffer.copy_within(self.start..self.end, 0);
-                (self.start, self.end) = (0, self.end - self.start);
-                let received = socket::receive(from, &mut self.buffer[self.end..])?;
-                self.end += received;
-                Ok(received)
-            }
+            _ => {}
         }
+        // The rest is a part of a header at most.
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        let received = socket::receive(from, &mut self.buffer[self.end..])?;
+        self.end += received;
+        Ok(received)
     }
 
     /// Whether a frame has arrived in part.
@@ -343,28 +422,33 @@ impl FrameReader {
             match std::mem::replace(&mut self.stage, Stage::Header) {
                 Stage::Header => {
                     let Some(bytes) = available.first_chunk::<HEADER>() else { return Ok(None) };
-                    self.stage = parse_header(bytes)?;
+                    let shape = parse_header(bytes)?;
+                    let size = (shape.length - shape.before()) as u64;
+                    let limit = Some(self.limit).filter(|limit| size > *limit);
+                    let unread = limit.map(|_| Unread { size, limit });
+                    let (body, missing) = (Vec::new(), shape.length);
+                    self.stage = Stage::Body { shape, body, missing, unread };
                     self.start += HEADER;
                 }
-                Stage::Body { header, format, segments, mut body, mut missing } => {
+                Stage::Body { shape, mut body, mut missing, unread } => {
                     let count = missing.min(available.len());
-                    body.extend_from_slice(&available[..count]);
+                    let kept = match unread {
+                        None => count,
+                        Some(_) => count.min(shape.before().saturating_sub(body.len())),
+                    };
+                    body.extend_from_slice(&available[..kept]);
                     self.start += count;
                     missing -= count;
                     if missing > 0 {
-                        self.stage = Stage::Body { header, format, segments, body, missing };
+                        self.stage = Stage::Body { shape, body, missing, unread };
                         return Ok(None);
                     }
-                    let (frame, lengths) = parse_body(header, format, segments, body)?;
-                    let mut lengths = lengths.into_iter();
-                    match open_segment(frame, &mut lengths)? {
-                        Opened::Complete(frame) => return Ok(Some(frame)),
-                        Opened::More(frame) => {
-                            self.stage = Stage::Segments { frame, filled: 0, lengths };
-                        }
+                    let (frame, lengths) = parse_body(shape, body, unread)?;
+                    if let Some(frame) = self.open_segment(frame, lengths.into_iter())? {
+                        return Ok(Some(frame));
                     }
                 }
-                Stage::Segments { mut frame, mut filled, mut lengths } => {
+                Stage::Segments { mut frame, mut filled, lengths } => {
                     let Some(segment) = frame.segments.last_mut() else {
                         unreachable!("one is open")
                     };
@@ -377,15 +461,56 @@ impl FrameReader {
                         self.stage = Stage::Segments { frame, filled, lengths };
                         return Ok(None);
                     }
-                    match open_segment(frame, &mut lengths)? {
-                        Opened::Complete(frame) => return Ok(Some(frame)),
-                        Opened::More(frame) => {
-                            self.stage = Stage::Segments { frame, filled: 0, lengths };
-                        }
+                    if let Some(frame) = self.open_segment(frame, lengths)? {
+                        return Ok(Some(frame));
                     }
+                }
+                Stage::Skip { frame, mut missing } => {
+                    let count = usize::try_from(missing).unwrap_or(usize::MAX).min(available.len());
+                    self.start += count;
+                    missing -= count as u64;
+                    if missing == 0 {
+                        return Ok(Some(frame));
+                    }
+                    self.stage = Stage::Skip { frame, missing };
+                    return Ok(None);
                 }
             }
         }
+    }
+
+    /// Goes on with the next segment that is not empty, in memory of its own or by skipping it.
+    /// Returns the frame if there is none.
+    fn open_segment(
+        &mut self,
+        mut frame: Frame,
+        mut lengths: std::vec::IntoIter<usize>,
+    ) -> Result<Option<Frame>, Garbage> {
+        let missing = lengths.as_slice().iter().try_fold(0_u64, |sum, length| {
+            let length = *length as u64;
+            let sum = sum.checked_add(length).filter(|_| length <= LONGEST);
+            sum.ok_or(Garbage::Long(length))
+        })?;
+        let read = frame.unread.map_or(frame.len() as u64, |unread| unread.size);
+        let size = read.saturating_add(missing);
+        let unread = match frame.unread {
+            Some(unread) => Unread { size, ..unread },
+            None if size > self.limit => Unread { size, limit: Some(self.limit) },
+            None => match frame.make_room(&mut lengths) {
+                Ok(false) => return Ok(Some(frame)),
+                Ok(true) => {
+                    self.stage = Stage::Segments { frame, filled: 0, lengths };
+                    return Ok(None);
+                }
+                Err(_no_memory) => Unread { size, limit: None },
+            },
+        };
+        let frame = Frame { unread: Some(unread), ..frame.without_values() };
+        if missing == 0 {
+            return Ok(Some(frame));
+        }
+        self.stage = Stage::Skip { frame, missing };
+        Ok(None)
     }
 }
 
@@ -395,7 +520,7 @@ fn number(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(number)
 }
 
-fn parse_header(bytes: &[u8; HEADER]) -> Result<Stage, Garbage> {
+fn parse_header(bytes: &[u8; HEADER]) -> Result<Shape, Garbage> {
     let kind = Kind::from_byte(bytes[0]).ok_or(Garbage::Kind(bytes[0]))?;
     let format = Format::from_byte(bytes[1]).ok_or(Garbage::Format(bytes[1]))?;
     let segments = number(&bytes[4..8]);
@@ -405,23 +530,23 @@ fn parse_header(bytes: &[u8; HEADER]) -> Result<Stage, Garbage> {
         return Err(Garbage::Short(length));
     }
     // Nothing in memory is longer than that.
-    let missing = isize::try_from(length).map_err(|_| Garbage::Long(length))?.unsigned_abs();
+    let length = isize::try_from(length).map_err(|_| Garbage::Long(length))?.unsigned_abs();
     let header = Header {
         kind,
         ticket: number(&bytes[2..4]) as u16,
         number: number(&bytes[8..16]),
         detail: number(&bytes[24..32]),
     };
-    Ok(Stage::Body { header, format, segments: segments as usize, body: Vec::new(), missing })
+    Ok(Shape { header, format, segments: segments as usize, length })
 }
 
 /// A frame without its segments, and their lengths.
 fn parse_body(
-    header: Header,
-    format: Format,
-    segments: usize,
+    shape: Shape,
     body: Vec<u8>,
+    unread: Option<Unread>,
 ) -> Result<(Frame, Vec<usize>), Garbage> {
+    let Shape { header, format, segments, .. } = shape;
     let mut rest = &body[..];
     let mut take = |count: usize| {
         // `parse_header` has seen to it that the body is long enough.
@@ -440,28 +565,8 @@ fn parse_body(
         lengths.push(usize::try_from(length).map_err(|_| Garbage::Long(length))?);
     }
     let values_at = body.len() - rest.len();
-    let frame = Frame { header, format, code, body, values_at, segments: Vec::new() };
+    let frame = Frame { header, format, code, unread, body, values_at, segments: Vec::new() };
     Ok((frame, lengths))
-}
-
-enum Opened {
-    Complete(Frame),
-    More(Frame),
-}
-
-/// Makes room for the next segment that is not empty.
-fn open_segment(
-    mut frame: Frame,
-    lengths: &mut std::vec::IntoIter<usize>,
-) -> Result<Opened, Garbage> {
-    for length in lengths {
-        let segment = ReceivedSegment::new(length).map_err(|_| Garbage::Long(length as u64))?;
-        frame.segments.push(segment);
-        if length > 0 {
-            return Ok(Opened::More(frame));
-        }
-    }
-    Ok(Opened::Complete(frame))
 }
 
 #[cfg(all(test, target_os = "linux", not(no_process_pool)))]
@@ -584,11 +689,21 @@ mod tests {
     impl Line {
         fn new() -> Self {
             let (socket, theirs) = socket::pair().unwrap();
-            Self { reader: FrameReader::new(), socket, theirs }
+            Self { reader: FrameReader::new(u64::MAX), socket, theirs }
         }
 
         /// Sends `bytes` in pieces, and reads each of them before the next is sent.
         fn carry(&mut self, bytes: &[u8], piece: usize) -> (Vec<Parsed>, Option<Garbage>) {
+            self.carry_and(bytes, piece, |_| ())
+        }
+
+        /// The same, with a look at each frame.
+        fn carry_and(
+            &mut self,
+            bytes: &[u8],
+            piece: usize,
+            mut look: impl FnMut(&Frame),
+        ) -> (Vec<Parsed>, Option<Garbage>) {
             let mut frames = Vec::new();
             for piece in bytes.chunks(piece) {
                 let sent = socket::send(self.theirs.as_fd(), &[IoSlice::new(piece)]).unwrap();
@@ -601,7 +716,10 @@ mod tests {
                     }
                     loop {
                         match self.reader.next() {
-                            Ok(Some(frame)) => frames.push(Parsed::of(frame)),
+                            Ok(Some(frame)) => {
+                                look(&frame);
+                                frames.push(Parsed::of(frame));
+                            }
                             Ok(None) => break,
                             Err(garbage) => return (frames, Some(garbage)),
                         }
@@ -616,7 +734,7 @@ mod tests {
             match &self.reader.stage {
                 Stage::Header => 0,
                 Stage::Body { body, .. } => body.capacity(),
-                Stage::Segments { frame, .. } => frame.body.capacity(),
+                Stage::Segments { frame, .. } | Stage::Skip { frame, .. } => frame.body.capacity(),
             }
         }
     }
@@ -728,6 +846,48 @@ mod tests {
         let frame = Numbers(5).frame().bytes();
         assert!(line.carry(&frame, usize::MAX).1.is_some());
         assert!(line.reader.next().is_err());
+    }
+
+    /// Of both sides of the limit, in the body and beside it, however they are cut.
+    #[test]
+    fn what_is_longer_than_the_limit_is_skipped() {
+        const LIMIT: usize = 3 * DIRECT;
+        let mut numbers = Numbers(8);
+        for piece in [7, DIRECT, BUFFER - 1] {
+            for (values, segments) in [
+                (LIMIT, &[][..]),
+                (LIMIT + 1, &[]),
+                (BUFFER + LIMIT, &[0, 5, 0]),
+                (LIMIT - 100, &[50, 0, 50]),
+                (LIMIT - 100, &[50, 51]),
+                (0, &[0, LIMIT, 0, 1, 0]),
+            ] {
+                let mut frame = numbers.frame();
+                frame.values = vec![3; values];
+                frame.segments = segments.iter().map(|length| vec![4; *length]).collect();
+                let next = numbers.frame();
+                let size = values + segments.iter().sum::<usize>();
+                let mut line = Line::new();
+                line.reader.limit = LIMIT as u64;
+                let mut unread = None;
+                let bytes = [frame.bytes(), next.bytes()].concat();
+                let (arrived, garbage) = line.carry_and(&bytes, piece, |frame| {
+                    unread = unread.or(frame.unread);
+                });
+                assert!(garbage.is_none());
+                assert_eq!(arrived.len(), 2, "{values} {segments:?} {piece}");
+                assert!(arrived[1] == next, "{values} {segments:?} {piece}");
+                if size <= LIMIT {
+                    assert!(unread.is_none() && arrived[0] == frame);
+                } else {
+                    let limit = Some(LIMIT as u64);
+                    assert_eq!(unread, Some(Unread { size: size as u64, limit }));
+                    let without = (arrived[0].kind, arrived[0].number, arrived[0].code);
+                    assert!(without == (frame.kind, frame.number, frame.code));
+                    assert!(arrived[0].values.is_empty() && arrived[0].segments.is_empty());
+                }
+            }
+        }
     }
 
     #[test]

@@ -2,7 +2,9 @@
 
 use std::process;
 
-use concurrent_futures::{Error, ProcessPoolExecutor, Shutdown, TaskFuture, WorkerStderr, call};
+use concurrent_futures::{
+    Buffer, Error, ProcessPoolExecutor, Shutdown, TaskFuture, WorkerStderr, call,
+};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
 use crate::program::{alone, part, say};
@@ -196,6 +198,47 @@ fn a_lasting_shortage_without_a_worker_breaks_the_pool() {
                 other => panic!("{other:?}"),
             }
             pool.shutdown_blocking(Shutdown::Drain).unwrap();
+        });
+    });
+}
+
+fn buffer_of(bytes: usize) -> (u32, Buffer<u8>) {
+    (process::id(), vec![0; bytes].into())
+}
+
+fn text_of(bytes: usize) -> (u32, String) {
+    (process::id(), "x".repeat(bytes))
+}
+
+/// The task alone has failed; its worker goes on.
+#[test]
+fn a_result_for_which_there_is_no_memory_is_the_error_of_its_task() {
+    const NAME: &str = "shortage::a_result_for_which_there_is_no_memory_is_the_error_of_its_task";
+    const SIZE: usize = 128 << 20;
+    alone(NAME, || {
+        within_limit(|| {
+            let pool = builder(1).max_result_size(u64::MAX).build().unwrap();
+            let pid = pool.submit(call!(own_pid())).result().unwrap();
+            let status = std::fs::read_to_string("/proc/self/status").unwrap();
+            let used = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+            let used: u64 = used.trim().strip_suffix(" kB").unwrap().parse().unwrap();
+            let limit = getrlimit(Resource::As);
+            let most = Some(used * 1024 + SIZE as u64 / 2);
+            setrlimit(Resource::As, Rlimit { current: most, ..limit }).unwrap();
+            let buffer = pool.submit(call!(buffer_of(SIZE)));
+            let text = pool.submit(call!(text_of(SIZE)));
+            let behind = pool.submit(call!(buffer_of(10)));
+            let (buffer, text) = (buffer.result().unwrap_err(), text.result().unwrap_err());
+            let (sent_by, content) = behind.result().unwrap();
+            setrlimit(Resource::As, limit).unwrap();
+            for error in [buffer, text] {
+                assert!(matches!(error, Error::Codec(_)), "{error:?}");
+                let text = error.to_string();
+                assert!(text.contains("no memory for a result of 13421"), "{text}");
+            }
+            assert_eq!((sent_by, content.len()), (pid, 10));
+            assert_eq!(pool.submit(call!(text_of(SIZE))).result().unwrap().1.len(), SIZE);
+            end(&pool);
         });
     });
 }

@@ -6,9 +6,11 @@
 use std::process;
 
 use concurrent_futures::{
-    CodecSide, Error, ProcessPoolExecutor, ReturnWhen, Shutdown, TaskFuture, call, wait,
+    Buffer, CodecSide, Error, ParentPool, ProcessPoolExecutor, ReturnWhen, Shutdown, TaskFuture,
+    call, wait,
 };
 use futures::StreamExt;
+use futures::executor::block_on;
 use rustix::process::{Signal, getpid, kill_process};
 use serde::de::{Deserializer, Error as _};
 use serde::ser::{Error as _, Serializer};
@@ -17,8 +19,8 @@ use serde::{Deserialize, Serialize};
 use crate::over_pools;
 use crate::support::{POOL_SIZES, within_limit};
 use crate::tools::{
-    Gate, Reports, assert_gone, assert_panicked, end, family, hold, occupy_all, own_pid, pool,
-    until_ended,
+    Gate, Reports, assert_gone, assert_panicked, builder, end, family, hold, occupy_all, own_pid,
+    pool, until_ended,
 };
 
 const SIGABRT: i32 = 6;
@@ -475,5 +477,66 @@ fn dl_16_a_hundred_submissions_before_the_workers_are_there() {
             assert_eq!(squares, expected);
             end(&pool);
         }
+    });
+}
+
+// ---- Results that are too long ----
+
+fn words(count: usize) -> (u32, Vec<u64>) {
+    (own_pid(), vec![u64::MAX; count])
+}
+
+fn bytes(count: usize) -> (u32, Buffer<u8>) {
+    (own_pid(), vec![5; count].into())
+}
+
+fn sum_nested(count: usize) -> Result<usize, String> {
+    let pool = ParentPool::current().unwrap();
+    let sum = pool.submit(call!(length(vec![5; count].into()))).result();
+    sum.map_err(|error| error.to_string())
+}
+
+fn length(bytes: Buffer<u8>) -> usize {
+    bytes.len()
+}
+
+fn assert_too_long<T: std::fmt::Debug>(outcome: Result<T, Error>, limit: usize) {
+    let Err(Error::Codec(error)) = &outcome else { panic!("{outcome:?}") };
+    assert_eq!(error.side, CodecSide::DecodeResult);
+    let text = format!("bytes is longer than `max_result_size`, {limit} bytes");
+    assert!(error.message.starts_with("a result of ") && error.message.ends_with(&text), "{error}");
+}
+
+/// On both sides of the limit, in the body and beside it. The worker goes on.
+#[test]
+fn a_result_that_is_longer_than_the_limit_fails_alone() {
+    const LIMIT: usize = 200_000;
+    within_limit(|| {
+        let pool = builder(1).max_result_size(LIMIT as u64).build().unwrap();
+        let pid = pool.submit(call!(own_pid())).result().unwrap();
+        for count in [LIMIT, 3 * LIMIT, 20 * LIMIT] {
+            let too_long = pool.submit(call!(words(count)));
+            let beside = pool.submit(call!(bytes(count)));
+            let next = pool.submit(call!(bytes(LIMIT - 1_000)));
+            assert_too_long(too_long.result(), LIMIT);
+            assert_too_long(beside.result(), LIMIT);
+            let (sent_by, bytes) = next.result().unwrap();
+            assert_eq!((sent_by, &bytes[..]), (pid, &[5; LIMIT - 1_000][..]));
+        }
+        assert_eq!(pool.submit(call!(words(LIMIT / 20))).result().unwrap().1.len(), LIMIT / 20);
+        // Of a map, the item alone.
+        let sizes = [10, 2 * LIMIT, 20, LIMIT, 30];
+        let items = block_on(pool.map(bytes, sizes).collect::<Vec<_>>());
+        for (size, item) in sizes.into_iter().zip(items) {
+            match item {
+                Ok((_, bytes)) => assert_eq!((bytes.len(), size < LIMIT), (size, true)),
+                error => assert_too_long(error, LIMIT),
+            }
+        }
+        // What a worker submits goes the same way.
+        assert_eq!(pool.submit(call!(sum_nested(100_000))).result().unwrap(), Ok(100_000));
+        let refused = pool.submit(call!(sum_nested(2 * LIMIT))).result().unwrap().unwrap_err();
+        assert!(refused.contains("`max_result_size`"), "{refused}");
+        end(&pool);
     });
 }

@@ -9,7 +9,7 @@ use super::{Done, Pool};
 use crate::clock;
 use crate::instruments::Ledger;
 use crate::metrics::WorkerMetrics;
-use crate::process_pool::builder::WorkerStderr;
+use crate::process_pool::builder::{Config, WorkerStderr};
 use crate::process_pool::io::{CONTROL, Io};
 use crate::process_pool::link::{NO_TASK, Worker};
 use crate::process_pool::page;
@@ -162,7 +162,9 @@ impl Pool {
             .poller
             .add(ours.as_fd(), Io::key(self.id, number), true, false)
             .map_err(explain("its socket can't be waited for"))?;
-        let mut worker = Worker::new(ours, page, settings.family, self.config.max_tasks_per_child);
+        let Config { max_tasks_per_child, max_result_size, .. } = self.config;
+        let mut worker =
+            Worker::new(ours, page, settings.family, max_tasks_per_child, max_result_size);
         worker.of_try = state.starts.current_try();
         if let Some(initializer) = &self.config.initializer {
             worker.send(Kind::Initialize, NO_TASK, 0, initializer);

@@ -8,13 +8,13 @@ use super::state::{Phase, State, Task};
 use super::{Delivery, Done, Order, Pool};
 use crate::clock;
 use crate::core::{Options, TaskId};
-use crate::error::Error;
+use crate::error::{CodecError, CodecSide, Error};
 use crate::function::{Checked, NamedCall, UnknownCode};
-use crate::process_pool::call::{Complete, Suspect, unpack_initializer_error};
+use crate::process_pool::call::{Complete, Reply, Suspect, unpack_initializer_error};
 use crate::process_pool::chunks::Parts;
 use crate::process_pool::link::{Link, NO_TASK, Sent};
 use crate::process_pool::sys::{AsFd, SharedPage};
-use crate::process_pool::wire::{Content, Frame, Header, Kind};
+use crate::process_pool::wire::{Content, Frame, Header, Kind, Unread};
 use crate::process_pool::{events, pool_error};
 use crate::trace::TaskTrace;
 
@@ -32,6 +32,14 @@ pub(super) struct Forward {
 
 /// What a frame's call was found to be, before the pool's lock was taken.
 type CheckedCall = Result<Checked, UnknownCode>;
+
+/// The answer to a call of a worker of which `what` was skipped.
+fn without_values(header: Header, kind: Kind, what: &str, unread: Unread) -> Frame {
+    let (side, type_name) = (CodecSide::DecodeArguments, "unknown".to_owned());
+    let error = CodecError { side, type_name, message: unread.describe(what) };
+    let Reply { kind, values } = Reply::codec(kind, error);
+    Frame::of(Header { kind, ..header }, values.format, values.body)
+}
 
 impl Complete for Forward {
     fn suspect(&self) -> Option<Suspect> {
@@ -178,6 +186,7 @@ impl Pool {
                         .is_none_or(|task| is_there && task.complete.part(frame));
                 if is_taken { Ok(()) } else { Err("results that it was not asked for".to_owned()) }
             }
+            Kind::Event if frame.unread.is_some() => Ok(()),
             Kind::Event => {
                 let (sent, pid) = (Sent::of(frame.header), worker.pid());
                 let is_there = state.is_with(number, sent);
@@ -234,6 +243,11 @@ impl Pool {
         let items = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
         let parts = is_chunk.then(|| Parts::of(items));
         let complete = Box::new(Forward { pool, worker, request, number, suspect, parts });
+        if let Some(unread) = frame.unread {
+            let reply = without_values(frame.header, Kind::BadArguments, "an argument", unread);
+            let (trace, reply) = (TaskTrace::none(), Ok(reply));
+            return done.push(Done { complete, trace, reply, is_counted: true });
+        }
         let room = match (&state.phase, self.room()) {
             (Phase::Open, None) => Ok(()),
             (Phase::Open, Some(room)) => {
@@ -309,7 +323,13 @@ impl Pool {
             frames.push((Header { kind, ticket: 0, number, detail: count as u64 }, content(frame)));
         }
         let (kind, detail, content) = match reply {
-            Ok(frame) => (frame.header.kind, frame.header.detail, content(frame)),
+            Ok(frame) => {
+                let frame = match frame.unread {
+                    None => frame,
+                    Some(it) => without_values(frame.header, Kind::BadValue, "a result", it),
+                };
+                (frame.header.kind, frame.header.detail, content(frame))
+            }
             Err(error) => {
                 let content = Content { code: None, values: pool_error::pack(&error) };
                 (Kind::Failed, begun as u64, content)

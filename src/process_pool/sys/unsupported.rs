@@ -215,6 +215,11 @@ impl Family {
 
 pub(crate) fn kill_families(_: &[Family]) {}
 
+/// There is no worker to send anything.
+pub(crate) fn memory_size() -> u64 {
+    u64::MAX
+}
+
 /// There is no worker to have a group.
 pub(crate) fn kill_group(_: u32) -> io::Result<()> {
     Ok(())
