@@ -11,6 +11,7 @@ use super::ThreadPoolExecutor;
 use crate::core::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
 use crate::instruments::Instruments;
+use crate::panic::Quiet;
 use crate::room;
 
 /// The stack of a worker, as for any thread of Rust's standard library.
@@ -24,7 +25,7 @@ pub(super) struct Config {
     pub(super) initializer: Option<Initializer>,
     pub(super) stack_size: usize,
     pub(super) queue_capacity: Option<usize>,
-    pub(super) runtime: Option<Handle>,
+    pub(super) runtime: Option<Quiet<Handle>>,
     pub(super) on_unobserved: OnUnobserved,
     pub(super) instruments: Instruments,
     /// A part of another executor, which has a way to do without its threads: a refusal of the first
@@ -118,7 +119,7 @@ impl ThreadPoolBuilder {
         F: Fn() -> R + Send + Sync + 'static,
         R: InitializerOutcome,
     {
-        let initializer = crate::panic::Quiet::new(initializer);
+        let initializer = Quiet::new(initializer);
         self.initializer = Some(Arc::new(move || initializer().into_result()));
         self
     }
@@ -231,7 +232,7 @@ impl ThreadPoolBuilder {
             initializer: self.initializer,
             stack_size: self.stack_size.unwrap_or(DEFAULT_STACK_SIZE),
             queue_capacity: self.queue_capacity,
-            runtime: self.runtime.or_else(|| Handle::try_current().ok()),
+            runtime: self.runtime.or_else(|| Handle::try_current().ok()).map(Quiet::new),
             on_unobserved: self.on_unobserved,
             instruments,
             is_internal,

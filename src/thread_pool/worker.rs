@@ -19,13 +19,19 @@ use crate::metrics::WorkerMetrics;
 use crate::panic::catch;
 use crate::shutdown::RunningTask;
 use crate::sync::Mutex;
-use crate::sync::atomic::{
-    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
+use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use crate::sync::thread::{Builder, JoinHandle};
 
 /// A task of less ticks is quick: some microseconds.
 const QUICK: u64 = 8_000;
+
+/// Whoever has not come back after so many ticks, tens of milliseconds, is held up by a waker. Far
+/// longer than a thread waits for its CPU, so that what follows a result finds the same worker.
+const HELD_UP: u64 = 1 << 26;
+
+/// Values of [`Seat::free_since`].
+const BUSY: u64 = u64::MAX;
+const LOOKS: u64 = 0;
 
 /// What others may know of a worker.
 pub(super) struct Seat {
@@ -35,9 +41,10 @@ pub(super) struct Seat {
     pub(super) share: Share,
     /// The share as it was when another worker last looked at it.
     seen: AtomicU64,
-    /// It has a task. Cleared just before the task's result is published, so that the next
-    /// submission finds the worker free.
-    busy: AtomicBool,
+    /// [`BUSY`] with a task; [`LOOKS`] while it looks for one or waits for one; in between, when its
+    /// task ended: set just before the task's result is published, so that the next submission finds
+    /// the worker free.
+    free_since: AtomicU64,
     /// The task at the bottom of its stack, if that has no label: its number, or 0, and since
     /// when. Written by the worker alone.
     id: AtomicU64,
@@ -68,7 +75,7 @@ impl Seat {
             metrics: WorkerMetrics::new(),
             share,
             seen: AtomicU64::new(0),
-            busy: AtomicBool::new(false),
+            free_since: AtomicU64::new(LOOKS),
             id: AtomicU64::new(0),
             since: AtomicU64::new(0),
             others: Mutex::new(Vec::new()),
@@ -77,11 +84,29 @@ impl Seat {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Acquire)
+        self.free_since.load(Acquire) == BUSY
     }
 
-    pub(super) fn set_busy(&self, busy: bool) {
-        self.busy.store(busy, Release);
+    pub(super) fn set_busy(&self) {
+        self.free_since.store(BUSY, Release);
+    }
+
+    /// It looks for a task. Called by the worker, under the pool's lock.
+    pub(super) fn looks(&self) {
+        self.free_since.store(LOOKS, Release);
+    }
+
+    fn ended(&self, now: u64) {
+        self.free_since.store(now.clamp(LOOKS + 1, BUSY - 1), Release);
+    }
+
+    /// Whether it will come to the queue within a moment.
+    pub(super) fn is_about_to_look(&self, now: u64) -> bool {
+        match self.free_since.load(Acquire) {
+            BUSY => false,
+            LOOKS => true,
+            ended => now.saturating_sub(ended) < HELD_UP,
+        }
     }
 
     /// Whether its share is as it was at the last call, and not empty. Called under the pool's
@@ -220,13 +245,13 @@ impl WorkerContext for Worker {
         }
         if self.depth.get() == 0 {
             self.last_end.set(Some(now));
-            self.seat.set_busy(false);
+            self.seat.ended(now);
         }
     }
 
     fn wait_begin(&self) {
         if !self.is_forked() {
-            self.pool.block(&self.seat.share);
+            self.pool.block(&self.seat);
         }
     }
 
@@ -238,6 +263,12 @@ impl WorkerContext for Worker {
 
     fn seek_spare(&self) -> Option<Duration> {
         if self.is_forked() { None } else { self.pool.seek_spare() }
+    }
+
+    fn keep_busy(&self) {
+        if !self.is_forked() {
+            self.pool.keep_busy(&self.seat);
+        }
     }
 
     fn waits(&self) -> Option<&Waits> {
@@ -267,7 +298,7 @@ pub(super) fn spawn(
 }
 
 fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnShare) {
-    let _runtime = pool.config.runtime.as_ref().map(tokio::runtime::Handle::enter);
+    let _runtime = pool.config.runtime.as_ref().map(|runtime| tokio::runtime::Handle::enter(runtime));
     if let Some(initializer) = &pool.config.initializer {
         let initialized = catch(|| initializer());
         let failure = match initialized {
