@@ -40,7 +40,9 @@ use super::sleep::{Called, Sleep, Sleepers};
 use super::worker::{self, Seat};
 use crate::clock;
 use crate::core::TaskId;
+use crate::core::cell::Header;
 use crate::core::share::OwnShare;
+use crate::core::task::Runnable;
 use crate::core::{
     Body, Host, MaybeExtra, OnUnobserved, Outcome, Registry, Task, TaskRef, context,
 };
@@ -789,13 +791,17 @@ impl Pool {
 
     pub(super) fn dump(&self) -> Dump {
         let now = clock::now();
-        let note = |task: &TaskRef| Noted {
-            id: task.id(),
-            label: task.runnable().extra().and_then(|extra| extra.label().cloned()),
-            ticks: task.header().state.waited(now),
+        let note = |header: &Header, task: &dyn Runnable| Noted {
+            id: task.id().unwrap_or_else(|| header.id()),
+            label: task.extra().and_then(|extra| extra.label().cloned()),
+            ticks: header.state.waited(now),
+        };
+        let note_suspended = |header: &Header, task: &dyn Runnable| {
+            let now = header.state.look();
+            (now.is_at_rest() && !now.is_queued()).then(|| note(header, task))
         };
         // Only what must fit together is read under the lock; submitters and workers need it.
-        let (state, seats, asked_to_stop, count, queued, asynchronous) = {
+        let (state, seats, asked_to_stop, count, queued, suspended) = {
             let mut state = self.state.lock();
             state.gather_shares(now);
             let phase = match &state.phase {
@@ -806,13 +812,10 @@ impl Pool {
                 Phase::Closed(true) => dump::State::Cancelling,
             };
             let seats: Vec<_> = state.seats().cloned().collect();
-            let queued: Vec<_> = state.queue.first(dump::LOOKED_AT).map(note).collect();
-            let asynchronous = state.async_tasks.some(dump::LOOKED_AT);
-            (phase, seats, state.asked_to_stop.clone(), state.waiting(), queued, asynchronous)
-        };
-        let is_suspended = |task: &&TaskRef| {
-            let now = task.header().state.look();
-            now.is_at_rest() && !now.is_queued()
+            let queued = state.queue.first(dump::LOOKED_AT);
+            let queued: Vec<_> = queued.map(|task| note(task.header(), task.runnable())).collect();
+            let suspended = state.async_tasks.look(dump::LOOKED_AT, note_suspended);
+            (phase, seats, state.asked_to_stop.clone(), state.waiting(), queued, suspended)
         };
         let stopping = self.stopping.load(Relaxed);
         let is_asked_to_stop = |id| stopping || asked_to_stop.contains(&id);
@@ -823,7 +826,6 @@ impl Pool {
             is_leaving: false,
             is_stopped: false,
         });
-        let suspended = asynchronous.iter().filter(is_suspended).map(note);
         Dump {
             pool: self.config.thread_name_prefix.clone(),
             state,

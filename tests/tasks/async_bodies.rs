@@ -888,3 +888,26 @@ fn a_promise_is_awaited_like_a_task() {
         assert_eq!(soon(waiting).unwrap().unwrap(), 7);
     });
 }
+
+#[test]
+fn its_waker_may_be_cloned_any_number_of_times() {
+    within_limit(|| {
+        let pool = pool(1);
+        let (tell, told) = std::sync::mpsc::channel();
+        let mut polls = 0;
+        let future = pool.submit_future(std::future::poll_fn(move |cx| {
+            polls += 1;
+            let _ = tell.send(cx.waker().clone());
+            if polls == 2 { Poll::Ready(polls) } else { Poll::Pending }
+        }));
+        let waker = told.recv().unwrap();
+        let clones: Vec<_> = (0..10_000).map(|_| waker.clone()).collect();
+        std::thread::scope(|scope| {
+            for clones in clones.chunks(100) {
+                let clones = clones.to_vec();
+                scope.spawn(move || clones.into_iter().for_each(Waker::wake));
+            }
+        });
+        assert_eq!(soon(future).unwrap(), 2);
+    });
+}
