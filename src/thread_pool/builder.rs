@@ -14,7 +14,7 @@ use crate::instruments::Instruments;
 use crate::panic::Quiet;
 use crate::room;
 
-/// The stack of a worker, as for any thread of Rust's standard library.
+/// What a task has at least, as any thread of Rust's standard library has.
 const DEFAULT_STACK_SIZE: usize = 2 * 1024 * 1024;
 
 type Initializer = Arc<dyn Fn() -> Result<(), Box<dyn StdError + Send + Sync>> + Send + Sync>;
@@ -124,8 +124,14 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// The stack of each worker, in bytes; the system may round it up. Default: 2 MiB, whatever
-    /// `RUST_MIN_STACK` says. 0 is an error of [`build`](Self::build).
+    /// The stack that each job can rely on, in bytes; the system may round it up. Also a job that
+    /// runs in place, on the stack of a job that waits for it, has as much left when it begins.
+    ///
+    /// A worker's thread reserves twice as much address space, and uses memory only as deep as its
+    /// jobs go. While less than half of that is in use, tasks that are waited for run in place;
+    /// beyond that a spare thread stands in.
+    ///
+    /// Default: 2 MiB, whatever `RUST_MIN_STACK` says. 0 is an error of [`build`](Self::build).
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self

@@ -163,7 +163,7 @@ struct Worker {
     pool: Arc<Pool>,
     seat: Arc<Seat>,
     /// Where the stack was when the thread began, and how far from there tasks may start in
-    /// place. Beyond that a wait uses a spare thread, whose stack is fresh.
+    /// place: such that `stack_size` is left for each. Beyond that a wait uses a spare thread.
     stack_base: usize,
     stack_budget: usize,
     /// A child that was forked inside of a job has a copy of this worker, but the pool is not its
@@ -283,6 +283,13 @@ fn stack_position() -> usize {
     std::ptr::from_ref(std::hint::black_box(&here)).addr()
 }
 
+/// The stack of a thread: twice what a task may rely on, so that tasks that run in place have that
+/// until the first half is used. Only address space is taken for it; memory comes with use.
+fn reserved_stack(pool: &Pool) -> usize {
+    let stack_size = pool.config.stack_size;
+    stack_size.checked_mul(2).unwrap_or(stack_size) // which the system refuses
+}
+
 pub(super) fn spawn(
     pool: &Arc<Pool>,
     seat: &Arc<Seat>,
@@ -290,7 +297,7 @@ pub(super) fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     let name = pool.worker_name(seat);
     let (pool, seat) = (Arc::clone(pool), Arc::clone(seat));
-    Builder::new().name(name).stack_size(pool.config.stack_size).spawn(move || {
+    Builder::new().name(name).stack_size(reserved_stack(&pool)).spawn(move || {
         context::belong_to(pool.address());
         run(&pool, &seat, &mut own);
         pool.leave(&seat);
@@ -298,7 +305,8 @@ pub(super) fn spawn(
 }
 
 fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnShare) {
-    let _runtime = pool.config.runtime.as_ref().map(|runtime| tokio::runtime::Handle::enter(runtime));
+    let _runtime =
+        pool.config.runtime.as_ref().map(|runtime| tokio::runtime::Handle::enter(runtime));
     if let Some(initializer) = &pool.config.initializer {
         let initialized = catch(|| initializer());
         let failure = match initialized {
@@ -314,7 +322,7 @@ fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnShare) {
         pool: Arc::clone(pool),
         seat: Arc::clone(seat),
         stack_base: stack_position(),
-        stack_budget: pool.config.stack_size / 2,
+        stack_budget: reserved_stack(pool) - pool.config.stack_size,
         generation: fork::generation(),
         depth: Cell::new(0),
         pace: Cell::new(0),
