@@ -109,6 +109,7 @@ pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
 
 /// Drops a value of the user's, [`quietly`]. One value at a time: two destructors that panic under
 /// one guard abort the process.
+#[inline(never)] // so that what may have to drop a value is as small as it is without a guard
 pub(crate) fn drop_quietly<T>(value: T) {
     quietly(move || drop(value));
 }

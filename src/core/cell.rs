@@ -71,6 +71,7 @@ pub(super) enum Listener {
 }
 
 impl Listener {
+    #[inline(never)]
     pub(super) fn tell(self, failed: bool) {
         match self {
             Listener::None => {}

@@ -106,9 +106,10 @@ impl Frame {
     #[inline]
     fn leave_body(&self) {
         self.task.set(None);
-        self.blocked.set(false);
-        if self.id.take().is_some() {
+        if self.id.get().is_some() {
+            self.id.set(None);
             self.pending.set(0);
+            self.blocked.set(false);
         }
         if self.lent.take() {
             take_back();
@@ -212,7 +213,6 @@ pub(crate) fn belong_to(host: *const ()) {
 
 /// Runs `body` as the body of `task`, and then `end` with what came of it. Both may run code of the
 /// user's: where that waits, the worker's place is lent out.
-#[inline]
 pub(crate) fn run_in_frame<P, R>(
     task: TaskRef,
     body: impl FnOnce(&TaskRef) -> P,

@@ -77,6 +77,7 @@ impl<T> Outcome<T> {
     }
 
     /// Puts a listener into the slot, which this thread owns. `false`: the task is done.
+    #[inline]
     fn fill(&mut self, listener: Listener) -> bool {
         let header = self.task.header();
         // SAFETY: the slot is this thread's and empty. If the task is done it stays so.
@@ -273,11 +274,8 @@ pub(super) unsafe fn publish<B, T>(
         // SAFETY: as for this function.
         return unsafe { publish_watched::<B, T>(task, kind, outcome, account, ends) };
     }
-    if now.is_abandoned() && kind != Kind::CANCELLED {
-        // Its destructor is user code, so it is dropped while the worker counts as busy.
-        drop_outcome(&task, outcome);
-        account();
-        return publish_nothing(&task, kind, ends);
+    if now.is_abandoned() {
+        return publish_unwanted(task, kind, outcome, account, ends);
     }
     account();
     let outcome = if kind.is_stored() {
@@ -338,14 +336,23 @@ fn keep_busy() {
     }
 }
 
-/// Makes it visible that a task is done whose result nobody wants, and which has none any more. By the
-/// one thread that may publish.
+/// As [`publish`], of a result that nobody wants: it is dropped first, while the worker counts as busy,
+/// since its destructor is user code. By the one thread that may publish; if there is a watch, nobody
+/// else looks at it any more.
 #[cold]
-fn publish_nothing(task: &TaskRef, kind: Kind, ends: bool) {
-    // If there is a watch, nobody else looks at it any more.
+#[inline(never)]
+fn publish_unwanted<T>(
+    task: Publisher<'_>,
+    kind: Kind,
+    outcome: Result<T, Error>,
+    account: impl FnOnce(),
+    ends: bool,
+) {
+    drop_outcome(&task, outcome);
+    account();
     let how = Publication { kind, ends, owns_slot: false, has_watch_lock: true, releases: false };
     let answer = task.header().state.publish(how);
-    debug_assert_eq!(answer, Publish::Unwanted);
+    debug_assert!(matches!(answer, Publish::Unwanted | Publish::Kept));
 }
 
 /// As [`publish`], for a task with a watch.
@@ -366,11 +373,9 @@ unsafe fn publish_watched<B, T>(
     // SAFETY: `T` is the task's.
     let watch = unsafe { watch_of::<T>(&task) };
     while watch.run_callbacks(&outcome) {}
-    if cell.state().look().is_abandoned() && kind != Kind::CANCELLED {
+    if cell.state().look().is_abandoned() {
         // The callbacks have seen it, and nobody can add others.
-        drop_quietly(outcome);
-        account();
-        return publish_nothing(&task, kind, ends);
+        return publish_unwanted(task, kind, outcome, account, ends);
     }
     account();
     let how = Publication { kind, ends, owns_slot: false, has_watch_lock: true, releases: false };
@@ -421,6 +426,10 @@ fn drop_outcome<T>(task: &TaskRef, outcome: Result<T, Error>) {
     drop_quietly(outcome);
 }
 
+#[inline]
 fn tell(listener: Listener, kind: Kind) {
+    if matches!(listener, Listener::None) {
+        return;
+    }
     listener.tell(kind != Kind::VALUE && kind != Kind::CANCELLED);
 }

@@ -97,7 +97,7 @@ impl Seat {
     }
 
     fn ended(&self, now: u64) {
-        self.free_since.store(now.clamp(LOOKS + 1, BUSY - 1), Release);
+        self.free_since.store(now, Release);
     }
 
     /// Whether it will come to the queue within a moment.
