@@ -8,7 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::panic::Panicked;
+use crate::panic::{Panicked, Quiet};
 
 /// Why a task has no value, or why there is no pool.
 ///
@@ -296,14 +296,14 @@ impl fmt::Display for CodecError {
 impl std::error::Error for CodecError {}
 
 /// Why a pool broke. Cloning is cheap; every task that the pool fails carries the same cause.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct BrokenPool {
-    cause: Arc<dyn std::error::Error + Send + Sync>,
+    cause: Arc<Quiet<Box<dyn std::error::Error + Send + Sync>>>,
 }
 
 impl BrokenPool {
     pub(crate) fn new(cause: Box<dyn std::error::Error + Send + Sync>) -> Self {
-        Self { cause: cause.into() }
+        Self { cause: Arc::new(Quiet::new(cause)) }
     }
 
     /// Of a pool in a process that was forked from the one which has made it.
@@ -317,13 +317,19 @@ impl BrokenPool {
     /// What broke the pool: the initializer's error, its panic as [`Panicked`], or the system's
     /// refusal to start the first worker.
     pub fn cause(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
-        &*self.cause
+        &***self.cause
     }
 }
 
 impl fmt::Display for BrokenPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.cause.fmt(f)
+        fmt::Display::fmt(self.cause(), f)
+    }
+}
+
+impl fmt::Debug for BrokenPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BrokenPool").field("cause", &self.cause()).finish()
     }
 }
 

@@ -174,8 +174,10 @@ impl<T> TaskFuture<T> {
     /// Inside a job this can't deadlock the pool, not even one with a single worker: a task of
     /// the same pool that is still queued runs in place, on the waiting job's stack; for one that
     /// runs elsewhere the worker lends its place to a spare thread while it waits. The spare is
-    /// also used when half of the worker's stack is in use. Only jobs that wait for each other in
-    /// a circle wait for ever.
+    /// also used when too little of the worker's stack is left: each job has
+    /// [`stack_size`](crate::ThreadPoolBuilder::stack_size). The same holds for destructors,
+    /// callbacks and wakers that run on a worker. Only jobs that wait for each other in a circle
+    /// wait for ever.
     ///
     /// Called in async code, it blocks the thread that polls; await the future there instead.
     pub fn result(mut self) -> Result<T, Error> {

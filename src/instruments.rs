@@ -2,8 +2,8 @@
 //! this is of size zero and does nothing.
 //!
 //! The instruments are registered when the pool is made, so a task looks nothing up. A recorder is
-//! somebody else's code, so nothing is told under a lock: what happens under the lock of a process
-//! pool goes into a [`Ledger`] first.
+//! somebody else's code, so its panics end here, and nothing is told under a lock: what happens under
+//! the lock of a process pool goes into a [`Ledger`] first.
 //!
 //! The names, units and meanings are in the guide, `docs/guide/observability.md`.
 
@@ -21,27 +21,28 @@ mod kept {
     use metrics::{Counter, Gauge, Histogram, Unit};
 
     use crate::clock;
+    use crate::panic::{Quiet, quietly};
 
     #[derive(Clone)]
     pub(crate) struct Instruments {
-        submitted: Counter,
-        completed: Counter,
-        failed: Counter,
-        cancelled: Counter,
+        submitted: Quiet<Counter>,
+        completed: Quiet<Counter>,
+        failed: Quiet<Counter>,
+        cancelled: Quiet<Counter>,
         /// There in any case, so that what is registered does not depend on other features.
         #[cfg_attr(not(feature = "process"), allow(dead_code, reason = "threads are not lost"))]
-        workers_lost: Counter,
-        queued: Gauge,
-        running: Gauge,
-        workers: Gauge,
-        queue_time: Histogram,
-        run_time: Histogram,
+        workers_lost: Quiet<Counter>,
+        queued: Quiet<Gauge>,
+        running: Quiet<Gauge>,
+        workers: Quiet<Gauge>,
+        queue_time: Quiet<Histogram>,
+        run_time: Quiet<Histogram>,
     }
 
     macro_rules! register {
         ($kind:ident, $describe:ident, $pool:ident, $name:literal, $unit:ident, $text:literal) => {{
             metrics::$describe!($name, Unit::$unit, $text);
-            metrics::$kind!($name, "pool" => $pool.to_owned())
+            Quiet::new(metrics::$kind!($name, "pool" => $pool.to_owned()))
         }};
     }
 
@@ -136,86 +137,86 @@ mod kept {
         #[cfg(feature = "process")]
         pub(crate) fn none() -> Self {
             Self {
-                submitted: Counter::noop(),
-                completed: Counter::noop(),
-                failed: Counter::noop(),
-                cancelled: Counter::noop(),
-                workers_lost: Counter::noop(),
-                queued: Gauge::noop(),
-                running: Gauge::noop(),
-                workers: Gauge::noop(),
-                queue_time: Histogram::noop(),
-                run_time: Histogram::noop(),
+                submitted: Quiet::new(Counter::noop()),
+                completed: Quiet::new(Counter::noop()),
+                failed: Quiet::new(Counter::noop()),
+                cancelled: Quiet::new(Counter::noop()),
+                workers_lost: Quiet::new(Counter::noop()),
+                queued: Quiet::new(Gauge::noop()),
+                running: Quiet::new(Gauge::noop()),
+                workers: Quiet::new(Gauge::noop()),
+                queue_time: Quiet::new(Histogram::noop()),
+                run_time: Quiet::new(Histogram::noop()),
             }
         }
 
         /// A task is about to be handed in.
         pub(crate) fn enters(&self) {
-            self.queued.increment(1.0);
+            quietly(|| self.queued.increment(1.0));
         }
 
         /// It was accepted.
         pub(crate) fn accepted(&self) {
-            self.submitted.increment(1);
+            quietly(|| self.submitted.increment(1));
         }
 
         /// A task that had not started is not in the queue any more.
         pub(crate) fn leaves(&self) {
-            self.queued.decrement(1.0);
+            quietly(|| self.queued.decrement(1.0));
         }
 
         /// A task is on a worker; for the first time, if it is told how many ticks it has waited.
         pub(crate) fn started(&self, waited: Option<u64>) {
-            self.running.increment(1.0);
+            quietly(|| self.running.increment(1.0));
             if let Some(waited) = waited {
                 self.leaves();
-                self.queue_time.record(clock::duration(waited));
+                quietly(|| self.queue_time.record(clock::duration(waited)));
             }
         }
 
         /// It was there for so many ticks.
         pub(crate) fn stopped(&self, ticks: u64) {
-            self.running.decrement(1.0);
-            self.run_time.record(clock::duration(ticks));
+            quietly(|| self.running.decrement(1.0));
+            quietly(|| self.run_time.record(clock::duration(ticks)));
         }
 
         pub(crate) fn completed(&self) {
-            self.completed.increment(1);
+            quietly(|| self.completed.increment(1));
         }
 
         pub(crate) fn failed(&self) {
-            self.failed.increment(1);
+            quietly(|| self.failed.increment(1));
         }
 
         pub(crate) fn cancelled(&self) {
-            self.cancelled.increment(1);
+            quietly(|| self.cancelled.increment(1));
         }
 
         pub(crate) fn worker_begins(&self) {
-            self.workers.increment(1.0);
+            quietly(|| self.workers.increment(1.0));
         }
 
         pub(crate) fn worker_ends(&self) {
-            self.workers.decrement(1.0);
+            quietly(|| self.workers.decrement(1.0));
         }
 
         /// Tells what has happened under a lock, which is released now.
         #[cfg(feature = "process")]
         pub(crate) fn book(&self, ledger: Ledger) {
-            self.submitted.increment(ledger.submitted);
-            self.cancelled.increment(ledger.cancelled);
-            self.workers_lost.increment(ledger.workers_lost);
+            quietly(|| self.submitted.increment(ledger.submitted));
+            quietly(|| self.cancelled.increment(ledger.cancelled));
+            quietly(|| self.workers_lost.increment(ledger.workers_lost));
             let gauges = [&self.queued, &self.running, &self.workers];
             for (gauge, change) in gauges.into_iter().zip(ledger.changes) {
                 // By how much, and not how many: so it does not matter which of two threads that
                 // have something to tell comes first.
-                gauge.increment(change as f64);
+                quietly(|| gauge.increment(change as f64));
             }
             for ticks in ledger.queue_times {
-                self.queue_time.record(clock::duration(ticks));
+                quietly(|| self.queue_time.record(clock::duration(ticks)));
             }
             for ticks in ledger.run_times {
-                self.run_time.record(clock::duration(ticks));
+                quietly(|| self.run_time.record(clock::duration(ticks)));
             }
         }
     }

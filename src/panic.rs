@@ -87,29 +87,77 @@ impl Drop for Payload {
     }
 }
 
-/// Drops a value of the user's. A panic in its destructor is reported by the panic hook and ends
+/// Runs code of the user's whose value nobody wants. A panic is reported by the panic hook and ends
 /// here.
+#[inline]
+pub(crate) fn quietly(f: impl FnOnce()) {
+    // What the closure captures is not looked at again after a panic, only dropped.
+    if let Err(payload) = panic::catch_unwind(AssertUnwindSafe(f)) {
+        drop_payload(payload);
+    }
+}
+
+/// Drops the payload of a panic. If that panics as well, the payload of the second panic is leaked:
+/// it may panic in its own drop, and so on.
+#[cold]
+pub(crate) fn drop_payload(payload: Box<dyn Any + Send>) {
+    let dropped = panic::catch_unwind(AssertUnwindSafe(move || drop(payload)));
+    if let Err(second) = dropped {
+        std::mem::forget(second);
+    }
+}
+
+/// Drops a value of the user's, [`quietly`]. One value at a time: two destructors that panic under
+/// one guard abort the process.
+#[inline(never)] // so that what may have to drop a value is as small as it is without a guard
 pub(crate) fn drop_quietly<T>(value: T) {
-    let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(move || drop(value)));
-    if let Err(payload) = dropped {
-        // This payload may panic in its own drop, and so on; leaking it ends the chain.
-        std::mem::forget(payload);
+    quietly(move || drop(value));
+}
+
+/// A waker that is kept to be woken. It is cloned on the thread that polls, outside of every lock;
+/// it is woken and dropped [`quietly`], wherever that happens.
+pub(crate) struct KeptWaker(Quiet<Waker>);
+
+impl KeptWaker {
+    pub(crate) fn new(waker: &Waker) -> Self {
+        Self(Quiet::new(waker.clone()))
+    }
+
+    pub(crate) fn will_wake(&self, waker: &Waker) -> bool {
+        self.0.will_wake(waker)
+    }
+
+    #[inline]
+    pub(crate) fn wake(self) {
+        let waker = self.0.into_inner();
+        quietly(|| waker.wake());
+    }
+
+    pub(crate) fn wake_by_ref(&self) {
+        quietly(|| self.0.wake_by_ref());
     }
 }
 
 /// Wakes them all, also if some wakers panic.
-pub(crate) fn wake_all(wakers: Vec<Waker>) {
-    for waker in wakers {
-        drop_quietly(catch(|| waker.wake()));
-    }
+pub(crate) fn wake_all(wakers: Vec<KeptWaker>) {
+    wakers.into_iter().for_each(KeptWaker::wake);
 }
 
 /// A value of the user's that lives inside of ours and is dropped with [`drop_quietly`].
+#[derive(Clone)]
 pub(crate) struct Quiet<T>(Option<T>);
 
 impl<T> Quiet<T> {
     pub(crate) fn new(value: T) -> Self {
         Self(Some(value))
+    }
+
+    #[inline]
+    fn into_inner(mut self) -> T {
+        match self.0.take() {
+            Some(value) => value,
+            None => unreachable!("only the drop takes the value"),
+        }
     }
 }
 
@@ -125,8 +173,11 @@ impl<T> std::ops::Deref for Quiet<T> {
 }
 
 impl<T> Drop for Quiet<T> {
+    #[inline]
     fn drop(&mut self) {
-        drop_quietly(self.0.take());
+        if let Some(value) = self.0.take() {
+            drop_quietly(value);
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::task::{Context, Wake, Waker};
 use tokio::sync::{Semaphore, TryAcquireError};
 
 use crate::error::Error;
-use crate::panic::{catch, drop_quietly};
+use crate::panic::KeptWaker;
 
 /// The most that can be asked for.
 const MOST: usize = Semaphore::MAX_PERMITS;
@@ -70,9 +70,10 @@ impl Room {
     /// Waits for room for one. `false`: there will be none any more.
     pub(crate) async fn wait(&self) -> bool {
         let mut acquire = pin!(self.free.acquire());
-        // The semaphore wakes several at a time; one that panics must not cost the others.
+        // The semaphore clones wakers under its lock, and wakes and drops several at a time; one
+        // that panics must not cost the others.
         let acquired = poll_fn(|cx| {
-            let waker = Waker::from(Arc::new(QuietWaker(cx.waker().clone())));
+            let waker = Waker::from(Arc::new(Waiting(KeptWaker::new(cx.waker()))));
             acquire.as_mut().poll(&mut Context::from_waker(&waker))
         });
         match acquired.await {
@@ -95,11 +96,11 @@ impl Room {
     }
 }
 
-/// A waker whose panics are reported and go no further.
-struct QuietWaker(Waker);
+/// The waker of somebody who waits.
+struct Waiting(KeptWaker);
 
-impl Wake for QuietWaker {
+impl Wake for Waiting {
     fn wake(self: Arc<Self>) {
-        drop_quietly(catch(|| self.0.wake_by_ref()));
+        self.0.wake_by_ref();
     }
 }

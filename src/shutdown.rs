@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::core::{Awaited, TaskId, context, parker};
 use crate::error::Error;
+use crate::panic::KeptWaker;
 use crate::timer::Delay;
 
 /// What happens at a shutdown to tasks that were accepted and have not started. Tasks that run
@@ -58,13 +59,13 @@ pub(crate) type Place = Option<u64>;
 /// executor's lock; wakers that leave are user code and are dropped once it is released.
 #[derive(Default)]
 pub(crate) struct Waiters {
-    wakers: BTreeMap<u64, Waker>,
+    wakers: BTreeMap<u64, KeptWaker>,
     next: u64,
 }
 
 impl Waiters {
     /// Leaves the waker in the future's place; the answer is the one that was there.
-    pub(crate) fn leave(&mut self, place: &mut Place, waker: Waker) -> Option<Waker> {
+    pub(crate) fn leave(&mut self, place: &mut Place, waker: KeptWaker) -> Option<KeptWaker> {
         let number = *place.get_or_insert_with(|| {
             self.next += 1;
             self.next
@@ -73,12 +74,12 @@ impl Waiters {
     }
 
     /// The future is gone.
-    pub(crate) fn give_up(&mut self, place: Place) -> Option<Waker> {
+    pub(crate) fn give_up(&mut self, place: Place) -> Option<KeptWaker> {
         place.and_then(|number| self.wakers.remove(&number))
     }
 
     /// Takes all of them, at the end.
-    pub(crate) fn take_all(&mut self) -> Vec<Waker> {
+    pub(crate) fn take_all(&mut self) -> Vec<KeptWaker> {
         std::mem::take(&mut self.wakers).into_values().collect()
     }
 }

@@ -14,11 +14,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use crate::fork::{self, Own};
-use crate::panic::{catch, drop_quietly};
+use crate::panic::{KeptWaker, drop_quietly, quietly};
 #[cfg(feature = "process")]
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Condvar, Mutex};
@@ -206,7 +206,7 @@ impl Clock {
 /// An action that panics must not end the clock for all the others.
 fn perform(action: Option<Action>) {
     if let Some(action) = action {
-        drop_quietly(catch(action));
+        quietly(action);
     }
 }
 
@@ -250,7 +250,7 @@ pub(crate) struct Delay {
     timer: Option<Timer>,
     /// Whoever polls it does so again at the limit.
     is_kept_by_caller: bool,
-    waker: Arc<Mutex<Option<Waker>>>,
+    waker: Arc<Mutex<Option<KeptWaker>>>,
 }
 
 impl Delay {
@@ -282,7 +282,7 @@ impl Delay {
         if self.is_kept_by_caller {
             return Poll::Pending;
         }
-        let waker = cx.waker().clone();
+        let waker = KeptWaker::new(cx.waker());
         let old = self.waker.lock().replace(waker);
         drop(old);
         if !self.timer.as_ref().is_some_and(Timer::is_here) {

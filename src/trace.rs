@@ -135,7 +135,7 @@ mod on {
 
     use crate::clock;
     use crate::error::Error;
-    use crate::panic::{Quiet, drop_quietly};
+    use crate::panic::{Quiet, drop_payload};
     use crate::sync::Mutex;
 
     const TARGET: &str = "concurrent_futures";
@@ -167,7 +167,7 @@ mod on {
         match catch_unwind(AssertUnwindSafe(call)) {
             Ok(answer) => Some(answer),
             Err(payload) => {
-                drop_quietly(payload);
+                drop_payload(payload);
                 None
             }
         }

@@ -410,3 +410,84 @@ mod processes {
         });
     }
 }
+
+/// A recorder of which everything panics, for a pool that must not mind.
+struct Broken;
+
+impl Drop for Broken {
+    fn drop(&mut self) {
+        panic!("a handle of the recorder");
+    }
+}
+
+impl CounterFn for Broken {
+    fn increment(&self, _: u64) {
+        panic!("a counter");
+    }
+
+    fn absolute(&self, _: u64) {
+        panic!("a counter");
+    }
+}
+
+impl GaugeFn for Broken {
+    fn increment(&self, _: f64) {
+        panic!("a gauge");
+    }
+
+    fn decrement(&self, _: f64) {
+        panic!("a gauge");
+    }
+
+    fn set(&self, _: f64) {
+        panic!("a gauge");
+    }
+}
+
+impl HistogramFn for Broken {
+    fn record(&self, _: f64) {
+        panic!("a histogram");
+    }
+}
+
+impl Recorder for Broken {
+    fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
+
+    fn register_counter(&self, _: &Key, _: &Metadata<'_>) -> Counter {
+        Counter::from_arc(Arc::new(Broken))
+    }
+
+    fn register_gauge(&self, _: &Key, _: &Metadata<'_>) -> Gauge {
+        Gauge::from_arc(Arc::new(Broken))
+    }
+
+    fn register_histogram(&self, _: &Key, _: &Metadata<'_>) -> Histogram {
+        Histogram::from_arc(Arc::new(Broken))
+    }
+}
+
+#[test]
+fn a_recorder_that_panics_harms_no_task() {
+    within_limit(|| {
+        let broken = std::mem::ManuallyDrop::new(Broken);
+        let pool = metrics::with_local_recorder(&*broken, || {
+            ThreadPoolExecutor::builder().max_workers(1).queue_capacity(2).build().unwrap()
+        });
+        for n in 0..5 {
+            assert_eq!(block_on(pool.submit(move || n)).unwrap(), n);
+            assert_eq!(block_on(pool.submit_future(async move { n })).unwrap(), n);
+        }
+        let gate = Gate::new();
+        let held = occupy(&pool, &gate);
+        assert!(pool.submit(|| ()).cancel());
+        gate.open();
+        block_on(held).unwrap();
+        let report = pool.shutdown_blocking(Shutdown::Drain).unwrap();
+        assert_eq!((report.completed, report.cancelled), (0, 0), "all was done before");
+        assert_eq!((pool.metrics().completed, pool.metrics().cancelled), (11, 1));
+    });
+}

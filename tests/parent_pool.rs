@@ -50,6 +50,49 @@ fn a_task_waits_for_others_with_one_worker_too() {
     });
 }
 
+/// Waits for another task of the pool while it is encoded, decoded and dropped, in a worker.
+struct Waits(u64);
+
+fn wait_in_worker() {
+    if let Some(pool) = ParentPool::current() {
+        // In a way that the worker does not know.
+        assert_eq!(futures::executor::block_on(pool.submit(call!(square(3)))).unwrap(), 9);
+    }
+}
+
+impl serde::Serialize for Waits {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        wait_in_worker();
+        serializer.serialize_u64(self.0)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Waits {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        wait_in_worker();
+        u64::deserialize(deserializer).map(Self)
+    }
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        wait_in_worker();
+    }
+}
+
+fn handed_on(waits: Waits) -> Waits {
+    waits
+}
+
+#[test]
+fn what_encodes_decodes_and_drops_values_may_wait_for_others_too() {
+    on_pools(|pool| {
+        assert_eq!(pool.submit(call!(handed_on(Waits(7)))).result().unwrap().0, 7);
+        let all = pool.map(handed_on, [Waits(1), Waits(2)]).result().unwrap();
+        assert_eq!(all.iter().map(|waits| waits.0).collect::<Vec<_>>(), [1, 2]);
+    });
+}
+
 fn process_and_childs_process() -> (u32, u32) {
     let child = parent().submit(call!(std::process::id()));
     (std::process::id(), child.result().unwrap())

@@ -17,7 +17,6 @@ use std::alloc::Layout;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::task::Waker;
 
 use super::context::WorkerContext;
 use super::id::TaskId;
@@ -27,7 +26,7 @@ use super::state::{Kind, Listening, Snapshot, State};
 use super::task::{Claimed, Runnable};
 use super::watch::Watch;
 use crate::error::Error;
-use crate::panic::drop_quietly;
+use crate::panic::{KeptWaker, drop_quietly};
 use crate::sync::UnsafeCell;
 
 const POSITION_BITS: u32 = slab::Position::BITS;
@@ -57,7 +56,7 @@ pub(super) struct VTable {
 /// Who is told of the end. What is in it is known from [`Listening`] in the state.
 union Slot {
     empty: (),
-    waker: ManuallyDrop<Waker>,
+    waker: ManuallyDrop<KeptWaker>,
     set: ManuallyDrop<(Arc<CompletionSet>, usize)>,
     /// A `Box<Watch<T>>`.
     watch: *mut (),
@@ -66,12 +65,13 @@ union Slot {
 /// A listener outside of its slot.
 pub(super) enum Listener {
     None,
-    Waker(Waker),
+    Waker(KeptWaker),
     /// A set, and the number of this task in it.
     Set(Arc<CompletionSet>, usize),
 }
 
 impl Listener {
+    #[inline(never)]
     pub(super) fn tell(self, failed: bool) {
         match self {
             Listener::None => {}

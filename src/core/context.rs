@@ -40,6 +40,9 @@ pub(crate) trait WorkerContext {
         None
     }
 
+    /// Code of the user's is to run here before the worker looks for its next task.
+    fn keep_busy(&self) {}
+
     /// Where it is noted what the worker's jobs wait for, if anybody can see it.
     fn waits(&self) -> Option<&Waits> {
         None
@@ -56,16 +59,18 @@ pub(crate) enum End {
     Uncounted,
 }
 
-/// A stay of a task on this thread. It lies on the stack of the function that runs the task, and
-/// knows the one below; so to begin and to end a stay costs a few moves.
+/// A stay of a task on this thread: its body, and then what belongs to its end, which is callbacks,
+/// destructors and wakers. It lies on the stack of the function that runs the task, and knows the
+/// one below; so to begin and to end a stay costs a few moves.
 struct Frame {
+    /// Null for the lowest, in which no code of the user's runs.
     below: *const Frame,
-    /// `None` for the lowest: what runs between tasks, which is callbacks and wakers.
-    task: Option<RunningTask>,
+    /// As long as the body runs.
+    task: Cell<Option<RunningTask>>,
     /// A stop request besides the task's own: that of a map.
     stop: RefCell<Option<Arc<AtomicBool>>>,
-    /// Polled, so a future that is pending here blocks nobody.
-    asynchronous: bool,
+    /// A future that is the body is being polled: what is pending in that blocks nobody.
+    asynchronous: Cell<bool>,
     /// Set when the first future is pending here.
     id: Cell<Option<FrameId>>,
     /// Futures that were found pending here and are still there.
@@ -88,11 +93,26 @@ impl Frame {
 
     /// Notes what its task waits for, where others can see it.
     fn note(&self, change: impl FnOnce(&mut Wait)) {
-        let (Some(task), Some(worker)) = (self.task, worker()) else { return };
+        let (Some(task), Some(worker)) = (self.task.get(), worker()) else { return };
         if let Some(waits) = worker.waits() {
             // Futures that were pending in a job may outlive it.
             waits.retain(|id| frames().any(|frame| frame.id.get() == Some(id)));
             waits.change(self.named(), task.with(TaskRef::id), change);
+        }
+    }
+
+    /// The body has ended. Futures that were pending in it and are still there have no part in what
+    /// follows.
+    #[inline]
+    fn leave_body(&self) {
+        self.task.set(None);
+        if self.id.get().is_some() {
+            self.id.set(None);
+            self.pending.set(0);
+            self.blocked.set(false);
+        }
+        if self.lent.take() {
+            take_back();
         }
     }
 }
@@ -123,7 +143,7 @@ fn frames() -> impl Iterator<Item = &'static Frame> {
 }
 
 /// Runs `f` on top of a frame.
-fn run_frame<R>(task: Option<RunningTask>, asynchronous: bool, f: impl FnOnce() -> R) -> R {
+fn run_frame<R>(task: Option<RunningTask>, f: impl FnOnce(&Frame) -> R) -> R {
     struct Pop<'a>(&'a Frame);
     impl Drop for Pop<'_> {
         fn drop(&mut self) {
@@ -143,9 +163,9 @@ fn run_frame<R>(task: Option<RunningTask>, asynchronous: bool, f: impl FnOnce() 
     }
     let frame = Frame {
         below,
-        task,
+        task: Cell::new(task),
         stop: RefCell::new(None),
-        asynchronous,
+        asynchronous: Cell::new(false),
         id: Cell::new(None),
         pending: Cell::new(0),
         lent: Cell::new(false),
@@ -153,7 +173,7 @@ fn run_frame<R>(task: Option<RunningTask>, asynchronous: bool, f: impl FnOnce() 
     };
     TOP.set(&frame);
     let _pop = Pop(&frame);
-    f()
+    f(&frame)
 }
 
 fn lend() {
@@ -171,7 +191,7 @@ fn take_back() {
 /// Makes this thread a worker for the length of `f`.
 pub(crate) fn run_as_worker(worker: Rc<dyn WorkerContext>, f: impl FnOnce()) {
     WORKER.set(Some(worker));
-    run_frame(None, false, f);
+    run_frame(None, |_| f());
     let worker = WORKER.take();
     drop(worker);
 }
@@ -191,10 +211,38 @@ pub(crate) fn belong_to(host: *const ()) {
     HOST.set(host);
 }
 
-/// Runs `f` as the body of `task`.
-pub(crate) fn run_in_frame<R>(task: &TaskRef, asynchronous: bool, f: impl FnOnce() -> R) -> R {
-    // SAFETY: the frame is gone before this function returns, and nothing else keeps it.
-    run_frame(Some(unsafe { RunningTask::new(task) }), asynchronous, f)
+/// Runs `body` as the body of `task`, and then `end` with what came of it. Both may run code of the
+/// user's: where that waits, the worker's place is lent out.
+pub(crate) fn run_in_frame<P, R>(
+    task: TaskRef,
+    body: impl FnOnce(&TaskRef) -> P,
+    end: impl FnOnce(TaskRef, P) -> R,
+) -> R {
+    struct Leave<'a>(&'a Frame);
+    impl Drop for Leave<'_> {
+        fn drop(&mut self) {
+            self.0.leave_body();
+        }
+    }
+    // SAFETY: the frame forgets it in `Leave`, before `task` is given away or dropped, and nobody
+    // keeps it for longer than a call.
+    let running = unsafe { RunningTask::new(&task) };
+    run_frame(Some(running), move |frame| {
+        let task = task;
+        let leave = Leave(frame);
+        let polled = body(&task);
+        drop(leave);
+        end(task, polled)
+    })
+}
+
+/// Runs `f`, which polls the future that is the body of the task here, and does not panic.
+pub(crate) fn run_polled<R>(f: impl FnOnce() -> R) -> R {
+    let set = |polled| top().inspect(|frame| frame.asynchronous.set(polled));
+    set(true);
+    let polled = f();
+    set(false);
+    polled
 }
 
 /// Lets `is_cancelled` be true as well while `stop` is set, for the rest of this frame.
@@ -247,10 +295,8 @@ impl Pending {
         if self.0.is_some() && self.0 != top.and_then(|frame| frame.id.get()) {
             self.leave(Some(awaited())); // It was pending in another frame.
         }
-        // Callbacks and wakers do not block, or say so.
-        let Some(frame) = top.filter(|frame| !frame.asynchronous && frame.task.is_some()) else {
-            return;
-        };
+        let may_block = |frame: &&Frame| !frame.asynchronous.get() && !frame.below.is_null();
+        let Some(frame) = top.filter(may_block) else { return };
         let id = frame.named();
         if self.0 != Some(id) {
             self.0 = Some(id);
@@ -333,13 +379,13 @@ pub(crate) fn is_stop_requested() -> bool {
     let by_map = |stop: &Arc<AtomicBool>| stop.load(Relaxed);
     let by_task = |task: RunningTask| task.with(|task| task.runnable().is_stop_requested());
     top().is_some_and(|frame| {
-        frame.stop.borrow().as_ref().is_some_and(by_map) || frame.task.is_some_and(by_task)
+        frame.stop.borrow().as_ref().is_some_and(by_map) || frame.task.get().is_some_and(by_task)
     })
 }
 
 /// Applies `f` to the task that runs here.
 pub(crate) fn with_task<R>(f: impl FnOnce(&TaskRef) -> R) -> Option<R> {
-    top().and_then(|frame| frame.task).map(|task| task.with(f))
+    top().and_then(|frame| frame.task.get()).map(|task| task.with(f))
 }
 
 /// When the task that runs here reaches its time limit.

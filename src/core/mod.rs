@@ -8,7 +8,8 @@
 //! that nobody sees is [`unobserved`]. A worker takes tasks ahead in a [`share`]. A running job finds its task and its worker through the
 //! [`context`], where it leaves what it [`waits`] for.
 //!
-//! The protocols are checked by loom in `tests/models`.
+//! The protocols, and where code of the user's runs, are described in `README.md`, beside this file; loom
+//! checks them in `tests/models`.
 
 pub(crate) mod cell;
 pub(crate) mod context;

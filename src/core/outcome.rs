@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::cell::{Cell, Header, Listener, TaskRef};
+use super::context;
 use super::set::CompletionSet;
 use super::state::{Kind, Listening, Publication, Publish, Slot, Snapshot};
 use super::watch::{Callback, Watch};
 use crate::error::Error;
-use crate::panic::{catch, drop_quietly};
+use crate::panic::{KeptWaker, drop_quietly};
 
 /// The caller's reference to a task whose result is a `T`. There is one for each task.
 ///
@@ -56,7 +57,7 @@ impl<T> Outcome<T> {
             _ => None,
         };
         // Wakers are user code: cloned before the slot is taken, and dropped last.
-        let replaced = self.replace_listener(Listener::Waker(cx.waker().clone()));
+        let replaced = self.replace_listener(Listener::Waker(KeptWaker::new(cx.waker())));
         let polled = if replaced.is_some() { Poll::Pending } else { Poll::Ready(self.take()) };
         drop((old, replaced));
         polled
@@ -76,6 +77,7 @@ impl<T> Outcome<T> {
     }
 
     /// Puts a listener into the slot, which this thread owns. `false`: the task is done.
+    #[inline]
     fn fill(&mut self, listener: Listener) -> bool {
         let header = self.task.header();
         // SAFETY: the slot is this thread's and empty. If the task is done it stays so.
@@ -146,7 +148,7 @@ impl<T> Outcome<T> {
             // SAFETY: `T` is the task's, and this call has set `TAKEN`.
             unsafe { drop_unseen::<T>(self.task.as_ptr()) };
         }
-        drop_quietly(listener);
+        drop(listener);
     }
 
     /// A failure, if it is one, was handed over with the future.
@@ -267,9 +269,13 @@ pub(super) unsafe fn publish<B, T>(
 ) {
     // SAFETY: it is one, and it is there until the reference is given back.
     let cell = unsafe { task.as_ptr().cast::<Cell<B, T>>().as_ref() };
-    if cell.state().look().listening() == Listening::Watch {
+    let now = cell.state().look();
+    if now.listening() == Listening::Watch {
         // SAFETY: as for this function.
         return unsafe { publish_watched::<B, T>(task, kind, outcome, account, ends) };
+    }
+    if now.is_abandoned() {
+        return publish_unwanted(task, kind, outcome, account, ends);
     }
     account();
     let outcome = if kind.is_stored() {
@@ -302,6 +308,7 @@ pub(super) unsafe fn publish<B, T>(
                 return unsafe { publish_watched::<B, T>(task, kind, outcome, || (), ends) };
             }
             Publish::Unwanted => {
+                keep_busy();
                 // SAFETY: `T` is the task's, and that has set `TAKEN`.
                 unsafe { drop_unseen::<T>(task.as_ptr()) };
                 break;
@@ -319,6 +326,33 @@ pub(super) unsafe fn publish<B, T>(
         }
     }
     tell(listener, kind);
+}
+
+/// The future was dropped in the last moment, and this worker, if it is one, counts as free already.
+#[cold]
+fn keep_busy() {
+    if let Some(worker) = context::worker() {
+        worker.keep_busy();
+    }
+}
+
+/// As [`publish`], of a result that nobody wants: it is dropped first, while the worker counts as busy,
+/// since its destructor is user code. By the one thread that may publish; if there is a watch, nobody
+/// else looks at it any more.
+#[cold]
+#[inline(never)]
+fn publish_unwanted<T>(
+    task: Publisher<'_>,
+    kind: Kind,
+    outcome: Result<T, Error>,
+    account: impl FnOnce(),
+    ends: bool,
+) {
+    drop_outcome(&task, outcome);
+    account();
+    let how = Publication { kind, ends, owns_slot: false, has_watch_lock: true, releases: false };
+    let answer = task.header().state.publish(how);
+    debug_assert!(matches!(answer, Publish::Unwanted | Publish::Kept));
 }
 
 /// As [`publish`], for a task with a watch.
@@ -339,6 +373,10 @@ unsafe fn publish_watched<B, T>(
     // SAFETY: `T` is the task's.
     let watch = unsafe { watch_of::<T>(&task) };
     while watch.run_callbacks(&outcome) {}
+    if cell.state().look().is_abandoned() {
+        // The callbacks have seen it, and nobody can add others.
+        return publish_unwanted(task, kind, outcome, account, ends);
+    }
     account();
     let how = Publication { kind, ends, owns_slot: false, has_watch_lock: true, releases: false };
     let (listener, answer) = loop {
@@ -355,6 +393,7 @@ unsafe fn publish_watched<B, T>(
         watch.run_callbacks(&outcome);
     };
     if answer == Publish::Unwanted && kind.is_stored() {
+        keep_busy();
         // SAFETY: it was stored above, and nobody else will look.
         drop_quietly(unsafe { cell.load(kind) });
     }
@@ -373,19 +412,24 @@ unsafe fn drop_unseen<T>(block: NonNull<Header>) {
     let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(block) });
     // SAFETY: as for this function.
     let outcome = unsafe { task.take::<T>() };
+    drop_outcome(&task, outcome);
+}
+
+/// The same, of a result that is not in its place.
+#[inline(never)]
+fn drop_outcome<T>(task: &TaskRef, outcome: Result<T, Error>) {
     if let Err(error) = &outcome {
         if !task.header().state.look().is_observed() {
-            task.runnable().unobserved(&task, error);
+            task.runnable().unobserved(task, error);
         }
     }
     drop_quietly(outcome);
 }
 
-/// Tells the listener. A waker is user code and may panic; the publishing thread must not.
+#[inline]
 fn tell(listener: Listener, kind: Kind) {
     if matches!(listener, Listener::None) {
         return;
     }
-    let failed = kind != Kind::VALUE && kind != Kind::CANCELLED;
-    drop_quietly(catch(|| listener.tell(failed)));
+    listener.tell(kind != Kind::VALUE && kind != Kind::CANCELLED);
 }

@@ -6,10 +6,12 @@
 //! reference.
 
 use std::collections::HashMap;
+use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use super::cell::{Header, TaskRef};
 use super::id::TaskId;
+use super::task::Runnable;
 use crate::shrink::shrink;
 
 #[derive(Default)]
@@ -35,19 +37,30 @@ impl Registry {
         self.0.is_empty()
     }
 
-    /// References to those that are alive.
+    /// References to those that are alive, to withdraw them. Not to those that many other threads
+    /// are withdrawing.
     pub(crate) fn tasks(&self) -> Vec<TaskRef> {
-        self.some(usize::MAX)
-    }
-
-    /// The same, of `most` at most.
-    pub(crate) fn some(&self, most: usize) -> Vec<TaskRef> {
         let reference = |task: &Registered| {
             // SAFETY: see the rule above.
             let is_alive = unsafe { task.0.as_ref() }.state.try_add_reference();
             // SAFETY: that has added the reference.
             is_alive.then(|| unsafe { TaskRef::from_raw(task.0) })
         };
-        self.0.values().take(most).filter_map(reference).collect()
+        self.0.values().filter_map(reference).collect()
+    }
+
+    /// Looks at some of them, `most` at most, without a reference.
+    pub(crate) fn look<R>(
+        &self,
+        most: usize,
+        mut look: impl FnMut(&Header, &dyn Runnable) -> Option<R>,
+    ) -> Vec<R> {
+        let look = |task: &Registered| {
+            // SAFETY: see the rule above. This is not a reference that counts, and it does not get
+            // out of here, so that nobody can add one to it.
+            let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(task.0) });
+            look(task.header(), task.runnable())
+        };
+        self.0.values().take(most).filter_map(look).collect()
     }
 }

@@ -7,6 +7,7 @@
 
 use std::task::{Poll, Waker};
 
+use crate::panic::KeptWaker;
 use crate::sync::Mutex;
 use crate::sync::atomic::{
     AtomicBool, AtomicUsize, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
@@ -40,7 +41,7 @@ pub(crate) struct CompletionSet {
     /// Not counted for `WakeAt::Any`.
     unfinished: AtomicUsize,
     failed: AtomicBool,
-    waker: Mutex<Option<Waker>>,
+    waker: Mutex<Option<KeptWaker>>,
 }
 
 impl CompletionSet {
@@ -128,7 +129,7 @@ impl CompletionSet {
         let is_there = self.waker.lock().as_ref().is_some_and(|there| there.will_wake(waker));
         if !is_there {
             // Wakers are user code: cloned and dropped outside of the lock.
-            let waker = waker.clone();
+            let waker = KeptWaker::new(waker);
             let old = self.waker.lock().replace(waker);
             drop(old);
         }

@@ -70,9 +70,13 @@ const ROOM: u64 = 1 << 16;
 const REGISTERED: u64 = 1 << 17;
 
 /// References: the queue's or the worker's, the caller's, those of timers and of an async body's
-/// waker, and of threads that are about to cancel. There are never more than a handful.
+/// waker, which are a handful; and two kinds of which callers can have any number at a time. Threads
+/// that withdraw all tasks of a registry get one only while there are less than [`MOST_LENT`]. Threads
+/// that let go of the last clone of an async body's waker, while the next poll makes another, have
+/// theirs for a few moves; whoever finds the count full waits for these.
 const REF: u64 = 1 << 18;
 const REFS: u64 = 0x3f << 18;
+const MOST_LENT: u64 = REFS / 2;
 
 /// When the task was submitted, in units of 256 ticks of the [`clock`](crate::clock): some 100 ns,
 /// modulo a day or more.
@@ -562,21 +566,19 @@ impl State {
 
     // ---- References ----
 
+    /// Adds a reference to one that the caller has.
     pub(super) fn add_reference(&self) {
-        let before = self.0.fetch_add(REF, Relaxed);
-        if before & REFS == REFS {
-            std::process::abort(); // The count is in the next bits by now.
+        let mut round = 0;
+        while self.update(|now| (now & REFS < REFS).then_some(now + REF)).is_err() {
+            crate::sync::pause(round);
+            round = round.saturating_add(1);
         }
     }
 
-    /// Adds a reference, unless the last one is gone.
+    /// Adds a reference, unless the last one is gone, or there are [`MOST_LENT`] already.
     #[must_use]
     pub(super) fn try_add_reference(&self) -> bool {
-        let before = self.update(|now| (now & REFS != 0).then_some(now + REF));
-        if before.is_ok_and(|before| before & REFS == REFS) {
-            std::process::abort(); // As above.
-        }
-        before.is_ok()
+        self.update(|now| (1..MOST_LENT).contains(&(now & REFS)).then_some(now + REF)).is_ok()
     }
 
     /// `true`: that was the last one.
@@ -743,6 +745,33 @@ mod tests {
         assert!(state.release());
         assert!(!state.try_add_reference());
         assert!(state.takes_room());
+    }
+
+    #[test]
+    fn half_of_the_references_are_lent_at_most() {
+        let state = State::queued(0, false, true);
+        let lent = (0..1_000).filter(|_| state.try_add_reference()).count();
+        assert_eq!(lent as u64, MOST_LENT.div_ceil(REF) - 2);
+        // The others are for those that have one.
+        let others = (REFS - MOST_LENT) / REF;
+        (0..others).for_each(|_| state.add_reference());
+        assert_eq!(state.0.load(Relaxed) & REFS, REFS);
+        assert!(!state.try_add_reference());
+        (0..lent as u64 + others + 1).for_each(|_| assert!(!state.release()));
+        assert!(state.release());
+        assert_eq!(state.waited(0), 0, "the count has not got into the time");
+    }
+
+    #[test]
+    fn whoever_finds_the_count_full_waits() {
+        let state = queued();
+        (0..REFS / REF - 2).for_each(|_| state.add_reference());
+        std::thread::scope(|scope| {
+            scope.spawn(|| state.add_reference());
+            std::thread::yield_now();
+            assert!(!state.release());
+        });
+        assert_eq!(state.0.load(Relaxed) & REFS, REFS);
     }
 
     #[test]

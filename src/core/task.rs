@@ -320,17 +320,17 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         }
         // SAFETY: this thread has claimed the task.
         let body = unsafe { task.cell.take_body() };
-        let run = || {
-            let _entered = task.trace.enter();
-            body.poll(&this)
+        let run = |this: &TaskRef| {
+            let _entered = Self::of(this).trace.enter();
+            body.poll(this)
         };
-        match context::run_in_frame(&this, B::ASYNC, run) {
+        context::run_in_frame(this, run, |this, polled| match polled {
             Polled::Ready(Ok(value)) => Self::finish(this, Ok(value), worker, since),
             Polled::Ready(Err(panicked)) => {
                 Self::finish(this, Err(Error::Panicked(Box::new(panicked))), worker, since);
             }
             Polled::Pending(body) => Self::suspend(this, body, worker, since),
-        }
+        });
     }
 
     /// Starts the clock of `timeout`: at the limit the future ends, and the job is asked to stop.
@@ -361,8 +361,8 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         }
         if task.has_rivals() && !task.state().settle(kind) {
             // The time limit has finished the future already, and has counted it.
-            worker.stopped(since, End::Uncounted);
             drop_quietly(outcome);
+            worker.stopped(since, End::Uncounted);
             task.trace.close();
             task.state().end();
             return task.ended();
@@ -393,11 +393,14 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         // SAFETY: the place is this thread's since it has claimed the task, and empty.
         unsafe { task.cell.put_body(body) };
         let next = task.state().suspend();
-        worker.stopped(since, End::Uncounted);
+        let stopped = || worker.stopped(since, End::Uncounted);
         match next {
-            Suspend::Waiting => {}
-            Suspend::Requeue => task.host.requeue(this.clone()),
-            Suspend::Stop => task.broken_off(&this, Error::Cancelled),
+            Suspend::Waiting => stopped(),
+            Suspend::Requeue => {
+                stopped();
+                task.host.requeue(this.clone());
+            }
+            Suspend::Stop => task.broken_off(&this, Error::Cancelled, stopped),
         }
     }
 
@@ -420,21 +423,29 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
     }
 
     /// Ends a task that has started and whose state has just been moved to `ENDED` by this
-    /// thread. It is not counted if its time limit has finished the future already.
-    fn broken_off(&self, this: &TaskRef, error: Error) {
-        self.withdrawn(this, error, || {
+    /// thread. It is not counted if its time limit has finished the future already. `dropped` is
+    /// called once its body is gone.
+    fn broken_off(&self, this: &TaskRef, error: Error, dropped: impl FnOnce()) {
+        self.withdrawn(this, error, dropped, || {
             self.host.count_cancelled();
             self.host.instruments().cancelled();
         });
     }
 
     /// Ends a task whose state has just been moved to `ENDED` by this thread.
-    fn withdrawn(&self, this: &TaskRef, error: Error, account: impl FnOnce()) {
+    fn withdrawn(
+        &self,
+        this: &TaskRef,
+        error: Error,
+        dropped: impl FnOnce(),
+        account: impl FnOnce(),
+    ) {
         if let Some(extra) = self.extra.get() {
             extra.disarm();
         }
         // SAFETY: this thread has ended the task, which was at rest.
         drop_quietly(unsafe { self.cell.take_body() });
+        dropped();
         let kind = match error {
             Error::TimedOut { .. } => Kind::TIME_LIMIT,
             _ => Kind::of_error(&error),
@@ -493,7 +504,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
             // SAFETY: not a reference that counts, for the length of the call.
             let this = ManuallyDrop::new(unsafe { TaskRef::from_raw(block) });
             if task.state().withdraw_suspended() {
-                task.broken_off(&this, Error::Cancelled);
+                task.broken_off(&this, Error::Cancelled, || ());
             }
         }
         // SAFETY: there is no reference left.
@@ -528,7 +539,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
         self.release_room();
         self.host.instruments().leaves();
         self.host.instruments().cancelled();
-        self.withdrawn(this, error, || ());
+        self.withdrawn(this, error, || (), || ());
     }
 
     fn withdraw(&self, this: &TaskRef, error: Error) {
@@ -546,7 +557,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
                 self.host.instruments().leaves();
             }
             if started.is_some() || self.state().withdraw_suspended() {
-                return self.broken_off(this, error);
+                return self.broken_off(this, error, || ());
             }
         }
     }
@@ -615,7 +626,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
             }
         }
         if B::ASYNC && self.state().withdraw_suspended() {
-            self.broken_off(this, Error::Cancelled);
+            self.broken_off(this, Error::Cancelled, || ());
         }
     }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::id::TaskId;
 use crate::error::Error;
-use crate::panic::{Quiet, catch, drop_quietly};
+use crate::panic::{Quiet, quietly};
 use crate::trace;
 
 /// A task that has failed without anybody having seen that. Given to
@@ -73,7 +73,7 @@ impl OnUnobserved {
         }
         match &self.hook {
             // A panic has been reported by the panic hook.
-            Some(hook) => drop_quietly(catch(|| hook(&failure))),
+            Some(hook) => quietly(|| hook(&failure)),
             None => {
                 trace::unobserved(failure.id.get(), failure.label, failure.pool, failure.error);
             }

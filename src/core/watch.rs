@@ -7,7 +7,7 @@
 
 use super::cell::Listener;
 use crate::error::Error;
-use crate::panic::{catch, drop_quietly};
+use crate::panic::quietly;
 use crate::sync::Mutex;
 
 pub(crate) type Callback<T> = Box<dyn FnOnce(&Result<T, Error>) + Send>;
@@ -32,7 +32,7 @@ impl<T> Watch<T> {
         let any = !callbacks.is_empty();
         for callback in callbacks {
             // A panic has been reported by the panic hook; the next callback is not to blame.
-            drop_quietly(catch(|| callback(outcome)));
+            quietly(|| callback(outcome));
         }
         any
     }

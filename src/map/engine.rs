@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, MutexGuard, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 
 use super::apply::{Apply, Computed, Work};
 use super::chunk::{Chunk, ChunkSize};
@@ -31,7 +31,7 @@ use super::segment::Segment;
 use crate::core::context;
 use crate::error::Error;
 use crate::future::TaskFuture;
-use crate::panic::{catch, drop_quietly};
+use crate::panic::{KeptWaker, Quiet, catch, drop_quietly};
 use crate::sync::Mutex;
 use crate::trace::MapTrace;
 
@@ -208,7 +208,7 @@ struct State<A, R, I> {
     computing: usize,
     failure: Option<Error>,
     wanted: Wanted,
-    consumer: Option<Waker>,
+    consumer: Option<KeptWaker>,
 }
 
 impl<A, R, I> State<A, R, I> {
@@ -255,7 +255,7 @@ impl<A, R, I> State<A, R, I> {
     }
 
     /// The consumer, if there is something for it.
-    fn consumer_to_wake(&mut self) -> Option<Waker> {
+    fn consumer_to_wake(&mut self) -> Option<KeptWaker> {
         let is_due = match self.wanted {
             Wanted::Any => true,
             Wanted::From(next) => self.finished.contains_key(&next),
@@ -505,7 +505,6 @@ where
         let Batch { first, mut items, place, size } = batch;
         if self.is_stopped() {
             self.state.lock().computing -= 1;
-            drop_quietly((items, place));
             return;
         }
         let patience = size.is_measured();
@@ -518,7 +517,6 @@ where
         };
         if self.is_stopped() {
             self.state.lock().computing -= 1;
-            drop_quietly((chunk, items));
             return;
         }
         let rest = (items.len() > 0).then(|| Batch {
@@ -623,7 +621,7 @@ where
         delivered: usize,
         cx: &Context<'_>,
     ) -> Poll<Taken<R>> {
-        let waker = cx.waker().clone();
+        let waker = KeptWaker::new(cx.waker());
         let (answer, old) = {
             let mut state = self.state.lock();
             state.window.get_or_insert(usize::MAX);
@@ -690,9 +688,10 @@ where
             }
             self.stopped.store(true, Relaxed);
             let queued = std::mem::take(&mut state.queued);
-            (queued, state.input.take(), std::mem::take(&mut state.given_back), state.place.take())
+            let given_back = std::mem::take(&mut state.given_back);
+            (queued, given_back, state.place.take(), Quiet::new(state.input.take()))
         };
-        drop_quietly(dropped);
+        drop(dropped);
         self.f.stop();
         true
     }
@@ -705,21 +704,20 @@ where
             let is_exhausted = state.is_exhausted();
             (
                 if is_exhausted { Vec::new() } else { std::mem::take(&mut state.queued) },
-                state.input.take(),
                 state.place.take(),
                 std::mem::take(&mut state.given_back),
                 std::mem::take(&mut state.finished),
                 state.consumer.take(),
+                Quiet::new(state.input.take()),
             )
         };
-        drop_quietly(dropped);
+        drop(dropped);
         self.f.stop();
     }
 }
 
-/// Wakes the consumer; a panic in its waker is not the driver's.
-fn wake(consumer: Option<Waker>) {
+fn wake(consumer: Option<KeptWaker>) {
     if let Some(waker) = consumer {
-        drop_quietly(catch(|| waker.wake()));
+        waker.wake();
     }
 }

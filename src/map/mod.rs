@@ -27,7 +27,6 @@ use self::engine::{Begin, Crew, Engine, Setting, Source, Taken, Wanted};
 use self::segment::Segment;
 use crate::core::{Awaited, context, parker};
 use crate::error::Error;
-use crate::panic::drop_quietly;
 use crate::timer::Delay;
 
 /// Starts a map; the second value begins it in earnest when the executor is shut down.
@@ -187,7 +186,7 @@ impl<T> Map<T> {
             }
         };
         consumer.finish();
-        drop_quietly(self.all.take());
+        self.all = None;
         Poll::Ready(Err(failed))
     }
 }

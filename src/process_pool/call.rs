@@ -9,7 +9,7 @@ use super::channel::Channel;
 use super::codec::{self, Encoded};
 use super::sys::SharedPage;
 use super::wire::{Content, Frame, Kind};
-use crate::core::{Promise, TaskRef, context};
+use crate::core::Promise;
 use crate::error::{CodecError, CodecSide, Error};
 use crate::executor::Portable;
 use crate::function::{self, Trampoline, UnknownCode};
@@ -219,9 +219,8 @@ pub(super) fn panic_text(panicked: &Panicked) -> PanicText {
 
 // ---- The worker's end ----
 
-/// A call in the worker: its arguments, and then its reply.
+/// A call in the worker, as the body of a task: its arguments, and then its reply.
 pub(super) struct Running {
-    pub(super) task: TaskRef,
     pub(super) channel: Arc<Channel>,
     pub(super) frame: Frame,
     pub(super) reply: Option<Reply>,
@@ -302,8 +301,7 @@ impl Running {
             codec::decode::<A>(self.frame.format, self.frame.values(), segments)
         });
         let arguments = arguments.map_err(|error| Reply::codec(Kind::BadArguments, error))?;
-        context::run_in_frame(&self.task, false, || catch(|| function(arguments)))
-            .map_err(|panicked| Reply::panicked(&panicked))
+        catch(|| function(arguments)).map_err(|panicked| Reply::panicked(&panicked))
     }
 }
 

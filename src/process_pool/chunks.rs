@@ -17,7 +17,7 @@ use super::pool::{Order, Pool};
 use super::progress::{self, Progress};
 use super::sys::SharedPage;
 use super::wire::{Content, Frame, Header, Kind};
-use crate::core::{Options, Promise, context};
+use crate::core::{Options, Promise};
 use crate::error::{CodecError, CodecSide, Error};
 use crate::executor::Portable;
 use crate::function::{self, NamedCall, Trampoline, UnknownCode};
@@ -291,7 +291,7 @@ impl<A: Portable, R: Portable, P: TakesChunks> Remote<A, R> for Chunks<A, R, P> 
         // Kept to the end, since those that a dead worker had not begun are sent again.
         let items: Vec<A> = items.collect();
         let time = self.compute_all(&items, put);
-        drop_quietly(items);
+        items.into_iter().for_each(drop_quietly);
         time
     }
 
@@ -332,24 +332,22 @@ fn run_chunk<A: Portable, R: Portable>(
     while index < count {
         // One landing pad serves many items, so that one that does not panic pays nothing for it.
         let step = Cell::new(Step::Decode);
-        let ran = context::run_in_frame(&call.task, false, || {
-            catch(|| {
-                while index < count && !call.is_asked_to_stop() {
-                    results.progress.begin(index);
-                    step.set(Step::Decode);
-                    let item = items.next::<A>().map_err(Step::Decode.failed::<A>())?;
-                    step.set(Step::Run);
-                    let value = function(item);
-                    step.set(Step::Encode);
-                    let pushed = results.push(&value);
-                    if needs_drop::<R>() {
-                        drop_quietly(value);
-                    }
-                    pushed.map_err(Step::Encode.failed::<R>())?;
-                    index += 1;
+        let ran = catch(|| {
+            while index < count && !call.is_asked_to_stop() {
+                results.progress.begin(index);
+                step.set(Step::Decode);
+                let item = items.next::<A>().map_err(Step::Decode.failed::<A>())?;
+                step.set(Step::Run);
+                let value = function(item);
+                step.set(Step::Encode);
+                let pushed = results.push(&value);
+                if needs_drop::<R>() {
+                    drop_quietly(value);
                 }
-                Ok(())
-            })
+                pushed.map_err(Step::Encode.failed::<R>())?;
+                index += 1;
+            }
+            Ok(())
         });
         if call.is_asked_to_stop() {
             return Ok(Reply::stopped());

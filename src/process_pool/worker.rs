@@ -73,8 +73,9 @@ fn run(channel: &Arc<Channel>, frame: Frame, start: Instant) -> Reply {
     };
     let (promise, mut outcome) = Promise::<()>::of(task);
     let task = promise.task().clone();
-    let mut call = Running { task, channel: Arc::clone(channel), frame, reply: None };
-    resolved.call(&mut call);
+    let mut call = Running { channel: Arc::clone(channel), frame, reply: None };
+    // All code of the user's is in it: what decodes, encodes and drops as well.
+    context::run_in_frame(task, |_| resolved.call(&mut call), |_, ()| ());
     outcome.abandon();
     call.reply.unwrap_or_else(|| Reply::unknown_code("the code gave no reply"))
 }

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Weak;
 use std::task::{Context, Poll};
 
-use crate::core::{Body, Polled, TaskRef, TaskWaker};
+use crate::core::{Body, Polled, TaskRef, TaskWaker, context};
 use crate::job::Job;
 use crate::panic::{catch, drop_quietly};
 
@@ -45,7 +45,8 @@ where
 
     fn poll(mut self, task: &TaskRef) -> Polled<Self> {
         let waker = TaskWaker::get(&mut self.waker, task);
-        let outcome = match catch(|| self.future.as_mut().poll(&mut Context::from_waker(&waker))) {
+        let poll = || self.future.as_mut().poll(&mut Context::from_waker(&waker));
+        let outcome = match context::run_polled(|| catch(poll)) {
             Ok(Poll::Pending) => return Polled::Pending(self),
             Ok(Poll::Ready(value)) => Ok(value),
             Err(panicked) => Err(panicked),

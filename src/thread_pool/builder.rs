@@ -11,9 +11,10 @@ use super::ThreadPoolExecutor;
 use crate::core::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
 use crate::instruments::Instruments;
+use crate::panic::Quiet;
 use crate::room;
 
-/// The stack of a worker, as for any thread of Rust's standard library.
+/// What a task has at least, as any thread of Rust's standard library has.
 const DEFAULT_STACK_SIZE: usize = 2 * 1024 * 1024;
 
 type Initializer = Arc<dyn Fn() -> Result<(), Box<dyn StdError + Send + Sync>> + Send + Sync>;
@@ -24,7 +25,7 @@ pub(super) struct Config {
     pub(super) initializer: Option<Initializer>,
     pub(super) stack_size: usize,
     pub(super) queue_capacity: Option<usize>,
-    pub(super) runtime: Option<Handle>,
+    pub(super) runtime: Option<Quiet<Handle>>,
     pub(super) on_unobserved: OnUnobserved,
     pub(super) instruments: Instruments,
     /// A part of another executor, which has a way to do without its threads: a refusal of the first
@@ -118,13 +119,19 @@ impl ThreadPoolBuilder {
         F: Fn() -> R + Send + Sync + 'static,
         R: InitializerOutcome,
     {
-        let initializer = crate::panic::Quiet::new(initializer);
+        let initializer = Quiet::new(initializer);
         self.initializer = Some(Arc::new(move || initializer().into_result()));
         self
     }
 
-    /// The stack of each worker, in bytes; the system may round it up. Default: 2 MiB, whatever
-    /// `RUST_MIN_STACK` says. 0 is an error of [`build`](Self::build).
+    /// The stack that each job can rely on, in bytes; the system may round it up. Also a job that
+    /// runs in place, on the stack of a job that waits for it, has as much left when it begins.
+    ///
+    /// A worker's thread reserves twice as much address space, and uses memory only as deep as its
+    /// jobs go. While less than half of that is in use, tasks that are waited for run in place;
+    /// beyond that a spare thread stands in.
+    ///
+    /// Default: 2 MiB, whatever `RUST_MIN_STACK` says. 0 is an error of [`build`](Self::build).
     pub fn stack_size(mut self, bytes: usize) -> Self {
         self.stack_size = Some(bytes);
         self
@@ -231,7 +238,7 @@ impl ThreadPoolBuilder {
             initializer: self.initializer,
             stack_size: self.stack_size.unwrap_or(DEFAULT_STACK_SIZE),
             queue_capacity: self.queue_capacity,
-            runtime: self.runtime.or_else(|| Handle::try_current().ok()),
+            runtime: self.runtime.or_else(|| Handle::try_current().ok()).map(Quiet::new),
             on_unobserved: self.on_unobserved,
             instruments,
             is_internal,

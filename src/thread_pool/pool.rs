@@ -8,7 +8,9 @@
 //! * A submission wakes an idle worker if there is one that was not woken yet. Otherwise it
 //!   starts one, if there are fewer than `max_workers` and more tasks wait than workers are about
 //!   to look for one. A worker counts as about to look from just before its task's result is
-//!   published, so whoever has seen a result finds that worker free.
+//!   published, so whoever has seen a result finds that worker free. Code of the user's that belongs
+//!   to the end of a task runs before that: callbacks, and the destructor of a result that nobody
+//!   wants. Only wakers can't; a worker that is held up in one for long is not counted on any more.
 //! * A worker that waits for another task is *blocked*: it does not count against `max_workers`
 //!   meanwhile, so a spare can start. When it goes on there may be one worker too many; the next
 //!   one to look for a task retires.
@@ -38,7 +40,9 @@ use super::sleep::{Called, Sleep, Sleepers};
 use super::worker::{self, Seat};
 use crate::clock;
 use crate::core::TaskId;
-use crate::core::share::{OwnShare, Share};
+use crate::core::cell::Header;
+use crate::core::share::OwnShare;
+use crate::core::task::Runnable;
 use crate::core::{
     Body, Host, MaybeExtra, OnUnobserved, Outcome, Registry, Task, TaskRef, context,
 };
@@ -48,7 +52,7 @@ use crate::fork::Own;
 use crate::instruments::Instruments;
 use crate::map::engine::{AfterChunk, Begin};
 use crate::metrics::{Metrics, Totals};
-use crate::panic::{drop_quietly, wake_all};
+use crate::panic::{KeptWaker, drop_quietly, wake_all};
 use crate::room::Room;
 use crate::shutdown::{Closing, Place, Shutdown, ShutdownReport, Waiters};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -296,7 +300,7 @@ impl State {
         self.queue.put_back(tasks);
     }
 
-    fn wakers_at_end(&mut self) -> Vec<Waker> {
+    fn wakers_at_end(&mut self) -> Vec<KeptWaker> {
         if self.has_ended() { self.waiting_for_end.take_all() } else { Vec::new() }
     }
 
@@ -451,7 +455,8 @@ impl Pool {
         }
         // In this order: a worker is busy before it takes what was waiting in its share.
         let waiting = state.waiting();
-        let about_to_look = state.seats().filter(|seat| !seat.is_busy()).count();
+        let now = clock::now();
+        let about_to_look = state.seats().filter(|seat| seat.is_about_to_look(now)).count();
         if waiting <= about_to_look {
             return Rouse::Nobody;
         }
@@ -561,13 +566,13 @@ impl Pool {
     ) -> Option<TaskRef> {
         if !seat.share.is_empty() {
             // Before it takes one: nobody is to count on it to look at the queue.
-            seat.set_busy(true);
+            seat.set_busy();
             if let Some(task) = own.take() {
                 return Some(task);
             }
         }
         let mut state = self.state.lock();
-        seat.set_busy(false);
+        seat.looks();
         let mut has_watched = false;
         loop {
             if state.active() > self.config.max_workers {
@@ -581,7 +586,7 @@ impl Pool {
                 return None;
             }
             if let Some(task) = state.take_tasks(own, more) {
-                seat.set_busy(true);
+                seat.set_busy();
                 if state.refused.is_some() {
                     let rouse = self.find_worker(&mut state);
                     self.rouse(state, rouse);
@@ -611,11 +616,23 @@ impl Pool {
         wake_all(wakers);
     }
 
-    /// A worker is about to wait inside of a job: its place and its share are free for others.
-    pub(super) fn block(self: &Arc<Self>, share: &Share) {
+    /// A worker is about to wait inside of a job, or of what belongs to its end: its place and its
+    /// share are free for others.
+    pub(super) fn block(self: &Arc<Self>, seat: &Seat) {
         let mut state = self.state.lock();
-        state.queue.put_back(std::iter::from_fn(|| share.take()).collect());
         state.blocked += 1;
+        self.hold_up(state, seat);
+    }
+
+    /// A worker that counted as about to look for a task is to run code of the user's first.
+    pub(super) fn keep_busy(self: &Arc<Self>, seat: &Seat) {
+        self.hold_up(self.state.lock(), seat);
+    }
+
+    /// The worker at `seat` is not to be counted on: what waits for it is for others.
+    fn hold_up(self: &Arc<Self>, mut state: MutexGuard<'_, State>, seat: &Seat) {
+        seat.set_busy();
+        state.queue.put_back(std::iter::from_fn(|| seat.share.take()).collect());
         let rouse = if state.waiting() == 0 { Rouse::Nobody } else { self.find_worker(&mut state) };
         self.rouse(state, rouse);
     }
@@ -708,7 +725,7 @@ impl Pool {
     }
 
     /// Ends tasks that were taken out, and has workers and waiters look at the change.
-    fn end_tasks(&self, withdrawn: Tasks, why: &Error, wakers: Vec<Waker>) {
+    fn end_tasks(&self, withdrawn: Tasks, why: &Error, wakers: Vec<KeptWaker>) {
         for task in withdrawn {
             let why = match why {
                 Error::BrokenPool(cause) => Error::BrokenPool(cause.clone()),
@@ -774,13 +791,17 @@ impl Pool {
 
     pub(super) fn dump(&self) -> Dump {
         let now = clock::now();
-        let note = |task: &TaskRef| Noted {
-            id: task.id(),
-            label: task.runnable().extra().and_then(|extra| extra.label().cloned()),
-            ticks: task.header().state.waited(now),
+        let note = |header: &Header, task: &dyn Runnable| Noted {
+            id: task.id().unwrap_or_else(|| header.id()),
+            label: task.extra().and_then(|extra| extra.label().cloned()),
+            ticks: header.state.waited(now),
+        };
+        let note_suspended = |header: &Header, task: &dyn Runnable| {
+            let now = header.state.look();
+            (now.is_at_rest() && !now.is_queued()).then(|| note(header, task))
         };
         // Only what must fit together is read under the lock; submitters and workers need it.
-        let (state, seats, asked_to_stop, count, queued, asynchronous) = {
+        let (state, seats, asked_to_stop, count, queued, suspended) = {
             let mut state = self.state.lock();
             state.gather_shares(now);
             let phase = match &state.phase {
@@ -791,13 +812,10 @@ impl Pool {
                 Phase::Closed(true) => dump::State::Cancelling,
             };
             let seats: Vec<_> = state.seats().cloned().collect();
-            let queued: Vec<_> = state.queue.first(dump::LOOKED_AT).map(note).collect();
-            let asynchronous = state.async_tasks.some(dump::LOOKED_AT);
-            (phase, seats, state.asked_to_stop.clone(), state.waiting(), queued, asynchronous)
-        };
-        let is_suspended = |task: &&TaskRef| {
-            let now = task.header().state.look();
-            now.is_at_rest() && !now.is_queued()
+            let queued = state.queue.first(dump::LOOKED_AT);
+            let queued: Vec<_> = queued.map(|task| note(task.header(), task.runnable())).collect();
+            let suspended = state.async_tasks.look(dump::LOOKED_AT, note_suspended);
+            (phase, seats, state.asked_to_stop.clone(), state.waiting(), queued, suspended)
         };
         let stopping = self.stopping.load(Relaxed);
         let is_asked_to_stop = |id| stopping || asked_to_stop.contains(&id);
@@ -808,7 +826,6 @@ impl Pool {
             is_leaving: false,
             is_stopped: false,
         });
-        let suspended = asynchronous.iter().filter(is_suspended).map(note);
         Dump {
             pool: self.config.thread_name_prefix.clone(),
             state,
@@ -904,20 +921,20 @@ pub(super) struct Ending(pub(super) Arc<Pool>);
 
 impl Closing for Ending {
     fn poll_ended(&self, place: &mut Place, waker: &Waker) -> Poll<()> {
-        let waker = waker.clone();
+        let waker = KeptWaker::new(waker);
         let mut state = self.0.state.lock();
         if state.has_ended() {
             return Poll::Ready(());
         }
         let old = state.waiting_for_end.leave(place, waker);
         drop(state);
-        drop_quietly(old);
+        drop(old);
         Poll::Pending
     }
 
     fn give_up(&self, place: Place) {
         let old = self.0.state.lock().waiting_for_end.give_up(place);
-        drop_quietly(old);
+        drop(old);
     }
 
     fn report(&self) -> ShutdownReport {

@@ -19,13 +19,19 @@ use crate::metrics::WorkerMetrics;
 use crate::panic::catch;
 use crate::shutdown::RunningTask;
 use crate::sync::Mutex;
-use crate::sync::atomic::{
-    AtomicBool, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
-};
+use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use crate::sync::thread::{Builder, JoinHandle};
 
 /// A task of less ticks is quick: some microseconds.
 const QUICK: u64 = 8_000;
+
+/// Whoever has not come back after so many ticks, tens of milliseconds, is held up by a waker. Far
+/// longer than a thread waits for its CPU, so that what follows a result finds the same worker.
+const HELD_UP: u64 = 1 << 26;
+
+/// Values of [`Seat::free_since`].
+const BUSY: u64 = u64::MAX;
+const LOOKS: u64 = 0;
 
 /// What others may know of a worker.
 pub(super) struct Seat {
@@ -35,9 +41,10 @@ pub(super) struct Seat {
     pub(super) share: Share,
     /// The share as it was when another worker last looked at it.
     seen: AtomicU64,
-    /// It has a task. Cleared just before the task's result is published, so that the next
-    /// submission finds the worker free.
-    busy: AtomicBool,
+    /// [`BUSY`] with a task; [`LOOKS`] while it looks for one or waits for one; in between, when its
+    /// task ended: set just before the task's result is published, so that the next submission finds
+    /// the worker free.
+    free_since: AtomicU64,
     /// The task at the bottom of its stack, if that has no label: its number, or 0, and since
     /// when. Written by the worker alone.
     id: AtomicU64,
@@ -68,7 +75,7 @@ impl Seat {
             metrics: WorkerMetrics::new(),
             share,
             seen: AtomicU64::new(0),
-            busy: AtomicBool::new(false),
+            free_since: AtomicU64::new(LOOKS),
             id: AtomicU64::new(0),
             since: AtomicU64::new(0),
             others: Mutex::new(Vec::new()),
@@ -77,11 +84,29 @@ impl Seat {
     }
 
     pub(super) fn is_busy(&self) -> bool {
-        self.busy.load(Acquire)
+        self.free_since.load(Acquire) == BUSY
     }
 
-    pub(super) fn set_busy(&self, busy: bool) {
-        self.busy.store(busy, Release);
+    pub(super) fn set_busy(&self) {
+        self.free_since.store(BUSY, Release);
+    }
+
+    /// It looks for a task. Called by the worker, under the pool's lock.
+    pub(super) fn looks(&self) {
+        self.free_since.store(LOOKS, Release);
+    }
+
+    fn ended(&self, now: u64) {
+        self.free_since.store(now, Release);
+    }
+
+    /// Whether it will come to the queue within a moment.
+    pub(super) fn is_about_to_look(&self, now: u64) -> bool {
+        match self.free_since.load(Acquire) {
+            BUSY => false,
+            LOOKS => true,
+            ended => now.saturating_sub(ended) < HELD_UP,
+        }
     }
 
     /// Whether its share is as it was at the last call, and not empty. Called under the pool's
@@ -138,7 +163,7 @@ struct Worker {
     pool: Arc<Pool>,
     seat: Arc<Seat>,
     /// Where the stack was when the thread began, and how far from there tasks may start in
-    /// place. Beyond that a wait uses a spare thread, whose stack is fresh.
+    /// place: such that `stack_size` is left for each. Beyond that a wait uses a spare thread.
     stack_base: usize,
     stack_budget: usize,
     /// A child that was forked inside of a job has a copy of this worker, but the pool is not its
@@ -220,13 +245,13 @@ impl WorkerContext for Worker {
         }
         if self.depth.get() == 0 {
             self.last_end.set(Some(now));
-            self.seat.set_busy(false);
+            self.seat.ended(now);
         }
     }
 
     fn wait_begin(&self) {
         if !self.is_forked() {
-            self.pool.block(&self.seat.share);
+            self.pool.block(&self.seat);
         }
     }
 
@@ -238,6 +263,12 @@ impl WorkerContext for Worker {
 
     fn seek_spare(&self) -> Option<Duration> {
         if self.is_forked() { None } else { self.pool.seek_spare() }
+    }
+
+    fn keep_busy(&self) {
+        if !self.is_forked() {
+            self.pool.keep_busy(&self.seat);
+        }
     }
 
     fn waits(&self) -> Option<&Waits> {
@@ -252,6 +283,13 @@ fn stack_position() -> usize {
     std::ptr::from_ref(std::hint::black_box(&here)).addr()
 }
 
+/// The stack of a thread: twice what a task may rely on, so that tasks that run in place have that
+/// until the first half is used. Only address space is taken for it; memory comes with use.
+fn reserved_stack(pool: &Pool) -> usize {
+    let stack_size = pool.config.stack_size;
+    stack_size.checked_mul(2).unwrap_or(stack_size) // which the system refuses
+}
+
 pub(super) fn spawn(
     pool: &Arc<Pool>,
     seat: &Arc<Seat>,
@@ -259,7 +297,7 @@ pub(super) fn spawn(
 ) -> io::Result<JoinHandle<()>> {
     let name = pool.worker_name(seat);
     let (pool, seat) = (Arc::clone(pool), Arc::clone(seat));
-    Builder::new().name(name).stack_size(pool.config.stack_size).spawn(move || {
+    Builder::new().name(name).stack_size(reserved_stack(&pool)).spawn(move || {
         context::belong_to(pool.address());
         run(&pool, &seat, &mut own);
         pool.leave(&seat);
@@ -267,7 +305,8 @@ pub(super) fn spawn(
 }
 
 fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnShare) {
-    let _runtime = pool.config.runtime.as_ref().map(tokio::runtime::Handle::enter);
+    let _runtime =
+        pool.config.runtime.as_ref().map(|runtime| tokio::runtime::Handle::enter(runtime));
     if let Some(initializer) = &pool.config.initializer {
         let initialized = catch(|| initializer());
         let failure = match initialized {
@@ -283,7 +322,7 @@ fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnShare) {
         pool: Arc::clone(pool),
         seat: Arc::clone(seat),
         stack_base: stack_position(),
-        stack_budget: pool.config.stack_size / 2,
+        stack_budget: reserved_stack(pool) - pool.config.stack_size,
         generation: fork::generation(),
         depth: Cell::new(0),
         pace: Cell::new(0),

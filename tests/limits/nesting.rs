@@ -694,3 +694,41 @@ fn a_thousand_waiting_jobs_all_get_a_spare_and_leave_none() {
         assert_size_unchanged(&pool);
     });
 }
+
+// ---- The stack ----
+
+const KIB: usize = 1024;
+
+/// Runs `f` with so many bytes of the stack in use.
+#[inline(never)]
+fn with_stack_used<const BYTES: usize>(f: impl FnOnce()) {
+    let mut bytes = [1u8; BYTES];
+    std::hint::black_box(&mut bytes);
+    f();
+    std::hint::black_box(&mut bytes);
+}
+
+/// Jobs that use 900 KiB each and wait for the next; the last one needs most of a stack.
+fn deep(pool: &ThreadPoolExecutor, jobs: usize) {
+    if jobs == 0 {
+        return with_stack_used::<{ 1_900 * KIB }>(|| ());
+    }
+    with_stack_used::<{ 900 * KIB }>(|| {
+        let inner = pool.clone();
+        pool.submit(move || deep(&inner, jobs - 1)).result().unwrap();
+    });
+}
+
+#[test]
+fn a_job_in_place_has_the_stack_that_it_has_elsewhere() {
+    within_limit(|| {
+        for workers in WORKERS {
+            let pool = pool(workers);
+            for jobs in 0..6 {
+                let inner = pool.clone();
+                pool.submit(move || deep(&inner, jobs)).result().unwrap();
+            }
+            assert_size_unchanged(&pool);
+        }
+    });
+}

@@ -10,7 +10,7 @@ use concurrent_futures::{
 use futures::executor::block_on;
 use futures::{FutureExt, StreamExt};
 
-use crate::support::{Gate, POOL_SIZES, pool, within_limit};
+use crate::support::{Counter, Gate, POOL_SIZES, pool, within_limit};
 use crate::tools::{eventually, occupy_all, soon};
 
 /// The only task of the only worker.
@@ -391,5 +391,76 @@ fn withdrawn_tasks_are_not_shown() {
         gate.open();
         held.into_iter().for_each(|future| soon(future).unwrap());
         soon(last).unwrap();
+    });
+}
+
+/// More threads than there can be references to a task.
+const MANY: usize = 100;
+
+#[test]
+fn any_number_of_threads_may_look_at_suspended_tasks_at_once() {
+    within_limit(|| {
+        let pool = pool(1);
+        let task = pool.submit_future(std::future::pending::<()>());
+        eventually(|| pool.dump().suspended.len() == 1);
+        std::thread::scope(|scope| {
+            for _ in 0..MANY {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        assert_eq!(pool.dump().suspended.len(), 1);
+                    }
+                });
+            }
+        });
+        assert!(task.cancel());
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+    });
+}
+
+#[test]
+fn any_number_of_threads_may_withdraw_suspended_tasks_at_once() {
+    /// Holds up who drops it.
+    struct Held(Counter, Gate);
+
+    impl Drop for Held {
+        fn drop(&mut self) {
+            self.0.add();
+            self.1.wait();
+        }
+    }
+
+    within_limit(|| {
+        let pool = pool(1);
+        let (busy, gate) = (Counter::new(), Gate::new());
+        let tasks: Vec<_> = (0..MANY)
+            .map(|_| {
+                let held = Held(busy.clone(), gate.clone());
+                pool.submit_future(async move {
+                    let _held = held;
+                    std::future::pending::<()>().await;
+                })
+            })
+            .collect();
+        eventually(|| pool.dump().suspended.len() == MANY);
+        // Each of these gets references to all tasks, and is held up by the first that it withdraws;
+        // or it leaves that to the others.
+        let threads: Vec<_> = (0..MANY)
+            .map(|_| {
+                let (pool, busy) = (pool.clone(), busy.clone());
+                std::thread::spawn(move || {
+                    let mut end = pool.shutdown(Shutdown::CancelQueued).deadline(Duration::ZERO);
+                    assert!((&mut end).now_or_never().is_some());
+                    busy.add();
+                })
+            })
+            .collect();
+        busy.wait_for(MANY);
+        gate.open();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+        for task in tasks {
+            assert!(matches!(soon(task), Err(concurrent_futures::Error::Cancelled)));
+        }
+        let report = pool.shutdown_blocking(Shutdown::Drain).unwrap();
+        assert_eq!(report.cancelled, MANY as u64);
     });
 }

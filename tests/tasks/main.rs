@@ -17,4 +17,5 @@ mod panics;
 mod sizes;
 mod time_limits;
 mod unobserved;
+mod user_code;
 mod wakers;

@@ -109,6 +109,7 @@ pub(crate) struct Wakes {
     wakes: AtomicUsize,
     clones: AtomicUsize,
     gone: AtomicUsize,
+    on_clone: Option<fn()>,
     on_wake: Option<fn()>,
     on_drop: Option<fn()>,
 }
@@ -116,6 +117,11 @@ pub(crate) struct Wakes {
 impl Wakes {
     pub(crate) fn new() -> &'static Self {
         Box::leak(Box::default())
+    }
+
+    /// `on_clone` runs in every clone.
+    pub(crate) fn with_clone(on_clone: fn()) -> &'static Self {
+        Box::leak(Box::new(Self { on_clone: Some(on_clone), ..Self::default() }))
     }
 
     /// `on_wake` runs in every wake.
@@ -140,7 +146,7 @@ impl Wakes {
     }
 
     /// The waker lent to `f` is neither counted as a clone nor dropped.
-    fn with_context<R>(&'static self, f: impl FnOnce(&mut Context<'_>) -> R) -> R {
+    pub(crate) fn with_context<R>(&'static self, f: impl FnOnce(&mut Context<'_>) -> R) -> R {
         let data = std::ptr::from_ref(self).cast();
         // SAFETY: the functions of `TABLE` take a pointer to a `Wakes` that lives for ever, may be
         // called from any thread, and own nothing.
@@ -179,7 +185,11 @@ fn behind(data: *const ()) -> &'static Wakes {
 }
 
 fn clone(data: *const ()) -> RawWaker {
-    behind(data).clones.fetch_add(1, SeqCst);
+    let wakes = behind(data);
+    if let Some(on_clone) = wakes.on_clone {
+        on_clone();
+    }
+    wakes.clones.fetch_add(1, SeqCst);
     RawWaker::new(data, &TABLE)
 }
 

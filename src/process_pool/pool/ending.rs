@@ -12,7 +12,7 @@ use crate::core::TaskId;
 use crate::error::{BrokenPool, Error};
 use crate::future::TaskFuture;
 use crate::map::engine::{Begin, Crew};
-use crate::panic::{drop_quietly, wake_all};
+use crate::panic::{KeptWaker, wake_all};
 use crate::process_pool::io::Io;
 use crate::process_pool::ticket;
 use crate::process_pool::zygote::{Launch, Zygote};
@@ -218,20 +218,20 @@ pub(in crate::process_pool) struct Ending(pub(in crate::process_pool) Arc<Pool>)
 
 impl Closing for Ending {
     fn poll_ended(&self, place: &mut shutdown::Place, waker: &Waker) -> Poll<()> {
-        let waker = waker.clone();
+        let waker = KeptWaker::new(waker);
         let mut state = self.0.state.lock();
         if state.is_over {
             return Poll::Ready(());
         }
         let old = state.waiting_for_end.leave(place, waker);
         drop(state);
-        drop_quietly(old);
+        drop(old);
         Poll::Pending
     }
 
     fn give_up(&self, place: shutdown::Place) {
         let old = self.0.state.lock().waiting_for_end.give_up(place);
-        drop_quietly(old);
+        drop(old);
     }
 
     fn report(&self) -> ShutdownReport {

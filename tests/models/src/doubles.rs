@@ -452,6 +452,7 @@ pub(crate) mod context {
         fn seek_spare(&self) -> Option<Duration> {
             None
         }
+        fn keep_busy(&self) {}
         fn waits(&self) -> Option<&Waits>;
     }
 
@@ -491,8 +492,13 @@ pub(crate) mod context {
         }
     }
 
-    pub(crate) fn run_in_frame<R>(_: &TaskRef, _asynchronous: bool, f: impl FnOnce() -> R) -> R {
-        f()
+    pub(crate) fn run_in_frame<P, R>(
+        task: TaskRef,
+        body: impl FnOnce(&TaskRef) -> P,
+        end: impl FnOnce(TaskRef, P) -> R,
+    ) -> R {
+        let polled = body(&task);
+        end(task, polled)
     }
 }
 
