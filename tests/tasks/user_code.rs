@@ -17,6 +17,9 @@ use futures::{FutureExt, StreamExt};
 use crate::support::{Counter, Gate, occupy, pool, within_limit};
 use crate::tools::{Bomb, BombChain, Wakes, eventually, soon};
 
+/// A place's name, and what is tried there.
+type Case<F> = (&'static str, F);
+
 /// Runs `mischief` on a pool of one worker whose queue is bounded. The worker must be the same
 /// afterwards, the queue as large as before, and the pool must come to its end.
 fn survived(place: &str, mischief: impl FnOnce(&ThreadPoolExecutor)) {
@@ -73,7 +76,7 @@ impl Waiter {
 }
 
 /// Everything that keeps a waker.
-const WAITERS: [(&str, fn(&ThreadPoolExecutor) -> Waiter); 8] = [
+const WAITERS: [Case<fn(&ThreadPoolExecutor) -> Waiter>; 8] = [
     ("a future", |pool| {
         let (mut future, gate) = gated(pool);
         Waiter::new(move |cx| future.poll_unpin(cx), move || gate.open())
@@ -227,7 +230,7 @@ fn a_result_is_not_lost_with_a_waker_that_panics_when_replaced() {
 // ---- Values ----
 
 /// Values of the user's, each where it is dropped by the crate.
-const VALUES: [(&str, fn(&ThreadPoolExecutor)); 9] = [
+const VALUES: [Case<fn(&ThreadPoolExecutor)>; 9] = [
     ("two results of a map that nobody has read", |pool| {
         let done = Gate::new();
         let tell = done.clone();
@@ -394,7 +397,7 @@ fn waits(pool: &ThreadPoolExecutor) -> u32 {
 
 /// What a worker runs of the user's once a body has ended. Each opens the gate when it has waited
 /// for a task of the same pool.
-const AFTER_THE_BODY: [(&str, fn(&ThreadPoolExecutor, Gate)); 9] = [
+const AFTER_THE_BODY: [Case<fn(&ThreadPoolExecutor, Gate)>; 9] = [
     ("the result of a detached task", |pool, done| {
         let (inner, gate) = (pool.clone(), Gate::new());
         let hold = gate.clone();
