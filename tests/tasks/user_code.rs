@@ -19,6 +19,8 @@ use crate::tools::{Bomb, BombChain, Wakes, eventually, soon};
 
 /// A place's name, and what is tried there.
 type Case<F> = (&'static str, F);
+type MakeWaiter = fn(&ThreadPoolExecutor) -> Waiter;
+type AfterGate = fn(&ThreadPoolExecutor, Gate);
 
 /// Runs `mischief` on a pool of one worker whose queue is bounded. The worker must be the same
 /// afterwards, the queue as large as before, and the pool must come to its end.
@@ -76,7 +78,7 @@ impl Waiter {
 }
 
 /// Everything that keeps a waker.
-const WAITERS: [Case<fn(&ThreadPoolExecutor) -> Waiter>; 8] = [
+const WAITERS: [Case<MakeWaiter>; 8] = [
     ("a future", |pool| {
         let (mut future, gate) = gated(pool);
         Waiter::new(move |cx| future.poll_unpin(cx), move || gate.open())
@@ -397,7 +399,7 @@ fn waits(pool: &ThreadPoolExecutor) -> u32 {
 
 /// What a worker runs of the user's once a body has ended. Each opens the gate when it has waited
 /// for a task of the same pool.
-const AFTER_THE_BODY: [Case<fn(&ThreadPoolExecutor, Gate)>; 9] = [
+const AFTER_THE_BODY: [Case<AfterGate>; 9] = [
     ("the result of a detached task", |pool, done| {
         let (inner, gate) = (pool.clone(), Gate::new());
         let hold = gate.clone();
