@@ -238,19 +238,14 @@ impl Pool {
 
     /// An idle worker takes over half of what another one has in front of it.
     pub(super) fn take_over(self: &Arc<Self>, state: &mut State, number: u32) {
-        let most = state
-            .workers
-            .iter()
-            .filter(|(other, worker)| **other != number && worker.sent.len() > 1)
-            .max_by_key(|(_, worker)| worker.sent.len())
-            .map(|(other, worker)| (*other, worker.sent.len()));
-        if let Some((other, length)) = most {
-            // The first may be running.
-            state.take_back(other, 1 + (length - 1) / 2);
-            if state.queued > 0 {
-                self.send_next(state, number);
-                state.flush_later(number);
-            }
+        let others = state.workers.keys().filter(|other| **other != number);
+        let most = others.map(|other| (state.sent_ahead(*other).count(), *other)).max();
+        let Some((count @ 1.., other)) = most else { return };
+        let Some(keep) = state.sent_ahead(other).nth(count / 2) else { return };
+        state.take_back(other, keep);
+        if state.queued > 0 {
+            self.send_next(state, number);
+            state.flush_later(number);
         }
     }
 }

@@ -291,11 +291,19 @@ impl State {
         is_next.then_some(sent.number)
     }
 
+    /// The places, in what the worker was sent, of tasks that are behind its first one and still with
+    /// it. Those that were taken back stay there until the worker has skipped them, which one whose
+    /// task waits does not get to.
+    pub(super) fn sent_ahead(&self, number: u32) -> impl Iterator<Item = usize> + '_ {
+        let sent = self.worker(number).into_iter().flat_map(|worker| worker.sent.iter());
+        let ahead = sent.enumerate().skip(1);
+        ahead.filter(move |(_, sent)| self.is_with(number, **sent)).map(|(place, _)| place)
+    }
+
     /// Takes back what the worker has not begun, but for the first `keep` of it; it goes to the
     /// front of the queue, in order.
-    pub(super) fn take_back(&mut self, worker: u32, keep: usize) -> usize {
-        let Some(from) = self.workers.get_mut(&worker) else { return 0 };
-        let mut count = 0;
+    pub(super) fn take_back(&mut self, worker: u32, keep: usize) {
+        let Some(from) = self.workers.get_mut(&worker) else { return };
         for sent in from.sent.iter().skip(keep).rev() {
             let Some(task) = self.tasks.get_mut(&sent.number) else { continue };
             // One that was taken back before may be with another worker by now.
@@ -306,9 +314,7 @@ impl State {
                 self.queue.push_front(sent.number);
                 self.queued += 1;
                 from.tasks_left = from.tasks_left.map(|left| left + 1);
-                count += 1;
             }
         }
-        count
     }
 }
