@@ -113,8 +113,18 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The most memory that a worker may have for data of its own, in bytes (`RLIMIT_DATA`). A task
-    /// that needs more is lost with its worker. Default: no limit.
+    /// Maximum private memory of a worker, in bytes. A task that uses more is lost with its worker, and
+    /// [`WorkerLost::cause`](crate::WorkerLost::cause) says so. Default: no limit.
+    ///
+    /// What counts is memory that is used, in RAM or swapped out, with what the preloaded function has
+    /// left there. Address space that an allocator or a thread's stack only reserves does not count, nor
+    /// do files and shared mappings. The pool looks at workers that have tasks every 10 to 250 ms, the
+    /// closer to the limit the more often, so a task may use more for that long. Beside that an
+    /// allocation fails that would reserve more than twice the limit, on top of what a worker has
+    /// reserved at its start (`RLIMIT_DATA`).
+    ///
+    /// With a limit, [`build`](Self::build) waits until workers can be forked, for as long as the
+    /// preloaded function takes. It refuses a limit that is not above what a worker uses at its start.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = Some(bytes);
         self
@@ -227,7 +237,8 @@ impl ProcessPoolBuilder {
     }
 
     /// Makes the pool, and starts the process that workers will be forked from; that takes about a
-    /// millisecond, and nobody waits for it. No worker starts until there is a task for it.
+    /// millisecond, and nobody waits for it, unless there is a
+    /// [`memory_limit`](Self::memory_limit). No worker starts until there is a task for it.
     ///
     /// What workers have of this process is taken here, and is the same for all of them: arguments,
     /// environment, directory, stdout and stderr, umask, niceness, CPUs and resource limits.

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use crate::deaths::{Death, die, square, status};
 use crate::support::within_limit;
-use crate::tools::{Gate, builder, end, lost, occupy, own_pid, pool};
+use crate::tools::{Gate, Reports, builder, end, hold, lost, occupy, own_pid, pool};
 use crate::watch::signal;
 
 /// A pool that keeps the last of its worker's stderr.
@@ -143,7 +143,7 @@ fn the_error_names_the_memory_limit() {
         let pool = builder(1).memory_limit(LIMIT).stderr(WorkerStderr::Tail).build().unwrap();
         // What is within the limit is allowed.
         assert_eq!(pool.submit(call!(allocate(64 << 20))).result().unwrap(), 64 << 8);
-        let lost = loss(&pool, |pool| pool.submit(call!(allocate(1 << 30))));
+        let lost = loss(&pool, |pool| pool.submit(call!(allocate(4 << 30))));
         assert_eq!(status(&lost), ABORT);
         let cause = lost.cause.unwrap_or_default();
         assert!(cause.contains("memory limit") && cause.contains(&limit), "{cause}");
@@ -154,12 +154,63 @@ fn the_error_names_the_memory_limit() {
 
         // Where nothing is known of stderr, an abort may be that.
         let pool = builder(1).memory_limit(LIMIT).build().unwrap();
-        let cause = loss(&pool, |pool| pool.submit(call!(allocate(1 << 30)))).cause;
+        let cause = loss(&pool, |pool| pool.submit(call!(allocate(4 << 30)))).cause;
         let cause = cause.unwrap_or_default();
         assert!(cause.contains("memory limit") && cause.contains(&limit), "{cause}");
         assert_eq!(loss(&pool, |pool| pool.submit(call!(die(Death::Fault)))).cause, None);
         end(&pool);
     });
+}
+
+/// Uses private memory, and keeps it.
+fn keep(bytes: usize) -> u32 {
+    let memory = black_box(vec![1_u8; bytes]);
+    loop {
+        thread::park();
+        black_box(&memory);
+    }
+}
+
+/// Uses memory that it could share with other processes, until the gate opens.
+fn share(bytes: usize, started: Reports, gate: Gate) -> u32 {
+    let (access, kind) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+    // SAFETY: the kernel chooses a place where nothing is, and what is written lies in it.
+    unsafe {
+        let start = libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0);
+        assert_ne!(start, libc::MAP_FAILED);
+        start.cast::<u8>().write_bytes(1, bytes);
+    }
+    hold(started, gate, 7)
+}
+
+/// What is used counts, neither what could still be reserved nor what is shared.
+#[test]
+fn the_memory_limit_is_one_on_private_memory_that_is_used() {
+    within_limit(|| {
+        let limit = 64 << 20;
+        let pool = builder(2).memory_limit(limit).build().unwrap();
+        let (started, gate) = (Reports::new(), Gate::new());
+        let shared = pool.submit(call!(share(200 << 20, started.clone(), gate.clone())));
+        started.wait_for(1);
+        // The look that finds this one sees the other one as well.
+        let lost = lost(pool.submit(call!(keep(100 << 20))).result());
+        let cause = lost.cause.unwrap_or_default();
+        assert!(cause.contains(&format!("memory limit of {limit} bytes reached: ")), "{cause}");
+        gate.open();
+        assert_eq!(shared.result().unwrap(), 7);
+        end(&pool);
+    });
+}
+
+#[test]
+fn a_memory_limit_that_a_worker_is_beyond_at_its_start_is_refused() {
+    match builder(1).memory_limit(4096).build().unwrap_err() {
+        Error::InvalidSetting { setting: "memory_limit", rule } => {
+            assert!(rule.contains("bytes that a worker uses at its start"), "{rule}");
+        }
+        other => panic!("{other:?}"),
+    }
 }
 
 // ---- stderr ----

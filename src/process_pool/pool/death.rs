@@ -194,7 +194,7 @@ impl Pool {
             let Some(zygote) = &state.zygote else { return };
             match zygote.receive() {
                 Ok(None) => return,
-                Ok(Some(Notice::Ready)) => {
+                Ok(Some(Notice::Ready { .. })) => {
                     state.zygote_is_ready = true;
                     state.failed_start = None;
                 }

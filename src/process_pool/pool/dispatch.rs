@@ -130,6 +130,7 @@ impl Pool {
             let timer = self.timer(limit, move || pool.ran_too_long(task_number, limit));
             task.run_timer = Some(timer);
         }
+        self.watch_memory(state);
     }
 
     pub(super) fn start_worker(&self, state: &mut State) -> io::Result<u32> {

@@ -33,7 +33,7 @@ impl Drop for Unfinished {
 pub(super) struct End {
     zygote: Option<Zygote>,
     launch: Option<Launch>,
-    grace_timer: Option<Timer>,
+    timers: [Option<Timer>; 2],
 }
 
 impl Pool {
@@ -54,13 +54,13 @@ impl Pool {
             return None;
         }
         state.has_ended = true;
-        let grace_timer = state.grace_timer.take();
-        Some(End { zygote: state.zygote.take(), launch: state.launch.take(), grace_timer })
+        let timers = [state.grace_timer.take(), state.memory_timer.take()];
+        Some(End { zygote: state.zygote.take(), launch: state.launch.take(), timers })
     }
 
     pub(super) fn ended(&self, end: Option<End>) {
-        let Some(End { zygote, launch, grace_timer }) = end else { return };
-        drop((launch, grace_timer));
+        let Some(End { zygote, launch, timers }) = end else { return };
+        drop((launch, timers));
         if let Some(zygote) = zygote {
             let _ = self.io.poller.remove(zygote.fd());
             drop(zygote); // and waits for it

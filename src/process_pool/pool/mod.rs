@@ -25,6 +25,7 @@ mod death;
 mod dispatch;
 mod dump;
 mod ending;
+mod memory;
 mod replies;
 mod starts;
 mod state;
@@ -215,16 +216,20 @@ impl Pool {
         let room = config.queue_capacity.map(Room::new);
         let launch = Launch::new(&config.zygote).map_err(broken)?;
         let zygote = Zygote::start(&launch).map_err(broken)?;
+        let is_ready = config.memory_limit.is_some();
+        let zygote = match config.memory_limit {
+            Some(limit) => memory::check_limit(zygote, limit)?,
+            None => zygote,
+        };
         Io::join(|io, id| {
             io.watch_helper(id, zygote.fd())?;
+            let mut state = State::new(Phase::Open, Some(launch), Some(zygote));
+            state.zygote_is_ready = is_ready;
             Ok(Arc::new(Self {
                 config,
                 id,
                 io: Arc::clone(io),
-                state: Own::new(
-                    Mutex::new(State::new(Phase::Open, Some(launch), Some(zygote))),
-                    State::abroad,
-                ),
+                state: Own::new(Mutex::new(state), State::abroad),
                 room,
                 completed: AtomicU64::new(0),
                 failed: AtomicU64::new(0),

@@ -57,6 +57,8 @@ pub(super) struct State {
     pub(super) maps: Vec<Weak<dyn Begin>>,
     pub(super) waiting_for_end: Waiters,
     pub(super) grace_timer: Option<Timer>,
+    /// The next look at the memory that workers use.
+    pub(super) memory_timer: Option<Timer>,
     pub(super) outbox: Outbox,
     /// There is nothing left to do but to let go of what the pool has.
     pub(super) has_ended: bool,
@@ -136,6 +138,7 @@ impl State {
             maps: Vec::new(),
             waiting_for_end: Waiters::default(),
             grace_timer: None,
+            memory_timer: None,
             outbox: Outbox::new(),
             has_ended: false,
             is_over: false,

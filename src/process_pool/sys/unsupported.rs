@@ -167,6 +167,10 @@ impl Zygote {
         match launch.0 {}
     }
 
+    pub(crate) fn wait_until_ready(&self) -> io::Result<u64> {
+        match self.0 {}
+    }
+
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         match self.0 {}
     }
@@ -227,6 +231,15 @@ pub(crate) fn kill_group(_: u32) -> io::Result<()> {
 
 /// There is no worker to print anything.
 pub(crate) fn flush_c_stdout() {}
+
+/// There is no worker to use any.
+pub(crate) struct PrivateMemory {
+    pub(crate) used: u64,
+}
+
+pub(crate) fn private_memory(_: u32) -> Option<PrivateMemory> {
+    None
+}
 
 pub(crate) fn monotonic_now() -> Duration {
     Duration::ZERO

@@ -67,6 +67,19 @@ impl Zygote {
         Ok(Self { control, helper })
     }
 
+    /// Waits until it can fork, or says why it can't. Returns the private memory that a worker uses at
+    /// its start, in bytes.
+    pub(crate) fn wait_until_ready(&self) -> io::Result<u64> {
+        loop {
+            control::wait_for_message(self.fd())?;
+            match self.receive()? {
+                Some(Notice::Ready { used }) => return Ok(used),
+                Some(Notice::Refused(reason)) => return Err(io::Error::other(reason)),
+                _ => {}
+            }
+        }
+    }
+
     /// Can be read when there is something to [`receive`](Self::receive).
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
         self.control.as_fd()

@@ -55,7 +55,7 @@ pub(crate) struct WorkerSettings {
     pub(crate) name: String,
     /// The worker and all that its tasks start.
     pub(crate) family: Family,
-    /// The most memory to which it can write and which is its own, in bytes.
+    /// The most private memory that it is to use, in bytes.
     pub(crate) memory_limit: Option<u64>,
     /// Whether the last of its stderr is kept for [`Exit::stderr_tail`].
     pub(crate) keep_stderr: bool,
@@ -70,8 +70,10 @@ pub(crate) struct WorkerStart {
 
 /// What a zygote reports.
 pub(crate) enum Notice {
-    /// It can fork.
-    Ready,
+    /// It can fork. A worker uses so many bytes of private memory at its start.
+    Ready {
+        used: u64,
+    },
     /// It can't serve, for the reason given, and ends.
     Refused(String),
     /// A worker was forked, and will be reported as exited. It tells so itself, before it does anything

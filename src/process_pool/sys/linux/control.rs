@@ -82,3 +82,9 @@ pub(crate) fn wait_for_room(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<b
     let limit = Timespec::try_from(limit).map_err(io::Error::other)?;
     Ok(retry_on_intr(|| poll(&mut watched, Some(&limit)))? > 0)
 }
+
+/// Waits until there is a message, or the other end is gone.
+pub(crate) fn wait_for_message(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let mut watched = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    Ok(retry_on_intr(|| poll(&mut watched, None)).map(drop)?)
+}

@@ -129,9 +129,12 @@ impl Fork<'_> {
     }
 }
 
-/// Limits the memory that this process can write to and has for itself, so that an allocation beyond
-/// fails. Address space is not limited: stacks of threads reserve far more of it than they use.
+/// Limits the private memory that this process can reserve, so that an allocation far beyond `limit`
+/// fails. The pool looks at what is used. Beside that, allocators and stacks of threads reserve
+/// address space, some of it before this: so it is twice the limit, and what there is by now.
 fn limit_memory(limit: u64) -> io::Result<()> {
+    let reserved = process::private_memory(std::process::id()).unwrap_or_default().reserved;
+    let limit = reserved.saturating_add(limit.saturating_mul(2));
     let before = getrlimit(Resource::Data).maximum;
     let limit = Some(before.map_or(limit, |before| before.min(limit)));
     Ok(setrlimit(Resource::Data, Rlimit { current: limit, maximum: limit })?)

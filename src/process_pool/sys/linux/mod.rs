@@ -32,8 +32,8 @@ pub(crate) use helper::{Helper, Surroundings, can_start, ignore_sigpipe, take_co
 pub(crate) use poller::{Event, Poller};
 pub(crate) use process::{
     PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, has_children, kill_child,
-    kill_group, lead_group, memory_size, monotonic_now, out_of_memory_kills, reap, set_name,
-    stopped_child,
+    kill_group, lead_group, memory_size, monotonic_now, out_of_memory_kills, private_memory, reap,
+    set_name, stopped_child,
 };
 pub(crate) use shared_page::SharedPage;
 pub(crate) use signals::ChildSignals;

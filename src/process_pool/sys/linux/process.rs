@@ -276,6 +276,27 @@ fn wait_for(pid: u32, options: libc::c_int) -> io::Result<(ExitStatus, Usage)> {
     Ok((status, Usage { cpu_time, peak_memory: kilobytes * 1024 }))
 }
 
+/// Private memory of a process, in bytes: neither files nor what it shares by mappings.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct PrivateMemory {
+    /// In RAM or swapped out.
+    pub(crate) used: u64,
+    /// Address space that can be written to (what `RLIMIT_DATA` counts).
+    pub(crate) reserved: u64,
+}
+
+/// The private memory of a process, if there is one with that number.
+pub(crate) fn private_memory(pid: u32) -> Option<PrivateMemory> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kilobytes.unwrap_or(0) * 1024
+    };
+    let (used, reserved) = (bytes("RssAnon:") + bytes("VmSwap:"), bytes("VmData:"));
+    Some(PrivateMemory { used, reserved })
+}
+
 /// The time on a clock that is the same for all processes.
 pub(crate) fn monotonic_now() -> Duration {
     // By the C library: rustix finds the kernel's clock by itself, in memory that a memory checker
