@@ -13,10 +13,11 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions};
 
 use crate::tools::parent_of;
 
-/// So long processes may live on when they have lost what they live for. It takes a hundredth of
-/// that; but it is counted in looks, each a millisecond later than the last one, for on a machine
-/// with much else to do the processes are held up as the test is.
-const LOOKS: u32 = 100;
+/// So long processes may live on when they have lost what they live for: as long as the helper waits
+/// at its end for those that it has killed, some two seconds. It takes a thousandth of that; but it is
+/// counted in looks, each a millisecond later than the last one, for on a machine with much else to do
+/// the processes are held up as the test is.
+const LOOKS: u32 = 2_000;
 
 const LOOK: Duration = Duration::from_millis(1);
 

@@ -202,6 +202,20 @@ fn a_lasting_shortage_without_a_worker_breaks_the_pool() {
     });
 }
 
+/// Waits until all other threads of this process have begun, and have nothing to do.
+fn until_threads_sleep() {
+    let own = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let is_asleep = |thread: std::io::Result<std::fs::DirEntry>| {
+        let thread = thread.unwrap();
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let state = stat.rsplit_once(") ").is_none_or(|(_, fields)| fields.starts_with('S'));
+        state || *thread.file_name() == *own
+    };
+    while !std::fs::read_dir("/proc/self/task").unwrap().all(is_asleep) {
+        std::thread::yield_now();
+    }
+}
+
 fn buffer_of(bytes: usize) -> (u32, Buffer<u8>) {
     (process::id(), vec![0; bytes].into())
 }
@@ -219,6 +233,7 @@ fn a_result_for_which_there_is_no_memory_is_the_error_of_its_task() {
         within_limit(|| {
             let pool = builder(1).max_result_size(u64::MAX).build().unwrap();
             let pid = pool.submit(call!(own_pid())).result().unwrap();
+            until_threads_sleep(); // A thread that begins needs memory, too.
             let status = std::fs::read_to_string("/proc/self/status").unwrap();
             let used = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
             let used: u64 = used.trim().strip_suffix(" kB").unwrap().parse().unwrap();
