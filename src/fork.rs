@@ -1,4 +1,4 @@
-//! What a forked child has of its parent: all memory, and none of the threads but one.
+//! Forks of this process. A child has of its parent all memory, and none of the threads but one.
 //!
 //! So what stands for a thread, a lock that another thread may have held, and all that a pool knows of
 //! its workers, is wrong in the child, and stays so. A handler of `fork` counts, and an [`Own`] gives
@@ -13,7 +13,7 @@ use std::sync::atomic::{
 
 use crate::sync::{Mutex, MutexGuard};
 
-/// How many forks lie between the first call of [`watch`] and this process.
+/// Number of forks between the first call of [`watch`] and this process.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) fn generation() -> u32 {

@@ -77,7 +77,7 @@ pub(crate) fn resolve_preload(bytes: [u8; 16]) -> Result<fn(), UnknownCode> {
     Ok(unsafe { std::mem::transmute::<*const (), fn()>(function) })
 }
 
-/// What a worker is told to call: the entry for the types, and the function itself.
+/// A call as a worker is told of it: the entry for the types, and the function itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub(crate) struct NamedCall {
     entry: Reference,
