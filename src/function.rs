@@ -458,14 +458,20 @@ mod images {
     }
 
     pub(super) fn program_file() -> io::Result<ProgramFile> {
+        /// The file that was found to be both. While it is mapped, no other one gets its number.
+        static EXECUTED_AND_MAPPED: OnceLock<(u64, u64)> = OnceLock::new();
         let executed = fs::metadata(EXECUTED)?;
+        if EXECUTED_AND_MAPPED.get() == Some(&number_of(&executed)) {
+            return Ok(ProgramFile::Executed);
+        }
         let maps = Maps::read()?;
         // Code that is no file's was put there by the program itself, as packers do.
         let Some(program) = program().and_then(|program| maps.at(program.start())) else {
             return Ok(ProgramFile::Executed);
         };
         let at_path = fs::metadata(program.path).ok();
-        if at_path.is_some_and(|file| is_same(&file, &executed)) {
+        if at_path.is_some_and(|file| number_of(&file) == number_of(&executed)) {
+            let _ = EXECUTED_AND_MAPPED.set(number_of(&executed));
             return Ok(ProgramFile::Executed);
         }
         // The device that `maps` names is not always the one that `stat` names, so it has to be
@@ -494,8 +500,9 @@ mod images {
         })
     }
 
-    fn is_same(one: &Metadata, other: &Metadata) -> bool {
-        (one.dev(), one.ino()) == (other.dev(), other.ino())
+    /// On this machine.
+    fn number_of(file: &Metadata) -> (u64, u64) {
+        (file.dev(), file.ino())
     }
 
     /// The program's own image, where almost every function is. It stays where it is.

@@ -49,11 +49,17 @@ impl<K: Eq + Hash, V, S: BuildHasher> Table for HashMap<K, V, S> {
 /// The entries that are left are moved, at most an eighth of those for which there is room, and as
 /// many were taken out since there last was so little room: so it takes O(1) on average, and a table
 /// that grows and shrinks again and again by a factor of less than four is left alone.
+#[inline]
 pub(crate) fn shrink(table: &mut impl Table) {
     let (len, capacity) = (table.len(), table.capacity());
     if capacity > FEW && len < capacity / 8 {
-        table.shrink_to(2 * len);
+        shrink_now(table);
     }
+}
+
+#[cold]
+fn shrink_now(table: &mut impl Table) {
+    table.shrink_to(2 * table.len());
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::state::{Place, State, Task};
+use super::state::{Place, State};
 use super::{Done, Pool};
 use crate::error::{Error, HowEnded, WorkerLost};
 use crate::process_pool::builder::WorkerStderr;
@@ -107,8 +107,8 @@ impl Pool {
         }
         let mut suspect = None;
         for sent in &worker.sent {
-            let is_this = |task: &&mut Task| matches!(task.place, Place::Sent { worker, .. } if worker == number);
-            let Some(task) = state.tasks.get_mut(&sent.number).filter(is_this) else { continue };
+            let task = state.tasks.get_mut(&sent.number).filter(|task| task.is_with(number));
+            let Some(task) = task else { continue };
             // It was not taken back, so it had started.
             had_begun = true;
             suspect = suspect.or(task.complete.suspect());
@@ -124,7 +124,7 @@ impl Pool {
             } else if let Some(mut task) = state.remove(sent.number) {
                 task.complete.salvage(&worker.link.page);
                 lost.earlier = std::mem::take(&mut task.lost);
-                done.push(Done::failed(task, Error::WorkerLost(Box::new(lost))));
+                done.push(Done::failed(*task, Error::WorkerLost(Box::new(lost))));
             }
         }
         if let (Some(suspect), Some(exit)) = (suspect, exit.filter(|exit| has_failed(exit))) {
@@ -194,7 +194,7 @@ impl Pool {
             let Some(zygote) = &state.zygote else { return };
             match zygote.receive() {
                 Ok(None) => return,
-                Ok(Some(Notice::Ready { .. })) => {
+                Ok(Some(Notice::Ready)) => {
                     state.zygote_is_ready = true;
                     state.failed_start = None;
                 }

@@ -1,7 +1,7 @@
 //! The pool at one moment, for people.
 
 use super::Pool;
-use super::state::{Phase, Place, State, Task};
+use super::state::{Phase, State};
 use crate::clock;
 use crate::core::TaskId;
 use crate::dump::{self, Awaited, Dump, Noted};
@@ -98,9 +98,9 @@ impl State {
             worker.sent.iter().filter(|sent| self.is_with(*number, **sent)).map(|sent| sent.number)
         });
         let ahead = ahead.filter(|task| self.tasks.get(task).is_some_and(|t| !self.has_started(t)));
-        let is_queued = |task: &Task| matches!(task.place, Place::Queued);
         let queue = self.queue.iter().take(dump::LOOKED_AT).copied();
-        let queue = queue.filter(move |task| self.tasks.get(task).is_some_and(is_queued));
+        let queue =
+            queue.filter(move |task| self.tasks.get(task).is_some_and(|task| task.is_queued()));
         ahead.chain(queue).filter_map(move |number| {
             let task = self.tasks.get(&number)?;
             Some(Noted {

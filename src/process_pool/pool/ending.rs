@@ -161,7 +161,7 @@ impl Pool {
         for number in all {
             if let Some(task) = state.withdraw(number) {
                 state.left(&task);
-                done.push(Done::withdrawn(task, error()));
+                done.push(Done::withdrawn(*task, error()));
             }
         }
     }

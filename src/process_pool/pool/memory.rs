@@ -27,14 +27,16 @@ fn pause(used: u64, limit: u64) -> Duration {
 /// Returns the helper once it can fork, if a worker uses less than `limit` bytes at its start.
 pub(super) fn check_limit(zygote: Zygote, limit: u64) -> Result<Zygote, Error> {
     let broken = |cause| Error::BrokenPool(BrokenPool::new(cause));
-    let used = match zygote.wait_until_ready() {
+    match zygote.wait_until_ready() {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
             let how = ExitStatus::describe(zygote.end());
             let text = format!("the process that starts workers {how} before it could begin");
             return Err(broken(text.into()));
         }
-        used => used.map_err(|error| broken(error.into()))?,
-    };
+        ready => ready.map_err(|error| broken(error.into()))?,
+    }
+    // Whatever it uses, its workers use from their start.
+    let used = sys::private_memory(zygote.pid()).map_or(0, |memory| memory.used);
     if used < limit {
         return Ok(zygote);
     }

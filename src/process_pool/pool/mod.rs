@@ -90,8 +90,10 @@ pub(super) struct Order {
     pub(super) trace: TaskTrace,
 }
 
-/// A future to finish, once the lock is released.
-struct Done {
+/// A future to finish, once the lock is released. In a box, since it goes through several hands.
+struct Done(Box<Outcome>);
+
+struct Outcome {
     complete: Box<dyn Complete>,
     trace: TaskTrace,
     reply: Result<Frame, Error>,
@@ -100,12 +102,22 @@ struct Done {
 }
 
 impl Done {
+    fn new(
+        complete: Box<dyn Complete>,
+        trace: TaskTrace,
+        reply: Result<Frame, Error>,
+        is_counted: bool,
+    ) -> Self {
+        Self(Box::new(Outcome { complete, trace, reply, is_counted }))
+    }
+
     fn failed(task: Task, error: Error) -> Self {
-        Self { complete: task.complete, trace: task.trace, reply: Err(error), is_counted: false }
+        let Task { complete, trace, .. } = task;
+        Self::new(complete, trace, Err(error), false)
     }
 
     fn has_failed(&self) -> bool {
-        match &self.reply {
+        match &self.0.reply {
             Ok(frame) => frame.header.kind != Kind::Value,
             Err(error) => !matches!(error, Error::Cancelled),
         }
@@ -113,7 +125,8 @@ impl Done {
 
     /// Of a task that was withdrawn.
     fn withdrawn(task: Task, error: Error) -> Self {
-        Self { complete: task.complete, trace: task.trace, reply: Err(error), is_counted: true }
+        let Task { complete, trace, .. } = task;
+        Self::new(complete, trace, Err(error), true)
     }
 }
 
@@ -127,10 +140,10 @@ impl HandedOn {
     /// Finishes it here, unless that may take long.
     fn finish(self) {
         let Self { pool, done: Some(done) } = &self else { return };
-        let length = done.reply.as_ref().map_or(0, Frame::len);
+        let length = done.0.reply.as_ref().map_or(0, Frame::len);
         // The hook for failures that nobody has seen may take long as well.
         let tells = pool.config.on_unobserved.is_set() && done.has_failed();
-        if tells || done.complete.takes_long(length) {
+        if tells || done.0.complete.takes_long(length) {
             let pool = Arc::clone(pool);
             pool.helpers().go_on(move || drop(self)).detach();
         }
@@ -341,7 +354,7 @@ impl Pool {
             run_timer: None,
             trace: order.trace,
         };
-        state.tasks.insert(number, task);
+        state.tasks.insert(number, Box::new(task));
         state.ledger.accepted();
         state.queue.push_back(number);
         state.queued += 1;
@@ -407,7 +420,7 @@ impl Pool {
     }
 
     fn finish_here(&self, done: Done) {
-        let Done { complete, trace, reply, is_counted } = done;
+        let Outcome { complete, trace, reply, is_counted } = *done.0;
         complete.complete(reply, &trace, &|is_value| {
             if !is_counted {
                 let counter = if is_value { &self.completed } else { &self.failed };
@@ -508,7 +521,7 @@ impl Pool {
         if let Some(task) = state.withdraw(number) {
             state.left(&task);
             let error = Error::TimedOut { limit, started: false };
-            self.release(state, vec![Done::withdrawn(task, error)]);
+            self.release(state, vec![Done::withdrawn(*task, error)]);
         }
     }
 
@@ -537,7 +550,7 @@ impl Pool {
         let Some(task) = state.remove(number) else { return };
         Self::condemn(state, worker_number, ticket);
         let mut done = self.dispatch(state);
-        done.push(Done::failed(task, Error::TimedOut { limit, started: true }));
+        done.push(Done::failed(*task, Error::TimedOut { limit, started: true }));
         self.release(guard, done);
     }
 

@@ -245,8 +245,7 @@ impl Pool {
         let complete = Box::new(Forward { pool, worker, request, number, suspect, parts });
         if let Some(unread) = frame.unread {
             let reply = without_values(frame.header, Kind::BadArguments, "an argument", unread);
-            let (trace, reply) = (TaskTrace::none(), Ok(reply));
-            return done.push(Done { complete, trace, reply, is_counted: true });
+            return done.push(Done::new(complete, TaskTrace::none(), Ok(reply), true));
         }
         let room = match (&state.phase, self.room()) {
             (Phase::Open, None) => Ok(()),
@@ -257,8 +256,7 @@ impl Pool {
             (Phase::Broken(cause), _) => Err(Error::BrokenPool(cause.clone())),
         };
         if let Err(error) = room {
-            let (trace, reply) = (TaskTrace::none(), Err(error));
-            return done.push(Done { complete, trace, reply, is_counted: true });
+            return done.push(Done::new(complete, TaskTrace::none(), Err(error), true));
         }
         // It belongs to the task that has submitted it.
         let submitter = submitter.and_then(|sent| state.tasks.get(&sent.number));
@@ -291,7 +289,7 @@ impl Pool {
         match state.withdraw(number) {
             Some(task) => {
                 state.left(&task);
-                done.push(Done::withdrawn(task, Error::Cancelled));
+                done.push(Done::withdrawn(*task, Error::Cancelled));
                 true
             }
             None => {
@@ -384,9 +382,9 @@ impl Pool {
             return;
         }
         if let Some(task) = state.remove(sent.number) {
-            let Task { complete, trace, .. } = task;
+            let Task { complete, trace, .. } = *task;
             trace.ran(frame.header.detail);
-            done.push(Done { complete, trace, reply: Ok(frame), is_counted: false });
+            done.push(Done::new(complete, trace, Ok(frame), false));
         }
     }
 }

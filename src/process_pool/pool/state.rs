@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) queue: VecDeque<u64>,
     /// How many of them are tasks.
     pub(super) queued: usize,
-    pub(super) tasks: HashMap<u64, Task>,
+    pub(super) tasks: HashMap<u64, Box<Task>>,
     pub(super) workers: BTreeMap<u32, Worker>,
     /// Workers that may be idle; the last one has worked last.
     pub(super) idle: Vec<u32>,
@@ -101,7 +101,18 @@ pub(super) struct Task {
     pub(super) trace: TaskTrace,
 }
 
-#[derive(Clone, Copy)]
+impl Task {
+    pub(super) fn is_queued(&self) -> bool {
+        self.place == Place::Queued
+    }
+
+    /// Whether the worker was sent it, and it was not taken back.
+    pub(super) fn is_with(&self, number: u32) -> bool {
+        matches!(self.place, Place::Sent { worker, .. } if worker == number)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Queued,
     Sent { worker: u32, ticket: u16 },
@@ -202,8 +213,8 @@ impl State {
 
     /// Whether the worker has the task under this ticket, and it was not withdrawn.
     pub(super) fn is_with(&self, number: u32, sent: Sent) -> bool {
-        let is_this = |task: &Task| matches!(task.place, Place::Sent { worker, ticket } if worker == number && ticket == sent.ticket);
-        self.tasks.get(&sent.number).is_some_and(is_this)
+        let task = self.tasks.get(&sent.number);
+        task.is_some_and(|task| task.place == Place::Sent { worker: number, ticket: sent.ticket })
     }
 
     /// Whether the worker has begun with a task that it was sent.
@@ -219,8 +230,7 @@ impl State {
     pub(super) fn pop(&mut self) -> Option<u64> {
         while let Some(number) = self.queue.pop_front() {
             shrink(&mut self.queue);
-            let is_queued = |task: &Task| matches!(task.place, Place::Queued);
-            if self.tasks.get(&number).is_some_and(is_queued) {
+            if self.tasks.get(&number).is_some_and(|task| task.is_queued()) {
                 self.queued -= 1;
                 return Some(number);
             }
@@ -235,7 +245,7 @@ impl State {
 
     /// Takes a task out of the pool that has not started and is not to. `None`: it has started, or
     /// is done.
-    pub(super) fn withdraw(&mut self, number: u64) -> Option<Task> {
+    pub(super) fn withdraw(&mut self, number: u64) -> Option<Box<Task>> {
         let task = self.tasks.get(&number)?;
         match task.place {
             Place::Queued => {
@@ -258,7 +268,7 @@ impl State {
     }
 
     /// Takes a task out of the pool.
-    pub(super) fn remove(&mut self, number: u64) -> Option<Task> {
+    pub(super) fn remove(&mut self, number: u64) -> Option<Box<Task>> {
         let task = self.tasks.remove(&number);
         shrink(&mut self.tasks);
         task
@@ -310,8 +320,7 @@ impl State {
         for sent in from.sent.iter().skip(keep).rev() {
             let Some(task) = self.tasks.get_mut(&sent.number) else { continue };
             // One that was taken back before may be with another worker by now.
-            let is_there = matches!(task.place, Place::Sent { worker: other, ticket }
-                if (other, ticket) == (worker, sent.ticket));
+            let is_there = task.place == Place::Sent { worker, ticket: sent.ticket };
             if is_there && from.ticket(sent.ticket).withdraw() {
                 task.place = Place::Queued;
                 self.queue.push_front(sent.number);

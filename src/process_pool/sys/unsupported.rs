@@ -167,7 +167,7 @@ impl Zygote {
         match launch.0 {}
     }
 
-    pub(crate) fn wait_until_ready(&self) -> io::Result<u64> {
+    pub(crate) fn wait_until_ready(&self) -> io::Result<()> {
         match self.0 {}
     }
 

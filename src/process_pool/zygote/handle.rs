@@ -67,13 +67,12 @@ impl Zygote {
         Ok(Self { control, helper })
     }
 
-    /// Waits until it can fork, or says why it can't. Returns the private memory that a worker uses at
-    /// its start, in bytes.
-    pub(crate) fn wait_until_ready(&self) -> io::Result<u64> {
+    /// Waits until it can fork, or says why it can't.
+    pub(crate) fn wait_until_ready(&self) -> io::Result<()> {
         loop {
             control::wait_for_message(self.fd())?;
             match self.receive()? {
-                Some(Notice::Ready { used }) => return Ok(used),
+                Some(Notice::Ready) => return Ok(()),
                 Some(Notice::Refused(reason)) => return Err(io::Error::other(reason)),
                 _ => {}
             }
@@ -85,7 +84,6 @@ impl Zygote {
         self.control.as_fd()
     }
 
-    #[cfg(test)]
     pub(crate) fn pid(&self) -> u32 {
         self.helper.pid()
     }

@@ -104,10 +104,7 @@ impl Notice {
     fn encode(&self) -> Vec<u8> {
         let mut message = Writer::default();
         match self {
-            Self::Ready { used } => {
-                message.u8(Self::READY);
-                message.u64(*used);
-            }
+            Self::Ready => message.u8(Self::READY),
             Self::Refused(reason) => {
                 message.u8(Self::REFUSED);
                 message.text(reason);
@@ -159,7 +156,7 @@ impl Notice {
     pub(super) fn decode(message: &[u8], descriptor: Option<OwnedFd>) -> io::Result<Self> {
         whole(message, |rest| {
             Some(match rest.u8()? {
-                Self::READY => Self::Ready { used: rest.u64()? },
+                Self::READY => Self::Ready,
                 Self::REFUSED => Self::Refused(rest.text()?),
                 Self::SPAWNED => {
                     let (number, pid) = (rest.u32()?, rest.u32()?);

@@ -70,10 +70,8 @@ pub(crate) struct WorkerStart {
 
 /// What a zygote reports.
 pub(crate) enum Notice {
-    /// It can fork. A worker uses so many bytes of private memory at its start.
-    Ready {
-        used: u64,
-    },
+    /// It can fork.
+    Ready,
     /// It can't serve, for the reason given, and ends.
     Refused(String),
     /// A worker was forked, and will be reported as exited. It tells so itself, before it does anything

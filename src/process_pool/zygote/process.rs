@@ -183,8 +183,7 @@ impl<'a> Zygote<'a> {
 
     /// Does as it is told until there is nobody to tell it.
     fn serve(&mut self) -> End {
-        let memory = sys::private_memory(std::process::id()).unwrap_or_default();
-        self.send(Notice::Ready { used: memory.used });
+        self.send(Notice::Ready);
         let mut events = Vec::new();
         loop {
             let limit = (!self.has_looked).then_some(IDLE);

@@ -138,6 +138,9 @@ pub(super) fn overview(report: &Report, file: &Path) -> Drawn {
             }
         }
     }
+    if bars.is_empty() {
+        return Ok(()); // Without a peer there is nothing to compare with.
+    }
     let title = "the best peer of each row is 1, shorter is better".to_owned();
     let panel = Panel { title, bars, mark: Some(1.0), reach: 0.0 };
     let footnote = if panel.longest() > panel.end() { GAP } else { "" };

@@ -49,12 +49,19 @@ pub(super) fn move_above_standard(fd: OwnedFd) -> io::Result<OwnedFd> {
     if fd.as_raw_fd() >= FIRST {
         return Ok(fd);
     }
-    Ok(rustix::io::fcntl_dupfd_cloexec(&fd, FIRST)?)
+    Ok(duplicate(fd.as_fd())?)
+}
+
+/// Duplicates a descriptor above the standard streams.
+fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    // The kernel's answer if the limit on descriptors is so low that there is no such number.
+    let none_left = |error| if error == Errno::INVAL { Errno::MFILE } else { error };
+    rustix::io::fcntl_dupfd_cloexec(fd, FIRST).map_err(none_left)
 }
 
 /// Duplicates stdout or stderr; if that is closed, opens `/dev/null` in its place.
 pub(super) fn duplicate_output(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
-    match rustix::io::fcntl_dupfd_cloexec(fd, FIRST) {
+    match duplicate(fd) {
         Err(Errno::BADF) => {
             above_standard(|| open_null(OFlags::WRONLY).map(|fd| [fd])).map(|[fd]| fd)
         }
@@ -99,7 +106,7 @@ pub(super) fn close_on_exec() -> io::Result<()> {
 /// this process is its own: it was started with its standard streams alone.
 pub(super) fn take_stdin() -> io::Result<OwnedFd> {
     let moved = explain("the control socket can't be moved");
-    let control = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), FIRST).map_err(moved)?;
+    let control = duplicate(rustix::stdio::stdin()).map_err(moved)?;
     let null = open_null(OFlags::RDONLY)?;
     rustix::stdio::dup2_stdin(&null)?;
     Ok(control)

@@ -48,7 +48,6 @@ impl Helper {
         Ok(Self { process, is_reaped: false, owner: std::process::id() })
     }
 
-    #[cfg(test)]
     pub(crate) fn pid(&self) -> u32 {
         self.process.pid()
     }

@@ -282,7 +282,7 @@ impl Pool {
     fn spawned(&self) -> (u32, PidFd) {
         loop {
             match self.notice() {
-                Notice::Ready { .. } => {}
+                Notice::Ready => {}
                 Notice::Spawned { pid, pidfd, .. } => return (pid, pidfd),
                 other => panic!("{}", text(&other)),
             }
@@ -292,7 +292,7 @@ impl Pool {
     fn exited(&self) -> Exit {
         loop {
             match self.notice() {
-                Notice::Ready { .. } | Notice::Spawned { .. } => {}
+                Notice::Ready | Notice::Spawned { .. } => {}
                 Notice::Exited(exit) => return exit,
                 other => panic!("{}", text(&other)),
             }
@@ -315,7 +315,7 @@ impl Pool {
 
 fn text(notice: &Notice) -> String {
     match notice {
-        Notice::Ready { .. } => "ready".to_owned(),
+        Notice::Ready => "ready".to_owned(),
         Notice::Refused(reason) => format!("refused: {reason}"),
         Notice::Spawned { pid, .. } => format!("spawned {pid}"),
         Notice::SpawnFailed { error, .. } => format!("not spawned: {error}"),
@@ -405,7 +405,7 @@ fn a_worker_runs_and_ends_with_its_socket() {
     let worker = pool.spawn("echo");
     worker.say(b"hello");
     assert_eq!(worker.hear(5), b"hello");
-    assert!(matches!(pool.notice(), Notice::Ready { .. }));
+    assert!(matches!(pool.notice(), Notice::Ready));
     let (pid, _) = pool.spawned();
     drop(worker);
     let exit = pool.exited();
@@ -997,7 +997,7 @@ fn a_fork_that_fails_is_reported() {
 
     let pool = Pool::preloading(allow_no_process);
     let worker = pool.spawn("echo");
-    assert!(matches!(pool.notice(), Notice::Ready { .. }));
+    assert!(matches!(pool.notice(), Notice::Ready));
     match pool.notice() {
         Notice::SpawnFailed { number: 7, error } => {
             assert_eq!(error.raw_os_error(), Some(libc::EAGAIN));
@@ -1018,7 +1018,7 @@ fn too_many_open_files_are_reported() {
 
     let pool = Pool::preloading(allow_few_files);
     let _worker = pool.spawn("echo");
-    assert!(matches!(pool.notice(), Notice::Ready { .. }));
+    assert!(matches!(pool.notice(), Notice::Ready));
     match pool.notice() {
         Notice::SpawnFailed { error, .. } => {
             assert!(error.to_string().contains("no room for more open files"), "{error}");
@@ -1202,7 +1202,7 @@ fn signals_of_the_program_are_not_inherited() {
 #[test]
 fn the_zygote_has_a_group_of_its_own_and_takes_no_notice_of_signals() {
     let pool = Pool::new();
-    assert!(matches!(pool.notice(), Notice::Ready { .. }));
+    assert!(matches!(pool.notice(), Notice::Ready));
     let status = format!("/proc/{}/status", pool.zygote.pid());
     let status = std::fs::read_to_string(status).unwrap();
     assert_eq!(field(&status, "NSpgid"), pool.zygote.pid().to_string());
