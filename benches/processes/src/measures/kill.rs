@@ -1,11 +1,8 @@
 //! A running task is killed, and the next one gets its place.
 
-use std::env;
-use std::fs;
-use std::io::Read;
-use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Instant;
 
+use super::held::Place;
 use super::{Bar, Contender, Kind, Measure, Metric, TWO, pid};
 use crate::bench::{median_millis, on_runtime, settle};
 use crate::floors;
@@ -36,15 +33,13 @@ pub(super) fn measure() -> Measure {
 }
 
 fn run<S: Side>(count: usize) -> Vec<f64> {
-    let path = env::temp_dir().join(format!("processes-kill-{}", std::process::id()));
-    let listener = UnixListener::bind(&path).expect("a socket in the temporary directory");
-    let address = path.to_str().expect("a path in UTF-8").to_owned();
+    let place = Place::new();
     let times = on_runtime(async move {
         let side = S::new(1);
         let mut times = Vec::with_capacity(count);
         for _ in 0..count {
-            let mut endless = side.submit(never_end, address.clone());
-            let _running = listener.accept().expect("the task connects");
+            let mut endless = place.submit(&side);
+            let _running = place.accept();
             let next = side.submit(pid, ());
             settle();
             let start = Instant::now();
@@ -55,14 +50,7 @@ fn run<S: Side>(count: usize) -> Vec<f64> {
         }
         times
     });
-    fs::remove_file(path).expect("it is there");
     vec![median_millis(&times)]
-}
-
-/// Connects to `address` to say that it runs, and waits for what does not come.
-fn never_end(address: String) {
-    let mut socket = UnixStream::connect(address).expect("someone listens");
-    let _ = socket.read(&mut [0]);
 }
 
 fn floor(count: usize) -> Vec<f64> {

@@ -3,6 +3,7 @@
 
 mod burst;
 mod chaos;
+mod held;
 mod idle;
 mod kill;
 mod map;
@@ -10,6 +11,7 @@ mod payload;
 mod replacement;
 mod round_trip;
 mod start;
+mod submit;
 
 /// All, in the order of the report.
 pub(crate) fn all() -> Vec<Measure> {
@@ -20,6 +22,7 @@ pub(crate) fn all() -> Vec<Measure> {
         round_trip::on_one_cpu(),
         round_trip::across_cpus(),
         round_trip::on_any_cpu(),
+        submit::measure(),
         burst::measure(),
         map::measure(),
         payload::measure(),
