@@ -92,6 +92,66 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
     fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error>;
 }
 
+/// Implements [`Executor`] by the methods of the same names, which every executor has for all that it
+/// can take.
+macro_rules! impl_executor {
+    ($executor:ty) => {
+        const _: () = {
+            use $crate::error::{Error, TrySubmitError};
+            use $crate::executor::{Executor, Permit, Portable};
+            use $crate::future::TaskFuture;
+            use $crate::job::Call;
+            use $crate::map::Map;
+            use $crate::metrics::Metrics;
+            use $crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
+
+            impl Executor for $executor {
+                fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+                    self.submit(call)
+                }
+
+                fn try_submit<A: Portable, R: Portable>(
+                    &self,
+                    call: Call<A, R>,
+                ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+                    self.try_submit(call)
+                }
+
+                async fn reserve(&self) -> Result<Permit<Self>, Error> {
+                    self.reserve().await
+                }
+
+                fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
+                where
+                    A: Portable,
+                    R: Portable,
+                    I: IntoIterator<Item = A>,
+                    I::IntoIter: Send + 'static,
+                {
+                    self.map(function, items)
+                }
+
+                fn max_workers(&self) -> usize {
+                    self.max_workers()
+                }
+
+                fn metrics(&self) -> Metrics {
+                    self.metrics()
+                }
+
+                fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
+                    self.shutdown(how)
+                }
+
+                fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
+                    self.shutdown_blocking(how)
+                }
+            }
+        };
+    };
+}
+pub(crate) use impl_executor;
+
 pub(crate) mod sealed {
     use super::Portable;
     use crate::future::TaskFuture;

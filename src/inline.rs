@@ -8,7 +8,7 @@ use std::task::{Poll, Waker};
 use crate::clock;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Executor, Permit, Portable};
+use crate::executor::{Permit, Portable, impl_executor};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
 use crate::map::apply::Here;
@@ -20,7 +20,7 @@ use crate::shutdown::{Closing, Place, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::sync::Mutex;
 
 /// Runs every job at its submission, on the caller's thread. For unit tests of code that takes
-/// an [`Executor`]: no threads, no order but the program's.
+/// an [`Executor`](crate::Executor): no threads, no order but the program's.
 ///
 /// The futures are finished when `submit` returns; a panic of the job is caught and becomes
 /// [`Error::Panicked`], as on threads. A [`Map`] computes its first item at the call and the
@@ -243,48 +243,7 @@ impl Sealed for InlineExecutor {
     fn release_room(&self) {}
 }
 
-impl Executor for InlineExecutor {
-    fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit(call)
-    }
-
-    fn try_submit<A: Portable, R: Portable>(
-        &self,
-        call: Call<A, R>,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
-        self.try_submit(call)
-    }
-
-    async fn reserve(&self) -> Result<Permit<Self>, Error> {
-        self.reserve().await
-    }
-
-    fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
-    where
-        A: Portable,
-        R: Portable,
-        I: IntoIterator<Item = A>,
-        I::IntoIter: Send + 'static,
-    {
-        self.map(function, items)
-    }
-
-    fn max_workers(&self) -> usize {
-        self.max_workers()
-    }
-
-    fn metrics(&self) -> Metrics {
-        self.metrics()
-    }
-
-    fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
-        self.shutdown(how)
-    }
-
-    fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
-        self.shutdown_blocking(how)
-    }
-}
+impl_executor!(InlineExecutor);
 
 /// The consumer computes a chunk whenever it has none.
 impl Crew for InlineExecutor {

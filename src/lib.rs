@@ -107,7 +107,7 @@
 //!    function.rs         how a plain function is named for another process
 //! 1  core/               the task cell: state, memory, run, outcome; sets, shares, context
 //! 0  error.rs, panic.rs, metrics.rs, instruments.rs, trace.rs, timer.rs, fork.rs, clock.rs, sync.rs,
-//!    shrink.rs
+//!    shrink.rs, cache_padded.rs
 //! ```
 #![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]
 #![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which feature an item needs
@@ -118,6 +118,7 @@
 )]
 
 mod as_completed;
+mod cache_padded;
 mod clock;
 #[allow(unsafe_code)]
 mod core;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// from each other; in all other layers they may not.
 const LAYERS: [&[&str]; 8] = [
     &[
+        "cache_padded",
         "clock",
         "error",
         "fork",

@@ -14,43 +14,19 @@ use super::unobserved::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
 use crate::panic::drop_quietly;
 
-/// What is to bring the result of `task`, and can be asked not to.
+/// Whoever is to complete a promise. The default methods are those of a source that knows only its
+/// promise.
 pub(crate) trait Source: Send + Sync + 'static {
-    /// Sees to it that the work does not start any more. `false`: it has started, or is done. What
-    /// runs is asked to stop, if `stop` says so.
+    /// Keeps the work from starting; with `stop`, asks work that runs to stop. Returns `false` if it
+    /// has started or is done.
     fn withdraw(&self, task: TaskId, stop: bool) -> bool;
 
-    /// Ends the work, whether it runs or not. `false`: it is done, or can't be ended by force.
-    fn kill(&self, task: TaskId) -> bool;
-
-    /// Whether dropping the future withdraws the work.
-    fn is_withdrawn_on_drop(&self) -> bool;
-
-    fn is_running(&self, task: TaskId) -> bool;
-
-    fn is_stop_requested(&self) -> bool;
-
-    /// The number of the task, if it is not that of the promise.
-    fn id(&self) -> Option<TaskId>;
-
-    fn extra(&self) -> Option<&Extra>;
-
-    /// Whom to tell of a failure that nobody has seen, and the name of the pool.
-    fn on_unobserved(&self) -> Option<(&OnUnobserved, &str)> {
-        None
-    }
-}
-
-/// By hand.
-impl Source for () {
-    fn withdraw(&self, _task: TaskId, _stop: bool) -> bool {
-        true
-    }
-
+    /// Ends the work, whether it runs or not. Returns `false` if it is done or can't be ended by force.
     fn kill(&self, _task: TaskId) -> bool {
-        true
+        false
     }
 
+    /// Returns whether dropping the future withdraws the work.
     fn is_withdrawn_on_drop(&self) -> bool {
         false
     }
@@ -63,6 +39,7 @@ impl Source for () {
         false
     }
 
+    /// The number of the task, if it is not that of the promise.
     fn id(&self) -> Option<TaskId> {
         None
     }
@@ -70,9 +47,25 @@ impl Source for () {
     fn extra(&self) -> Option<&Extra> {
         None
     }
+
+    /// The callback for an unobserved failure, and the name of the pool.
+    fn on_unobserved(&self) -> Option<(&OnUnobserved, &str)> {
+        None
+    }
 }
 
-/// Of a task that a pool has refused.
+/// A promise that the user completes.
+impl Source for () {
+    fn withdraw(&self, _task: TaskId, _stop: bool) -> bool {
+        true
+    }
+
+    fn kill(&self, _task: TaskId) -> bool {
+        true
+    }
+}
+
+/// The source of a task that a pool has refused.
 pub(crate) struct Refused {
     pub(crate) extra: Extra,
     pub(crate) on_unobserved: OnUnobserved,
@@ -82,26 +75,6 @@ pub(crate) struct Refused {
 impl Source for Refused {
     fn withdraw(&self, _task: TaskId, _stop: bool) -> bool {
         false
-    }
-
-    fn kill(&self, _task: TaskId) -> bool {
-        false
-    }
-
-    fn is_withdrawn_on_drop(&self) -> bool {
-        false
-    }
-
-    fn is_running(&self, _task: TaskId) -> bool {
-        false
-    }
-
-    fn is_stop_requested(&self) -> bool {
-        false
-    }
-
-    fn id(&self) -> Option<TaskId> {
-        None
     }
 
     fn extra(&self) -> Option<&Extra> {

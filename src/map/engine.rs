@@ -19,7 +19,6 @@
 //!    the results without a copy. It is not woken before the end then, or before an error.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Context, Poll};
@@ -28,6 +27,7 @@ use super::apply::{Apply, Computed, Work};
 use super::chunk::{Chunk, ChunkSize};
 use super::input::{Input, Items};
 use super::segment::Segment;
+use crate::cache_padded::CachePadded;
 use crate::core::context;
 use crate::error::Error;
 use crate::future::TaskFuture;
@@ -159,7 +159,8 @@ impl<A: 'static, R> Batch<A, R> {
 }
 
 pub(super) struct Engine<A, R, I, F, C> {
-    state: OnLinesOfItsOwn<Mutex<State<A, R, I>>>,
+    /// Drivers change it while others read, for each item, what lies beside it.
+    state: CachePadded<Mutex<State<A, R, I>>>,
     /// Apart from the state, since jobs look at it often.
     stopped: Arc<AtomicBool>,
     /// A driver has found nothing to do while others compute: they are to share.
@@ -169,18 +170,6 @@ pub(super) struct Engine<A, R, I, F, C> {
     /// The length of the input, if that is sure.
     length: Option<usize>,
     trace: MapTrace,
-}
-
-/// What the drivers change is not on the same cache lines as what they read for each item.
-#[repr(align(128))]
-struct OnLinesOfItsOwn<T>(T);
-
-impl<T> Deref for OnLinesOfItsOwn<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
 }
 
 struct State<A, R, I> {
@@ -306,7 +295,7 @@ where
         let input = Input::new(input);
         Arc::new(Self {
             length: input.len(),
-            state: OnLinesOfItsOwn(Mutex::new(State {
+            state: CachePadded(Mutex::new(State {
                 input: Some(input),
                 pulling: false,
                 place: None,

@@ -53,7 +53,7 @@ use crate::core::{Extra, OnUnobserved, Options, Promise, Source, TaskId};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Executor, Permit, Portable};
+use crate::executor::{Permit, Portable, impl_executor};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
 use crate::map::apply::Elsewhere;
@@ -383,14 +383,6 @@ impl Source for PoolTask {
         self.pool.is_running(task.get())
     }
 
-    fn is_stop_requested(&self) -> bool {
-        false
-    }
-
-    fn id(&self) -> Option<TaskId> {
-        None
-    }
-
     fn extra(&self) -> Option<&Extra> {
         Some(&self.extra)
     }
@@ -428,48 +420,7 @@ impl Sealed for ProcessPoolExecutor {
     }
 }
 
-impl Executor for ProcessPoolExecutor {
-    fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit(call)
-    }
-
-    fn try_submit<A: Portable, R: Portable>(
-        &self,
-        call: Call<A, R>,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
-        self.try_submit(call)
-    }
-
-    async fn reserve(&self) -> Result<Permit<Self>, Error> {
-        self.reserve().await
-    }
-
-    fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
-    where
-        A: Portable,
-        R: Portable,
-        I: IntoIterator<Item = A>,
-        I::IntoIter: Send + 'static,
-    {
-        self.map(function, items)
-    }
-
-    fn max_workers(&self) -> usize {
-        self.max_workers()
-    }
-
-    fn metrics(&self) -> Metrics {
-        self.metrics()
-    }
-
-    fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
-        self.shutdown(how)
-    }
-
-    fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
-        self.shutdown_blocking(how)
-    }
-}
+impl_executor!(ProcessPoolExecutor);
 
 /// A map's drivers run on helper threads: they take items, have a worker compute them, and wait.
 impl Crew for ProcessPoolExecutor {

@@ -8,7 +8,7 @@ use super::channel::Channel;
 use super::chunks::{Chunks, TakesChunks};
 use super::pool::Order;
 use super::wire::Kind;
-use crate::core::{Extra, Options, Promise, Source, TaskId};
+use crate::core::{Options, Promise, Source, TaskId};
 use crate::error::Error;
 use crate::executor::Portable;
 use crate::future::TaskFuture;
@@ -157,22 +157,6 @@ impl Source for PoolTask {
 
     fn is_withdrawn_on_drop(&self) -> bool {
         true
-    }
-
-    fn is_running(&self, _task: TaskId) -> bool {
-        false
-    }
-
-    fn is_stop_requested(&self) -> bool {
-        false
-    }
-
-    fn id(&self) -> Option<TaskId> {
-        None
-    }
-
-    fn extra(&self) -> Option<&Extra> {
-        None
     }
 }
 

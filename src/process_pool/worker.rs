@@ -93,14 +93,6 @@ impl Source for RunningTask {
         false
     }
 
-    fn kill(&self, _task: TaskId) -> bool {
-        false
-    }
-
-    fn is_withdrawn_on_drop(&self) -> bool {
-        false
-    }
-
     fn is_running(&self, _task: TaskId) -> bool {
         true
     }

@@ -26,7 +26,7 @@ use crate::core::{Extra, Host, Options, context};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Executor, Permit, Portable};
+use crate::executor::{Permit, Portable, impl_executor};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
 use crate::map::apply::Here;
@@ -420,48 +420,7 @@ impl Sealed for ThreadPoolExecutor {
     }
 }
 
-impl Executor for ThreadPoolExecutor {
-    fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit(call)
-    }
-
-    fn try_submit<A: Portable, R: Portable>(
-        &self,
-        call: Call<A, R>,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
-        self.try_submit(call)
-    }
-
-    async fn reserve(&self) -> Result<Permit<Self>, Error> {
-        self.reserve().await
-    }
-
-    fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
-    where
-        A: Portable,
-        R: Portable,
-        I: IntoIterator<Item = A>,
-        I::IntoIter: Send + 'static,
-    {
-        self.map(function, items)
-    }
-
-    fn max_workers(&self) -> usize {
-        self.max_workers()
-    }
-
-    fn metrics(&self) -> Metrics {
-        self.metrics()
-    }
-
-    fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
-        self.shutdown(how)
-    }
-
-    fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
-        self.shutdown_blocking(how)
-    }
-}
+impl_executor!(ThreadPoolExecutor);
 
 /// A map keeps its pool open as long as it is held.
 impl Crew for ThreadPoolExecutor {

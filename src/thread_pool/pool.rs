@@ -38,6 +38,7 @@ use super::builder::Config;
 use super::queue::{Queue, Tasks};
 use super::sleep::{Called, Sleep, Sleepers};
 use super::worker::{self, Seat};
+use crate::cache_padded::CachePadded;
 use crate::clock;
 use crate::core::TaskId;
 use crate::core::cell::Header;
@@ -64,7 +65,8 @@ use crate::sync::{Mutex, MutexGuard};
 #[repr(align(128))]
 pub(super) struct Pool {
     pub(super) config: Config,
-    state: Apart<Own<Mutex<State>>>,
+    /// Beside what workers read, the lock makes a burst of tiny tasks take up to half as long again.
+    state: CachePadded<Own<Mutex<State>>>,
     /// Idle workers wait here.
     sleep: Sleep,
     /// Room in a bounded queue.
@@ -84,19 +86,6 @@ pub(super) struct Pool {
 
 /// After a refusal a pool with workers asks for no thread for so long.
 const RETRY: Duration = Duration::from_millis(20);
-
-/// In cache lines of its own. Beside what workers read, the lock makes a burst of tiny tasks take up to
-/// half as long again.
-#[repr(align(128))]
-struct Apart<T>(T);
-
-impl<T> std::ops::Deref for Apart<T> {
-    type Target = T;
-
-    fn deref(&self) -> &T {
-        &self.0
-    }
-}
 
 /// What every push looks at comes first, and lies together.
 #[repr(C)]
@@ -314,7 +303,7 @@ impl Pool {
         let room = config.queue_capacity.map(Room::new);
         Arc::new(Self {
             config,
-            state: Apart(Own::new(Mutex::new(State::new(Phase::Open)), State::abroad)),
+            state: CachePadded(Own::new(Mutex::new(State::new(Phase::Open)), State::abroad)),
             sleep: Sleep::new(),
             room,
             cancelled: AtomicU64::new(0),

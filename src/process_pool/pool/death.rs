@@ -23,22 +23,16 @@ const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
 impl Pool {
     /// The worker sends what is no frame, so it is not believed any more.
-    pub(super) fn distrust(
-        self: &Arc<Self>,
-        state: &mut State,
-        number: u32,
-        text: String,
-        done: &mut Vec<Done>,
-    ) {
+    pub(super) fn distrust(self: &Arc<Self>, state: &mut State, number: u32, text: String) {
         let Some(worker) = state.workers.get_mut(&number) else { return };
         worker.is_distrusted = true;
         worker.fault.get_or_insert(format!("it was killed, since it had sent {text}"));
         worker.kill(state.zygote.as_ref());
-        self.closed(state, number, done);
+        self.closed(state, number);
     }
 
     /// The socket of a worker is closed: nothing more comes from it.
-    pub(super) fn closed(self: &Arc<Self>, state: &mut State, number: u32, done: &mut Vec<Done>) {
+    pub(super) fn closed(self: &Arc<Self>, state: &mut State, number: u32) {
         let Some(worker) = state.workers.get_mut(&number) else { return };
         if worker.life == Life::Gone {
             return;
@@ -50,7 +44,7 @@ impl Pool {
         let is_orphaned = worker.is_orphaned;
         state.inherit(number);
         if is_orphaned {
-            self.bury(state, number, None, done); // Nobody will tell how it died.
+            self.bury(state, number, None); // Nobody will tell how it died.
         }
     }
 
@@ -70,21 +64,14 @@ impl Pool {
     /// It is known how a worker ended, or will not be.
     pub(super) fn is_buried(self: &Arc<Self>, number: u32, exit: Option<Exit>) {
         let mut state = self.state.lock();
-        let mut done = Vec::new();
-        self.bury(&mut state, number, exit.as_ref(), &mut done);
-        done.extend(self.dispatch(&mut state));
-        self.release_to_reader(state, done);
+        self.bury(&mut state, number, exit.as_ref());
+        self.dispatch(&mut state);
+        self.release_to_reader(state);
         self.io.wake(); // This may be the timer's thread.
     }
 
-    pub(super) fn bury(
-        self: &Arc<Self>,
-        state: &mut State,
-        number: u32,
-        exit: Option<&Exit>,
-        done: &mut Vec<Done>,
-    ) {
-        self.closed(state, number, done);
+    pub(super) fn bury(self: &Arc<Self>, state: &mut State, number: u32, exit: Option<&Exit>) {
+        self.closed(state, number);
         let Some(mut worker) = state.workers.remove(&number) else { return };
         let may_run_again = state.may_run_again();
         // The end of the helper process is not the worker's, and is counted once.
@@ -124,34 +111,28 @@ impl Pool {
             } else if let Some(mut task) = state.remove(sent.number) {
                 task.complete.salvage(&worker.link.page);
                 lost.earlier = std::mem::take(&mut task.lost);
-                done.push(Done::failed(*task, Error::WorkerLost(Box::new(lost))));
+                state.done.push(Done::failed(*task, Error::WorkerLost(Box::new(lost))));
             }
         }
         if let (Some(suspect), Some(exit)) = (suspect, exit.filter(|exit| has_failed(exit))) {
-            self.blame(state, suspect, exit.pid, done);
+            self.blame(state, suspect, exit.pid);
         }
         if had_begun || worker.was_dismissed {
             return;
         }
-        self.began_in_vain(state, done, || self.describe(&worker, exit).how());
+        self.began_in_vain(state, || self.describe(&worker, exit).how());
     }
 
     /// A worker has died of a call that another one has made up, as it seems: if the task that has
     /// submitted the call still runs there, it is lost as well.
-    fn blame(
-        self: &Arc<Self>,
-        state: &mut State,
-        suspect: Suspect,
-        victim: u32,
-        done: &mut Vec<Done>,
-    ) {
+    fn blame(self: &Arc<Self>, state: &mut State, suspect: Suspect, victim: u32) {
         let submitter = state.worker(suspect.worker);
         let task = submitter.and_then(|worker| worker.sent.front());
         if task.is_some_and(|task| task.number == suspect.task) {
             let text = format!(
                 "a call of what may be no function, of which worker process {victim} has died"
             );
-            self.distrust(state, suspect.worker, text, done);
+            self.distrust(state, suspect.worker, text);
         }
     }
 
@@ -199,26 +180,24 @@ impl Pool {
                     state.failed_start = None;
                 }
                 Ok(Some(Notice::Refused(text))) => {
-                    let mut done = Vec::new();
-                    self.break_with(&mut state, text.into(), &mut done);
-                    self.release_to_reader(state, done);
+                    self.break_with(&mut state, text.into());
+                    self.release_to_reader(state);
                 }
                 Ok(Some(Notice::Spawned { number, pid, pidfd })) => {
                     let State { workers, zygote, .. } = &mut *state;
                     if let Some(worker) = workers.get_mut(&number) {
                         worker.is_born(pid, pidfd, zygote.as_ref());
-                        let done = self.on_spawned(&mut state);
-                        self.release_to_reader(state, done);
+                        self.on_spawned(&mut state);
+                        self.release_to_reader(state);
                     }
                 }
                 Ok(Some(Notice::Stopped { number, is_stopped })) => {
-                    let done = self.stopped(&mut state, number, is_stopped);
-                    self.release(state, done);
+                    self.stopped(&mut state, number, is_stopped);
+                    self.release(state);
                 }
                 Ok(Some(Notice::SpawnFailed { number, error })) => {
-                    let mut done = Vec::new();
-                    self.on_spawn_failed(&mut state, number, &error, &mut done);
-                    self.release_to_reader(state, done);
+                    self.on_spawn_failed(&mut state, number, &error);
+                    self.release_to_reader(state);
                 }
                 Ok(Some(Notice::KillFailed { number, error })) => {
                     if let Some(worker) = state.workers.get_mut(&number) {
@@ -248,8 +227,8 @@ impl Pool {
                     let mut state = self.state.lock();
                     state.zygote_is_ending = false;
                     let families: Vec<_> = state.workers.values().map(|w| w.family).collect();
-                    let done = self.orphaned(&mut state, status);
-                    self.release_to_reader(state, done);
+                    self.orphaned(&mut state, status);
+                    self.release_to_reader(state);
                     // Nobody is left whose children they are.
                     if !families.is_empty() {
                         sys::kill_families(&families);
@@ -262,35 +241,30 @@ impl Pool {
 
     /// A signal has stopped a worker, or continued it. While it is stopped, others do what it has
     /// not begun, as they do beside a worker whose task waits.
-    fn stopped(self: &Arc<Self>, state: &mut State, number: u32, is_stopped: bool) -> Vec<Done> {
-        let Some(worker) = state.workers.get_mut(&number) else { return Vec::new() };
+    fn stopped(self: &Arc<Self>, state: &mut State, number: u32, is_stopped: bool) {
+        let Some(worker) = state.workers.get_mut(&number) else { return };
         worker.is_stopped = is_stopped;
         if is_stopped {
             state.take_back(number, 0);
         } else {
             self.fill_up(state, number);
         }
-        self.dispatch(state)
+        self.dispatch(state);
     }
 
     /// The helper process has died, and its workers with it; another one is started when there is
     /// work, unless the same has just happened to the one before. What the workers' tasks have started
     /// is killed here.
-    pub(super) fn orphaned(
-        self: &Arc<Self>,
-        state: &mut State,
-        status: Option<ExitStatus>,
-    ) -> Vec<Done> {
-        let mut done = Vec::new();
+    pub(super) fn orphaned(self: &Arc<Self>, state: &mut State, status: Option<ExitStatus>) {
         let how = format!("the process that starts workers {}", ExitStatus::describe(status));
         if !state.zygote_is_ready {
             let how = format!("{how} before it could begin");
             if state.failed_start.replace(how.clone()).is_some_and(|before| before == how) {
-                self.break_with(state, how.into(), &mut done);
+                self.break_with(state, how.into());
             }
         }
         if !state.workers.is_empty() && !state.workers.values().any(Worker::has_begun) {
-            self.began_in_vain(state, &mut done, || how.clone());
+            self.began_in_vain(state, || how.clone());
         }
         let all: Vec<u32> = state.workers.keys().copied().collect();
         for number in all {
@@ -304,11 +278,10 @@ impl Pool {
                 *fault += &format!("; what its tasks had started could not be killed: {error}");
             }
             if worker.life == Life::Gone {
-                self.bury(state, number, None, &mut done);
+                self.bury(state, number, None);
             }
         }
-        done.extend(self.dispatch(state));
-        done
+        self.dispatch(state);
     }
 
     /// Kills a worker for the task of this ticket, which it has begun; what it has not begun goes

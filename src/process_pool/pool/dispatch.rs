@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::Pool;
 use super::state::{Place, RoomLeft, State, Task};
-use super::{Done, Pool};
 use crate::clock;
 use crate::instruments::Ledger;
 use crate::metrics::WorkerMetrics;
@@ -42,8 +42,7 @@ pub(super) fn about_to_start(
 
 impl Pool {
     /// Gives queued tasks to idle workers, and starts workers for the others.
-    pub(super) fn dispatch(self: &Arc<Self>, state: &mut State) -> Vec<Done> {
-        let mut done = Vec::new();
+    pub(super) fn dispatch(self: &Arc<Self>, state: &mut State) {
         while state.queued > 0 {
             let worker = match self.idle_worker(state) {
                 Some(worker) => worker,
@@ -55,7 +54,7 @@ impl Pool {
                     Err(error) if is_hung_up(&error) => break,
                     Err(error) => {
                         let of_try = state.starts.current_try();
-                        self.on_start_refused(state, of_try, &error, &mut done);
+                        self.on_start_refused(state, of_try, &error);
                         break;
                     }
                 },
@@ -63,7 +62,6 @@ impl Pool {
             self.send_next(state, worker);
             state.flush_later(worker);
         }
-        done
     }
 
     fn may_start_worker(&self, state: &State) -> bool {
@@ -76,19 +74,14 @@ impl Pool {
     }
 
     /// A worker has ended before its first task, or its start failed.
-    pub(super) fn began_in_vain(
-        &self,
-        state: &mut State,
-        done: &mut Vec<Done>,
-        how: impl FnOnce() -> String,
-    ) {
+    pub(super) fn began_in_vain(&self, state: &mut State, how: impl FnOnce() -> String) {
         state.false_starts += 1;
         if state.false_starts >= MOST_FALSE_STARTS {
             let text = format!(
                 "{MOST_FALSE_STARTS} worker processes in a row have ended before their first task, the last: {}",
                 how()
             );
-            self.break_with(state, text.into(), done);
+            self.break_with(state, text.into());
         }
     }
 

@@ -93,11 +93,10 @@ impl Pool {
             state.at_shutdown = Some(self.counts(&state));
         }
         state.room_left.is_closed = self.room().is_some();
-        let mut done = Vec::new();
         if how == Shutdown::CancelQueued {
-            self.withdraw_all(&mut state, &mut done, &|| Error::Cancelled);
+            self.withdraw_all(&mut state, &|| Error::Cancelled);
         }
-        self.release(state, done);
+        self.release(state);
     }
 
     /// Registers a map that must begin in earnest before the pool closes.
@@ -150,18 +149,13 @@ impl Pool {
     }
 
     /// Withdraws all that has not started.
-    pub(super) fn withdraw_all(
-        &self,
-        state: &mut State,
-        done: &mut Vec<Done>,
-        error: &dyn Fn() -> Error,
-    ) {
+    pub(super) fn withdraw_all(&self, state: &mut State, error: &dyn Fn() -> Error) {
         let mut all: Vec<u64> = state.tasks.keys().copied().collect();
         all.sort_unstable();
         for number in all {
             if let Some(task) = state.withdraw(number) {
                 state.left(&task);
-                done.push(Done::withdrawn(*task, error()));
+                state.done.push(Done::withdrawn(*task, error()));
             }
         }
     }
@@ -171,7 +165,6 @@ impl Pool {
         &self,
         state: &mut State,
         cause: Box<dyn std::error::Error + Send + Sync>,
-        done: &mut Vec<Done>,
     ) {
         if !matches!(state.phase, Phase::Broken(_)) {
             state.phase = Phase::Broken(BrokenPool::new(cause));
@@ -180,7 +173,7 @@ impl Pool {
         let Phase::Broken(cause) = &state.phase else { return };
         let cause = cause.clone();
         state.room_left.is_closed = self.room().is_some();
-        self.withdraw_all(state, done, &|| Error::BrokenPool(cause.clone()));
+        self.withdraw_all(state, &|| Error::BrokenPool(cause.clone()));
     }
 
     /// Ends the pool by force: what waits is cancelled, and all workers are killed.
@@ -192,7 +185,7 @@ impl Pool {
             worker.fault.get_or_insert("since the pool's workers were killed".to_owned());
             worker.kill(zygote.as_ref());
         }
-        self.release(state, Vec::new());
+        self.release(state);
     }
 
     /// As [`kill_workers`](Self::kill_workers), with SIGTERM first.
@@ -209,7 +202,7 @@ impl Pool {
             let pool = Arc::clone(self);
             state.grace_timer = Some(self.timer(grace, move || pool.kill_workers()));
         }
-        self.release(state, Vec::new());
+        self.release(state);
     }
 }
 

@@ -83,7 +83,7 @@ impl Pool {
             self.timer(pause(most, limit), move || pool.look_at_memory(limit))
         });
         let old = std::mem::replace(&mut state.memory_timer, next);
-        self.release(state, Vec::new());
+        self.release(state);
         drop(old);
     }
 }

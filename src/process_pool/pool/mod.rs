@@ -326,8 +326,8 @@ impl Pool {
             return Err(Box::new(order));
         }
         self.enqueue(&mut state, order);
-        let done = self.dispatch(&mut state);
-        self.release(state, done);
+        self.dispatch(&mut state);
+        self.release(state);
         Ok(())
     }
 
@@ -362,8 +362,8 @@ impl Pool {
 
     /// Releases the lock, sends what is in line, and runs the user code that is due: it finishes
     /// futures, gives room in the queue back, tells subscribers.
-    fn release(self: &Arc<Self>, state: MutexGuard<'_, State>, done: Vec<Done>) {
-        let (due, to_flush) = self.unlock(state, done);
+    fn release(self: &Arc<Self>, state: MutexGuard<'_, State>) {
+        let (due, to_flush) = self.unlock(state);
         // Before a worker has the frame that it tells of.
         if let Some(notes) = due.notes {
             Delivery::new(self, Due::Tell(notes)).run();
@@ -376,17 +376,16 @@ impl Pool {
     }
 
     /// As [`release`](Self::release); the user code is left to the thread that reads.
-    fn release_to_reader(self: &Arc<Self>, state: MutexGuard<'_, State>, done: Vec<Done>) {
-        self.io.deliver(self.unlock_and_flush(state, done));
+    fn release_to_reader(self: &Arc<Self>, state: MutexGuard<'_, State>) {
+        self.io.deliver(self.unlock_and_flush(state));
     }
 
     /// As [`release`](Self::release); returns the user code, in the order in which it is to be run.
     fn unlock_and_flush(
         self: &Arc<Self>,
         state: MutexGuard<'_, State>,
-        done: Vec<Done>,
     ) -> impl Iterator<Item = Delivery> {
-        let (due, to_flush) = self.unlock(state, done);
+        let (due, to_flush) = self.unlock(state);
         self.flush_all(&to_flush);
         let notes = due.notes.map(Due::Tell).into_iter();
         let all = notes
@@ -396,12 +395,9 @@ impl Pool {
     }
 
     /// Releases the lock. What is returned is to be done without it.
-    fn unlock(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        done: Vec<Done>,
-    ) -> (AllDue, Vec<(u32, Arc<Link>)>) {
+    fn unlock(&self, mut state: MutexGuard<'_, State>) -> (AllDue, Vec<(u32, Arc<Link>)>) {
         let to_flush = std::mem::take(&mut state.to_flush);
+        let done = std::mem::take(&mut state.done);
         if !done.is_empty() {
             self.finishing.fetch_add(done.len(), Relaxed); // of a line that other threads change
         }
@@ -473,7 +469,7 @@ impl Pool {
         let mut state = self.state.lock();
         if let Some(task) = state.withdraw(number) {
             state.left(&task);
-            self.release(state, Vec::new());
+            self.release(state);
             task.trace.outcome(Some(&Error::Cancelled));
             drop(task);
             return true;
@@ -487,9 +483,8 @@ impl Pool {
     /// Nobody wants the task: it ends as cancelled, or is asked to stop.
     pub(super) fn cancel(self: &Arc<Self>, number: u64) {
         let mut state = self.state.lock();
-        let mut done = Vec::new();
-        self.cancel_or_stop(&mut state, number, true, &mut done);
-        self.release(state, done);
+        self.cancel_or_stop(&mut state, number, true);
+        self.release(state);
     }
 
     /// Ends a task, also one that runs. `false`: it is done.
@@ -504,8 +499,8 @@ impl Pool {
         if let Place::Sent { worker, ticket } = task.place {
             Self::condemn(&mut state, worker, ticket);
         }
-        let done = self.dispatch(&mut state);
-        self.release(state, done);
+        self.dispatch(&mut state);
+        self.release(state);
         task.trace.outcome(Some(&Error::Cancelled));
         drop(task);
         true
@@ -521,7 +516,8 @@ impl Pool {
         if let Some(task) = state.withdraw(number) {
             state.left(&task);
             let error = Error::TimedOut { limit, started: false };
-            self.release(state, vec![Done::withdrawn(*task, error)]);
+            state.done.push(Done::withdrawn(*task, error));
+            self.release(state);
         }
     }
 
@@ -549,9 +545,9 @@ impl Pool {
         }
         let Some(task) = state.remove(number) else { return };
         Self::condemn(state, worker_number, ticket);
-        let mut done = self.dispatch(state);
-        done.push(Done::failed(*task, Error::TimedOut { limit, started: true }));
-        self.release(guard, done);
+        self.dispatch(state);
+        state.done.push(Done::failed(*task, Error::TimedOut { limit, started: true }));
+        self.release(guard);
     }
 
     fn counts(&self, state: &State) -> (u64, u64, u64) {

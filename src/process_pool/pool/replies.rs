@@ -126,23 +126,22 @@ impl Pool {
         mut garbage: Option<String>,
     ) -> Option<Delivery> {
         let mut state = self.state.lock();
-        let mut done = Vec::new();
         let is_distrusted = state.worker(number).is_some_and(|worker| worker.is_distrusted);
         for (call, frame) in frames.into_iter().filter(|_| !is_distrusted) {
-            if let Err(text) = self.take_frame(&mut state, number, call, frame, &mut done) {
+            if let Err(text) = self.take_frame(&mut state, number, call, frame) {
                 garbage.get_or_insert(text);
                 break;
             }
         }
         if let Some(text) = garbage {
-            self.distrust(&mut state, number, text, &mut done);
+            self.distrust(&mut state, number, text);
         } else if end {
-            self.closed(&mut state, number, &mut done);
+            self.closed(&mut state, number);
         } else {
             self.fill_up(&mut state, number);
         }
-        done.extend(self.dispatch(&mut state));
-        let mut due = self.unlock_and_flush(state, done);
+        self.dispatch(&mut state);
+        let mut due = self.unlock_and_flush(state);
         let first = due.next();
         let mut others = due.peekable();
         if others.peek().is_some() {
@@ -157,7 +156,6 @@ impl Pool {
         number: u32,
         call: Option<CheckedCall>,
         frame: Frame,
-        done: &mut Vec<Done>,
     ) -> Result<(), String> {
         if frame.header.kind == Kind::Skipped && state.is_with(number, Sent::of(frame.header)) {
             return Err("that it has skipped a task which was not withdrawn".to_owned());
@@ -197,7 +195,7 @@ impl Pool {
             }
             Kind::Submit => match call {
                 Some(Ok(checked)) => {
-                    self.submitted(state, number, checked, frame, done);
+                    self.submitted(state, number, checked, frame);
                     Ok(())
                 }
                 Some(Err(unknown)) => Err(format!("a call of what is no function: {unknown}")),
@@ -208,7 +206,7 @@ impl Pool {
                 let call = calls.iter().find(|(request, _)| *request == frame.header.number);
                 let stop = frame.header.detail != 0;
                 if let Some((_, task)) = call.copied() {
-                    if !self.cancel_or_stop(state, task, stop, done) && stop {
+                    if !self.cancel_or_stop(state, task, stop) && stop {
                         self.too_late(state, number, frame.header.number);
                     }
                 }
@@ -218,7 +216,7 @@ impl Pool {
                 let Some(sent) = worker.replied(frame.header) else {
                     return Err("a reply to a task that it was not given".to_owned());
                 };
-                self.replied(state, number, sent, frame, done);
+                self.replied(state, number, sent, frame);
                 Ok(())
             }
             _ => Err("a frame that only the pool may send".to_owned()),
@@ -231,7 +229,6 @@ impl Pool {
         worker: u32,
         checked: Checked,
         frame: Frame,
-        done: &mut Vec<Done>,
     ) {
         let request = frame.header.number;
         let number = TaskId::next().get();
@@ -245,7 +242,7 @@ impl Pool {
         let complete = Box::new(Forward { pool, worker, request, number, suspect, parts });
         if let Some(unread) = frame.unread {
             let reply = without_values(frame.header, Kind::BadArguments, "an argument", unread);
-            return done.push(Done::new(complete, TaskTrace::none(), Ok(reply), true));
+            return state.done.push(Done::new(complete, TaskTrace::none(), Ok(reply), true));
         }
         let room = match (&state.phase, self.room()) {
             (Phase::Open, None) => Ok(()),
@@ -256,7 +253,7 @@ impl Pool {
             (Phase::Broken(cause), _) => Err(Error::BrokenPool(cause.clone())),
         };
         if let Err(error) = room {
-            return done.push(Done::new(complete, TaskTrace::none(), Err(error), true));
+            return state.done.push(Done::new(complete, TaskTrace::none(), Err(error), true));
         }
         // It belongs to the task that has submitted it.
         let submitter = submitter.and_then(|sent| state.tasks.get(&sent.number));
@@ -279,17 +276,11 @@ impl Pool {
     }
 
     /// Ends a task that has not started; asks one that runs to stop, if `stop` says so.
-    pub(super) fn cancel_or_stop(
-        &self,
-        state: &mut State,
-        number: u64,
-        stop: bool,
-        done: &mut Vec<Done>,
-    ) -> bool {
+    pub(super) fn cancel_or_stop(&self, state: &mut State, number: u64, stop: bool) -> bool {
         match state.withdraw(number) {
             Some(task) => {
                 state.left(&task);
-                done.push(Done::withdrawn(*task, Error::Cancelled));
+                state.done.push(Done::withdrawn(*task, Error::Cancelled));
                 true
             }
             None => {
@@ -351,7 +342,6 @@ impl Pool {
         number: u32,
         sent: Sent,
         frame: Frame,
-        done: &mut Vec<Done>,
     ) {
         let State { workers, tasks, metrics, ledger, outbox, room_left, .. } = state;
         let Some(worker) = workers.get_mut(&number) else { return };
@@ -374,7 +364,7 @@ impl Pool {
         state.false_starts = 0;
         if sent.number == NO_TASK {
             if frame.header.kind != Kind::Value {
-                self.break_with(state, unpack_initializer_error(&frame), done);
+                self.break_with(state, unpack_initializer_error(&frame));
             }
             return;
         }
@@ -384,7 +374,7 @@ impl Pool {
         if let Some(task) = state.remove(sent.number) {
             let Task { complete, trace, .. } = *task;
             trace.ran(frame.header.detail);
-            done.push(Done::new(complete, trace, Ok(frame), false));
+            state.done.push(Done::new(complete, trace, Ok(frame), false));
         }
     }
 }

@@ -11,8 +11,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::Pool;
 use super::state::State;
-use super::{Done, Pool};
 use crate::process_pool::link::{Life, Worker};
 use crate::process_pool::sys::AsFd;
 
@@ -59,13 +59,7 @@ impl Starts {
 
 impl Pool {
     /// Records that a worker could not be started, which was asked for in the try `of_try`.
-    pub(super) fn on_start_refused(
-        &self,
-        state: &mut State,
-        of_try: u32,
-        error: &io::Error,
-        done: &mut Vec<Done>,
-    ) {
+    pub(super) fn on_start_refused(&self, state: &mut State, of_try: u32, error: &io::Error) {
         if of_try != state.starts.current_try() {
             return; // The try has failed already, with another worker.
         }
@@ -75,7 +69,7 @@ impl Pool {
             Some(at) => self.io.call_back(at),
             None => {
                 let text = format!("a worker process could not be started: {error}");
-                self.break_with(state, text.into(), done);
+                self.break_with(state, text.into());
             }
         }
     }
@@ -86,19 +80,18 @@ impl Pool {
         state: &mut State,
         number: u32,
         error: &io::Error,
-        done: &mut Vec<Done>,
     ) {
         state.take_back(number, 0);
         let Some(worker) = state.workers.remove(&number) else { return };
         if worker.life != Life::Gone {
             let _ = self.io.poller.remove(worker.link.socket.as_fd());
         }
-        self.on_start_refused(state, worker.of_try, error, done);
-        done.extend(self.dispatch(state));
+        self.on_start_refused(state, worker.of_try, error);
+        self.dispatch(state);
     }
 
     /// A worker has begun: there may be further ones.
-    pub(super) fn on_spawned(self: &Arc<Self>, state: &mut State) -> Vec<Done> {
+    pub(super) fn on_spawned(self: &Arc<Self>, state: &mut State) {
         state.starts = Starts::default();
         state.outbox.worker_started(&self.config.worker_name);
         self.dispatch(state)
@@ -110,8 +103,8 @@ impl Pool {
         match state.starts.retry_at {
             Some(at) if at > Instant::now() => self.io.call_back(at), // This call was for another pool.
             Some(_) => {
-                let done = self.dispatch(&mut state);
-                self.release_to_reader(state, done);
+                self.dispatch(&mut state);
+                self.release_to_reader(state);
                 self.io.wake(); // It may be about to wait.
             }
             None => {}

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
+use super::Done;
 use super::starts::Starts;
 use crate::core::Options;
 use crate::error::{BrokenPool, WorkerLost};
@@ -60,6 +61,8 @@ pub(super) struct State {
     /// The next look at the memory that workers use.
     pub(super) memory_timer: Option<Timer>,
     pub(super) outbox: Outbox,
+    /// Futures to finish, once the lock is released.
+    pub(super) done: Vec<Done>,
     /// There is nothing left to do but to let go of what the pool has.
     pub(super) has_ended: bool,
     /// That is done as well: its processes are gone.
@@ -151,6 +154,7 @@ impl State {
             grace_timer: None,
             memory_timer: None,
             outbox: Outbox::new(),
+            done: Vec::new(),
             has_ended: false,
             is_over: false,
         }

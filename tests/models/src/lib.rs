@@ -21,6 +21,8 @@ mod panic;
 #[path = "../../../src/trace.rs"]
 mod trace;
 
+#[path = "../../../src/cache_padded.rs"]
+mod cache_padded;
 mod doubles;
 use doubles::{builder, clock, fork, map, metrics, runtime, sync, timer};
 
