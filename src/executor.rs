@@ -3,20 +3,13 @@
 use std::fmt;
 use std::future::Future;
 
-use serde_core::Serialize;
-use serde_core::de::DeserializeOwned;
-
 use crate::error::{Error, TrySubmitError};
 use crate::future::TaskFuture;
 use crate::job::Call;
 use crate::map::Map;
 use crate::metrics::Metrics;
+use crate::portable::Portable;
 use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
-
-/// A value that any executor can take: it can move to another thread, and to another process.
-pub trait Portable: Serialize + DeserializeOwned + Send + 'static {}
-
-impl<T: Serialize + DeserializeOwned + Send + 'static> Portable for T {}
 
 /// What all executors can do, for code that is to run on any of them.
 ///
@@ -98,11 +91,12 @@ macro_rules! impl_executor {
     ($executor:ty) => {
         const _: () = {
             use $crate::error::{Error, TrySubmitError};
-            use $crate::executor::{Executor, Permit, Portable};
+            use $crate::executor::{Executor, Permit};
             use $crate::future::TaskFuture;
             use $crate::job::Call;
             use $crate::map::Map;
             use $crate::metrics::Metrics;
+            use $crate::portable::Portable;
             use $crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 
             impl Executor for $executor {
@@ -153,9 +147,9 @@ macro_rules! impl_executor {
 pub(crate) use impl_executor;
 
 pub(crate) mod sealed {
-    use super::Portable;
     use crate::future::TaskFuture;
     use crate::job::Call;
+    use crate::portable::Portable;
 
     /// Keeps [`Executor`](super::Executor) to this crate, and has what a permit needs.
     #[allow(unnameable_types, reason = "that is what seals the trait above")]

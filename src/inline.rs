@@ -8,7 +8,7 @@ use std::task::{Poll, Waker};
 use crate::clock;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Permit, Portable, impl_executor};
+use crate::executor::{Permit, impl_executor};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
 use crate::map::apply::Here;
@@ -16,6 +16,7 @@ use crate::map::engine::{AfterChunk, Crew};
 use crate::map::{self, Map};
 use crate::metrics::{Metrics, Totals, WorkerMetrics};
 use crate::panic::{catch, drop_quietly, install_hook};
+use crate::portable::Portable;
 use crate::shutdown::{Closing, Place, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::sync::Mutex;
 

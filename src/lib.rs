@@ -89,9 +89,14 @@
 //! A file uses only what is below it, or beside it in its folder.
 //!
 //! ```text
-//! 7  lib.rs              this page
+//! 9  lib.rs              this page
 //!    guide.rs            the guide, of docs/guide
-//! 6  process_pool/       ProcessPoolExecutor, its builder, supervisor and wire, and the workers
+//! 8  process_pool/       ProcessPoolExecutor, its builder and options
+//! 7  local/              one worker process on this machine: the pool's record of it, shared memory
+//!    local/start/        how it comes to be: before main, the helper process, fork
+//! 6  remote/             calls that run in another process: call, map, frames, errors
+//!    remote/scheduler/   which worker gets which call, and what a lost worker leaves (pool's process)
+//!    remote/worker/      the other end: takes calls, runs them, submits its own (worker's process)
 //! 5  thread_pool/        ThreadPoolExecutor, its builder, queue and workers
 //!    inline.rs           InlineExecutor
 //! 4  executor.rs         the trait Executor, and Permit
@@ -105,9 +110,12 @@
 //!    task.rs             what a running job sees
 //!    job.rs              Job, Call and call!
 //!    function.rs         how a plain function is named for another process
+//!    codec/              values as bytes, and Buffer
 //! 1  core/               the task cell: state, memory, run, outcome; sets, shares, context
-//! 0  error.rs, panic.rs, metrics.rs, instruments.rs, trace.rs, timer.rs, fork.rs, clock.rs, sync.rs,
-//!    shrink.rs, cache_padded.rs
+//! 0  reactor/            the thread that waits for descriptors
+//!    sys/                what the operating system offers, as safe functions
+//!    error.rs, portable.rs, panic.rs, metrics.rs, instruments.rs, trace.rs, timer.rs, fork.rs,
+//!    clock.rs, sync.rs, shrink.rs, cache_padded.rs
 //! ```
 #![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]
 #![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which feature an item needs
@@ -120,6 +128,8 @@
 mod as_completed;
 mod cache_padded;
 mod clock;
+#[cfg(feature = "process")]
+mod codec;
 #[allow(unsafe_code)]
 mod core;
 pub mod dump;
@@ -136,15 +146,25 @@ pub mod guide;
 mod inline;
 mod instruments;
 mod job;
+#[cfg(feature = "process")]
+mod local;
 mod map;
 mod metrics;
 mod panic;
+mod portable;
 #[cfg(feature = "process")]
 mod process_pool;
+#[cfg(feature = "process")]
+mod reactor;
+#[cfg(feature = "process")]
+mod remote;
 mod room;
 mod shrink;
 mod shutdown;
 mod sync;
+#[cfg(feature = "process")]
+#[allow(unsafe_code)]
+mod sys;
 pub mod task;
 mod thread_pool;
 mod timer;
@@ -152,23 +172,27 @@ mod trace;
 mod wait;
 
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};
+#[cfg(feature = "process")]
+pub use codec::buffer::{Buffer, Element};
 pub use core::UnobservedFailure;
 pub use error::{BrokenPool, CodecError, CodecSide, Error, TimedOut, TrySubmitError, WorkerLost};
-pub use executor::{Executor, Permit, Portable};
+pub use executor::{Executor, Permit};
 pub use future::{Completer, TaskFuture};
 pub use inline::InlineExecutor;
 pub use job::{Call, Job};
+#[cfg(feature = "process")]
+pub use local::start::init;
 pub use map::{Map, Unordered};
 pub use metrics::{Histogram, Metrics};
 pub use panic::{PanicLocation, Panicked};
+pub use portable::Portable;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use process_pool::fuzzing;
 #[cfg(feature = "process")]
-pub use process_pool::{
-    Buffer, Element, ParentPool, ProcessPoolBuilder, ProcessPoolExecutor, ProcessTaskOptions,
-    WorkerStderr, init,
-};
+pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor, ProcessTaskOptions, WorkerStderr};
+#[cfg(feature = "process")]
+pub use remote::parent_pool::ParentPool;
 pub use shutdown::{RunningTask, Shutdown, ShutdownFuture, ShutdownReport};
 pub use thread_pool::{InitializerOutcome, TaskOptions, ThreadPoolBuilder, ThreadPoolExecutor};
 pub use wait::{DoneAndNotDone, ReturnWhen, Wait, wait};

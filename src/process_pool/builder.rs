@@ -7,31 +7,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ProcessPoolExecutor;
-use super::{call, sys};
+use crate::remote::call;
+use crate::sys;
 
-use super::wire::Content;
-use super::zygote::ZygoteSettings;
 use crate::core::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
-use crate::executor::Portable;
 use crate::function;
 use crate::instruments::Instruments;
 use crate::job::Call;
+use crate::local::start::zygote::ZygoteSettings;
+use crate::portable::Portable;
+use crate::remote::frame::Content;
 use crate::room;
 
-pub(super) struct Config {
-    pub(super) max_workers: usize,
-    pub(super) worker_name: String,
-    pub(super) initializer: Option<Arc<Content>>,
-    pub(super) max_tasks_per_child: Option<usize>,
-    pub(super) memory_limit: Option<u64>,
-    pub(super) max_result_size: u64,
-    pub(super) stderr: WorkerStderr,
-    pub(super) queue_capacity: Option<usize>,
-    pub(super) idle_timeout: Option<Duration>,
-    pub(super) zygote: ZygoteSettings,
-    pub(super) on_unobserved: OnUnobserved,
-    pub(super) instruments: Instruments,
+pub(crate) struct Config {
+    pub(crate) max_workers: usize,
+    pub(crate) worker_name: String,
+    pub(crate) initializer: Option<Arc<Content>>,
+    pub(crate) max_tasks_per_child: Option<usize>,
+    pub(crate) memory_limit: Option<u64>,
+    pub(crate) max_result_size: u64,
+    pub(crate) stderr: WorkerStderr,
+    pub(crate) queue_capacity: Option<usize>,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) zygote: ZygoteSettings,
+    pub(crate) on_unobserved: OnUnobserved,
+    pub(crate) instruments: Instruments,
 }
 
 /// Where the stderr of workers goes.

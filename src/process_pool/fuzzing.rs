@@ -5,12 +5,12 @@ use std::io::IoSlice;
 
 use serde_core::de::DeserializeOwned;
 
-use super::buffer::Buffer;
-use super::call::{RunCall, unpack_error};
-use super::codec::{self, Format};
-use super::sys::{AsFd, socket};
-use super::wire::{Frame, FrameReader};
+use crate::codec::buffer::Buffer;
+use crate::codec::{self, Format};
 use crate::function::{self, Checked, NamedCall};
+use crate::remote::call::{RunCall, unpack_error};
+use crate::remote::frame::{Frame, FrameReader};
+use crate::sys::{AsFd, socket};
 
 /// Reads what a worker could have sent, in pieces as a socket has them, and unpacks the frames as
 /// the pool does.

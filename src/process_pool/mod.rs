@@ -1,59 +1,31 @@
 //! The executor on worker processes.
 //!
-//! [`ProcessPoolExecutor`] is a thin handle. The [`pool`] behind it owns the queue and what it
-//! knows of each worker, which is a [`link`]; [`io`] reads what workers send, and hands the reading on by a [`relay`] when user code keeps it.
-//! A [`call`] is packed by the [`codec`] and goes over the [`wire`]; a [`ticket`] decides whether
-//! it starts. On the other side is the [`worker`], a child of the [`zygote`], which [`boot`]
-//! starts. What only one operating system has is in [`sys`]; what a subscriber of `tracing` is to hear,
-//! in [`events`].
+//! [`ProcessPoolExecutor`] is a thin handle. The pool behind it, [`scheduler`](crate::remote::scheduler),
+//! owns the queue and what it knows of each worker; the [`reactor`](crate::reactor) reads what workers
+//! send. A call is packed by the [`codec`](crate::codec) and goes over a socket as a
+//! [`frame`](crate::remote::frame); a [`claim`](crate::local::claim) decides whether it starts. On the
+//! other side is the [`worker`](crate::remote::worker), a child of the helper process, which
+//! [`local::start`](crate::local::start) starts.
 
-mod boot;
-mod buffer;
-mod builder;
-mod call;
-mod channel;
-mod chunks;
-mod codec;
-mod events;
+pub(crate) mod builder;
 #[cfg(fuzzing)]
 #[allow(missing_docs, unreachable_pub, reason = "for tests/fuzz")]
 pub mod fuzzing;
-mod io;
-mod link;
 mod options;
-mod page;
-mod parent_pool;
-mod pool;
-mod pool_error;
-mod progress;
-mod relay;
-#[allow(unsafe_code)]
-mod sys;
-mod ticket;
-mod turn;
-mod wire;
-mod worker;
-mod zygote;
 
-pub use boot::init;
-pub use buffer::{Buffer, Element};
 pub use builder::{ProcessPoolBuilder, WorkerStderr};
 pub use options::ProcessTaskOptions;
-pub use parent_pool::ParentPool;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::builder::Config;
-use self::chunks::Chunks;
-use self::pool::{Ending, Order, Pool};
-use self::wire::Kind;
 use crate::core::{Extra, OnUnobserved, Options, Promise, Source, TaskId};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Permit, Portable, impl_executor};
+use crate::executor::{Permit, impl_executor};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
 use crate::map::apply::Elsewhere;
@@ -61,6 +33,11 @@ use crate::map::engine::{AfterChunk, Crew};
 use crate::map::{self, Map};
 use crate::metrics::Metrics;
 use crate::panic::{drop_quietly, install_hook};
+use crate::portable::Portable;
+use crate::remote;
+use crate::remote::frame::Kind;
+use crate::remote::map::Chunks;
+use crate::remote::scheduler::{Ending, Order, Pool};
 use crate::shutdown::{Closing, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::trace::TaskTrace;
 
@@ -309,7 +286,7 @@ impl ProcessPoolExecutor {
             pool.release_room();
             return Err(TrySubmitError::new(call, pool.refusal()));
         }
-        let content = match call::pack(call) {
+        let content = match remote::call::pack(call) {
             Ok(content) => content,
             Err(error) => {
                 pool.release_room();

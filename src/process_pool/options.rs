@@ -7,9 +7,9 @@ use std::time::Duration;
 use super::ProcessPoolExecutor;
 use crate::core::Options;
 use crate::error::TrySubmitError;
-use crate::executor::Portable;
 use crate::future::TaskFuture;
 use crate::job::Call;
+use crate::portable::Portable;
 
 /// Options for one task, then its submission. From [`ProcessPoolExecutor::task`].
 ///
@@ -40,7 +40,7 @@ pub struct ProcessTaskOptions<'a> {
 }
 
 impl<'a> ProcessTaskOptions<'a> {
-    pub(super) fn new(pool: &'a ProcessPoolExecutor) -> Self {
+    pub(crate) fn new(pool: &'a ProcessPoolExecutor) -> Self {
         Self { pool, options: Options::default(), retries: 0 }
     }
 

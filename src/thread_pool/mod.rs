@@ -26,7 +26,7 @@ use crate::core::{Extra, Host, Options, context};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Permit, Portable, impl_executor};
+use crate::executor::{Permit, impl_executor};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
 use crate::map::apply::Here;
@@ -34,6 +34,7 @@ use crate::map::engine::{AfterChunk, Crew};
 use crate::map::{self, Map};
 use crate::metrics::Metrics;
 use crate::panic::{drop_quietly, install_hook};
+use crate::portable::Portable;
 use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 
 /// Runs jobs on a pool of threads of its own.

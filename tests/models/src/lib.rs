@@ -2,7 +2,7 @@
 //! the values that the memory model lets them read.
 //!
 //! What is checked is the crate's own source: the files of `src/core`, the pool with its queue and
-//! its workers, and the wait for its end; of the process pool, its tickets. Beside it stand small doubles: of what is no part of a
+//! its workers, and the wait for its end; of the process pool, its claims. Beside it stand small doubles: of what is no part of a
 //! protocol (the clock, the timer, the slabs, what is counted, the settings), of what loom can't
 //! follow (threads, and what a thread knows of itself), of maps, and of tokio's semaphore, for which
 //! tokio has a model (`loom_semaphore_batch.rs`).
@@ -24,16 +24,16 @@ mod trace;
 #[path = "../../../src/cache_padded.rs"]
 mod cache_padded;
 mod doubles;
-use doubles::{builder, clock, fork, map, metrics, runtime, sync, timer};
+use doubles::{builder, clock, fork, map, metrics, runtime, sync, sys, timer};
 
 // So that paths into tokio lead to doubles as well.
 extern crate self as tokio;
 
 mod core;
 
+mod local;
 #[path = "../../../src/thread_pool/pool.rs"]
 mod pool;
-mod process_pool;
 #[path = "../../../src/thread_pool/queue.rs"]
 mod queue;
 #[path = "../../../src/room.rs"]
@@ -44,6 +44,8 @@ mod shrink;
 mod shutdown;
 #[path = "../../../src/thread_pool/sleep.rs"]
 mod sleep;
+#[path = "../../../src/reactor/turn.rs"]
+mod turn;
 #[path = "../../../src/thread_pool/worker.rs"]
 mod worker;
 
@@ -62,6 +64,8 @@ fn check_with(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
 }
 
 #[cfg(test)]
+mod claim_model;
+#[cfg(test)]
 mod permits_model;
 #[cfg(test)]
 mod queue_model;
@@ -75,3 +79,5 @@ mod shutdown_model;
 mod task_model;
 #[cfg(test)]
 mod test_pool;
+#[cfg(test)]
+mod turn_model;

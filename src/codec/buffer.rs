@@ -1,0 +1,189 @@
+//! Numbers that travel without a copy in the codec.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+
+use serde_core::de::{Deserialize, Deserializer, Error, Visitor};
+use serde_core::ser::{Serialize, Serializer};
+
+use crate::codec::{self, BUFFER, Given, Number};
+use crate::sys::memory::Shared;
+
+/// An array of numbers that travels to a worker process, and back, without a copy in the codec.
+///
+/// The numbers are sent from where they are, and used where they have been received. Those of a
+/// `Vec` are written into a message one by one, and read out of it again. Buffers of less than
+/// 4 KiB are copied as well, since that takes less time.
+///
+/// It is immutable and shared: a clone is another handle to the same memory. It is made from a
+/// `Vec` and is read as a slice.
+///
+/// ```
+/// use concurrent_futures::Buffer;
+///
+/// fn mean(samples: Buffer<f32>) -> f32 {
+///     samples.iter().sum::<f32>() / samples.len() as f32
+/// }
+///
+/// let samples = Buffer::from(vec![1.0, 2.0, 6.0]);
+/// assert_eq!(mean(samples.clone()), 3.0);
+/// assert_eq!(samples[2], 6.0);
+/// ```
+///
+/// It may be a part of other values, which travel as usual:
+///
+/// ```
+/// use concurrent_futures::Buffer;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Serialize, Deserialize)]
+/// struct Image {
+///     width: usize,
+///     pixels: Buffer<u8>,
+/// }
+///
+/// fn brighten(image: Image) -> Image {
+///     let pixels = image.pixels.iter().map(|pixel| pixel.saturating_add(16)).collect();
+///     Image { pixels, ..image }
+/// }
+/// # let image = brighten(Image { width: 1, pixels: vec![250, 1].into() });
+/// # assert_eq!((image.width, image.pixels.into_vec()), (1, vec![255, 17]));
+/// ```
+///
+/// # Serde
+///
+/// For all other serialisers it is an ordinary sequence. Inside of an untagged or internally tagged
+/// enum, or of a flattened field, serde itself puts the numbers one by one into a store of its own,
+/// which takes some 32 bytes for each: keep large buffers out of those.
+///
+/// The numbers keep the byte order of the machine, as both processes run on the same one.
+pub struct Buffer<T: Element>(Shared<T>);
+
+impl<T: Element> Buffer<T> {
+    /// The numbers as a `Vec`. There is no copy if the buffer was made from a `Vec` in this process
+    /// and has no other clone.
+    ///
+    /// ```
+    /// use concurrent_futures::Buffer;
+    ///
+    /// let numbers = vec![1_u64, 2, 3];
+    /// let at = numbers.as_ptr();
+    /// let numbers = Buffer::from(numbers).into_vec();
+    /// assert_eq!(numbers.as_ptr(), at);
+    /// ```
+    pub fn into_vec(self) -> Vec<T> {
+        self.0.into_vec()
+    }
+}
+
+impl<T: Element> From<Vec<T>> for Buffer<T> {
+    /// Takes over the memory of the `Vec`.
+    fn from(numbers: Vec<T>) -> Self {
+        Self(numbers.into())
+    }
+}
+
+impl<T: Element> FromIterator<T> for Buffer<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(numbers: I) -> Self {
+        Vec::from_iter(numbers).into()
+    }
+}
+
+impl<T: Element> Default for Buffer<T> {
+    fn default() -> Self {
+        Vec::new().into()
+    }
+}
+
+impl<T: Element> Clone for Buffer<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T: Element> Deref for Buffer<T> {
+    type Target = [T];
+
+    #[inline]
+    fn deref(&self) -> &[T] {
+        &self.0
+    }
+}
+
+impl<T: Element> AsRef<[T]> for Buffer<T> {
+    fn as_ref(&self) -> &[T] {
+        self
+    }
+}
+
+impl<T: Element> PartialEq for Buffer<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl<T: Element + Eq> Eq for Buffer<T> {}
+
+impl<T: Element> fmt::Debug for Buffer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<T: Element> Serialize for Buffer<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        // The crate's codec takes up the offer; another serialiser sees the numbers.
+        let offer = codec::offer(self.0.bytes(), T::KIND);
+        let serialized = serializer.serialize_newtype_struct(BUFFER, &self[..]);
+        drop(offer);
+        serialized
+    }
+}
+
+impl<'de, T: Element> Deserialize<'de> for Buffer<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_newtype_struct(BUFFER, BufferVisitor(PhantomData))
+    }
+}
+
+struct BufferVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Element> Visitor<'de> for BufferVisitor<T> {
+    type Value = Buffer<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a buffer of {}", std::any::type_name::<T>())
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, other: D) -> Result<Buffer<T>, D::Error> {
+        match codec::take_given() {
+            None => Vec::deserialize(other).map(Buffer::from),
+            Some(Given { kind, .. }) if kind != T::KIND => {
+                Err(D::Error::custom(format_args!("a buffer of {kind:?} instead of {:?}", T::KIND)))
+            }
+            Some(Given { segment: Some(segment), .. }) => match segment.cast() {
+                Some(numbers) => Ok(Buffer(numbers)),
+                None => Err(D::Error::invalid_length(segment.len(), &self)),
+            },
+            Some(Given { segment: None, .. }) => other.deserialize_bytes(self),
+        }
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Buffer<T>, E> {
+        if bytes.len() % size_of::<T>() != 0 {
+            return Err(E::invalid_length(bytes.len(), &self));
+        }
+        // The bytes may lie anywhere, so they can't be looked at as numbers.
+        let mut numbers = vec![T::zeroed(); bytes.len() / size_of::<T>()];
+        bytemuck::cast_slice_mut(&mut numbers).copy_from_slice(bytes);
+        Ok(numbers.into())
+    }
+}
+
+/// A number that a [`Buffer`] can hold: integers of up to 64 bits, `f32` and `f64`.
+///
+/// The trait is sealed.
+pub trait Element: Number {}
+
+impl<T: Number> Element for T {}

@@ -1,0 +1,118 @@
+//! Claims: who has the last word on whether a task that was sent to a worker starts.
+//!
+//! Tasks are sent ahead, so that a worker need not wait for the pool between two quick ones. Each
+//! carries a claim, a word in the memory that the pool shares with the worker.
+//!
+//! | word | set by | what follows |
+//! | --- | --- | --- |
+//! | 0 | the pool, before it sends the task | either of the next two, whoever is first |
+//! | `STARTED` | the worker, when it comes to the task | it runs; `STOP` may be added |
+//! | `WITHDRAWN` | the pool: cancelled, or wanted for another worker | the worker skips it |
+//! | `STARTED`, `STOP` | the pool | the job sees that it is asked to stop |
+//!
+//! So a task is never both run and withdrawn, and when a worker dies it is known which task it
+//! ran, and which it had not begun. The pool uses a claim again when the task's reply is there.
+//!
+//! The worker can write anything to its control block. The worst that it reaches is that its own tasks
+//! count as started or not.
+
+use std::time::Duration;
+
+use crate::local::control_block::{ControlBlock, SLOTS};
+use crate::sync::atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
+
+const STARTED: u32 = 1;
+const WITHDRAWN: u32 = 2;
+const STOP: u32 = 4;
+
+/// The slots of a worker that are not in use. A task that is sent to the worker takes one, and with it
+/// the claim of the same number.
+pub(crate) struct FreeSlots(u64);
+
+impl FreeSlots {
+    pub(crate) fn all() -> Self {
+        const { assert!(SLOTS == u64::BITS as usize) };
+        Self(u64::MAX)
+    }
+
+    pub(crate) fn take(&mut self) -> Option<u16> {
+        let slot = self.0.trailing_zeros();
+        (slot < u64::BITS).then(|| {
+            self.0 &= !(1 << slot);
+            slot as u16
+        })
+    }
+
+    pub(crate) fn give_back(&mut self, slot: u16) {
+        self.0 |= 1 << slot;
+    }
+}
+
+/// One of the claims in a worker's control block.
+#[derive(Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    block: &'a ControlBlock,
+    index: usize,
+}
+
+impl<'a> Claim<'a> {
+    pub(crate) fn new(block: &'a ControlBlock, number: u16) -> Self {
+        Self { block, index: usize::from(number) % SLOTS }
+    }
+
+    fn word(self) -> &'a AtomicU32 {
+        &self.block.claims[self.index]
+    }
+
+    // ---- The pool's side ----
+
+    /// Before the task is sent.
+    pub(crate) fn issue(self) {
+        self.block.started_at[self.index].store(0, Release);
+        self.word().store(0, Release);
+    }
+
+    /// The task is not to start. `false`: it has.
+    pub(crate) fn withdraw(self) -> bool {
+        match self.word().compare_exchange(0, WITHDRAWN, AcqRel, Acquire) {
+            Ok(_) => true,
+            // A worker that has spoilt its control block may have set both.
+            Err(now) => now & (STARTED | WITHDRAWN) == WITHDRAWN,
+        }
+    }
+
+    pub(crate) fn ask_to_stop(self) {
+        self.word().fetch_or(STOP, AcqRel);
+    }
+
+    pub(crate) fn has_started(self) -> bool {
+        self.word().load(Acquire) & STARTED != 0
+    }
+
+    /// When the task started, by the clock of [`now`]. A little later than `has_started` says so.
+    pub(crate) fn started_at(self) -> Option<Duration> {
+        let nanos = self.block.started_at[self.index].load(Acquire);
+        (self.has_started() && nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    // ---- The worker's side ----
+
+    /// The task is to run. `false`: it was withdrawn.
+    pub(crate) fn start(self) -> bool {
+        if self.word().compare_exchange(0, STARTED, AcqRel, Acquire).is_err() {
+            return false;
+        }
+        let nanos = u64::try_from(now().as_nanos()).unwrap_or(u64::MAX);
+        self.block.started_at[self.index].store(nanos.max(1), Release);
+        true
+    }
+
+    pub(crate) fn is_asked_to_stop(self) -> bool {
+        self.word().load(Acquire) & STOP != 0
+    }
+}
+
+/// A clock that all processes of the machine share.
+pub(crate) fn now() -> Duration {
+    crate::sys::monotonic_now()
+}

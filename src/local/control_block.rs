@@ -1,0 +1,55 @@
+//! What a worker and the pool see of each other at all times, also after the worker has died: one
+//! page of memory that both have mapped.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire};
+
+use crate::sys::{ExitStatus, Shareable, SharedMemory};
+
+/// How many tasks a worker has at most.
+pub(crate) const SLOTS: usize = 64;
+
+/// The causes of a fault, as [`ControlBlock::cause`] has them. 0 is none.
+pub(crate) const FAULT: u32 = 1;
+pub(crate) const STACK_OVERFLOW: u32 = 2;
+
+/// The control block. A new one is all zeros.
+///
+/// What a worker has written may be anything: it may have gone wrong before it died.
+#[repr(C)]
+pub(crate) struct ControlBlock {
+    /// What the worker's last fault was. If the worker has ended otherwise than by `signal`, the program
+    /// has a handler of its own, which has dealt with the fault: the one of the standard library,
+    /// which is there if [`init`](crate::init) was needed, aborts after a stack overflow.
+    pub(crate) cause: AtomicU32,
+    /// The signal of that fault.
+    pub(crate) signal: AtomicU32,
+    /// The address that could not be accessed.
+    pub(crate) address: AtomicU64,
+    /// The number of the worker's process, from its start on.
+    pub(crate) pid: AtomicU32,
+    /// To what level of events anybody listens in the pool's process: 0 is nobody, 5 is to all.
+    pub(crate) level: AtomicU32,
+    /// What became of each task.
+    pub(crate) claims: [AtomicU32; SLOTS],
+    /// When each task was begun.
+    pub(crate) started_at: [AtomicU64; SLOTS],
+}
+
+/// The memory of one worker, as this process has it mapped.
+pub(crate) type SharedControlBlock = SharedMemory<ControlBlock>;
+
+// SAFETY: the control block is `repr(C)`, consists of integer atomics, for which any bytes are a value, and is
+// shorter than a page of memory: `SharedMemory` checks that.
+unsafe impl Shareable for ControlBlock {}
+
+impl ControlBlock {
+    /// Whether what the process has died of, a signal, was that the main thread's stack was used up.
+    pub(crate) fn is_stack_overflow(&self, signal: i32) -> bool {
+        self.cause.load(Acquire) == STACK_OVERFLOW
+            && (self.signal.load(Acquire) == signal.unsigned_abs()
+                || ExitStatus::Signal(signal) == ExitStatus::ABORTED)
+    }
+}
+
+/// The first word of the area behind the control block says how many workers the pool may have.
+pub(crate) const MAX_WORKERS: usize = 0;

@@ -1,0 +1,118 @@
+//! The process that forks the workers, and is their parent.
+//!
+//! The pool's process has threads, so it can't be forked. It starts the same program once more, which
+//! becomes the zygote before `main` ([`boot`](crate::local::start)): a process with one thread, small, and
+//! with the same functions at the same places. A worker is a fork of it, made in a fifth of a
+//! millisecond.
+//!
+//! The zygote reaps the workers and reports how they ended. It kills what a dead worker leaves behind:
+//! its process group, and what else belongs to its [`Family`]. When its parent dies or closes the
+//! control socket, it kills all workers and all that they have started, and ends; and when it dies
+//! itself, the kernel kills the workers, and the pool their families.
+//!
+//! * here: the pool's side, [`Zygote`], and what it is told;
+//! * [`message`]: what goes over the control socket;
+//! * [`process`]: the zygote itself; [`stderr`]: the stderr of workers that it passes on.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+#[allow(unsafe_code)]
+pub(crate) mod fork;
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+mod handle;
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+mod message;
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+pub(crate) mod process;
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+mod stderr;
+
+use crate::local::control_block::SharedControlBlock;
+use crate::local::family::Family;
+use crate::sys::{ExitStatus, OwnedFd, PidFd, Usage};
+
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+pub(crate) use handle::{Launch, Zygote};
+
+#[cfg(not(all(target_os = "linux", not(no_process_pool))))]
+pub(crate) use super::unsupported::{Launch, Zygote};
+
+/// What a zygote and its workers are to have.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ZygoteSettings {
+    /// Variables of the environment to set, and to remove.
+    pub(crate) env: Vec<(OsString, Option<OsString>)>,
+    pub(crate) current_dir: Option<PathBuf>,
+    /// A function without arguments that runs once in the zygote: what it has loaded, all workers
+    /// have. What [`name_preload`](crate::function::name_preload) gave.
+    pub(crate) preload: Option<[u8; 16]>,
+}
+
+/// What one worker is to have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WorkerSettings {
+    /// The pool's number for it, by which it is reported.
+    pub(crate) number: u32,
+    /// What tools show; the kernel keeps 15 bytes.
+    pub(crate) name: String,
+    /// The worker and all that its tasks start.
+    pub(crate) family: Family,
+    /// The most private memory that it is to use, in bytes.
+    pub(crate) memory_limit: Option<u64>,
+    /// Whether the last of its stderr is kept for [`Exit::stderr_tail`].
+    pub(crate) keep_stderr: bool,
+}
+
+/// What a worker begins with.
+pub(crate) struct WorkerStart {
+    /// Its end of the stream. It blocks.
+    pub(crate) socket: OwnedFd,
+    pub(crate) block: SharedControlBlock,
+}
+
+/// What a zygote reports.
+pub(crate) enum Notice {
+    /// It can fork.
+    Ready,
+    /// It can't serve, for the reason given, and ends.
+    Refused(String),
+    /// A worker was forked, and will be reported as exited. It tells so itself, before it does anything
+    /// else.
+    Spawned {
+        number: u32,
+        pid: u32,
+        pidfd: PidFd,
+    },
+    SpawnFailed {
+        number: u32,
+        error: io::Error,
+    },
+    /// A worker was to be killed, and may not be.
+    KillFailed {
+        number: u32,
+        error: io::Error,
+    },
+    /// A signal has stopped a worker, or continued it.
+    Stopped {
+        number: u32,
+        is_stopped: bool,
+    },
+    Exited(Exit),
+}
+
+/// How a worker ended. Its process group was killed by then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Exit {
+    pub(crate) number: u32,
+    pub(crate) pid: u32,
+    pub(crate) status: ExitStatus,
+    pub(crate) usage: Usage,
+    /// It was killed, and the kernel has killed some process for want of memory since the last time that
+    /// a worker was. So, unless the pool has killed it, that was probably the reason.
+    pub(crate) out_of_memory: bool,
+    /// The last that it wrote to stderr, up to 4 KiB, if that was to be kept.
+    pub(crate) stderr_tail: Vec<u8>,
+}

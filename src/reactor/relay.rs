@@ -1,0 +1,276 @@
+//! A thread that reads for many, and the user code that what it reads leads to: a `Deserialize`, a
+//! waker, a destructor, a callback, a subscriber.
+//!
+//! That code runs on the thread that reads, since a change of threads for each result would cost more
+//! than all the rest. It may take long, or wait for what is still to be read. So a second thread
+//! stands by: when user code has not come back within [`PATIENCE`], it takes over the reading, and the
+//! user code that is due, and a further thread stands by for it. The thread that comes back finds its
+//! [`Turn`] taken, and stands by or ends.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use crate::panic::{catch, drop_quietly};
+use crate::reactor::turn::{Reading, Turn};
+use crate::shrink::shrink;
+use crate::sync::Mutex;
+use crate::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release, Ordering::SeqCst};
+
+/// How long user code may keep the thread. It is seen after twice that at most.
+const PATIENCE: Duration = Duration::from_millis(1);
+
+/// Number of looks without any user code between them after which the standby sleeps. Until then it
+/// need not be woken by the next piece.
+const LOOKS: u32 = 16;
+
+/// The time between two attempts to start a standby that the system refuses.
+const BACK_OFF: Duration = Duration::from_millis(10);
+
+/// What is read, and what is done for it.
+pub(crate) trait Reader: Send + Sync + 'static {
+    /// User code to run for what was read.
+    type Job: Send;
+
+    /// What the thread that reads has for itself, and loses with its turn.
+    type Own: Default;
+
+    const THREAD: &'static str;
+
+    fn relay(&self) -> &Relay<Self::Job>;
+
+    /// Waits until there is something to read, and reads it. Runs no user code, but returns the next
+    /// job, and leaves further ones to [`Relay::push`].
+    fn read(&self, own: &mut Self::Own) -> Read<Self::Job>;
+
+    fn run(&self, job: Self::Job);
+}
+
+pub(crate) enum Read<J> {
+    /// Before those that were pushed.
+    Job(J),
+    /// No job, or none but those.
+    Nothing,
+    /// There will be nothing more.
+    End,
+}
+
+impl<J> From<Option<J>> for Read<J> {
+    fn from(job: Option<J>) -> Self {
+        job.map_or(Self::Nothing, Self::Job)
+    }
+}
+
+pub(crate) struct Relay<J> {
+    turn: Turn,
+    /// Until it has begun.
+    first: Mutex<Option<Reading>>,
+    /// What is to be run, in this order.
+    jobs: Mutex<VecDeque<J>>,
+    /// There are some. Changed under their lock.
+    has_jobs: AtomicBool,
+    has_ended: AtomicBool,
+    threads: Mutex<Threads>,
+}
+
+#[derive(Default)]
+struct Threads {
+    standby: Option<Thread>,
+    /// Those that were started and may not have ended.
+    all: Vec<JoinHandle<()>>,
+    /// The system has refused a standby, and is not asked again before that.
+    retry_at: Option<Instant>,
+}
+
+impl<J> Relay<J> {
+    pub(crate) fn new() -> Self {
+        let (turn, first) = Turn::new();
+        Self {
+            turn,
+            first: Mutex::new(Some(first)),
+            jobs: Mutex::default(),
+            has_jobs: AtomicBool::new(false),
+            has_ended: AtomicBool::new(false),
+            threads: Mutex::default(),
+        }
+    }
+
+    /// Has jobs run, in this order, by the thread that reads, once that has read what it is at.
+    pub(crate) fn push(&self, added: impl Iterator<Item = J>) {
+        let mut jobs = self.jobs.lock();
+        jobs.extend(added);
+        self.has_jobs.store(!jobs.is_empty(), Release);
+    }
+
+    pub(crate) fn push_front(&self, added: Option<J>) {
+        let mut jobs = self.jobs.lock();
+        added.into_iter().for_each(|job| jobs.push_front(job));
+        self.has_jobs.store(!jobs.is_empty(), Release);
+    }
+
+    fn next_job(&self) -> Option<J> {
+        if !self.has_jobs.load(Acquire) {
+            return None;
+        }
+        let mut jobs = self.jobs.lock();
+        let job = jobs.pop_front();
+        shrink(&mut *jobs);
+        if jobs.is_empty() {
+            self.has_jobs.store(false, Release);
+        }
+        job
+    }
+
+    /// The threads, to be joined once there is nothing more to read.
+    pub(crate) fn take_threads(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut self.threads.lock().all)
+    }
+
+    fn end(&self) {
+        self.has_ended.store(true, SeqCst);
+        if let Some(standby) = self.threads.lock().standby.take() {
+            standby.unpark();
+        }
+    }
+}
+
+/// Starts to read, on a thread of its own.
+pub(crate) fn start<R: Reader>(reader: &Arc<R>) -> io::Result<()> {
+    let own = Arc::clone(reader);
+    reader.relay().threads.lock().spawn(R::THREAD, move || {
+        // Now, as the system may refuse a thread when there is need of it.
+        wake_standby(&own);
+        let first = own.relay().first.lock().take();
+        if let Some(reading) = first {
+            go_on(&own, reading);
+        }
+    })?;
+    Ok(())
+}
+
+/// Reads, until there is nothing more, or the turn is taken over.
+fn go_on<R: Reader>(reader: &Arc<R>, mut reading: Reading) {
+    let relay = reader.relay();
+    let mut own = R::Own::default();
+    let mut next = relay.next_job();
+    loop {
+        while let Some(job) = next {
+            if relay.turn.leave(&mut reading) {
+                wake_standby(reader);
+            }
+            if let Err(panicked) = catch(|| reader.run(job)) {
+                drop_quietly(panicked);
+            }
+            if !relay.turn.come_back(&mut reading) {
+                return stand_by_again(reader);
+            }
+            next = relay.next_job();
+        }
+        next = match reader.read(&mut own) {
+            Read::Job(job) => Some(job),
+            Read::Nothing => relay.next_job(),
+            Read::End => return relay.end(),
+        };
+    }
+}
+
+/// Has the standby look at the turn now and then; starts one if there is none.
+fn wake_standby<R: Reader>(reader: &Arc<R>) {
+    let relay = reader.relay();
+    let mut threads = relay.threads.lock();
+    if let Some(standby) = &threads.standby {
+        relay.turn.watch();
+        return standby.unpark();
+    }
+    if threads.retry_at.is_some_and(|at| Instant::now() < at) {
+        return;
+    }
+    let own = Arc::clone(reader);
+    threads.retry_at = match threads.spawn(R::THREAD, move || stand_by(&own)) {
+        Ok(standby) => {
+            threads.standby = Some(standby);
+            relay.turn.watch();
+            None
+        }
+        Err(_refused) => Some(Instant::now() + BACK_OFF),
+    };
+}
+
+/// Makes this thread, which has lost its turn, the standby, unless there is one.
+fn stand_by_again<R: Reader>(reader: &Arc<R>) {
+    let relay = reader.relay();
+    let mut threads = relay.threads.lock();
+    if threads.standby.is_some() || relay.has_ended() {
+        return;
+    }
+    threads.standby = Some(thread::current());
+    relay.turn.watch();
+    drop(threads);
+    stand_by(reader);
+}
+
+/// Watches the turn, and reads once it has taken it over.
+fn stand_by<R: Reader>(reader: &Arc<R>) {
+    let relay = reader.relay();
+    let mut before = relay.turn.look();
+    let mut unchanged = 0;
+    while !relay.has_ended() {
+        relay.pause();
+        let now = relay.turn.look();
+        if now != before {
+            (before, unchanged) = (now, 0);
+            continue;
+        }
+        if let Some(reading) = relay.turn.take_over(now) {
+            relay.turn.stop_watching();
+            relay.threads.lock().standby = None;
+            return go_on(reader, reading);
+        }
+        unchanged += 1;
+        if unchanged == LOOKS {
+            relay.sleep();
+            (before, unchanged) = (relay.turn.look(), 0);
+        }
+    }
+}
+
+impl<J> Relay<J> {
+    fn has_ended(&self) -> bool {
+        self.has_ended.load(SeqCst)
+    }
+
+    /// Lets user code that runs now come back.
+    fn pause(&self) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.has_ended() {
+                return;
+            }
+            thread::park_timeout(left);
+        }
+    }
+
+    /// Sleeps until user code is begun, or there is nothing more to read.
+    fn sleep(&self) {
+        if self.turn.stop_watching() {
+            while self.turn.is_unwatched() && !self.has_ended() {
+                thread::park();
+            }
+        } else {
+            self.turn.watch();
+        }
+    }
+}
+
+impl Threads {
+    fn spawn(&mut self, name: &str, main: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
+        let handle = thread::Builder::new().name(name.to_owned()).spawn(main)?;
+        let thread = handle.thread().clone();
+        self.all.retain(|thread| !thread.is_finished());
+        self.all.push(handle);
+        Ok(thread)
+    }
+}

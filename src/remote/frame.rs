@@ -1,0 +1,1039 @@
+//! Frames: what goes over the socket between the pool and a worker.
+//!
+//! Little endian, one writer for each direction.
+//!
+//! ```text
+//! header   32 bytes: kind, format, claim, number of segments, task, length of the body, detail
+//! body     a call's code (32 bytes, of some kinds only), the segments' lengths (8 bytes each),
+//!          the encoded values
+//! segments raw memory, as it was registered while the values were encoded
+//! ```
+//!
+//! A worker may have been wrecked by the task that it ran, so the pool believes nothing that comes
+//! from one: every length is checked, and memory for a body is taken as its bytes arrive.
+//!
+//! Values for which there is no memory, or that are longer than the reader takes, are skipped: the
+//! frame arrives [without them](Unread), and the frames behind it as always.
+
+use std::borrow::Borrow;
+use std::io::{self, IoSlice};
+
+use crate::codec::{Encoded, Format, ReceivedSegment};
+use crate::function::NamedCall;
+use crate::sys::{BorrowedFd, socket};
+
+const HEADER: usize = 32;
+
+/// The length of a call's code in a body.
+const CODE: usize = NamedCall::BYTES;
+
+/// One read takes this much at most, unless there is a long body or a segment to fill.
+const BUFFER: usize = 64 * 1024;
+
+/// A body that lacks more than this is read into its place directly.
+const DIRECT: usize = 16 * 1024;
+
+/// What a frame is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Kind {
+    // To the worker:
+    /// Run a function with the arguments in the body.
+    Call = 1,
+    /// Run the initializer; otherwise as `Call`.
+    Initialize = 2,
+    /// Run a function with each of the values in the body.
+    Chunk = 3,
+    /// What came of a task that the worker has submitted. In place of a claim it has the kind of the
+    /// reply; the detail is the reply's, or of a chunk whose worker has died, how many items that had
+    /// begun.
+    Answer = 4,
+    /// Such a task can't be withdrawn any more.
+    TooLate = 5,
+    // From the worker, one for each task that it was sent, in order; the detail is how long the
+    // task ran, in nanoseconds:
+    /// The value.
+    Value = 16,
+    /// It panicked: message and location.
+    Panicked = 17,
+    /// The arguments can't be decoded.
+    BadArguments = 18,
+    /// The value can't be encoded.
+    BadValue = 19,
+    /// There is no such code in the worker.
+    UnknownCode = 20,
+    /// It was withdrawn before its start.
+    Skipped = 21,
+    /// Only as an answer: the pool's error.
+    Failed = 22,
+    // From the worker, at any time, and on to the worker that has submitted the chunk:
+    /// Results of a chunk that are not the last ones; the detail says how many.
+    Part = 36,
+    /// Why the next item of a chunk has no value.
+    ItemFailed = 37,
+    // From the worker, at any time:
+    /// Submit a task to the pool. In place of a claim it has the kind of the task; the detail is
+    /// that of the task.
+    Submit = 32,
+    /// The task that runs waits for another one.
+    Waits = 33,
+    /// It goes on.
+    GoesOn = 34,
+    /// What the task, or what it has started, tells a subscriber; see [`events`](crate::remote::trace_relay).
+    Event = 38,
+    /// Withdraw a task that this worker has submitted; with a detail of 1, have it asked to stop if
+    /// it runs, and tell if it is too late.
+    Withdraw = 35,
+}
+
+impl Kind {
+    pub(crate) fn from_byte(byte: u8) -> Option<Self> {
+        const ALL: [Kind; 19] = [
+            Kind::Call,
+            Kind::Initialize,
+            Kind::Chunk,
+            Kind::Answer,
+            Kind::TooLate,
+            Kind::Value,
+            Kind::Panicked,
+            Kind::BadArguments,
+            Kind::BadValue,
+            Kind::UnknownCode,
+            Kind::Skipped,
+            Kind::Failed,
+            Kind::Part,
+            Kind::ItemFailed,
+            Kind::Submit,
+            Kind::Waits,
+            Kind::GoesOn,
+            Kind::Withdraw,
+            Kind::Event,
+        ];
+        ALL.into_iter().find(|kind| *kind as u8 == byte)
+    }
+
+    /// Whether the body begins with a call's code.
+    fn has_code(self) -> bool {
+        matches!(self, Kind::Call | Kind::Initialize | Kind::Chunk | Kind::Submit)
+    }
+
+    /// Whether it is the one reply to a task.
+    pub(crate) fn is_reply(self) -> bool {
+        (Kind::Value as u8..Kind::Submit as u8).contains(&(self as u8))
+    }
+}
+
+/// The fixed part of a frame.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) slot: u16,
+    /// The task.
+    pub(crate) number: u64,
+    pub(crate) detail: u64,
+}
+
+/// The part of a frame that is the same however often it is sent.
+#[derive(Default)]
+pub(crate) struct Content {
+    pub(crate) code: Option<NamedCall>,
+    pub(crate) values: Encoded,
+}
+
+/// Values that are shorter than this are copied behind the header, so that there is one piece of
+/// memory to send. Long ones are sent from where they are.
+const SHORT: usize = 1024;
+
+/// A frame on its way out.
+pub(crate) struct Message<C> {
+    /// Header, code, lengths, and values that are short.
+    head: Vec<u8>,
+    content: C,
+    /// The values are in the head.
+    is_short: bool,
+    sent: usize,
+}
+
+impl<C: Borrow<Content>> Message<C> {
+    pub(crate) fn new(header: Header, content: C) -> Self {
+        let Content { code, values } = content.borrow();
+        debug_assert_eq!(header.kind.has_code(), code.is_some());
+        let before = if code.is_some() { CODE } else { 0 } + 8 * values.segments.len();
+        let length = before + values.body.len();
+        let is_short = length <= SHORT;
+        let mut head = Vec::with_capacity(HEADER + if is_short { length } else { before });
+        head.push(header.kind as u8);
+        head.push(values.format as u8);
+        head.extend(header.slot.to_le_bytes());
+        head.extend((values.segments.len() as u32).to_le_bytes());
+        head.extend(header.number.to_le_bytes());
+        head.extend((length as u64).to_le_bytes());
+        head.extend(header.detail.to_le_bytes());
+        if let Some(code) = code {
+            head.extend(code.to_bytes());
+        }
+        for segment in &values.segments {
+            head.extend((segment.len() as u64).to_le_bytes());
+        }
+        if is_short {
+            head.extend(&values.body);
+        }
+        Self { head, content, is_short, sent: 0 }
+    }
+
+    /// How many bytes are left.
+    pub(crate) fn missing(&self) -> usize {
+        self.pieces().map(<[u8]>::len).sum::<usize>() - self.sent
+    }
+
+    /// Adds what is left to `parts`.
+    pub(crate) fn add_to<'a>(&'a self, parts: &mut Vec<IoSlice<'a>>) {
+        let mut sent = self.sent;
+        for piece in self.pieces() {
+            let skipped = sent.min(piece.len());
+            sent -= skipped;
+            if skipped < piece.len() {
+                parts.push(IoSlice::new(&piece[skipped..]));
+            }
+        }
+    }
+
+    /// `count` bytes more have been sent.
+    pub(crate) fn passed(&mut self, count: usize) {
+        self.sent += count;
+    }
+
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let values = &self.content.borrow().values;
+        let body = if self.is_short { &[][..] } else { &values.body };
+        let segments = values.segments.iter().map(|segment| &segment[..]);
+        [&self.head, body].into_iter().chain(segments)
+    }
+}
+
+/// Writes a whole frame to a socket that blocks.
+pub(crate) fn write(to: BorrowedFd<'_>, header: Header, content: &Content) -> io::Result<()> {
+    let mut message = Message::new(header, content);
+    while message.missing() > 0 {
+        let mut parts = Vec::new();
+        message.add_to(&mut parts);
+        let sent = socket::send(to, &parts)?;
+        message.passed(sent);
+    }
+    Ok(())
+}
+
+/// Why a frame has arrived without its values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Unread {
+    /// How many bytes of values there were.
+    size: u64,
+    /// How many the reader takes, if there were more; else there was no memory for them.
+    limit: Option<u64>,
+}
+
+impl Unread {
+    /// The error, for people; `what` they were.
+    pub(crate) fn describe(self, what: &str) -> String {
+        let Self { size, limit } = self;
+        match limit {
+            None => format!("no memory for {what} of {size} bytes"),
+            Some(limit) => {
+                format!("{what} of {size} bytes is longer than `max_result_size`, {limit} bytes")
+            }
+        }
+    }
+}
+
+/// A frame that has arrived.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    pub(crate) header: Header,
+    pub(crate) format: Format,
+    pub(crate) code: Option<NamedCall>,
+    /// Set if its values were skipped: there are none then.
+    pub(crate) unread: Option<Unread>,
+    /// The values begin at an offset.
+    body: Vec<u8>,
+    values_at: usize,
+    pub(crate) segments: Vec<ReceivedSegment>,
+}
+
+impl Frame {
+    /// Of values that did not come in a frame.
+    pub(crate) fn of(header: Header, format: Format, body: Vec<u8>) -> Self {
+        Self { header, format, code: None, unread: None, body, values_at: 0, segments: Vec::new() }
+    }
+
+    fn without_values(self) -> Self {
+        let code = self.code;
+        Self { code, ..Self::of(self.header, self.format, Vec::new()) }
+    }
+
+    /// Makes room for the next segment that is not empty. `false`: there is none.
+    fn make_room(&mut self, lengths: &mut std::vec::IntoIter<usize>) -> io::Result<bool> {
+        for length in lengths {
+            self.segments.push(ReceivedSegment::new(length)?);
+            if length > 0 {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    pub(crate) fn values(&self) -> &[u8] {
+        &self.body[self.values_at..]
+    }
+
+    /// The same, to be sent on.
+    pub(crate) fn into_content(self) -> Content {
+        let mut body = self.body;
+        body.drain(..self.values_at); // in place: there may be no memory for a copy
+        let segments = self.segments.into_iter().map(Into::into).collect();
+        Content { code: self.code, values: Encoded { format: self.format, body, segments } }
+    }
+
+    /// How many bytes of values there are.
+    pub(crate) fn len(&self) -> usize {
+        self.values().len() + self.segments.iter().map(|segment| segment.len()).sum::<usize>()
+    }
+}
+
+/// Something that is not a frame.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Garbage {
+    #[error("a frame of unknown kind {0}")]
+    Kind(u8),
+    #[error("a frame in an unknown format {0}")]
+    Format(u8),
+    #[error("a frame with a body of {0} bytes, too short for what it should hold")]
+    Short(u64),
+    #[error("a frame of {0} bytes, for which there is no memory")]
+    Long(u64),
+}
+
+/// The longest segment that is taken for one: an address space has no more.
+const LONGEST: u64 = 1 << 47;
+
+/// Puts frames together from what a socket has.
+pub(crate) struct FrameReader {
+    buffer: Box<[u8]>,
+    /// What was read and not looked at yet.
+    start: usize,
+    end: usize,
+    stage: Stage,
+    /// How many bytes of values a frame may have.
+    limit: u64,
+}
+
+enum Stage {
+    Header,
+    /// `missing` bytes of the body are still to come.
+    Body {
+        shape: Shape,
+        body: Vec<u8>,
+        missing: usize,
+        /// Why its values are not kept.
+        unread: Option<Unread>,
+    },
+    /// The last one of the frame's segments is filled up to `filled`; `lengths` are of the others.
+    Segments {
+        frame: Frame,
+        filled: usize,
+        lengths: std::vec::IntoIter<usize>,
+    },
+    /// `missing` bytes of the segments are still to be skipped.
+    Skip {
+        frame: Frame,
+        missing: u64,
+    },
+}
+
+/// What a header says of its frame.
+#[derive(Clone, Copy)]
+struct Shape {
+    header: Header,
+    format: Format,
+    segments: usize,
+    length: usize,
+}
+
+impl Shape {
+    /// The length of what comes before the values: code, and the segments' lengths.
+    fn before(&self) -> usize {
+        let code = if self.header.kind.has_code() { CODE } else { 0 };
+        code + 8 * self.segments
+    }
+}
+
+impl FrameReader {
+    /// Frames with more than `limit` bytes of values arrive without these.
+    pub(crate) fn new(limit: u64) -> Self {
+        let buffer = vec![0; BUFFER].into();
+        Self { buffer, start: 0, end: 0, stage: Stage::Header, limit }
+    }
+
+    /// Reads once. 0: the other side has closed.
+    pub(crate) fn fill(&mut self, from: BorrowedFd<'_>) -> io::Result<usize> {
+        match &mut self.stage {
+            Stage::Segments { frame, filled, .. } => {
+                let Some(segment) = frame.segments.last_mut() else { unreachable!("one is open") };
+                let received = socket::receive(from, &mut segment.as_mut()[*filled..])?;
+                *filled += received;
+                return Ok(received);
+            }
+            Stage::Body { shape, body, missing, unread } if *missing > DIRECT => {
+                // At most doubled, so that no memory is taken that a wrong length asks for.
+                if unread.is_none() && body.len() == body.capacity() {
+                    let more = (*missing).min(body.len().max(BUFFER));
+                    if body.try_reserve_exact(more).is_err() {
+                        let size = (shape.length - shape.before()) as u64;
+                        *unread = Some(Unread { size, limit: None });
+                        body.truncate(shape.before());
+                        body.shrink_to_fit();
+                    }
+                }
+                if unread.is_none() {
+                    let received = socket::receive_behind(from, body, *missing)?;
+                    *missing -= received;
+                    return Ok(received);
+                }
+            }
+            _ => {}
+        }
+        // The rest is a part of a header at most.
+        self.buffer.copy_within(self.start..self.end, 0);
+        (self.start, self.end) = (0, self.end - self.start);
+        let received = socket::receive(from, &mut self.buffer[self.end..])?;
+        self.end += received;
+        Ok(received)
+    }
+
+    /// Whether a frame has arrived in part.
+    #[cfg(test)]
+    pub(crate) fn is_inside(&self) -> bool {
+        self.start < self.end || !matches!(self.stage, Stage::Header)
+    }
+
+    /// The next frame, if all of it has been read.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, Garbage> {
+        loop {
+            let available = &self.buffer[self.start..self.end];
+            match std::mem::replace(&mut self.stage, Stage::Header) {
+                Stage::Header => {
+                    let Some(bytes) = available.first_chunk::<HEADER>() else { return Ok(None) };
+                    let shape = parse_header(bytes)?;
+                    let size = (shape.length - shape.before()) as u64;
+                    let limit = Some(self.limit).filter(|limit| size > *limit);
+                    let unread = limit.map(|_| Unread { size, limit });
+                    let (body, missing) = (Vec::new(), shape.length);
+                    self.stage = Stage::Body { shape, body, missing, unread };
+                    self.start += HEADER;
+                }
+                Stage::Body { shape, mut body, mut missing, unread } => {
+                    let count = missing.min(available.len());
+                    let kept = match unread {
+                        None => count,
+                        Some(_) => count.min(shape.before().saturating_sub(body.len())),
+                    };
+                    body.extend_from_slice(&available[..kept]);
+                    self.start += count;
+                    missing -= count;
+                    if missing > 0 {
+                        self.stage = Stage::Body { shape, body, missing, unread };
+                        return Ok(None);
+                    }
+                    let (frame, lengths) = parse_body(shape, body, unread)?;
+                    if let Some(frame) = self.open_segment(frame, lengths.into_iter())? {
+                        return Ok(Some(frame));
+                    }
+                }
+                Stage::Segments { mut frame, mut filled, lengths } => {
+                    let Some(segment) = frame.segments.last_mut() else {
+                        unreachable!("one is open")
+                    };
+                    let missing = &mut segment.as_mut()[filled..];
+                    let count = missing.len().min(available.len());
+                    missing[..count].copy_from_slice(&available[..count]);
+                    self.start += count;
+                    filled += count;
+                    if filled < segment.len() {
+                        self.stage = Stage::Segments { frame, filled, lengths };
+                        return Ok(None);
+                    }
+                    if let Some(frame) = self.open_segment(frame, lengths)? {
+                        return Ok(Some(frame));
+                    }
+                }
+                Stage::Skip { frame, mut missing } => {
+                    let count = usize::try_from(missing).unwrap_or(usize::MAX).min(available.len());
+                    self.start += count;
+                    missing -= count as u64;
+                    if missing == 0 {
+                        return Ok(Some(frame));
+                    }
+                    self.stage = Stage::Skip { frame, missing };
+                    return Ok(None);
+                }
+            }
+        }
+    }
+
+    /// Goes on with the next segment that is not empty, in memory of its own or by skipping it.
+    /// Returns the frame if there is none.
+    fn open_segment(
+        &mut self,
+        mut frame: Frame,
+        mut lengths: std::vec::IntoIter<usize>,
+    ) -> Result<Option<Frame>, Garbage> {
+        let missing = lengths.as_slice().iter().try_fold(0_u64, |sum, length| {
+            let length = *length as u64;
+            let sum = sum.checked_add(length).filter(|_| length <= LONGEST);
+            sum.ok_or(Garbage::Long(length))
+        })?;
+        let read = frame.unread.map_or(frame.len() as u64, |unread| unread.size);
+        let size = read.saturating_add(missing);
+        let unread = match frame.unread {
+            Some(unread) => Unread { size, ..unread },
+            None if size > self.limit => Unread { size, limit: Some(self.limit) },
+            None => match frame.make_room(&mut lengths) {
+                Ok(false) => return Ok(Some(frame)),
+                Ok(true) => {
+                    self.stage = Stage::Segments { frame, filled: 0, lengths };
+                    return Ok(None);
+                }
+                Err(_no_memory) => Unread { size, limit: None },
+            },
+        };
+        let frame = Frame { unread: Some(unread), ..frame.without_values() };
+        if missing == 0 {
+            return Ok(Some(frame));
+        }
+        self.stage = Stage::Skip { frame, missing };
+        Ok(None)
+    }
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    let mut number = [0; 8];
+    number[..bytes.len()].copy_from_slice(bytes);
+    u64::from_le_bytes(number)
+}
+
+fn parse_header(bytes: &[u8; HEADER]) -> Result<Shape, Garbage> {
+    let kind = Kind::from_byte(bytes[0]).ok_or(Garbage::Kind(bytes[0]))?;
+    let format = Format::from_byte(bytes[1]).ok_or(Garbage::Format(bytes[1]))?;
+    let segments = number(&bytes[4..8]);
+    let length = number(&bytes[16..24]);
+    let code = if kind.has_code() { CODE as u64 } else { 0 };
+    if length < code + 8 * segments {
+        return Err(Garbage::Short(length));
+    }
+    // Nothing in memory is longer than that.
+    let length = isize::try_from(length).map_err(|_| Garbage::Long(length))?.unsigned_abs();
+    let header = Header {
+        kind,
+        slot: number(&bytes[2..4]) as u16,
+        number: number(&bytes[8..16]),
+        detail: number(&bytes[24..32]),
+    };
+    Ok(Shape { header, format, segments: segments as usize, length })
+}
+
+/// A frame without its segments, and their lengths.
+fn parse_body(
+    shape: Shape,
+    body: Vec<u8>,
+    unread: Option<Unread>,
+) -> Result<(Frame, Vec<usize>), Garbage> {
+    let Shape { header, format, segments, .. } = shape;
+    let mut rest = &body[..];
+    let mut take = |count: usize| {
+        // `parse_header` has seen to it that the body is long enough.
+        let (taken, left) = rest.split_at(count.min(rest.len()));
+        rest = left;
+        taken
+    };
+    let code = header.kind.has_code().then(|| {
+        let mut code = [0; CODE];
+        code.copy_from_slice(take(CODE));
+        NamedCall::from_bytes(code)
+    });
+    let mut lengths = Vec::with_capacity(segments);
+    for _ in 0..segments {
+        let length = number(take(8));
+        lengths.push(usize::try_from(length).map_err(|_| Garbage::Long(length))?);
+    }
+    let values_at = body.len() - rest.len();
+    let frame = Frame { header, format, code, unread, body, values_at, segments: Vec::new() };
+    Ok((frame, lengths))
+}
+
+#[cfg(all(test, target_os = "linux", not(no_process_pool)))]
+mod tests {
+    use super::*;
+    use crate::sys::{AsFd, OwnedFd};
+
+    fn kinds() -> Vec<Kind> {
+        (0..=u8::MAX).filter_map(Kind::from_byte).collect()
+    }
+
+    /// All there is of a frame.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    struct Parsed {
+        kind: Kind,
+        format: Format,
+        slot: u16,
+        number: u64,
+        detail: u64,
+        code: Option<NamedCall>,
+        values: Vec<u8>,
+        segments: Vec<Vec<u8>>,
+    }
+
+    impl Parsed {
+        fn of(mut frame: Frame) -> Self {
+            let Header { kind, slot, number, detail } = frame.header;
+            let (format, code) = (frame.format, frame.code);
+            let values = frame.values().to_vec();
+            let segments = frame.segments.iter_mut().map(|it| it.as_mut().to_vec()).collect();
+            Self { kind, format, slot, number, detail, code, values, segments }
+        }
+
+        fn header(&self) -> Header {
+            let Self { kind, slot, number, detail, .. } = *self;
+            Header { kind, slot, number, detail }
+        }
+
+        fn content(&self) -> Content {
+            let segments = self.segments.iter().map(|bytes| {
+                let mut segment = ReceivedSegment::new(bytes.len()).unwrap();
+                segment.as_mut().copy_from_slice(bytes);
+                segment.into()
+            });
+            let (body, segments) = (self.values.clone(), segments.collect());
+            let values = Encoded { format: self.format, body, segments };
+            Content { code: self.code, values }
+        }
+
+        /// As it goes over the wire.
+        fn bytes(&self) -> Vec<u8> {
+            let content = self.content();
+            let message = Message::new(self.header(), &content);
+            let mut parts = Vec::new();
+            message.add_to(&mut parts);
+            parts.iter().flat_map(|part| part.to_vec()).collect()
+        }
+
+        /// How many bytes it takes there.
+        fn length(&self) -> usize {
+            let code = if self.code.is_some() { CODE } else { 0 };
+            let segments: usize = self.segments.iter().map(|segment| 8 + segment.len()).sum();
+            HEADER + code + self.values.len() + segments
+        }
+    }
+
+    /// The same numbers every time.
+    struct Numbers(u64);
+
+    impl Numbers {
+        /// By xorshift64*, from "Numerical Recipes", with the constants of Vigna (2016).
+        fn next(&mut self) -> u64 {
+            self.0 ^= self.0 >> 12;
+            self.0 ^= self.0 << 25;
+            self.0 ^= self.0 >> 27;
+            self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+        }
+
+        fn below(&mut self, limit: usize) -> usize {
+            (self.next() >> 32) as usize % limit
+        }
+
+        fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+            all[self.below(all.len())]
+        }
+
+        fn bytes(&mut self, most: usize) -> Vec<u8> {
+            let length = self.below(most + 1);
+            (0..length).map(|_| self.next() as u8).collect()
+        }
+
+        fn frame(&mut self) -> Parsed {
+            let kind = self.one_of(&kinds());
+            let code = kind.has_code().then(|| {
+                let mut code = [0; CODE];
+                code.fill_with(|| self.next() as u8);
+                NamedCall::from_bytes(code)
+            });
+            let segments = self.one_of(&[0, 0, 0, 1, 3]);
+            Parsed {
+                kind,
+                format: self.one_of(&[Format::Compact, Format::Named]),
+                slot: self.next() as u16,
+                number: self.next(),
+                detail: self.next(),
+                code,
+                values: self.bytes(80),
+                segments: (0..segments).map(|_| self.bytes(20)).collect(),
+            }
+        }
+    }
+
+    /// A reader with its socket.
+    struct Line {
+        reader: FrameReader,
+        socket: OwnedFd,
+        theirs: OwnedFd,
+    }
+
+    impl Line {
+        fn new() -> Self {
+            let (socket, theirs) = socket::pair().unwrap();
+            Self { reader: FrameReader::new(u64::MAX), socket, theirs }
+        }
+
+        /// Sends `bytes` in pieces, and reads each of them before the next is sent.
+        fn carry(&mut self, bytes: &[u8], piece: usize) -> (Vec<Parsed>, Option<Garbage>) {
+            self.carry_and(bytes, piece, |_| ())
+        }
+
+        /// The same, with a look at each frame.
+        fn carry_and(
+            &mut self,
+            bytes: &[u8],
+            piece: usize,
+            mut look: impl FnMut(&Frame),
+        ) -> (Vec<Parsed>, Option<Garbage>) {
+            let mut frames = Vec::new();
+            for piece in bytes.chunks(piece) {
+                let sent = socket::send(self.theirs.as_fd(), &[IoSlice::new(piece)]).unwrap();
+                assert_eq!(sent, piece.len());
+                loop {
+                    match self.reader.fill(self.socket.as_fd()) {
+                        Ok(received) => assert!(received > 0),
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                        Err(error) => panic!("{error}"),
+                    }
+                    loop {
+                        match self.reader.next() {
+                            Ok(Some(frame)) => {
+                                look(&frame);
+                                frames.push(Parsed::of(frame));
+                            }
+                            Ok(None) => break,
+                            Err(garbage) => return (frames, Some(garbage)),
+                        }
+                    }
+                }
+            }
+            (frames, None)
+        }
+
+        /// How much memory the reader has taken for a frame that is not complete.
+        fn memory(&self) -> usize {
+            match &self.reader.stage {
+                Stage::Header => 0,
+                Stage::Body { body, .. } => body.capacity(),
+                Stage::Segments { frame, .. } | Stage::Skip { frame, .. } => frame.body.capacity(),
+            }
+        }
+    }
+
+    #[test]
+    fn a_kind_is_told_by_its_number() {
+        use Kind::{BadArguments, BadValue, Failed, Panicked, Skipped, UnknownCode, Value};
+        assert!((0..=u8::MAX).all(|byte| Kind::from_byte(byte).is_none_or(|it| it as u8 == byte)));
+        let replies: Vec<Kind> = kinds().into_iter().filter(|kind| kind.is_reply()).collect();
+        assert_eq!(
+            replies,
+            [Value, Panicked, BadArguments, BadValue, UnknownCode, Skipped, Failed]
+        );
+    }
+
+    #[test]
+    fn a_frame_arrives_as_it_was_however_it_is_cut() {
+        let mut numbers = Numbers(1);
+        let mut line = Line::new();
+        for piece in [1, 2, 7, 31, 32, 33, 64, usize::MAX] {
+            let frames: Vec<Parsed> = (0..40).map(|_| numbers.frame()).collect();
+            let bytes: Vec<u8> = frames.iter().flat_map(Parsed::bytes).collect();
+            assert_eq!(bytes.len(), frames.iter().map(Parsed::length).sum::<usize>());
+            let (arrived, garbage) = line.carry(&bytes, piece);
+            assert!(garbage.is_none());
+            assert_eq!(arrived, frames);
+            assert!(!line.reader.is_inside());
+        }
+    }
+
+    /// Bodies on both sides of each length at which something changes, and segments like them.
+    #[test]
+    fn long_frames_arrive_as_they_were() {
+        let mut numbers = Numbers(2);
+        for length in [SHORT, DIRECT, BUFFER, 2 * BUFFER, 3 * BUFFER + 5] {
+            for (body, segment) in [(length, 0), (0, length), (length, length)] {
+                for more in [0, 1, HEADER] {
+                    let mut frame = numbers.frame();
+                    frame.values = vec![numbers.next() as u8; body + more];
+                    frame.segments = vec![vec![numbers.next() as u8; segment + more]; 2];
+                    let sent = [frame, numbers.frame()];
+                    let bytes: Vec<u8> = sent.iter().flat_map(Parsed::bytes).collect();
+                    let (arrived, garbage) = Line::new().carry(&bytes, BUFFER - 1);
+                    assert!(garbage.is_none());
+                    assert!(arrived == sent, "{body} {segment} {more}");
+                }
+            }
+        }
+    }
+
+    /// By `write`, which sends as much at a time as there is room for.
+    #[test]
+    fn a_written_frame_is_read() {
+        let Line { mut reader, socket, theirs } = Line::new();
+        let mut frame = Numbers(3).frame();
+        frame.values = vec![5; 3 << 20];
+        frame.segments = vec![vec![6; 1 << 20]; 2];
+        let (header, content) = (frame.header(), frame.content());
+        let writer = std::thread::spawn(move || write(theirs.as_fd(), header, &content).unwrap());
+        let arrived = loop {
+            if let Some(frame) = reader.next().unwrap() {
+                break frame;
+            }
+            match reader.fill(socket.as_fd()) {
+                Ok(received) => assert!(received > 0),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        };
+        writer.join().unwrap();
+        assert!(Parsed::of(arrived) == frame);
+        assert_eq!(reader.fill(socket.as_fd()).unwrap(), 0); // the writer has closed its end
+    }
+
+    /// What no worker sends, in the place of a header's field.
+    #[test]
+    fn what_is_no_frame_is_found_out() {
+        let (kind, code) = (Kind::Call, Some(NamedCall::from_bytes([1; CODE])));
+        let (values, segments) = (vec![5; 10], vec![Vec::new(); 2]);
+        let bytes = Parsed { kind, code, values, segments, ..Numbers(4).frame() }.bytes();
+        let with = |at: usize, field: &[u8]| {
+            let mut bytes = bytes.clone();
+            bytes[at..][..field.len()].copy_from_slice(field);
+            Line::new().carry(&bytes, usize::MAX).1.map(|garbage| garbage.to_string())
+        };
+        let too_long = "for which there is no memory";
+        for (at, field, text) in [
+            (0, &[0][..], "a frame of unknown kind 0"),
+            (0, &[255], "a frame of unknown kind 255"),
+            (1, &[2], "a frame in an unknown format 2"),
+            (16, &47_u64.to_le_bytes(), "a frame with a body of 47 bytes, too short"),
+            (16, &u64::MAX.to_le_bytes(), too_long),
+            (16, &(1_u64 << 63).to_le_bytes(), too_long),
+            (4, &u32::MAX.to_le_bytes(), "too short for what it should hold"),
+            (HEADER + CODE, &u64::MAX.to_le_bytes(), too_long),
+            (HEADER + CODE + 8, &(1_u64 << 63).to_le_bytes(), too_long),
+            (HEADER + CODE + 8, &(1_u64 << 62).to_le_bytes(), too_long),
+        ] {
+            let garbage = with(at, field).unwrap_or_default();
+            assert!(garbage.contains(text), "{at} {field:?}: {garbage:?}");
+        }
+        // Code and lengths fill the body to its last byte.
+        assert_eq!(with(16, &48_u64.to_le_bytes()), None);
+    }
+
+    #[test]
+    fn garbage_stays_garbage() {
+        let mut line = Line::new();
+        assert!(line.carry(&[0; HEADER], usize::MAX).1.is_some());
+        let frame = Numbers(5).frame().bytes();
+        assert!(line.carry(&frame, usize::MAX).1.is_some());
+        assert!(line.reader.next().is_err());
+    }
+
+    /// Of both sides of the limit, in the body and beside it, however they are cut.
+    #[test]
+    fn what_is_longer_than_the_limit_is_skipped() {
+        const LIMIT: usize = 3 * DIRECT;
+        let mut numbers = Numbers(8);
+        for piece in [7, DIRECT, BUFFER - 1] {
+            for (values, segments) in [
+                (LIMIT, &[][..]),
+                (LIMIT + 1, &[]),
+                (BUFFER + LIMIT, &[0, 5, 0]),
+                (LIMIT - 100, &[50, 0, 50]),
+                (LIMIT - 100, &[50, 51]),
+                (0, &[0, LIMIT, 0, 1, 0]),
+            ] {
+                let mut frame = numbers.frame();
+                frame.values = vec![3; values];
+                frame.segments = segments.iter().map(|length| vec![4; *length]).collect();
+                let next = numbers.frame();
+                let size = values + segments.iter().sum::<usize>();
+                let mut line = Line::new();
+                line.reader.limit = LIMIT as u64;
+                let mut unread = None;
+                let bytes = [frame.bytes(), next.bytes()].concat();
+                let (arrived, garbage) = line.carry_and(&bytes, piece, |frame| {
+                    unread = unread.or(frame.unread);
+                });
+                assert!(garbage.is_none());
+                assert_eq!(arrived.len(), 2, "{values} {segments:?} {piece}");
+                assert!(arrived[1] == next, "{values} {segments:?} {piece}");
+                if size <= LIMIT {
+                    assert!(unread.is_none() && arrived[0] == frame);
+                } else {
+                    let limit = Some(LIMIT as u64);
+                    assert_eq!(unread, Some(Unread { size: size as u64, limit }));
+                    let without = (arrived[0].kind, arrived[0].number, arrived[0].code);
+                    assert!(without == (frame.kind, frame.number, frame.code));
+                    assert!(arrived[0].values.is_empty() && arrived[0].segments.is_empty());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn memory_for_a_body_is_taken_as_its_bytes_arrive() {
+        for claimed in [1_u64 << 20, 1 << 40, i64::MAX as u64] {
+            let mut line = Line::new();
+            let mut bytes = Numbers(6).frame().bytes();
+            bytes.truncate(HEADER);
+            bytes[0] = Kind::Value as u8;
+            bytes[4..8].fill(0);
+            bytes[16..24].copy_from_slice(&claimed.to_le_bytes());
+            bytes.resize(300 * 1024, 7);
+            for sent in [1000, 20_000, 300 * 1024] {
+                let mut line = Line::new();
+                let (frames, garbage) = line.carry(&bytes[..sent], 1024);
+                assert!(frames.is_empty() && garbage.is_none());
+                assert!(line.reader.is_inside());
+                assert!(line.memory() <= 2 * sent + 2 * BUFFER, "{claimed} {sent}");
+            }
+            // So many segments would take 32 GiB for their lengths alone.
+            bytes[4..8].fill(255);
+            bytes[16..24].copy_from_slice(&(8_u64 << 32).to_le_bytes());
+            assert!(line.carry(&bytes, 1024).1.is_none());
+            assert!(line.memory() <= 2 * bytes.len() + 2 * BUFFER);
+        }
+    }
+
+    /// What a stream is, told at a glance: its frames, and how it ends.
+    fn by_the_book(mut bytes: &[u8]) -> (Vec<Parsed>, End) {
+        let mut frames = Vec::new();
+        let number = |bytes: &[u8]| {
+            bytes.iter().rev().fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
+        };
+        loop {
+            let Some((header, rest)) = bytes.split_at_checked(HEADER) else {
+                return (frames, End::Inside(!bytes.is_empty()));
+            };
+            let Some(kind) = Kind::from_byte(header[0]) else { return (frames, End::Garbage) };
+            let Some(format) = Format::from_byte(header[1]) else { return (frames, End::Garbage) };
+            let (count, length) = (number(&header[4..8]), number(&header[16..24]));
+            let before = if kind.has_code() { CODE as u64 } else { 0 } + 8 * count;
+            if length < before || length > isize::MAX as u64 {
+                return (frames, End::Garbage);
+            }
+            let Some((body, mut rest)) = rest.split_at_checked(length as usize) else {
+                return (frames, End::Inside(true));
+            };
+            let (before, values) = body.split_at(before as usize);
+            let (code, lengths) = before.split_at(before.len() - 8 * count as usize);
+            let mut segments = Vec::new();
+            for length in lengths.chunks(8).map(number) {
+                let Some((segment, behind)) = rest.split_at_checked(length as usize) else {
+                    // There may be memory for it, or not.
+                    let is_too_long = length > 1 << 47;
+                    return (frames, if is_too_long { End::Garbage } else { End::Either });
+                };
+                segments.push(segment.to_vec());
+                rest = behind;
+            }
+            frames.push(Parsed {
+                kind,
+                format,
+                slot: number(&header[2..4]) as u16,
+                number: number(&header[8..16]),
+                detail: number(&header[24..32]),
+                code: (!code.is_empty()).then(|| NamedCall::from_bytes(code.try_into().unwrap())),
+                values: values.to_vec(),
+                segments,
+            });
+            bytes = rest;
+        }
+    }
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum End {
+        Garbage,
+        /// Within a frame, or between two.
+        Inside(bool),
+        /// Within a segment, unless that is too long.
+        Either,
+    }
+
+    /// Streams of frames with something wrong in them. The reader finds in each just what is there,
+    /// however the stream is cut, and takes no more memory than a few times what it was sent.
+    #[test]
+    fn a_damaged_stream_is_read_as_far_as_it_is_one() {
+        const CASES: usize = 20_000;
+        const LENGTHS: [u64; 12] = [
+            0,
+            1,
+            7,
+            8,
+            31,
+            32,
+            33,
+            DIRECT as u64 + 1,
+            1 << 31,
+            u32::MAX as u64,
+            1 << 62,
+            u64::MAX,
+        ];
+        let mut numbers = Numbers(7);
+        let mut seen = [0; 4];
+        for case in 0..CASES {
+            let frames = 1 + numbers.below(3);
+            let mut bytes: Vec<u8> = (0..frames).flat_map(|_| numbers.frame().bytes()).collect();
+            for _ in 0..numbers.below(4) {
+                let at = numbers.below(bytes.len());
+                match numbers.below(6) {
+                    0 => bytes[at] ^= 1 << numbers.below(8),
+                    1 => bytes[at] = numbers.one_of(&[0, 1, 0x7f, 0x80, 0xff]),
+                    2 => bytes.truncate(at + 1),
+                    3 => drop(bytes.drain(at..(at + 1 + numbers.below(40)).min(bytes.len() - 1))),
+                    4 => drop(bytes.splice(at..at, numbers.bytes(40)).count()),
+                    // A number in its place, in the first frame or wherever.
+                    _ => {
+                        let at = if numbers.below(2) == 0 { 8 * numbers.below(8) } else { at };
+                        let number = numbers.one_of(&LENGTHS).to_le_bytes();
+                        let end = bytes.len().min(at + 8);
+                        if let Some(field) = bytes.get_mut(at..end) {
+                            field.copy_from_slice(&number[..field.len()]);
+                        }
+                    }
+                }
+            }
+            let small = 1 + numbers.below(50);
+            let piece = numbers.one_of(&[small, usize::MAX]);
+            let (expected, end) = by_the_book(&bytes);
+            let mut line = Line::new();
+            let (arrived, garbage) = line.carry(&bytes, piece);
+            assert_eq!(arrived, expected, "case {case}");
+            let found = match (garbage, end) {
+                (None | Some(Garbage::Long(_)), End::Either) => End::Either,
+                (Some(_), _) => End::Garbage,
+                (None, _) => End::Inside(line.reader.is_inside()),
+            };
+            assert_eq!(found, end, "case {case}");
+            assert!(line.memory() <= 2 * bytes.len() + 2 * BUFFER, "case {case}");
+            seen[match end {
+                End::Garbage => 0,
+                End::Inside(true) => 1,
+                End::Inside(false) => 2,
+                End::Either => 3,
+            }] += 1;
+        }
+        // All of it happens, so all of it was tested.
+        assert!(seen.iter().all(|count| *count > CASES / 100), "{seen:?}");
+    }
+}

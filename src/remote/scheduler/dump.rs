@@ -1,0 +1,113 @@
+//! The pool at one moment, for people.
+
+use super::Pool;
+use super::state::{Phase, State};
+use crate::clock;
+use crate::core::TaskId;
+use crate::dump::{self, Awaited, Dump, Noted};
+use crate::local::claim;
+use crate::local::worker_handle::{Life, Worker};
+
+/// So many of the calls that a task waits for are named.
+const MOST_NAMED: usize = 8;
+
+impl Pool {
+    pub(crate) fn dump(&self) -> Dump {
+        let now = clock::now();
+        // Texts are made once the lock is released.
+        let (phase, workers, count, queued) = {
+            let state = self.state.lock();
+            let phase = match &state.phase {
+                Phase::Broken(cause) => dump::State::Broken(cause.clone()),
+                _ if state.has_ended => dump::State::Ended,
+                Phase::Open => dump::State::Open,
+                Phase::Closed(false) => dump::State::Draining,
+                Phase::Closed(true) => dump::State::Cancelling,
+            };
+            let workers: Vec<_> =
+                state.workers.iter().map(|(number, worker)| state.seen(*number, worker)).collect();
+            let running: usize = workers.iter().map(|seen: &Seen| seen.tasks.len()).sum();
+            let queued: Vec<_> = state.queued_tasks(now).take(dump::LOOKED_AT).collect();
+            (phase, workers, state.tasks.len().saturating_sub(running), queued)
+        };
+        let workers = workers.into_iter().map(|seen| dump::Worker {
+            name: format!("{}{}", self.config.worker_name, seen.number),
+            pid: seen.pid,
+            tasks: seen.tasks,
+            is_leaving: seen.is_leaving,
+            is_stopped: seen.is_stopped,
+        });
+        Dump {
+            pool: self.config.worker_name.clone(),
+            state: phase,
+            max_workers: self.config.max_workers,
+            workers: workers.collect(),
+            queue: dump::Queue::new(count, self.config.queue_capacity, queued),
+            suspended: Vec::new(),
+        }
+    }
+}
+
+/// A worker, as it is noted under the pool's lock.
+struct Seen {
+    number: u32,
+    pid: Option<u32>,
+    tasks: Vec<dump::Running>,
+    is_leaving: bool,
+    is_stopped: bool,
+}
+
+impl State {
+    fn seen(&self, number: u32, worker: &Worker) -> Seen {
+        let named: Vec<_> = worker
+            .calls
+            .iter()
+            .filter(|_| worker.is_blocked)
+            .filter_map(|(_, call)| TaskId::from_number(*call).map(Awaited::Task))
+            .collect();
+        let started = worker.sent.iter().filter_map(|sent| {
+            let slot = worker.claim(sent.slot);
+            let task = self.tasks.get(&sent.number)?;
+            if !self.is_with(number, *sent) || !slot.has_started() {
+                return None;
+            }
+            Some(dump::Running {
+                id: TaskId::from_number(sent.number)?,
+                label: task.options.label.clone(),
+                elapsed: slot
+                    .started_at()
+                    .map_or_else(Default::default, |start| claim::now().saturating_sub(start)),
+                attempt: u32::try_from(task.lost.len() + 1).unwrap_or(u32::MAX),
+                is_asked_to_stop: slot.is_asked_to_stop(),
+                waits_for: named.iter().take(MOST_NAMED).copied().collect(),
+                waits_for_more: named.len().saturating_sub(MOST_NAMED),
+            })
+        });
+        Seen {
+            number,
+            pid: worker.pid(),
+            tasks: started.collect(),
+            is_leaving: worker.life != Life::Working,
+            is_stopped: worker.is_stopped,
+        }
+    }
+
+    /// What was sent ahead and has not started, and what is in the queue; each in order.
+    fn queued_tasks(&self, now: u64) -> impl Iterator<Item = Noted> {
+        let ahead = self.workers.iter().flat_map(|(number, worker)| {
+            worker.sent.iter().filter(|sent| self.is_with(*number, **sent)).map(|sent| sent.number)
+        });
+        let ahead = ahead.filter(|task| self.tasks.get(task).is_some_and(|t| !self.has_started(t)));
+        let queue = self.queue.iter().take(dump::LOOKED_AT).copied();
+        let queue =
+            queue.filter(move |task| self.tasks.get(task).is_some_and(|task| task.is_queued()));
+        ahead.chain(queue).filter_map(move |number| {
+            let task = self.tasks.get(&number)?;
+            Some(Noted {
+                id: TaskId::from_number(number)?,
+                label: task.options.label.clone(),
+                ticks: now.saturating_sub(task.submitted),
+            })
+        })
+    }
+}

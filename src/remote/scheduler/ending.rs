@@ -1,0 +1,274 @@
+//! The end of a pool: in order, by force, or because it is broken. And maps, which go on beyond
+//! the moment at which it is closed.
+
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::{Arc, Weak};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use super::state::{Phase, Place, State};
+use super::{Completion, Pool};
+use crate::core::TaskId;
+use crate::error::{BrokenPool, Error};
+use crate::future::TaskFuture;
+use crate::local::claim;
+use crate::local::start::zygote::{Launch, Zygote};
+use crate::map::engine::{Begin, Crew};
+use crate::panic::{KeptWaker, wake_all};
+use crate::reactor::Reactor;
+use crate::shutdown::{self, Closing, RunningTask, Shutdown, ShutdownReport};
+use crate::thread_pool::ThreadPoolExecutor;
+use crate::timer::Timer;
+
+/// A map's driver that has not ended.
+struct Unfinished(Arc<Pool>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.0.finished();
+    }
+}
+
+/// What is left to do at the end, once the lock is released.
+pub(super) struct End {
+    zygote: Option<Zygote>,
+    launch: Option<Launch>,
+    timers: [Option<Timer>; 2],
+}
+
+impl Pool {
+    /// Sends workers away when nothing more will come; the end itself, if this is it.
+    pub(super) fn end(&self, state: &mut State) -> Option<End> {
+        if matches!(state.phase, Phase::Open) || !state.tasks.is_empty() || state.has_ended {
+            return None;
+        }
+        for worker in state.workers.values_mut() {
+            if worker.sent.is_empty() || worker.is_stopped {
+                worker.dismiss();
+            }
+            if worker.is_stopped && !worker.is_condemned {
+                worker.kill(state.zygote.as_ref()); // It runs no task, and would not see that it is to end.
+            }
+        }
+        if !state.workers.is_empty() || self.finishing.load(SeqCst) > 0 || state.zygote_is_ending {
+            return None;
+        }
+        state.has_ended = true;
+        let timers = [state.grace_timer.take(), state.memory_timer.take()];
+        Some(End { zygote: state.zygote.take(), launch: state.launch.take(), timers })
+    }
+
+    pub(super) fn ended(&self, end: Option<End>) {
+        let Some(End { zygote, launch, timers }) = end else { return };
+        drop((launch, timers));
+        if let Some(zygote) = zygote {
+            let _ = self.registration.remove(zygote.fd());
+            drop(zygote); // and waits for it
+        }
+        if let Some(helpers) = self.helpers.get() {
+            drop(helpers.shutdown(Shutdown::Drain));
+        }
+        self.registration.leave();
+        let wakers = {
+            let mut state = self.state.lock();
+            state.is_over = true;
+            state.waiting_for_end.take_all()
+        };
+        wake_all(wakers);
+    }
+
+    /// Takes no more tasks.
+    pub(crate) fn close(self: &Arc<Self>, how: Shutdown) {
+        if how == Shutdown::Drain {
+            self.begin_maps();
+        }
+        let mut state = self.state.lock();
+        match &mut state.phase {
+            Phase::Open => state.phase = Phase::Closed(how == Shutdown::CancelQueued),
+            Phase::Closed(at_once) => *at_once |= how == Shutdown::CancelQueued,
+            Phase::Broken(_) => {}
+        }
+        self.is_closing.store(true, SeqCst);
+        if state.at_shutdown.is_none() {
+            state.at_shutdown = Some(self.counts(&state));
+        }
+        state.room_left.is_closed = self.room().is_some();
+        if how == Shutdown::CancelQueued {
+            self.withdraw_all(&mut state, &|| Error::Cancelled);
+        }
+        self.release(state);
+    }
+
+    /// Registers a map that must begin in earnest before the pool closes.
+    pub(crate) fn add_map(&self, map: Weak<dyn Begin>) {
+        let mut state = self.state.lock();
+        if state.maps.len() == state.maps.capacity() {
+            state.maps.retain(|map| map.strong_count() > 0);
+        }
+        state.maps.push(map);
+    }
+
+    pub(super) fn begin_maps(&self) {
+        let maps = std::mem::take(&mut self.state.lock().maps);
+        for map in maps.iter().filter_map(Weak::upgrade) {
+            map.begin();
+        }
+    }
+
+    /// Runs a map's driver on a helper thread. The pool does not end before it has.
+    pub(crate) fn start_driver(
+        self: &Arc<Self>,
+        driver: Box<dyn FnOnce() + Send>,
+    ) -> TaskFuture<()> {
+        let state = self.state.lock();
+        if matches!(state.phase, Phase::Closed(true) | Phase::Broken(_)) || state.has_ended {
+            drop(state);
+            return TaskFuture::ready(Err(self.withdrawal()));
+        }
+        self.finishing.fetch_add(1, Relaxed);
+        drop(state);
+        let running = Unfinished(Arc::clone(self));
+        self.helpers().go_on(move || {
+            driver();
+            drop(running);
+        })
+    }
+
+    /// Whether maps that were accepted are not gone on with.
+    pub(crate) fn has_given_up(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Closed(true) | Phase::Broken(_))
+    }
+
+    /// Why the pool does not go on with a map that it had accepted.
+    pub(crate) fn withdrawal(&self) -> Error {
+        if let Phase::Broken(cause) = &self.state.lock().phase {
+            return Error::BrokenPool(cause.clone());
+        }
+        // Or there are no threads for maps.
+        self.helpers.get().map_or(Error::Cancelled, Crew::refusal)
+    }
+
+    /// Withdraws all that has not started.
+    pub(super) fn withdraw_all(self: &Arc<Self>, state: &mut State, error: &dyn Fn() -> Error) {
+        let mut all: Vec<u64> = state.tasks.keys().copied().collect();
+        all.sort_unstable();
+        for number in all {
+            if let Some(task) = state.withdraw(number) {
+                state.left(&task);
+                state.done.push(Completion::withdrawn(self, *task, error()));
+            }
+        }
+    }
+
+    /// The pool can't go on.
+    pub(super) fn break_with(
+        self: &Arc<Self>,
+        state: &mut State,
+        cause: Box<dyn std::error::Error + Send + Sync>,
+    ) {
+        if !matches!(state.phase, Phase::Broken(_)) {
+            state.phase = Phase::Broken(BrokenPool::new(cause));
+            self.is_closing.store(true, SeqCst);
+        }
+        let Phase::Broken(cause) = &state.phase else { return };
+        let cause = cause.clone();
+        state.room_left.is_closed = self.room().is_some();
+        self.withdraw_all(state, &|| Error::BrokenPool(cause.clone()));
+    }
+
+    /// Ends the pool by force: what waits is cancelled, and all workers are killed.
+    pub(crate) fn kill_workers(self: &Arc<Self>) {
+        self.close(Shutdown::CancelQueued);
+        let mut state = self.state.lock();
+        let State { workers, zygote, .. } = &mut *state;
+        for worker in workers.values_mut() {
+            worker.fault.get_or_insert("since the pool's workers were killed".to_owned());
+            worker.kill(zygote.as_ref());
+        }
+        self.release(state);
+    }
+
+    /// As [`kill_workers`](Self::kill_workers), with SIGTERM first.
+    pub(crate) fn terminate_workers(self: &Arc<Self>, grace: Duration) {
+        self.close(Shutdown::CancelQueued);
+        let mut state = self.state.lock();
+        let State { workers, zygote, .. } = &mut *state;
+        for worker in workers.values_mut() {
+            worker.fault.get_or_insert("since the pool's workers were terminated".to_owned());
+            worker.terminate(zygote.as_ref());
+        }
+        if !state.has_ended {
+            // Held by the pool until its end.
+            let pool = Arc::clone(self);
+            state.grace_timer = Some(self.timer(grace, move || pool.kill_workers()));
+        }
+        self.release(state);
+    }
+}
+
+/// The end of a pool, as a shutdown waits for it.
+pub(crate) struct Ending(pub(crate) Arc<Pool>);
+
+impl Closing for Ending {
+    fn poll_ended(&self, place: &mut shutdown::Place, waker: &Waker) -> Poll<()> {
+        let waker = KeptWaker::new(waker);
+        let mut state = self.0.state.lock();
+        if state.is_over {
+            return Poll::Ready(());
+        }
+        let old = state.waiting_for_end.leave(place, waker);
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    fn give_up(&self, place: shutdown::Place) {
+        let old = self.0.state.lock().waiting_for_end.give_up(place);
+        drop(old);
+    }
+
+    fn report(&self) -> ShutdownReport {
+        let state = self.0.state.lock();
+        let (completed, failed, cancelled) = self.0.counts(&state);
+        let before = state.at_shutdown.unwrap_or_default();
+        let running: Vec<_> = state
+            .tasks
+            .iter()
+            .filter_map(|(number, task)| {
+                let Place::Sent { worker, slot } = task.place else { return None };
+                let start = state.worker(worker)?.claim(slot).started_at()?;
+                Some(RunningTask {
+                    id: TaskId::from_number(*number)?,
+                    label: task.options.label.clone(),
+                    elapsed: claim::now().saturating_sub(start),
+                })
+            })
+            .collect();
+        ShutdownReport {
+            completed: completed - before.0,
+            failed: failed - before.1,
+            cancelled: cancelled - before.2,
+            queued: state.tasks.len() - running.len(),
+            running,
+        }
+    }
+
+    fn escalate(&self) {
+        self.0.close(Shutdown::CancelQueued);
+        let state = self.0.state.lock();
+        state.tasks.keys().for_each(|number| state.ask_to_stop(*number));
+    }
+
+    fn is_inside(&self) -> bool {
+        // The pool does not end before its callbacks, and what else it calls, have come back.
+        self.0.is_delivering_here()
+            || self.0.helpers.get().is_some_and(ThreadPoolExecutor::is_running_here)
+    }
+
+    fn join(&self) {
+        if let Some(helpers) = self.0.helpers.get() {
+            let _ = helpers.shutdown_blocking(Shutdown::Drain);
+        }
+        Reactor::join_ended();
+    }
+}

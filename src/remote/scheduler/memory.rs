@@ -1,0 +1,89 @@
+//! The limit on the memory that a worker uses: the pool looks at it while there are tasks.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Pool;
+use super::state::State;
+use crate::error::{BrokenPool, Error};
+use crate::local::start::zygote::Zygote;
+use crate::local::worker_handle::{Life, Worker};
+use crate::sys::{self, ExitStatus};
+
+/// The memory that a worker can come to use in a second, in bytes: as much as a processor or two can
+/// fill. So nobody needs to look again before the limit can be reached.
+const FASTEST: f64 = (4_u64 << 30) as f64;
+
+/// The pause between two looks, at least and at most.
+const PAUSE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
+
+/// How long a worker that uses `used` of `limit` need not be looked at.
+fn pause(used: u64, limit: u64) -> Duration {
+    let [least, most] = PAUSE;
+    Duration::from_secs_f64(limit.saturating_sub(used) as f64 / FASTEST).clamp(least, most)
+}
+
+/// Returns the helper once it can fork, if a worker uses less than `limit` bytes at its start.
+pub(super) fn check_limit(zygote: Zygote, limit: u64) -> Result<Zygote, Error> {
+    let broken = |cause| Error::BrokenPool(BrokenPool::new(cause));
+    match zygote.wait_until_ready() {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            let how = ExitStatus::describe(zygote.end());
+            let text = format!("the process that starts workers {how} before it could begin");
+            return Err(broken(text.into()));
+        }
+        ready => ready.map_err(|error| broken(error.into()))?,
+    }
+    // Whatever it uses, its workers use from their start.
+    let used = sys::private_memory(zygote.pid()).map_or(0, |memory| memory.used);
+    if used < limit {
+        return Ok(zygote);
+    }
+    let rule = format!("must be more than the {used} bytes that a worker uses at its start");
+    Err(Error::InvalidSetting { setting: "memory_limit", rule })
+}
+
+impl Pool {
+    /// Has the memory of workers looked at from now on, if that is limited, as long as one has a task.
+    pub(super) fn watch_memory(self: &Arc<Self>, state: &mut State) {
+        if let (Some(limit), None) = (self.config.memory_limit, &state.memory_timer) {
+            let pool = Arc::clone(self);
+            let look = move || pool.look_at_memory(limit);
+            state.memory_timer = Some(self.timer(PAUSE[0], look));
+        }
+    }
+
+    /// Kills workers that use more memory than they may.
+    fn look_at_memory(self: &Arc<Self>, limit: u64) {
+        let has_task = |worker: &Worker| worker.life != Life::Gone && !worker.sent.is_empty();
+        let busy: Vec<(u32, u32)> = {
+            let state = self.state.lock();
+            let busy = state.workers.iter().filter(|(_, worker)| has_task(worker));
+            busy.filter_map(|(number, worker)| Some((*number, worker.pid()?))).collect()
+        };
+        // Not under the lock. A process that has ended meanwhile uses nothing; whoever has its number
+        // next is not what is killed.
+        let used = busy
+            .into_iter()
+            .filter_map(|(number, pid)| Some((number, sys::private_memory(pid)?.used)));
+        let used: Vec<(u32, u64)> = used.collect();
+        let most = used.iter().map(|(_, used)| *used).max().unwrap_or(0);
+        let mut state = self.state.lock();
+        for (number, used) in used.into_iter().filter(|(_, used)| *used > limit) {
+            let State { workers, zygote, .. } = &mut *state;
+            if let Some(worker) = workers.get_mut(&number) {
+                let text = || format!("memory limit of {limit} bytes reached: it used {used}");
+                worker.fault.get_or_insert_with(text);
+                worker.kill(zygote.as_ref());
+            }
+        }
+        let next = state.workers.values().any(has_task).then(|| {
+            let pool = Arc::clone(self);
+            self.timer(pause(most, limit), move || pool.look_at_memory(limit))
+        });
+        let old = std::mem::replace(&mut state.memory_timer, next);
+        self.release(state);
+        drop(old);
+    }
+}

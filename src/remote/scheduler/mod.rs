@@ -1,0 +1,598 @@
+//! The pool itself: its queue, its workers, its life.
+//!
+//! One lock guards all of it, and is never held while user code runs or somebody is woken, nor
+//! while anything is read from a socket or written to one. What a change leads to is collected under
+//! the lock and done by [`Pool::release`], or, where the change was read from a socket, left to the
+//! thread that reads: see [`relay`](crate::reactor::relay).
+//!
+//! # The way of a task
+//!
+//! 1. `submit` queues it. If a worker is idle it is sent at once; if there may be one worker more,
+//!    that is started, and the task is in its socket before the process exists.
+//! 2. Otherwise the thread that reads the replies sends it: with each reply it fills up the
+//!    worker that has replied, with several tasks at a time while they are quick. An idle worker
+//!    takes back what another one has not begun. See [`claim`].
+//! 3. The reply takes the task out of the pool, then it is unpacked and its future is finished.
+//!    So whoever sees a result finds that worker free.
+//!
+//! # The death of a worker
+//!
+//! Its socket closes. What it had not begun goes back to the front of the queue at once; what it
+//! ran waits for the helper process to tell how it died, and then fails, or is tried again. Nobody
+//! else is concerned.
+
+mod death;
+mod dispatch;
+mod dump;
+mod ending;
+mod memory;
+mod replies;
+mod starts;
+mod state;
+
+pub(crate) use self::ending::Ending;
+
+use std::cell::Cell;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use self::ending::End;
+use self::state::{Phase, Place, RoomLeft, State, Task};
+use crate::clock;
+use crate::core::Options;
+use crate::error::{BrokenPool, Error};
+use crate::fork::Own;
+use crate::instruments::Ledger;
+use crate::local::start::zygote::{Launch, Zygote};
+use crate::local::worker_handle::{Life, Link, Worker};
+use crate::local::{claim, start};
+use crate::metrics::{Metrics, Totals};
+use crate::process_pool::builder::Config;
+use crate::reactor::{Reactor, Ready, Registration, UserCode};
+use crate::remote::call::Complete;
+use crate::remote::frame::{Content, Frame, Kind};
+use crate::room::Room;
+use crate::sync::{Mutex, MutexGuard};
+use crate::sys::{AsFd, explain};
+use crate::thread_pool::ThreadPoolExecutor;
+use crate::timer::{Timer, deadline};
+use crate::trace::{Outbox, TaskTrace};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+
+/// The number of the helper process's control socket, in place of a worker's.
+const HELPER: u32 = u32::MAX;
+
+pub(crate) struct Pool {
+    pub(crate) config: Config,
+    registration: Registration,
+    state: Own<Mutex<State>>,
+    room: Option<Room>,
+    completed: AtomicU64,
+    failed: AtomicU64,
+    /// Futures that are about to be finished, and drivers of maps. Rises under the lock.
+    finishing: AtomicUsize,
+    /// The pool is not open any more. Set under the lock.
+    is_closing: AtomicBool,
+    /// Threads for what takes long: callbacks, long replies, the input of maps.
+    helpers: OnceLock<ThreadPoolExecutor>,
+}
+
+/// What is to be submitted.
+pub(crate) struct Order {
+    pub(crate) number: u64,
+    pub(crate) kind: Kind,
+    pub(crate) content: Content,
+    pub(crate) complete: Box<dyn Complete>,
+    pub(crate) options: Options,
+    pub(crate) retries: u32,
+    pub(crate) holds_room: bool,
+    /// Of a chunk: how many items. Of a call: its time limit in nanoseconds, or 0.
+    pub(crate) detail: u64,
+    pub(crate) trace: TaskTrace,
+}
+
+/// A future to finish after the lock is released, by the thread that reads or by a helper thread. The
+/// pool does not end before that. A drop finishes it.
+struct Completion {
+    pool: Arc<Pool>,
+    finish: Option<Finish>,
+}
+
+struct Finish {
+    complete: Box<dyn Complete>,
+    trace: TaskTrace,
+    reply: Result<Frame, Error>,
+    /// The task was counted as cancelled.
+    is_counted: bool,
+}
+
+impl Completion {
+    fn failed(pool: &Arc<Pool>, task: Task, error: Error) -> Box<Self> {
+        let Task { complete, trace, .. } = task;
+        Self::of(pool, Finish { complete, trace, reply: Err(error), is_counted: false })
+    }
+
+    fn withdrawn(pool: &Arc<Pool>, task: Task, error: Error) -> Box<Self> {
+        let Task { complete, trace, .. } = task;
+        Self::of(pool, Finish { complete, trace, reply: Err(error), is_counted: true })
+    }
+
+    /// In a box, since it goes through several hands.
+    fn of(pool: &Arc<Pool>, finish: Finish) -> Box<Self> {
+        Box::new(Self { pool: Arc::clone(pool), finish: Some(finish) })
+    }
+
+    /// Returns whether user code that takes long may run when the future is finished.
+    fn takes_long(&self) -> bool {
+        let Some(Finish { complete, reply, .. }) = &self.finish else { return false };
+        let has_failed = match reply {
+            Ok(frame) => frame.header.kind != Kind::Value,
+            Err(error) => !matches!(error, Error::Cancelled),
+        };
+        let may_be_unobserved = has_failed && self.pool.config.on_unobserved.is_set();
+        may_be_unobserved || complete.takes_long(reply.as_ref().map_or(0, Frame::len))
+    }
+}
+
+impl UserCode for Completion {
+    fn run(self: Box<Self>) {
+        if self.takes_long() {
+            let pool = Arc::clone(&self.pool);
+            pool.helpers().go_on(move || drop(self)).detach();
+        } else {
+            let pool = Arc::clone(&self.pool);
+            pool.deliver(|| drop(self));
+        }
+    }
+}
+
+impl Drop for Completion {
+    fn drop(&mut self) {
+        let Some(Finish { complete, trace, reply, is_counted }) = self.finish.take() else {
+            return;
+        };
+        let pool = &self.pool;
+        complete.complete(reply, &trace, &|is_value| {
+            if !is_counted {
+                let counter = if is_value { &pool.completed } else { &pool.failed };
+                counter.fetch_add(1, Relaxed);
+                let instruments = &pool.config.instruments;
+                if is_value { instruments.completed() } else { instruments.failed() }
+            }
+        });
+        pool.finished();
+    }
+}
+
+/// Records for waiters and subscribers, to be passed on after the lock is released.
+struct Notes {
+    room: RoomLeft,
+    ledger: Ledger,
+    events: Outbox,
+}
+
+impl Notes {
+    fn is_empty(&self) -> bool {
+        self.room == RoomLeft::default() && !Ledger::IS_KEPT && self.events.is_empty()
+    }
+
+    fn tell(self, pool: &Pool) {
+        pool.give_room_back(self.room);
+        pool.config.instruments.book(self.ledger);
+        self.events.tell();
+    }
+}
+
+/// Work to do after the lock is released.
+struct Unlocked {
+    notes: Option<Notes>,
+    done: Vec<Box<dyn UserCode>>,
+    end: Option<End>,
+    to_flush: Vec<(u32, Arc<Link>)>,
+}
+
+/// User code of a pool that is not a [`Completion`].
+struct Deferred<F> {
+    pool: Arc<Pool>,
+    run: F,
+}
+
+impl<F: FnOnce(&Arc<Pool>) + Send> UserCode for Deferred<F> {
+    fn run(self: Box<Self>) {
+        let Self { pool, run } = *self;
+        pool.deliver(|| run(&pool));
+    }
+}
+
+impl Ready for Pool {
+    fn on_ready(
+        self: Arc<Self>,
+        number: u32,
+        readable: bool,
+        writable: bool,
+    ) -> Option<Box<dyn UserCode>> {
+        if number == HELPER {
+            self.on_control();
+            return None;
+        }
+        self.on_worker(number, readable, writable)
+    }
+
+    fn on_call_back(self: Arc<Self>) {
+        self.retry_starts();
+    }
+}
+
+thread_local! {
+    /// The pool whose user code this thread runs outside of its helper threads.
+    static DELIVERING: Cell<*const Pool> = const { Cell::new(std::ptr::null()) };
+}
+
+impl Pool {
+    pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
+        let broken = |error: std::io::Error| Error::BrokenPool(BrokenPool::new(error.into()));
+        start::check_can_start().map_err(broken)?;
+        let room = config.queue_capacity.map(Room::new);
+        let launch = Launch::new(&config.zygote).map_err(broken)?;
+        let zygote = Zygote::start(&launch).map_err(broken)?;
+        let is_ready = config.memory_limit.is_some();
+        let zygote = match config.memory_limit {
+            Some(limit) => memory::check_limit(zygote, limit)?,
+            None => zygote,
+        };
+        Reactor::join(|registration| {
+            Self::watch_helper(&registration, &zygote)?;
+            let mut state = State::new(Phase::Open, Some(launch), Some(zygote));
+            state.zygote_is_ready = is_ready;
+            Ok(Arc::new(Self {
+                config,
+                registration,
+                state: Own::new(Mutex::new(state), State::abroad),
+                room,
+                completed: AtomicU64::new(0),
+                failed: AtomicU64::new(0),
+                finishing: AtomicUsize::new(0),
+                is_closing: AtomicBool::new(false),
+                helpers: OnceLock::new(),
+            }))
+        })
+        .map_err(broken)
+    }
+
+    fn watch_helper(registration: &Registration, zygote: &Zygote) -> std::io::Result<()> {
+        registration
+            .add(zygote.fd(), HELPER)
+            .map_err(explain("the process that starts workers can't be waited for"))
+    }
+
+    // ---- Room in the queue ----
+
+    /// A forked child has none: another thread may have held its lock.
+    fn room(&self) -> Option<&Room> {
+        self.room.as_ref().filter(|_| self.state.is_home())
+    }
+
+    pub(crate) fn take_room(&self) -> Result<(), Error> {
+        match self.room() {
+            None => Ok(()),
+            Some(room) => room.take().map_err(|no_room| no_room.into_error(|| self.refusal())),
+        }
+    }
+
+    pub(crate) async fn wait_for_room(&self) -> Result<(), Error> {
+        if let Some(room) = self.room() {
+            if !room.wait().await {
+                return Err(self.refusal());
+            }
+        }
+        if self.is_open() {
+            return Ok(());
+        }
+        self.release_room();
+        Err(self.refusal())
+    }
+
+    fn give_room_back(&self, left: RoomLeft) {
+        let Some(room) = self.room() else { return };
+        room.release(left.count);
+        if left.is_closed {
+            room.close();
+        }
+    }
+
+    /// Whether the user code that this thread runs is the pool's, which does not end before that.
+    fn is_delivering_here(&self) -> bool {
+        std::ptr::eq(DELIVERING.get(), self)
+    }
+
+    pub(crate) fn release_room(&self) {
+        if let Some(room) = self.room() {
+            room.release(1);
+        }
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.state.lock().phase, Phase::Open)
+    }
+
+    /// Why the pool takes no tasks.
+    pub(crate) fn refusal(&self) -> Error {
+        match &self.state.lock().phase {
+            Phase::Broken(cause) => Error::BrokenPool(cause.clone()),
+            _ => Error::ShutDown,
+        }
+    }
+
+    // ---- The queue ----
+
+    /// Queues a task and sees that a worker gets it, or gives it back.
+    pub(crate) fn push(self: &Arc<Self>, order: Order) -> Result<(), Box<Order>> {
+        let mut state = self.state.lock();
+        let is_accepted = match state.phase {
+            Phase::Open => true,
+            Phase::Closed(at_once) => order.kind == Kind::Chunk && !at_once,
+            Phase::Broken(_) => false,
+        };
+        if !is_accepted {
+            return Err(Box::new(order));
+        }
+        self.enqueue(&mut state, order);
+        self.dispatch(&mut state);
+        self.release(state);
+        Ok(())
+    }
+
+    fn enqueue(self: &Arc<Self>, state: &mut State, order: Order) {
+        let number = order.number;
+        let limit = order.options.queue_timeout;
+        let queue_timer = limit.map(|limit| {
+            let pool = Arc::clone(self);
+            self.timer(limit, move || pool.queued_too_long(number, limit))
+        });
+        let task = Task {
+            content: Arc::new(order.content),
+            kind: order.kind,
+            detail: order.detail,
+            complete: order.complete,
+            place: Place::Queued,
+            holds_room: order.holds_room,
+            submitted: clock::now(),
+            retries: order.retries,
+            lost: Vec::new(),
+            near_misses: 0,
+            options: order.options,
+            queue_timer,
+            run_timer: None,
+            trace: order.trace,
+        };
+        state.tasks.insert(number, Box::new(task));
+        state.ledger.accepted();
+        state.queue.push_back(number);
+        state.queued += 1;
+    }
+
+    /// Releases the lock, sends what is in line, and runs the user code that is due: it finishes
+    /// futures, gives room in the queue back, tells subscribers.
+    fn release(self: &Arc<Self>, state: MutexGuard<'_, State>) {
+        let Unlocked { notes, done, end, to_flush } = self.unlock(state);
+        // Before a worker has the frame that it tells of.
+        if let Some(notes) = notes {
+            self.deliver(|| notes.tell(self));
+        }
+        self.flush_all(&to_flush);
+        done.into_iter().for_each(UserCode::run);
+        if end.is_some() {
+            self.deliver(|| self.ended(end));
+        }
+    }
+
+    /// As [`release`](Self::release); the user code is left to the thread that reads.
+    fn release_to_reader(self: &Arc<Self>, state: MutexGuard<'_, State>) {
+        self.registration.deliver(self.unlock_and_flush(state));
+    }
+
+    /// As [`release`](Self::release); returns the user code, in the order in which it is to be run.
+    fn unlock_and_flush(
+        self: &Arc<Self>,
+        state: MutexGuard<'_, State>,
+    ) -> impl Iterator<Item = Box<dyn UserCode>> {
+        let Unlocked { notes, done, end, to_flush } = self.unlock(state);
+        self.flush_all(&to_flush);
+        let notes = notes.map(|notes| self.defer(|pool| notes.tell(pool)));
+        let end = end.map(|end| self.defer(|pool| pool.ended(Some(end))));
+        notes.into_iter().chain(done).chain(end)
+    }
+
+    fn defer(self: &Arc<Self>, run: impl FnOnce(&Arc<Self>) + Send + 'static) -> Box<dyn UserCode> {
+        Box::new(Deferred { pool: Arc::clone(self), run })
+    }
+
+    /// Runs user code of this pool.
+    fn deliver(&self, run: impl FnOnce()) {
+        struct Restore(*const Pool);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                DELIVERING.set(self.0);
+            }
+        }
+        let _restore = Restore(DELIVERING.replace(self));
+        run();
+    }
+
+    /// Releases the lock.
+    fn unlock(&self, mut state: MutexGuard<'_, State>) -> Unlocked {
+        let to_flush = std::mem::take(&mut state.to_flush);
+        let done = std::mem::take(&mut state.done);
+        if !done.is_empty() {
+            self.finishing.fetch_add(done.len(), Relaxed); // of a line that other threads change
+        }
+        let end = self.end(&mut state);
+        let notes = Notes {
+            room: std::mem::take(&mut state.room_left),
+            ledger: state.take_ledger(),
+            events: state.outbox.take(),
+        };
+        drop(state);
+        Unlocked { notes: (!notes.is_empty()).then_some(notes), done, end, to_flush }
+    }
+
+    fn flush_all(&self, to_flush: &[(u32, Arc<Link>)]) {
+        to_flush.iter().for_each(|(number, link)| self.flush(*number, link));
+    }
+
+    /// A future was finished, or the driver of a map has ended.
+    fn finished(self: &Arc<Self>) {
+        // Whoever closes the pool says so before it looks how many are left: one of the two sees the
+        // other.
+        if self.finishing.fetch_sub(1, SeqCst) > 1 || !self.is_closing.load(SeqCst) {
+            return;
+        }
+        let mut state = self.state.lock();
+        let end = self.end(&mut state);
+        drop(state);
+        self.ended(end);
+    }
+
+    pub(crate) fn helpers(&self) -> &ThreadPoolExecutor {
+        self.helpers.get_or_init(ThreadPoolExecutor::internal)
+    }
+
+    /// Runs `action` after `limit`, by the thread that reads if there is no other.
+    fn timer(&self, limit: Duration, action: impl FnOnce() + Send + 'static) -> Timer {
+        let (timer, is_kept) = Timer::with_stand_in(deadline(limit), Box::new(action));
+        if !is_kept {
+            self.registration.wake();
+        }
+        timer
+    }
+
+    /// Sends what is in line for a worker. Not under the lock.
+    fn flush(&self, number: u32, link: &Link) {
+        link.flush(|is_stuck| {
+            // An error would mean that the worker is gone, and taken out of the poller.
+            let _ = self.registration.set_writable(link.socket.as_fd(), number, is_stuck);
+        });
+    }
+
+    // ---- The caller's side ----
+
+    /// Withdraws a task that has not started. One that runs is asked to stop, if `stop` says so.
+    pub(crate) fn withdraw(self: &Arc<Self>, number: u64, stop: bool) -> bool {
+        let mut state = self.state.lock();
+        if let Some(task) = state.withdraw(number) {
+            state.left(&task);
+            self.release(state);
+            task.trace.outcome(Some(&Error::Cancelled));
+            drop(task);
+            return true;
+        }
+        if stop {
+            state.ask_to_stop(number);
+        }
+        false
+    }
+
+    /// Nobody wants the task: it ends as cancelled, or is asked to stop.
+    pub(crate) fn cancel(self: &Arc<Self>, number: u64) {
+        let mut state = self.state.lock();
+        self.cancel_or_stop(&mut state, number, true);
+        self.release(state);
+    }
+
+    /// Ends a task, also one that runs. `false`: it is done.
+    pub(crate) fn kill(self: &Arc<Self>, number: u64) -> bool {
+        if self.withdraw(number, false) {
+            return true;
+        }
+        let mut state = self.state.lock();
+        let Some(task) = state.remove(number) else { return false };
+        state.cancelled += 1;
+        state.ledger.cancelled();
+        if let Place::Sent { worker, slot } = task.place {
+            Self::condemn(&mut state, worker, slot);
+        }
+        self.dispatch(&mut state);
+        self.release(state);
+        task.trace.outcome(Some(&Error::Cancelled));
+        drop(task);
+        true
+    }
+
+    pub(crate) fn is_running(&self, number: u64) -> bool {
+        let state = self.state.lock();
+        state.tasks.get(&number).is_some_and(|task| state.has_started(task))
+    }
+
+    fn queued_too_long(self: &Arc<Self>, number: u64, limit: Duration) {
+        let mut state = self.state.lock();
+        if let Some(task) = state.withdraw(number) {
+            state.left(&task);
+            let error = Error::TimedOut { limit, started: false };
+            state.done.push(Completion::withdrawn(self, *task, error));
+            self.release(state);
+        }
+    }
+
+    /// The time limit may have passed: it counts from the start of the task, which the worker has
+    /// noted.
+    fn ran_too_long(self: &Arc<Self>, number: u64, limit: Duration) {
+        let mut guard = self.state.lock();
+        let state = &mut *guard;
+        let Some(task) = state.tasks.get_mut(&number) else { return };
+        let Place::Sent { worker: worker_number, slot } = task.place else { return };
+        let Some(worker) = state.workers.get(&worker_number) else { return };
+        let left = match worker.claim(slot).started_at() {
+            None => limit.max(Duration::from_millis(1)),
+            // If it had begun later than now, the worker would have spoilt its control block.
+            Some(start) => claim::now()
+                .checked_sub(start)
+                .map_or(Duration::ZERO, |elapsed| limit.saturating_sub(elapsed)),
+        };
+        if !left.is_zero() {
+            let pool = Arc::clone(self);
+            let timer = self.timer(left, move || pool.ran_too_long(number, limit));
+            let old = task.run_timer.replace(timer);
+            drop(guard);
+            return drop(old);
+        }
+        let Some(task) = state.remove(number) else { return };
+        Self::condemn(state, worker_number, slot);
+        self.dispatch(state);
+        state.done.push(Completion::failed(self, *task, Error::TimedOut { limit, started: true }));
+        self.release(guard);
+    }
+
+    fn counts(&self, state: &State) -> (u64, u64, u64) {
+        (self.completed.load(Relaxed), self.failed.load(Relaxed), state.cancelled)
+    }
+
+    pub(crate) fn worker_pids(&self) -> Vec<u32> {
+        let state = self.state.lock();
+        state.workers.values().filter(|w| w.life != Life::Gone).filter_map(Worker::pid).collect()
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        let state = self.state.lock();
+        let (completed, failed, cancelled) = self.counts(&state);
+        let mut totals = Totals::new();
+        totals.add(&state.metrics);
+        let (queue_time, run_time) = totals.times();
+        let running = state.tasks.values().filter(|task| state.has_started(task)).count();
+        let alive = state.workers.values().filter(|worker| worker.life == Life::Working);
+        let (workers, idle) = alive.fold((0, 0), |(workers, idle), worker| {
+            (workers + 1, idle + usize::from(worker.is_idle()))
+        });
+        Metrics {
+            workers,
+            idle,
+            queued: state.tasks.len() - running,
+            running,
+            completed,
+            failed,
+            cancelled,
+            queue_time,
+            run_time,
+        }
+    }
+}

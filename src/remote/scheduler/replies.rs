@@ -1,0 +1,397 @@
+//! What workers send: replies, and tasks of their own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dispatch::about_to_start;
+use super::state::{Phase, State, Task};
+use super::{Completion, Finish, Order, Pool};
+use crate::clock;
+use crate::core::{Options, TaskId};
+use crate::error::{CodecError, CodecSide, Error};
+use crate::function::{Checked, NamedCall, UnknownCode};
+use crate::local::control_block::SharedControlBlock;
+use crate::local::worker_handle::{Link, NO_TASK, Sent};
+use crate::reactor::UserCode;
+use crate::remote::call::{Complete, Reply, Suspect, unpack_initializer_error};
+use crate::remote::error_codec;
+use crate::remote::frame::{Content, Frame, Header, Kind, Unread};
+use crate::remote::map::Parts;
+use crate::remote::trace_relay;
+use crate::sys::AsFd;
+use crate::trace::TaskTrace;
+
+/// The answer to a call goes to the worker that has submitted it.
+pub(super) struct Forward {
+    pool: Arc<Pool>,
+    worker: u32,
+    /// What the worker calls it.
+    request: u64,
+    number: u64,
+    suspect: Option<Suspect>,
+    /// Of a chunk.
+    parts: Option<Parts>,
+}
+
+/// What a frame's call was found to be, before the pool's lock was taken.
+type CheckedCall = Result<Checked, UnknownCode>;
+
+/// The answer to a call of a worker of which `what` was skipped.
+fn without_values(header: Header, kind: Kind, what: &str, unread: Unread) -> Frame {
+    let (side, type_name) = (CodecSide::DecodeArguments, "unknown".to_owned());
+    let error = CodecError { side, type_name, message: unread.describe(what) };
+    let Reply { kind, values } = Reply::codec(kind, error);
+    Frame::of(Header { kind, ..header }, values.format, values.body)
+}
+
+impl Complete for Forward {
+    fn suspect(&self) -> Option<Suspect> {
+        self.suspect
+    }
+
+    fn part(&mut self, frame: Frame) -> bool {
+        self.parts.as_mut().is_some_and(|parts| parts.take(frame))
+    }
+
+    fn salvage(&mut self, block: &SharedControlBlock) {
+        if let Some(parts) = &mut self.parts {
+            parts.salvage(block);
+        }
+    }
+
+    fn takes_long(&self, _length: usize) -> bool {
+        false
+    }
+
+    fn complete(
+        self: Box<Self>,
+        reply: Result<Frame, Error>,
+        _trace: &TaskTrace,
+        account: &dyn Fn(bool),
+    ) {
+        account(reply.as_ref().is_ok_and(|frame| frame.header.kind == Kind::Value));
+        Arc::clone(&self.pool).answer(*self, reply);
+    }
+}
+
+impl Pool {
+    /// What the poller has seen at a worker's socket. Returns user code to run, before what was
+    /// left to the thread that reads.
+    pub(crate) fn on_worker(
+        self: &Arc<Self>,
+        number: u32,
+        readable: bool,
+        writable: bool,
+    ) -> Option<Box<dyn UserCode>> {
+        let link = self.state.lock().worker(number).map(|worker| Arc::clone(&worker.link))?;
+        if writable {
+            self.flush(number, &link);
+        }
+        if readable { self.read(number, &link, false) } else { None }
+    }
+
+    /// Takes in what a worker has sent: what there is, or, if it is dead, to the last byte.
+    pub(super) fn read(
+        self: &Arc<Self>,
+        number: u32,
+        link: &Link,
+        to_the_end: bool,
+    ) -> Option<Box<dyn UserCode>> {
+        let mut frames = Vec::new();
+        let mut reader = link.reader.lock();
+        loop {
+            let end = match reader.fill(link.socket.as_fd()) {
+                Ok(0) => true,
+                Ok(_) => false,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => to_the_end,
+                Err(_gone) => true,
+            };
+            let garbage = loop {
+                match reader.next() {
+                    Ok(Some(frame)) => frames.push((frame.code.map(NamedCall::check), frame)),
+                    Ok(None) => break None,
+                    Err(garbage) => break Some(garbage.to_string()),
+                }
+            };
+            let is_over = end || garbage.is_some();
+            if is_over || !to_the_end {
+                drop(reader);
+                return self.received(number, frames, end, garbage);
+            }
+        }
+    }
+
+    pub(super) fn received(
+        self: &Arc<Self>,
+        number: u32,
+        frames: Vec<(Option<CheckedCall>, Frame)>,
+        end: bool,
+        mut garbage: Option<String>,
+    ) -> Option<Box<dyn UserCode>> {
+        let mut state = self.state.lock();
+        let is_distrusted = state.worker(number).is_some_and(|worker| worker.is_distrusted);
+        for (call, frame) in frames.into_iter().filter(|_| !is_distrusted) {
+            if let Err(text) = self.take_frame(&mut state, number, call, frame) {
+                garbage.get_or_insert(text);
+                break;
+            }
+        }
+        if let Some(text) = garbage {
+            self.distrust(&mut state, number, text);
+        } else if end {
+            self.closed(&mut state, number);
+        } else {
+            self.fill_up(&mut state, number);
+        }
+        self.dispatch(&mut state);
+        let mut due = self.unlock_and_flush(state);
+        let first = due.next();
+        let mut others = due.peekable();
+        if others.peek().is_some() {
+            self.registration.deliver(others);
+        }
+        first
+    }
+
+    pub(super) fn take_frame(
+        self: &Arc<Self>,
+        state: &mut State,
+        number: u32,
+        call: Option<CheckedCall>,
+        frame: Frame,
+    ) -> Result<(), String> {
+        if frame.header.kind == Kind::Skipped && state.is_with(number, Sent::of(frame.header)) {
+            return Err("that it has skipped a task which was not withdrawn".to_owned());
+        }
+        let Some(worker) = state.workers.get_mut(&number) else { return Ok(()) };
+        match frame.header.kind {
+            Kind::Waits => {
+                worker.is_blocked = true;
+                // What was sent ahead would wait for what the task waits for, or the reverse.
+                state.take_back(number, 0);
+                Ok(())
+            }
+            Kind::GoesOn => {
+                worker.is_blocked = false;
+                Ok(())
+            }
+            Kind::Part | Kind::ItemFailed => {
+                let sent = Sent::of(frame.header);
+                let is_first = worker.sent.front() == Some(&sent);
+                let is_there = state.is_with(number, sent);
+                let is_taken = is_first
+                    && state
+                        .tasks
+                        .get_mut(&sent.number)
+                        // One that was killed or cancelled meanwhile is not there any more.
+                        .is_none_or(|task| is_there && task.complete.part(frame));
+                if is_taken { Ok(()) } else { Err("results that it was not asked for".to_owned()) }
+            }
+            Kind::Event if frame.unread.is_some() => Ok(()),
+            Kind::Event => {
+                let (sent, pid) = (Sent::of(frame.header), worker.pid());
+                let is_there = state.is_with(number, sent);
+                let task = state.tasks.get(&sent.number).filter(|_| is_there);
+                let trace = task.map(|task| &task.trace);
+                let is_taken = trace_relay::take(&frame, pid, trace, &mut state.outbox);
+                if is_taken { Ok(()) } else { Err("an event that is none".to_owned()) }
+            }
+            Kind::Submit => match call {
+                Some(Ok(checked)) => {
+                    self.submitted(state, number, checked, frame);
+                    Ok(())
+                }
+                Some(Err(unknown)) => Err(format!("a call of what is no function: {unknown}")),
+                None => Err("a call without a function".to_owned()),
+            },
+            Kind::Withdraw => {
+                let calls = &worker.calls;
+                let call = calls.iter().find(|(request, _)| *request == frame.header.number);
+                let stop = frame.header.detail != 0;
+                if let Some((_, task)) = call.copied() {
+                    if !self.cancel_or_stop(state, task, stop) && stop {
+                        self.too_late(state, number, frame.header.number);
+                    }
+                }
+                Ok(())
+            }
+            kind if kind.is_reply() => {
+                let Some(sent) = worker.replied(frame.header) else {
+                    return Err("a reply to a task that it was not given".to_owned());
+                };
+                self.replied(state, number, sent, frame);
+                Ok(())
+            }
+            _ => Err("a frame that only the pool may send".to_owned()),
+        }
+    }
+
+    pub(super) fn submitted(
+        self: &Arc<Self>,
+        state: &mut State,
+        worker: u32,
+        checked: Checked,
+        frame: Frame,
+    ) {
+        let request = frame.header.number;
+        let number = TaskId::next().get();
+        let pool = Arc::clone(self);
+        let submitter = state.worker(worker).and_then(|worker| worker.sent.front().copied());
+        let suspect = submitter.filter(|_| checked == Checked::Unknown);
+        let suspect = suspect.map(|sent| Suspect { worker, task: sent.number });
+        let is_chunk = frame.header.slot == Kind::Chunk as u16;
+        let items = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
+        let parts = is_chunk.then(|| Parts::of(items));
+        let complete = Box::new(Forward { pool, worker, request, number, suspect, parts });
+        if let Some(unread) = frame.unread {
+            let reply = without_values(frame.header, Kind::BadArguments, "an argument", unread);
+            return state.done.push(Completion::of(
+                self,
+                Finish { complete, trace: TaskTrace::none(), reply: Ok(reply), is_counted: true },
+            ));
+        }
+        let room = match (&state.phase, self.room()) {
+            (Phase::Open, None) => Ok(()),
+            (Phase::Open, Some(room)) => {
+                room.take().map_err(|no_room| no_room.into_error(|| Error::ShutDown))
+            }
+            (Phase::Closed(_), _) => Err(Error::ShutDown),
+            (Phase::Broken(cause), _) => Err(Error::BrokenPool(cause.clone())),
+        };
+        if let Err(error) = room {
+            return state.done.push(Completion::of(
+                self,
+                Finish { complete, trace: TaskTrace::none(), reply: Err(error), is_counted: true },
+            ));
+        }
+        // It belongs to the task that has submitted it.
+        let submitter = submitter.and_then(|sent| state.tasks.get(&sent.number));
+        let trace = submitter.map_or_else(TaskTrace::none, |task| task.trace.shared());
+        if let Some(worker) = state.workers.get_mut(&worker) {
+            worker.calls.push((request, number));
+        }
+        let order = Order {
+            number,
+            kind: if is_chunk { Kind::Chunk } else { Kind::Call },
+            detail: frame.header.detail,
+            content: frame.into_content(),
+            complete,
+            options: Options::default(),
+            retries: 0,
+            holds_room: self.room.is_some(),
+            trace,
+        };
+        self.enqueue(state, order);
+    }
+
+    /// Ends a task that has not started; asks one that runs to stop, if `stop` says so.
+    pub(super) fn cancel_or_stop(
+        self: &Arc<Self>,
+        state: &mut State,
+        number: u64,
+        stop: bool,
+    ) -> bool {
+        match state.withdraw(number) {
+            Some(task) => {
+                state.left(&task);
+                state.done.push(Completion::withdrawn(self, *task, Error::Cancelled));
+                true
+            }
+            None => {
+                if stop {
+                    state.ask_to_stop(number);
+                }
+                false
+            }
+        }
+    }
+
+    pub(super) fn too_late(&self, state: &mut State, worker: u32, request: u64) {
+        if let Some(worker) = state.workers.get_mut(&worker) {
+            let header = Header { kind: Kind::TooLate, slot: 0, number: request, detail: 0 };
+            worker.post(header, &Arc::default());
+        }
+        state.flush_later(worker);
+    }
+
+    /// Sends a worker the answer to a call of its own, after what came before the reply.
+    pub(super) fn answer(&self, call: Forward, reply: Result<Frame, Error>) {
+        let Parts { messages, begun, .. } = call.parts.unwrap_or_else(|| Parts::of(0));
+        let content = |frame: Frame| Content { code: None, ..frame.into_content() };
+        let number = call.request;
+        let mut frames: Vec<(Header, Content)> = Vec::with_capacity(messages.len() + 1);
+        for (frame, count) in messages {
+            let kind =
+                if frame.header.kind == Kind::ItemFailed { Kind::ItemFailed } else { Kind::Part };
+            frames.push((Header { kind, slot: 0, number, detail: count as u64 }, content(frame)));
+        }
+        let (kind, detail, content) = match reply {
+            Ok(frame) => {
+                let frame = match frame.unread {
+                    None => frame,
+                    Some(it) => without_values(frame.header, Kind::BadValue, "a result", it),
+                };
+                (frame.header.kind, frame.header.detail, content(frame))
+            }
+            Err(error) => {
+                let content = Content { code: None, values: error_codec::pack(&error) };
+                (Kind::Failed, begun as u64, content)
+            }
+        };
+        frames.push((Header { kind: Kind::Answer, slot: kind as u16, number, detail }, content));
+        let mut state = self.state.lock();
+        let Some(worker) = state.workers.get_mut(&call.worker) else { return };
+        worker.calls.retain(|(_, number)| *number != call.number);
+        for (header, content) in frames {
+            worker.post(header, &Arc::new(content));
+        }
+        let link = Arc::clone(&worker.link);
+        drop(state);
+        self.flush(call.worker, &link);
+    }
+
+    pub(super) fn replied(
+        self: &Arc<Self>,
+        state: &mut State,
+        number: u32,
+        sent: Sent,
+        frame: Frame,
+    ) {
+        let State { workers, tasks, metrics, ledger, outbox, room_left, .. } = state;
+        let Some(worker) = workers.get_mut(&number) else { return };
+        // Whoever replies does not wait, also if it has not said that it goes on.
+        worker.is_blocked = false;
+        if sent.number != NO_TASK && frame.header.kind != Kind::Skipped {
+            let nanos = frame.header.detail;
+            let run_time = Duration::from_nanos(nanos);
+            worker.learn(run_time);
+            let ticks = clock::ticks(run_time);
+            metrics.ran(ticks);
+            ledger.ran(ticks);
+        }
+        // Those that were withdrawn are skipped, so the one behind them is next.
+        if let Some(next) = worker.sent.front() {
+            if let Some(task) = tasks.get_mut(&next.number) {
+                about_to_start(task, metrics, ledger, outbox, room_left);
+            }
+        }
+        state.false_starts = 0;
+        if sent.number == NO_TASK {
+            if frame.header.kind != Kind::Value {
+                self.break_with(state, unpack_initializer_error(&frame));
+            }
+            return;
+        }
+        if frame.header.kind == Kind::Skipped || !state.is_with(number, sent) {
+            return;
+        }
+        if let Some(task) = state.remove(sent.number) {
+            let Task { complete, trace, .. } = *task;
+            trace.ran(frame.header.detail);
+            state.done.push(Completion::of(
+                self,
+                Finish { complete, trace, reply: Ok(frame), is_counted: false },
+            ));
+        }
+    }
+}

@@ -1,0 +1,335 @@
+//! What a pool knows of its tasks and workers. All of it is under the pool's lock.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Weak};
+
+use super::starts::Starts;
+use crate::core::Options;
+use crate::error::{BrokenPool, WorkerLost};
+use crate::instruments::Ledger;
+use crate::local::start::zygote::{Launch, Zygote};
+use crate::local::worker_handle::{Life, Link, Sent, Worker};
+use crate::map::engine::Begin;
+use crate::metrics::WorkerMetrics;
+use crate::reactor::UserCode;
+use crate::remote::call::Complete;
+use crate::remote::frame::{Content, Kind};
+use crate::shrink::shrink;
+use crate::shutdown::Waiters;
+use crate::sync::Mutex;
+use crate::timer::Timer;
+use crate::trace::{Outbox, TaskTrace};
+
+pub(super) struct State {
+    pub(super) phase: Phase,
+    /// Everything that a zygote is started with. It is dropped at the end of the pool.
+    pub(super) launch: Option<Launch>,
+    pub(super) zygote: Option<Zygote>,
+    /// The zygote has reported that it can fork.
+    pub(super) zygote_is_ready: bool,
+    /// The zygote's end is waited for, without the lock; meanwhile no other one is started.
+    pub(super) zygote_is_ending: bool,
+    /// The end of the last zygote in words, if that came before it was ready.
+    pub(super) failed_start: Option<String>,
+    /// Tasks by number, in the order of their start. Numbers that are no task any more are skipped.
+    pub(super) queue: VecDeque<u64>,
+    /// How many of them are tasks.
+    pub(super) queued: usize,
+    pub(super) tasks: HashMap<u64, Box<Task>>,
+    pub(super) workers: BTreeMap<u32, Worker>,
+    /// Workers that may be idle; the last one has worked last.
+    pub(super) idle: Vec<u32>,
+    /// Workers for which frames were put in line.
+    pub(super) to_flush: Vec<(u32, Arc<Link>)>,
+    pub(super) next_worker: u32,
+    /// The worker that is to be looked at next.
+    pub(super) next_look: u32,
+    pub(super) false_starts: usize,
+    pub(super) starts: Starts,
+    /// Room in the queue that is to be given back once the lock is released.
+    pub(super) room_left: RoomLeft,
+    pub(super) cancelled: u64,
+    pub(super) metrics: WorkerMetrics,
+    /// What the instruments are to be told once the lock is released.
+    pub(super) ledger: Ledger,
+    /// What was counted when the first shutdown began.
+    pub(super) at_shutdown: Option<(u64, u64, u64)>,
+    /// Maps that may not have begun in earnest.
+    pub(super) maps: Vec<Weak<dyn Begin>>,
+    pub(super) waiting_for_end: Waiters,
+    pub(super) grace_timer: Option<Timer>,
+    /// The next look at the memory that workers use.
+    pub(super) memory_timer: Option<Timer>,
+    pub(super) outbox: Outbox,
+    /// Futures to finish, once the lock is released.
+    pub(super) done: Vec<Box<dyn UserCode>>,
+    /// There is nothing left to do but to let go of what the pool has.
+    pub(super) has_ended: bool,
+    /// That is done as well: its processes are gone.
+    pub(super) is_over: bool,
+}
+
+/// Room in the queue that tasks have left. Who waits for it is woken, which is user code.
+#[derive(Default, PartialEq, Eq)]
+pub(super) struct RoomLeft {
+    pub(super) count: usize,
+    /// There will be no more room.
+    pub(super) is_closed: bool,
+}
+
+pub(super) enum Phase {
+    Open,
+    /// No new tasks; with `true`, maps do not go on either.
+    Closed(bool),
+    Broken(BrokenPool),
+}
+
+/// A task that is accepted and not done.
+pub(super) struct Task {
+    pub(super) content: Arc<Content>,
+    pub(super) kind: Kind,
+    pub(super) detail: u64,
+    pub(super) complete: Box<dyn Complete>,
+    pub(super) place: Place,
+    pub(super) holds_room: bool,
+    pub(super) submitted: u64,
+    pub(super) retries: u32,
+    pub(super) lost: Vec<WorkerLost>,
+    /// How many workers have died, not by force, when it was the next that they would have begun.
+    pub(super) near_misses: u32,
+    pub(super) options: Options,
+    #[expect(dead_code, reason = "it is there to be dropped with the task")]
+    pub(super) queue_timer: Option<Timer>,
+    pub(super) run_timer: Option<Timer>,
+    pub(super) trace: TaskTrace,
+}
+
+impl Task {
+    pub(super) fn is_queued(&self) -> bool {
+        self.place == Place::Queued
+    }
+
+    /// Whether the worker was sent it, and it was not taken back.
+    pub(super) fn is_with(&self, number: u32) -> bool {
+        matches!(self.place, Place::Sent { worker, .. } if worker == number)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Queued,
+    Sent { worker: u32, slot: u16 },
+}
+
+/// So many workers may die when a task was the next that they would have begun. If there is one more,
+/// it is the task that they have died of: for want of memory to receive it, for example.
+const MOST_NEAR_MISSES: u32 = 2;
+
+impl State {
+    pub(super) fn new(phase: Phase, launch: Option<Launch>, zygote: Option<Zygote>) -> Self {
+        Self {
+            phase,
+            launch,
+            zygote,
+            zygote_is_ready: false,
+            zygote_is_ending: false,
+            failed_start: None,
+            queue: VecDeque::new(),
+            queued: 0,
+            tasks: HashMap::new(),
+            workers: BTreeMap::new(),
+            idle: Vec::new(),
+            to_flush: Vec::new(),
+            next_worker: 0,
+            next_look: 0,
+            false_starts: 0,
+            starts: Starts::default(),
+            room_left: RoomLeft::default(),
+            cancelled: 0,
+            metrics: WorkerMetrics::new(),
+            ledger: Ledger::new(),
+            at_shutdown: None,
+            maps: Vec::new(),
+            waiting_for_end: Waiters::default(),
+            grace_timer: None,
+            memory_timer: None,
+            outbox: Outbox::new(),
+            done: Vec::new(),
+            has_ended: false,
+            is_over: false,
+        }
+    }
+
+    /// What a forked child has of the pool, whose sockets are its parent's.
+    pub(super) fn abroad() -> Mutex<Self> {
+        let broken = Phase::Broken(BrokenPool::abroad());
+        Mutex::new(Self { has_ended: true, is_over: true, ..Self::new(broken, None, None) })
+    }
+
+    /// Whether tasks that had begun may begin again.
+    pub(super) fn may_run_again(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Closed(false))
+    }
+
+    /// What is to be told by now.
+    pub(super) fn take_ledger(&mut self) -> Ledger {
+        if !Ledger::IS_KEPT {
+            return Ledger::new();
+        }
+        let runs = |number: u32, worker: &Worker| {
+            worker.sent.front().is_some_and(|sent| self.is_with(number, *sent))
+        };
+        let running = self.workers.iter().filter(|(number, worker)| runs(**number, worker)).count();
+        let working = self.workers.values().filter(|worker| worker.life == Life::Working).count();
+        self.ledger.take([self.tasks.len() - running, running, working])
+    }
+
+    /// Workers that count against `max_workers`.
+    pub(super) fn active(&self) -> usize {
+        self.workers.values().filter(|worker| worker.is_active()).count()
+    }
+
+    /// Whether a worker was asked for that has not begun.
+    pub(super) fn has_pending(&self) -> bool {
+        let is_pending = |worker: &Worker| worker.life == Life::Working && worker.process.is_none();
+        self.workers.values().any(is_pending)
+    }
+
+    /// Workers that have died, as it seems before their first task, and it is not known yet how.
+    pub(super) fn unexplained(&self) -> usize {
+        let is_unexplained = |worker: &&Worker| {
+            worker.life == Life::Gone && !worker.is_condemned && !worker.has_begun()
+        };
+        self.workers.values().filter(is_unexplained).count()
+    }
+
+    /// Once the lock is released, what is in line for the worker is to be sent.
+    pub(super) fn flush_later(&mut self, number: u32) {
+        let Some(worker) = self.workers.get(&number) else { return };
+        if !self.to_flush.iter().any(|(other, _)| *other == number) {
+            self.to_flush.push((number, Arc::clone(&worker.link)));
+        }
+    }
+
+    pub(super) fn worker(&self, number: u32) -> Option<&Worker> {
+        self.workers.get(&number)
+    }
+
+    /// Whether the worker has the task under this claim, and it was not withdrawn.
+    pub(super) fn is_with(&self, number: u32, sent: Sent) -> bool {
+        let task = self.tasks.get(&sent.number);
+        task.is_some_and(|task| task.place == Place::Sent { worker: number, slot: sent.slot })
+    }
+
+    /// Whether the worker has begun with a task that it was sent.
+    pub(super) fn has_started(&self, task: &Task) -> bool {
+        match task.place {
+            Place::Queued => false,
+            Place::Sent { worker, slot } => {
+                self.worker(worker).is_some_and(|worker| worker.claim(slot).has_started())
+            }
+        }
+    }
+
+    pub(super) fn pop(&mut self) -> Option<u64> {
+        while let Some(number) = self.queue.pop_front() {
+            shrink(&mut self.queue);
+            if self.tasks.get(&number).is_some_and(|task| task.is_queued()) {
+                self.queued -= 1;
+                return Some(number);
+            }
+        }
+        None
+    }
+
+    /// A task that had not started has left the pool.
+    pub(super) fn left(&mut self, task: &Task) {
+        self.room_left.count += usize::from(task.holds_room);
+    }
+
+    /// Takes a task out of the pool that has not started and is not to. `None`: it has started, or
+    /// is done.
+    pub(super) fn withdraw(&mut self, number: u64) -> Option<Box<Task>> {
+        let task = self.tasks.get(&number)?;
+        match task.place {
+            Place::Queued => {
+                self.queued -= 1;
+                // The queue would grow without end if tasks came and went behind a busy worker.
+                if self.queue.len() > 64 && self.queue.len() > 2 * self.queued {
+                    self.queue.retain(|other| *other != number && self.tasks.contains_key(other));
+                    shrink(&mut self.queue);
+                }
+            }
+            Place::Sent { worker, slot } => {
+                if !self.worker(worker)?.claim(slot).withdraw() {
+                    return None;
+                }
+            }
+        }
+        self.cancelled += 1;
+        self.ledger.cancelled();
+        self.remove(number)
+    }
+
+    /// Takes a task out of the pool.
+    pub(super) fn remove(&mut self, number: u64) -> Option<Box<Task>> {
+        let task = self.tasks.remove(&number);
+        shrink(&mut self.tasks);
+        task
+    }
+
+    /// Sets the stop request of a task that runs.
+    pub(super) fn ask_to_stop(&self, number: u64) {
+        if let Some(Place::Sent { worker, slot }) = self.tasks.get(&number).map(|task| task.place) {
+            if let Some(worker) = self.worker(worker) {
+                worker.claim(slot).ask_to_stop();
+            }
+        }
+    }
+
+    /// Takes back what a dead worker has not begun. If others have died with the first of that before
+    /// them, it stays with the worker, as if it had begun.
+    pub(super) fn inherit(&mut self, number: u32) {
+        let next = self.next_of(number);
+        let task = next.and_then(|next| self.tasks.get(&next));
+        let is_fatal = task.is_some_and(|task| task.near_misses >= MOST_NEAR_MISSES);
+        self.take_back(number, usize::from(is_fatal));
+        if let Some(worker) = self.workers.get_mut(&number) {
+            worker.next = next;
+        }
+    }
+
+    /// The task that the worker is to begin, if it has begun none.
+    fn next_of(&self, number: u32) -> Option<u64> {
+        let worker = self.workers.get(&number)?;
+        let sent = worker.sent.front()?;
+        let is_next = self.is_with(number, *sent) && !worker.claim(sent.slot).has_started();
+        is_next.then_some(sent.number)
+    }
+
+    /// The places, in what the worker was sent, of tasks that are behind its first one and still with
+    /// it. Those that were taken back stay there until the worker has skipped them, which one whose
+    /// task waits does not get to.
+    pub(super) fn sent_ahead(&self, number: u32) -> impl Iterator<Item = usize> + '_ {
+        let sent = self.worker(number).into_iter().flat_map(|worker| worker.sent.iter());
+        let ahead = sent.enumerate().skip(1);
+        ahead.filter(move |(_, sent)| self.is_with(number, **sent)).map(|(place, _)| place)
+    }
+
+    /// Takes back what the worker has not begun, but for the first `keep` of it; it goes to the
+    /// front of the queue, in order.
+    pub(super) fn take_back(&mut self, worker: u32, keep: usize) {
+        let Some(from) = self.workers.get_mut(&worker) else { return };
+        for sent in from.sent.iter().skip(keep).rev() {
+            let Some(task) = self.tasks.get_mut(&sent.number) else { continue };
+            // One that was taken back before may be with another worker by now.
+            let is_there = task.place == Place::Sent { worker, slot: sent.slot };
+            if is_there && from.claim(sent.slot).withdraw() {
+                task.place = Place::Queued;
+                self.queue.push_front(sent.number);
+                self.queued += 1;
+                from.tasks_left = from.tasks_left.map(|left| left + 1);
+            }
+        }
+    }
+}

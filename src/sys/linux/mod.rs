@@ -1,0 +1,29 @@
+//! Worker processes on Linux. rustix makes system calls safe to call; what it lacks is libc's: `fork`,
+//! signal handlers and masks, `signalfd`, `wait4`, and closing descriptors by number.
+
+pub(crate) mod attributes;
+pub(crate) mod control;
+pub(crate) mod descriptors;
+pub(crate) mod pipe;
+mod poller;
+pub(crate) mod process;
+mod shared_memory;
+pub(crate) mod signals;
+pub(crate) mod socket;
+pub(crate) mod spawn;
+mod stdio;
+
+pub(crate) use rustix::stdio::stdin;
+pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+pub(crate) use attributes::Attributes;
+pub(crate) use descriptors::Kept;
+pub(crate) use poller::{Event, Poller};
+pub(crate) use process::{
+    PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, has_children, kill_child,
+    kill_group, lead_group, memory_size, monotonic_now, out_of_memory_kills, private_memory, reap,
+    set_name, stopped_child,
+};
+pub(crate) use shared_memory::{Shareable, SharedMemory, length as shared_memory_length};
+pub(crate) use signals::ChildSignals;
+pub(crate) use stdio::{flush_c_stdout, flush_c_streams};

@@ -1,0 +1,87 @@
+//! System calls as safe functions: what worker processes need of the operating system.
+//!
+//! * [`socket`]: a stream to another process; [`Poller`]: waiting for many of them;
+//! * [`SharedMemory`]: memory that two processes share; [`memory`]: large blocks of this process's own;
+//! * [`process`]: process numbers, signals, ends of children; [`spawn`]: starting a program;
+//! * [`descriptors`], [`signals`], [`attributes`]: what a process has and leaves to its children.
+//!
+//! Linux has all of it. Elsewhere, `unsupported` has what the pool itself calls, and answers that
+//! there are no worker processes yet.
+
+pub(crate) mod memory;
+
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+mod linux;
+#[cfg(not(all(target_os = "linux", not(no_process_pool))))]
+mod unsupported;
+
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
+pub(crate) use linux::*;
+#[cfg(not(all(target_os = "linux", not(no_process_pool))))]
+pub(crate) use unsupported::*;
+
+use std::fmt::Display;
+use std::io;
+use std::time::Duration;
+
+use crate::error::HowEnded;
+
+/// Puts in front of the system's reason what it has refused. For `map_err`.
+pub(crate) fn explain<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) -> io::Error {
+    move |error| {
+        let error = error.into();
+        io::Error::new(error.kind(), format!("{what}: {error}"))
+    }
+}
+
+/// The size of the area behind the shared page, unless the system allows less.
+pub(crate) const RESULTS: usize = 256 * 1024;
+
+/// What a process can be told by force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signal {
+    /// To end. It may handle that, or take no notice.
+    Terminate,
+    /// It ends at once.
+    Kill,
+}
+
+/// The exit code of a worker that could not be set up; it is that of a Rust program that panics.
+pub(crate) const UNFIT: i32 = 101;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ExitStatus {
+    /// It exited with this code.
+    Code(i32),
+    /// This signal ended it.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// SIGABRT, by which a program ends that gives up, for example for want of memory.
+    pub(crate) const ABORTED: Self = Self::Signal(6);
+    /// SIGKILL. These numbers are the same on all systems.
+    pub(crate) const KILLED: Self = Self::Signal(9);
+    /// A worker that could not be set up.
+    pub(crate) const UNFIT: Self = Self::Code(UNFIT);
+
+    /// In words; of `None` it is not known how the process ended.
+    pub(crate) fn describe(status: Option<Self>) -> HowEnded {
+        let (signal, exit_code) = match status {
+            Some(Self::Signal(signal)) => (Some(signal), None),
+            Some(Self::Code(code)) => (None, Some(code)),
+            None => (None, None),
+        };
+        HowEnded { signal, exit_code }
+    }
+}
+
+/// What a process has used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// The CPU time of all its threads, and of the children that it has reaped.
+    pub(crate) cpu_time: Duration,
+    /// The most memory that it held at a time, in bytes.
+    pub(crate) peak_memory: u64,
+}

@@ -1,0 +1,169 @@
+//! Systems without worker processes. No pool can be created there, so none of these values exist, and
+//! no function gets further than to say so.
+
+use std::io;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use super::Signal;
+
+pub(crate) fn unsupported<T>() -> io::Result<T> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "worker processes are supported on Linux only so far; use ThreadPoolExecutor here",
+    ))
+}
+
+/// What there is none of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum None {}
+
+/// In place of descriptors.
+pub(crate) struct OwnedFd(None);
+
+#[derive(Clone, Copy)]
+pub(crate) struct BorrowedFd<'a>(&'a None);
+
+pub(crate) trait AsFd {
+    fn as_fd(&self) -> BorrowedFd<'_>;
+}
+
+impl AsFd for OwnedFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        BorrowedFd(&self.0)
+    }
+}
+
+pub(crate) mod socket {
+    use std::io::{self, IoSlice};
+
+    use super::{BorrowedFd, OwnedFd};
+
+    pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+        super::unsupported()
+    }
+
+    pub(crate) fn send(fd: BorrowedFd<'_>, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        match *fd.0 {}
+    }
+
+    pub(crate) fn receive(fd: BorrowedFd<'_>, _: &mut [u8]) -> io::Result<usize> {
+        match *fd.0 {}
+    }
+
+    pub(crate) fn finish_writing(fd: BorrowedFd<'_>) -> io::Result<()> {
+        match *fd.0 {}
+    }
+
+    pub(crate) fn receive_behind(
+        fd: BorrowedFd<'_>,
+        _: &mut Vec<u8>,
+        _: usize,
+    ) -> io::Result<usize> {
+        match *fd.0 {}
+    }
+}
+
+pub(crate) struct Poller(None);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Event {
+    pub(crate) key: u64,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn add(&self, _: BorrowedFd<'_>, _: u64, _: bool, _: bool) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn change(&self, _: BorrowedFd<'_>, _: u64, _: bool, _: bool) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn remove(&self, _: BorrowedFd<'_>) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn wait(&self, _: &mut Vec<Event>, _: Option<Duration>) -> io::Result<()> {
+        match self.0 {}
+    }
+
+    pub(crate) fn wake(&self) {
+        match self.0 {}
+    }
+}
+
+/// # Safety
+///
+/// There is no memory to share.
+pub(crate) unsafe trait Shareable: Sync + 'static {}
+
+pub(crate) struct SharedMemory<T>(None, PhantomData<T>);
+
+impl<T> SharedMemory<T> {
+    pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
+        unsupported()
+    }
+
+    pub(crate) fn results(&self) -> &[AtomicU64] {
+        match self.0 {}
+    }
+
+    pub(crate) fn copy_in(&self, _: usize, _: &[u8]) -> bool {
+        match self.0 {}
+    }
+
+    pub(crate) fn copy_out(&self, _: usize, _: &mut [u8]) -> bool {
+        match self.0 {}
+    }
+}
+
+impl<T> Deref for SharedMemory<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self.0 {}
+    }
+}
+
+pub(crate) struct PidFd(None);
+
+impl PidFd {
+    pub(crate) fn signal(&self, _: Signal) -> io::Result<()> {
+        match self.0 {}
+    }
+}
+
+/// There is no worker to send anything.
+pub(crate) fn memory_size() -> u64 {
+    u64::MAX
+}
+
+/// There is no worker to have a group.
+pub(crate) fn kill_group(_: u32) -> io::Result<()> {
+    Ok(())
+}
+
+/// There is no worker to print anything.
+pub(crate) fn flush_c_stdout() {}
+
+/// There is no worker to use any.
+pub(crate) struct PrivateMemory {
+    pub(crate) used: u64,
+}
+
+pub(crate) fn private_memory(_: u32) -> Option<PrivateMemory> {
+    None
+}
+
+pub(crate) fn monotonic_now() -> Duration {
+    Duration::ZERO
+}
