@@ -1362,7 +1362,10 @@ fn copy_of_the_program() -> PathBuf {
     static COPIES: AtomicUsize = AtomicUsize::new(0);
     let copy = (std::process::id(), COPIES.fetch_add(1, SeqCst));
     let file = std::env::temp_dir().join(format!("concurrent-futures-{}-{}", copy.0, copy.1));
-    std::fs::copy(std::env::current_exe().unwrap(), &file).unwrap();
+    // By another process: while one of this process writes a program, the fork of another thread has
+    // it open as well, and the system executes no file that is open for writing.
+    let program = std::env::current_exe().unwrap();
+    assert!(Command::new("cp").args([&program, &file]).status().unwrap().success());
     file
 }
 
