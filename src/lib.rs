@@ -94,9 +94,8 @@
 //! 8  process_pool/       ProcessPoolExecutor, its builder and options
 //! 7  local/              one worker process on this machine: the pool's record of it, shared memory
 //!    local/start/        how it comes to be: before main, the helper process, fork
-//! 6  remote/             calls that run in another process: call, map, frames, errors
-//!    remote/scheduler/   which worker gets which call, and what a lost worker leaves (pool's process)
-//!    remote/worker/      the other end: takes calls, runs them, submits its own (worker's process)
+//! 6  remote/             calls that run in another process, whatever carries them
+//!    remote/scheduler/   which worker gets which call, and what a lost worker leaves
 //! 5  thread_pool/        ThreadPoolExecutor, its builder, queue and workers
 //!    inline.rs           InlineExecutor
 //! 4  executor.rs         the trait Executor, and Permit

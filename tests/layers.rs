@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The rooms of `src`, from the bottom up: files and folders. A file is in the room with the longest name
 /// that its path begins with. Within the lowest layer the rooms may import from each other; in all other
 /// layers they may not.
-const LAYERS: [&[&str]; 17] = [
+const LAYERS: [&[&str]; 19] = [
     &[
         "cache_padded",
         "clock",
@@ -33,8 +33,10 @@ const LAYERS: [&[&str]; 17] = [
     &["executor", "room"],
     &["inline", "thread_pool"],
     &["remote"],
-    &["remote/scheduler", "remote/worker"],
+    &["remote/scheduler"],
     &["local"],
+    &["local/parent_connection"],
+    &["local/worker"],
     &["local/start"],
     &["local/worker_handle"],
     &["process_pool"],
@@ -43,19 +45,12 @@ const LAYERS: [&[&str]; 17] = [
     &["lib"],
 ];
 
-/// Imports against the order, until the scheduler is apart from what carries its calls, and no file has
-/// the code of two processes.
-const EXCEPTIONS: [(&str, &str); 10] = [
-    ("remote", "local"),
-    ("remote", "remote/scheduler"),
-    ("remote", "remote/worker"),
+/// Imports against the order, until the scheduler is apart from what carries its calls.
+const EXCEPTIONS: [(&str, &str); 4] = [
     ("remote/scheduler", "local"),
     ("remote/scheduler", "local/start"),
     ("remote/scheduler", "local/worker_handle"),
     ("remote/scheduler", "process_pool"),
-    ("remote/worker", "local"),
-    ("remote/worker", "local/start"),
-    ("remote/worker", "remote/scheduler"),
 ];
 
 /// Where `unsafe` may occur.

@@ -29,6 +29,8 @@ pub(crate) struct ControlBlock {
     pub(crate) pid: AtomicU32,
     /// To what level of events anybody listens in the pool's process: 0 is nobody, 5 is to all.
     pub(crate) level: AtomicU32,
+    /// How many workers the pool may have. Set before the worker starts.
+    pub(crate) max_workers: AtomicU32,
     /// What became of each task.
     pub(crate) claims: [AtomicU32; SLOTS],
     /// When each task was begun.
@@ -50,6 +52,3 @@ impl ControlBlock {
                 || ExitStatus::Signal(signal) == ExitStatus::ABORTED)
     }
 }
-
-/// The first word of the area behind the control block says how many workers the pool may have.
-pub(crate) const MAX_WORKERS: usize = 0;

@@ -1,13 +1,15 @@
 //! One worker process on this machine, for whoever wants it: how it is started, what its owner knows of
 //! it, and the memory that both share.
 //!
-//! * [`start`]: how a worker comes to be;
-//! * [`worker_handle`]: a worker as its pool sees it, under the pool's lock;
-//! * [`control_block`]: the shared memory; in it lie the [`claim`] of each task, the [`checkpoint`] of a
-//!   chunk, and the cause of a [`crash`];
-//! * [`family`]: a worker and all that its tasks have started.
+//! | in the process of the | file | |
+//! | --- | --- | --- |
+//! | owner | [`worker_handle`] | the record of a worker, under the owner's lock |
+//! | owner, helper | [`start`] | how a worker comes to be |
+//! | worker | [`worker`], [`parent_connection`] | its main function; its connection to the owner |
+//! | | [`crash`] | the handler that notes the cause of a fault |
+//! | any | [`control_block`], [`claim`] | the shared memory; in it the claim of each task |
+//! | | [`family`] | a worker and all that its tasks have started |
 
-pub(crate) mod checkpoint;
 pub(crate) mod claim;
 #[allow(unsafe_code)]
 pub(crate) mod control_block;
@@ -16,7 +18,9 @@ pub(crate) mod control_block;
 pub(crate) mod crash;
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
 pub(crate) mod family;
+pub(crate) mod parent_connection;
 pub(crate) mod start;
+pub(crate) mod worker;
 pub(crate) mod worker_handle;
 
 #[cfg(not(all(target_os = "linux", not(no_process_pool))))]

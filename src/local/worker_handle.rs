@@ -263,7 +263,7 @@ impl Worker {
     ) -> Option<u16> {
         let slot = self.free_slots.take()?;
         self.idle_timer = None;
-        trace_relay::note_level(&self.link.block);
+        trace_relay::note_level(&self.link.block.level);
         self.claim(slot).issue();
         self.post(Header { kind, slot, number, detail }, content);
         self.sent.push_back(Sent { number, slot });

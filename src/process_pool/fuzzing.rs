@@ -8,8 +8,9 @@ use serde_core::de::DeserializeOwned;
 use crate::codec::buffer::Buffer;
 use crate::codec::{self, Format};
 use crate::function::{self, Checked, NamedCall};
-use crate::remote::call::{RunCall, unpack_error};
 use crate::remote::frame::{Frame, FrameReader};
+use crate::remote::reply::unpack_error;
+use crate::remote::run::RunCall;
 use crate::sys::{AsFd, socket};
 
 /// Reads what a worker could have sent, in pieces as a socket has them, and unpacks the frames as

@@ -37,7 +37,8 @@ use crate::portable::Portable;
 use crate::remote;
 use crate::remote::frame::Kind;
 use crate::remote::map::Chunks;
-use crate::remote::scheduler::{Ending, Order, Pool};
+use crate::remote::scheduler::{Ending, Pool};
+use crate::remote::submission::Submission;
 use crate::shutdown::{Closing, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::trace::TaskTrace;
 
@@ -298,20 +299,20 @@ impl ProcessPoolExecutor {
         let extra = Extra::new(options.clone());
         let (promise, outcome) = Promise::of(PoolTask { pool: Arc::clone(pool), extra });
         let number = promise.id().get();
-        let order = Order {
+        let submission = Submission {
             number,
             trace: TaskTrace::new(number, label.as_ref(), &pool.config.worker_name),
             kind: Kind::Call,
             detail: u64::try_from(limit).unwrap_or(u64::MAX),
             content,
-            complete: Box::new(promise),
+            sink: Box::new(promise),
             options,
             retries,
             holds_room: pool.config.queue_capacity.is_some(),
         };
-        if let Err(order) = pool.push(order) {
+        if let Err(submission) = pool.push(submission) {
             pool.release_room();
-            order.complete.complete(Err(pool.refusal()), &TaskTrace::none(), &|_| ());
+            submission.sink.complete(Err(pool.refusal()), &TaskTrace::none(), &|_| ());
         }
         Ok(TaskFuture::new(outcome))
     }

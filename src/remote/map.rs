@@ -1,29 +1,26 @@
-//! A map's chunks: many items in one frame, and many results.
+//! A map's chunks in its submitter's process: many items in one frame, and many results.
 //!
 //! A chunk is one task to the pool. Its reply has a result for each item, in order; a part of them
 //! may come before it. While it runs, the worker leaves its [`checkpoint`] in the shared control block: so
 //! when it dies, one item is lost, the one that it ran. Results before that are taken from the
 //! control block, and the items behind it are sent again.
 
-use std::any::type_name;
-use std::cell::Cell;
-use std::mem::needs_drop;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::codec::{self, Decoder, Encoded, Encoder, Pushed};
+use super::frame::{Content, Frame, Kind};
+use super::reply::{self, guarded};
+use super::run_chunk::RunChunk;
+use super::submission::{ReplySink, Submission, Submit};
+use super::{call, checkpoint};
+use crate::codec::{self, Decoder, Encoder, Pushed};
 use crate::core::{Options, Promise};
-use crate::error::{CodecError, CodecSide, Error};
-use crate::function::{self, NamedCall, Trampoline, UnknownCode};
+use crate::error::{CodecSide, Error};
+use crate::function::{self, NamedCall, UnknownCode};
 use crate::future::TaskFuture;
-use crate::local::checkpoint::{self, Progress};
-use crate::local::control_block::SharedControlBlock;
 use crate::map::apply::Remote;
-use crate::panic::{Panicked, catch, drop_quietly};
+use crate::panic::drop_quietly;
 use crate::portable::Portable;
-use crate::remote::call::{self, Complete, Reply, Running, guarded, unpack_error};
-use crate::remote::frame::{Content, Frame, Header, Kind};
-use crate::remote::scheduler::{Order, Pool};
 use crate::sync::Mutex;
 use crate::trace::TaskTrace;
 
@@ -33,32 +30,6 @@ pub(crate) struct Chunks<A, R, P> {
     code: Result<NamedCall, UnknownCode>,
     types: std::marker::PhantomData<fn(A) -> R>,
     under_way: Mutex<UnderWay>,
-}
-
-/// Where chunks are submitted.
-pub(crate) trait TakesChunks: Send + Sync + 'static {
-    /// `false`: it is refused.
-    fn push(&self, order: Order) -> bool;
-
-    /// Ends a chunk that has not started, and asks one that runs to stop.
-    fn cancel(&self, number: u64);
-
-    /// Why chunks are refused, or were cancelled.
-    fn withdrawal(&self) -> Error;
-}
-
-impl TakesChunks for Arc<Pool> {
-    fn push(&self, order: Order) -> bool {
-        Pool::push(self, order).is_ok()
-    }
-
-    fn cancel(&self, number: u64) {
-        Pool::cancel(self, number);
-    }
-
-    fn withdrawal(&self) -> Error {
-        Pool::withdrawal(self)
-    }
 }
 
 /// The chunks that were submitted and are not done.
@@ -107,9 +78,9 @@ impl Parts {
     }
 
     /// Takes what a dead worker has left.
-    pub(crate) fn salvage(&mut self, block: &SharedControlBlock) {
-        self.begun = checkpoint::begun(block);
-        if let Some((frame, count)) = checkpoint::finished(block, self.count()) {
+    pub(crate) fn salvage(&mut self, checkpoint: &[AtomicU64]) {
+        self.begun = checkpoint::begun(checkpoint);
+        if let Some((frame, count)) = checkpoint::finished(checkpoint, self.count()) {
             if count <= self.items - self.count() {
                 self.messages.push((frame, count));
             }
@@ -122,7 +93,7 @@ struct ChunkPromise {
     parts: Parts,
 }
 
-impl Complete for ChunkPromise {
+impl ReplySink for ChunkPromise {
     fn takes_long(&self, _length: usize) -> bool {
         false
     }
@@ -131,8 +102,8 @@ impl Complete for ChunkPromise {
         self.parts.take(frame)
     }
 
-    fn salvage(&mut self, block: &SharedControlBlock) {
-        self.parts.salvage(block);
+    fn salvage(&mut self, checkpoint: &[AtomicU64]) {
+        self.parts.salvage(checkpoint);
     }
 
     fn begun(&mut self, items: usize) {
@@ -151,7 +122,7 @@ impl Complete for ChunkPromise {
     }
 }
 
-impl<A: Portable, R: Portable, P: TakesChunks> Chunks<A, R, P> {
+impl<A: Portable, R: Portable, P: Submit> Chunks<A, R, P> {
     pub(crate) fn new(pool: P, function: fn(A) -> R) -> Self {
         let code = function::name::<RunChunk, A, R>(function);
         Self { pool, code, types: std::marker::PhantomData, under_way: Mutex::default() }
@@ -169,13 +140,13 @@ impl<A: Portable, R: Portable, P: TakesChunks> Chunks<A, R, P> {
             }
             under_way.tasks.push(number);
         }
-        let complete = ChunkPromise { promise, parts: Parts::of(items) };
-        let is_accepted = self.pool.push(Order {
+        let sink = ChunkPromise { promise, parts: Parts::of(items) };
+        let is_accepted = self.pool.submit(Submission {
             number,
             kind: Kind::Chunk,
             detail: items as u64,
             content,
-            complete: Box::new(complete),
+            sink: Box::new(sink),
             options: Options::default(),
             retries: 0,
             holds_room: false,
@@ -192,7 +163,7 @@ impl<A: Portable, R: Portable, P: TakesChunks> Chunks<A, R, P> {
             return (0..count).for_each(|_| put(Err(Error::Codec(Box::new(error.clone())))));
         }
         if frame.header.kind == Kind::ItemFailed {
-            return put(Err(item_error(&frame)));
+            return put(Err(reply::item_error(&frame)));
         }
         let segments = std::mem::take(&mut frame.segments);
         let mut done = 0;
@@ -211,7 +182,7 @@ impl<A: Portable, R: Portable, P: TakesChunks> Chunks<A, R, P> {
     }
 }
 
-impl<A: Portable, R: Portable, P: TakesChunks> Chunks<A, R, P> {
+impl<A: Portable, R: Portable, P: Submit> Chunks<A, R, P> {
     /// Computes neighbouring items, and puts their results.
     fn compute_all(&self, mut items: &[A], put: &mut dyn FnMut(Result<R, Error>)) -> Duration {
         let mut time = Duration::ZERO;
@@ -247,8 +218,8 @@ impl<A: Portable, R: Portable, P: TakesChunks> Chunks<A, R, P> {
                     done = begun;
                 }
                 Err(Error::WorkerLost(_)) => {}
-                Ok(reply) => {
-                    (done..count).for_each(|_| put(Err(unpack_error(&reply))));
+                Ok(frame) => {
+                    (done..count).for_each(|_| put(Err(reply::unpack_error(&frame))));
                     done = count;
                 }
                 Err(_) => {
@@ -282,7 +253,7 @@ impl<A: Portable, R: Portable, P: TakesChunks> Chunks<A, R, P> {
     }
 }
 
-impl<A: Portable, R: Portable, P: TakesChunks> Remote<A, R> for Chunks<A, R, P> {
+impl<A: Portable, R: Portable, P: Submit> Remote<A, R> for Chunks<A, R, P> {
     fn compute(
         &self,
         items: &mut dyn Iterator<Item = A>,
@@ -305,152 +276,4 @@ impl<A: Portable, R: Portable, P: TakesChunks> Remote<A, R> for Chunks<A, R, P> 
             self.pool.cancel(task);
         }
     }
-}
-
-/// The chunk's items, one after the other, in the worker.
-struct RunChunk;
-
-impl<A: Portable, R: Portable> Trampoline<A, R> for RunChunk {
-    type Context = Running;
-
-    fn call(function: fn(A) -> R, call: &mut Running) {
-        let reply = run_chunk(function, call);
-        call.reply = Some(reply.unwrap_or_else(|error| Reply::codec(Kind::BadArguments, error)));
-    }
-}
-
-fn run_chunk<A: Portable, R: Portable>(
-    function: fn(A) -> R,
-    call: &mut Running,
-) -> Result<Reply, CodecError> {
-    let segments = std::mem::take(&mut call.frame.segments);
-    let call = &*call;
-    let (frame, count) = (&call.frame, call.frame.header.detail);
-    let mut items = Decoder::new(frame.format, frame.values(), segments);
-    let mut results = Results::new(call);
-    let mut index = 0;
-    while index < count {
-        // One landing pad serves many items, so that one that does not panic pays nothing for it.
-        let step = Cell::new(Step::Decode);
-        let ran = catch(|| {
-            while index < count && !call.is_asked_to_stop() {
-                results.progress.begin(index);
-                step.set(Step::Decode);
-                let item = items.next::<A>().map_err(Step::Decode.failed::<A>())?;
-                step.set(Step::Run);
-                let value = function(item);
-                step.set(Step::Encode);
-                let pushed = results.push(&value);
-                if needs_drop::<R>() {
-                    drop_quietly(value);
-                }
-                pushed.map_err(Step::Encode.failed::<R>())?;
-                index += 1;
-            }
-            Ok(())
-        });
-        if call.is_asked_to_stop() {
-            return Ok(Reply::stopped());
-        }
-        let error = match ran {
-            Ok(Ok(())) => break,
-            Ok(Err(error)) => error,
-            Err(panicked) => step.get().panicked::<A, R>(&panicked),
-        };
-        results.push_error(&error);
-        index += 1;
-    }
-    guarded::<A, _, _>(CodecSide::DecodeArguments, || items.finish())?;
-    Ok(Reply { kind: Kind::Value, values: results.values.finish() })
-}
-
-/// What is done with an item.
-#[derive(Clone, Copy)]
-enum Step {
-    Decode,
-    Run,
-    Encode,
-}
-
-impl Step {
-    fn failed<T>(self) -> impl FnOnce(codec::Error) -> ItemError {
-        move |error| self.error::<T>(error.to_string())
-    }
-
-    fn panicked<A, R>(self, panicked: &Panicked) -> ItemError {
-        let message = || format!("it panicked: {}", panicked.message());
-        match self {
-            Step::Decode => self.error::<A>(message()),
-            Step::Encode => self.error::<R>(message()),
-            Step::Run => {
-                let (message, location) = call::panic_text(panicked);
-                (Kind::Panicked as u8, String::new(), message, location)
-            }
-        }
-    }
-
-    fn error<T>(self, message: String) -> ItemError {
-        let is_value = matches!(self, Step::Encode);
-        let kind = if is_value { Kind::BadValue } else { Kind::BadArguments };
-        (kind as u8, type_name::<T>().to_owned(), message, None)
-    }
-}
-
-/// The values of a chunk that have not been sent.
-struct Results<'a> {
-    call: &'a Running,
-    values: Encoder,
-    progress: Progress<'a>,
-}
-
-impl<'a> Results<'a> {
-    fn new(call: &'a Running) -> Self {
-        Self { call, values: Encoder::new(), progress: Progress::new(call.channel.block()) }
-    }
-
-    fn push<R: Portable>(&mut self, value: &R) -> Result<(), codec::Error> {
-        if self.values.push(value)? == Pushed::ForTheNext {
-            self.send_part();
-            let _appended = self.values.push(value)?;
-        }
-        // It stays in the control block, if there is room.
-        if !self.progress.note(&self.values) {
-            self.send_part();
-        }
-        Ok(())
-    }
-
-    fn push_error(&mut self, error: &ItemError) {
-        self.send_part();
-        self.send(Kind::ItemFailed, 1, codec::encode(error).unwrap_or_default());
-    }
-
-    fn send_part(&mut self) {
-        let count = self.values.len();
-        if count > 0 {
-            let values = std::mem::take(&mut self.values).finish();
-            self.send(Kind::Part, count, values);
-        }
-    }
-
-    /// Sends results. If the pool is gone, so is this process soon.
-    fn send(&mut self, kind: Kind, count: usize, values: Encoded) {
-        let header = Header { kind, detail: count as u64, ..self.call.frame.header };
-        let _ = self.call.channel.reply(header, &Content { code: None, values });
-        self.progress.sent(count);
-    }
-}
-
-/// Why an item has no value, as it travels: what it is, a type, a message, and where it panicked.
-type ItemError = (u8, String, String, Option<(String, u32, u32)>);
-
-fn item_error(frame: &Frame) -> Error {
-    let packed = codec::decode::<ItemError>(frame.format, frame.values(), Vec::new());
-    let Ok((kind, type_name, message, location)) = packed else { return call::garbled() };
-    if kind == Kind::Panicked as u8 {
-        return call::panicked(message, location);
-    }
-    let is_value = kind == Kind::BadValue as u8;
-    let side = if is_value { CodecSide::EncodeResult } else { CodecSide::DecodeArguments };
-    Error::Codec(Box::new(CodecError { side, type_name, message }))
 }

@@ -1,15 +1,25 @@
 //! Calls that run in another process, whatever carries them.
 //!
-//! In the pool's process: a [`call`] or a chunk of a [`map`] is packed and given to the [`scheduler`].
-//! In the worker's process: the [`worker`] takes it and replies; a job there submits calls of its own by
-//! [`parent_pool`]. Between both go [`frame`]s; errors travel by [`error_codec`], events of `tracing` by
-//! [`trace_relay`].
+//! | in the process of the | file | |
+//! | --- | --- | --- |
+//! | submitter | [`call`], [`map`] | a call, or a map's chunk, is packed; its reply is unpacked |
+//! | | [`submission`] | what a pool is given, and the receiver of the reply |
+//! | | [`parent_pool`] | the pool that a task belongs to, for a submitter that is a task |
+//! | pool | [`scheduler`] | which worker gets which call, and what becomes of it |
+//! | worker | [`worker`] | takes one task after the other |
+//! | | [`run`], [`run_chunk`] | runs it |
+//! | any | [`frame`], [`reply`], [`error_codec`], [`checkpoint`], [`trace_relay`] | what goes between them |
 
 pub(crate) mod call;
+pub(crate) mod checkpoint;
 pub(crate) mod error_codec;
 pub(crate) mod frame;
 pub(crate) mod map;
 pub(crate) mod parent_pool;
+pub(crate) mod reply;
+pub(crate) mod run;
+pub(crate) mod run_chunk;
 pub(crate) mod scheduler;
+pub(crate) mod submission;
 pub(crate) mod trace_relay;
 pub(crate) mod worker;

@@ -1,7 +1,7 @@
 //! The pool, from within one of its workers.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::core::{Options, Promise, Source, TaskId};
 use crate::error::Error;
@@ -13,10 +13,35 @@ use crate::map::{self, Map};
 use crate::portable::Portable;
 use crate::remote::call;
 use crate::remote::frame::Kind;
-use crate::remote::map::{Chunks, TakesChunks};
-use crate::remote::scheduler::Order;
-use crate::remote::worker::parent_connection::Channel;
+use crate::remote::map::Chunks;
+use crate::remote::submission::{Submission, Submit};
+use crate::thread_pool::ThreadPoolExecutor;
 use crate::trace::TaskTrace;
+
+/// The way from a task to the pool that it belongs to.
+pub(crate) trait Parent: Send + Sync {
+    /// Submits a call or chunk. A refusal is told to its sink.
+    fn submit(self: Arc<Self>, submission: Submission);
+
+    /// Withdraws a task. With `stop`, waits for the pool to say whether it could, and has the task asked
+    /// to stop if not.
+    fn withdraw(&self, number: u64, stop: bool);
+
+    fn max_workers(&self) -> usize;
+
+    /// Threads for the drivers of maps.
+    fn helpers(&self) -> &ThreadPoolExecutor;
+
+    /// Returns whether this is the process that it was made in, and not a fork of that.
+    fn is_here(&self) -> bool;
+}
+
+static PARENT: OnceLock<Arc<dyn Parent>> = OnceLock::new();
+
+/// Makes the tasks of this process belong to a pool.
+pub(crate) fn install(parent: Arc<dyn Parent>) {
+    let _first = PARENT.set(parent);
+}
 
 /// The pool that this process is a worker of.
 ///
@@ -45,13 +70,14 @@ use crate::trace::TaskTrace;
 /// ```
 #[derive(Clone)]
 pub struct ParentPool {
-    channel: Arc<Channel>,
+    parent: Arc<dyn Parent>,
 }
 
 impl ParentPool {
     /// The pool of this worker process; `None` in any other process.
     pub fn current() -> Option<Self> {
-        Channel::current().map(|channel| Self { channel: Arc::clone(channel) })
+        let parent = PARENT.get().filter(|parent| parent.is_here())?;
+        Some(Self { parent: Arc::clone(parent) })
     }
 
     /// Hands in a call. Never blocks; a refusal is the future's error, as for
@@ -63,14 +89,14 @@ impl ParentPool {
             Ok(content) => content,
             Err(error) => return TaskFuture::ready(Err(error)),
         };
-        let task = PoolTask { channel: Arc::clone(&self.channel) };
+        let task = PoolTask { parent: Arc::clone(&self.parent) };
         let (promise, outcome) = Promise::of(task);
-        self.channel.submit(Order {
+        Arc::clone(&self.parent).submit(Submission {
             number: promise.id().get(),
             kind: Kind::Call,
             detail: 0,
             content,
-            complete: Box::new(promise),
+            sink: Box::new(promise),
             options: Options::default(),
             retries: 0,
             holds_room: false,
@@ -94,18 +120,18 @@ impl ParentPool {
 
     /// The largest number of workers that run tasks at the same time.
     pub fn max_workers(&self) -> usize {
-        self.channel.max_workers()
+        self.parent.max_workers()
     }
 }
 
-impl TakesChunks for ParentPool {
-    fn push(&self, order: Order) -> bool {
-        self.channel.submit(order);
+impl Submit for ParentPool {
+    fn submit(&self, submission: Submission) -> bool {
+        Arc::clone(&self.parent).submit(submission);
         true
     }
 
     fn cancel(&self, number: u64) {
-        self.channel.withdraw(number, true);
+        self.parent.withdraw(number, true);
     }
 
     fn withdrawal(&self) -> Error {
@@ -123,7 +149,7 @@ impl Crew for ParentPool {
     }
 
     fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
-        self.channel.helpers().go_on(driver)
+        self.parent.helpers().go_on(driver)
     }
 
     fn after_chunk(&self) -> AfterChunk {
@@ -141,13 +167,13 @@ impl Crew for ParentPool {
 
 /// A task that this process has submitted, as its future sees it.
 struct PoolTask {
-    channel: Arc<Channel>,
+    parent: Arc<dyn Parent>,
 }
 
 impl Source for PoolTask {
     fn withdraw(&self, task: TaskId, stop: bool) -> bool {
         // If it is withdrawn, the answer has finished the future.
-        self.channel.withdraw(task.get(), stop);
+        self.parent.withdraw(task.get(), stop);
         false
     }
 

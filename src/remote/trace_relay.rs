@@ -18,13 +18,13 @@ pub(crate) use on::{Sender, note_level, take};
 #[cfg(not(feature = "tracing"))]
 mod off {
     use std::sync::Arc;
+    use std::sync::atomic::AtomicU32;
 
-    use crate::local::control_block::ControlBlock;
     use crate::remote::frame::{Frame, Header};
-    use crate::remote::worker::parent_connection::Channel;
+    use crate::remote::run::Desk;
     use crate::trace::{Outbox, TaskTrace};
 
-    pub(crate) fn note_level(_page: &ControlBlock) {}
+    pub(crate) fn note_level(_level: &AtomicU32) {}
 
     pub(crate) fn take(
         _frame: &Frame,
@@ -38,7 +38,7 @@ mod off {
     pub(crate) struct Sender;
 
     impl Sender {
-        pub(crate) fn new(_channel: &Arc<Channel>) -> Self {
+        pub(crate) fn new(_desk: &Arc<dyn Desk>) -> Self {
             Self
         }
 
@@ -53,7 +53,7 @@ mod on {
     use std::cell::Cell;
     use std::fmt::{self, Write};
     use std::sync::Arc;
-    use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
     use tracing::field::{Field, Visit};
     use tracing::level_filters::LevelFilter;
@@ -62,9 +62,8 @@ mod on {
     use tracing::{Event, Level, Metadata, Subscriber};
 
     use crate::codec::Encoded;
-    use crate::local::control_block::ControlBlock;
     use crate::remote::frame::{Content, Frame, Header, Kind};
-    use crate::remote::worker::parent_connection::Channel;
+    use crate::remote::run::Desk;
     use crate::trace::{Outbox, Record, TaskTrace};
 
     /// The longest text of each kind, in bytes. What is longer is cut.
@@ -81,9 +80,9 @@ mod on {
     // ---- The pool's side ----
 
     /// Tells the worker to what level anybody listens here.
-    pub(crate) fn note_level(block: &ControlBlock) {
+    pub(crate) fn note_level(shared: &AtomicU32) {
         let level = LevelFilter::current().into_level().map_or(0, number_of);
-        block.level.store(level, Relaxed);
+        shared.store(level, Relaxed);
     }
 
     /// Takes in what a worker has sent. `false`: it is no event.
@@ -140,7 +139,7 @@ mod on {
     }
 
     struct Shared {
-        channel: Arc<Channel>,
+        desk: Arc<dyn Desk>,
         /// A child of this process has the socket too, but must not write to it.
         pid: u32,
         /// The task that runs; 0 between two.
@@ -149,10 +148,10 @@ mod on {
     }
 
     impl Sender {
-        pub(crate) fn new(channel: &Arc<Channel>) -> Self {
-            let (channel, pid) = (Arc::clone(channel), std::process::id());
+        pub(crate) fn new(desk: &Arc<dyn Desk>) -> Self {
+            let (desk, pid) = (Arc::clone(desk), std::process::id());
             let (task, slot) = Default::default();
-            let shared = Arc::new(Shared { channel, pid, task, slot });
+            let shared = Arc::new(Shared { desk, pid, task, slot });
             Self { shared, is_installed: Cell::new(false) }
         }
 
@@ -174,7 +173,7 @@ mod on {
 
     impl Shared {
         fn level(&self) -> u32 {
-            self.channel.block().level.load(Relaxed)
+            self.desk.event_level()
         }
 
         fn send(&self, record: &Record) {
@@ -185,7 +184,7 @@ mod on {
             let (number, slot) = (self.task.load(Relaxed), self.slot.load(Relaxed) as u16);
             let header = Header { kind: Kind::Event, slot, number, detail: 0 };
             // If the pool is gone, so is this process soon.
-            let _ = self.channel.write(header, &Content { code: None, values });
+            let _ = self.desk.send(header, &Content { code: None, values });
         }
     }
 

@@ -34,8 +34,8 @@ pub(crate) fn explain<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) 
     }
 }
 
-/// The size of the area behind the shared page, unless the system allows less.
-pub(crate) const RESULTS: usize = 256 * 1024;
+/// The size of the area behind the value in [`SharedMemory`], in bytes, unless the system allows less.
+pub(crate) const AREA: usize = 256 * 1024;
 
 /// What a process can be told by force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -113,15 +113,7 @@ impl<T> SharedMemory<T> {
         unsupported()
     }
 
-    pub(crate) fn results(&self) -> &[AtomicU64] {
-        match self.0 {}
-    }
-
-    pub(crate) fn copy_in(&self, _: usize, _: &[u8]) -> bool {
-        match self.0 {}
-    }
-
-    pub(crate) fn copy_out(&self, _: usize, _: &mut [u8]) -> bool {
+    pub(crate) fn area(&self) -> &[AtomicU64] {
         match self.0 {}
     }
 }

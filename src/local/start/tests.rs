@@ -23,13 +23,12 @@ use crate::local::control_block::{FAULT, SLOTS, STACK_OVERFLOW};
 use crate::local::crash;
 use crate::local::family::Family;
 use crate::local::start;
-use crate::local::start::zygote::{
-    Exit, Launch, Notice, WorkerSettings, WorkerStart, Zygote, ZygoteSettings,
-};
+use crate::local::start::zygote::{Exit, Launch, Notice, WorkerSettings, Zygote, ZygoteSettings};
+use crate::local::worker::WorkerStart;
 use crate::sys::descriptors;
 use crate::sys::spawn::{self, Spawn};
 use crate::sys::{
-    AsFd, BorrowedFd, Event, ExitStatus, OwnedFd, PidFd, Poller, RESULTS, Signal, kill_group,
+    AREA, AsFd, BorrowedFd, Event, ExitStatus, OwnedFd, PidFd, Poller, Signal, kill_group,
     monotonic_now, socket,
 };
 
@@ -1242,7 +1241,7 @@ fn closed_standard_streams_are_filled() {
 // The parts.
 
 #[test]
-fn both_sides_see_the_page_and_the_results() {
+fn both_sides_see_the_control_block_and_the_area() {
     let (ours, memory) = SharedControlBlock::create().unwrap();
     let theirs = SharedControlBlock::map(&memory).unwrap();
     ours.claims[SLOTS - 1].store(5, SeqCst);
@@ -1250,20 +1249,8 @@ fn both_sides_see_the_page_and_the_results() {
     assert_eq!(theirs.claims[SLOTS - 1].load(SeqCst), 5);
     assert_eq!(ours.started_at[SLOTS - 1].load(SeqCst), 6);
 
-    let words = RESULTS / 8;
-    for length in [0, 1, 7, 8, 9, 100] {
-        let bytes: Vec<u8> = (1..=length).collect();
-        let mut copy = vec![0; bytes.len()];
-        assert!(theirs.copy_in(words - 13, &bytes) && ours.copy_out(words - 13, &mut copy));
-        assert_eq!(copy, bytes);
-    }
-    assert_eq!(
-        ours.results()[words - 13 + 12].load(SeqCst).to_ne_bytes(),
-        [97, 98, 99, 100, 0, 0, 0, 0]
-    );
-    assert!(!theirs.copy_in(words - 13, &[1; 105]) && !ours.copy_out(words, &mut [0]));
-    assert!(!theirs.copy_in(usize::MAX, &[1]));
-    assert!(ours.copy_in(words, &[]));
+    theirs.area()[AREA / 8 - 1].store(7, SeqCst);
+    assert_eq!(ours.area()[AREA / 8 - 1].load(SeqCst), 7);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use crate::local::family;
 use crate::local::start::zygote::{Exit, Notice};
 use crate::local::worker_handle::{Life, Worker};
 use crate::process_pool::builder::WorkerStderr;
-use crate::remote::call::Suspect;
+use crate::remote::submission::Suspect;
 use crate::sys;
 use crate::sys::{AsFd, ExitStatus};
 
@@ -99,7 +99,7 @@ impl Pool {
             let Some(task) = task else { continue };
             // It was not taken back, so it had started.
             had_begun = true;
-            suspect = suspect.or(task.complete.suspect());
+            suspect = suspect.or(task.sink.suspect());
             state.ledger.worker_lost();
             let mut lost = self.describe(&worker, exit);
             if task.retries > 0 && may_run_again {
@@ -110,7 +110,7 @@ impl Pool {
                 state.queue.push_front(sent.number);
                 state.queued += 1;
             } else if let Some(mut task) = state.remove(sent.number) {
-                task.complete.salvage(&worker.link.block);
+                task.sink.salvage(worker.link.block.area());
                 lost.earlier = std::mem::take(&mut task.lost);
                 state.done.push(Completion::failed(self, *task, Error::WorkerLost(Box::new(lost))));
             }

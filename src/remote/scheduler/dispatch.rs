@@ -8,7 +8,6 @@ use super::state::{Place, RoomLeft, State, Task};
 use super::{HELPER, Pool};
 use crate::clock;
 use crate::instruments::Ledger;
-use crate::local::control_block;
 use crate::local::control_block::SharedControlBlock;
 use crate::local::family::Family;
 use crate::local::start::zygote::{WorkerSettings, Zygote};
@@ -112,7 +111,7 @@ impl Pool {
             state.queued += 1;
             return;
         };
-        if task.complete.suspect().is_some() {
+        if task.sink.suspect().is_some() {
             worker.tasks_left = Some(0); // whatever the call does to the process, no other task is hurt
         }
         task.place = Place::Sent { worker: number, slot };
@@ -142,7 +141,8 @@ impl Pool {
         let (ours, theirs) = socket::pair().map_err(explain("its socket can't be made"))?;
         let (block, memory) = SharedControlBlock::create()
             .map_err(explain("the memory that it shares with this process can't be made"))?;
-        block.results()[control_block::MAX_WORKERS].store(self.config.max_workers as u64, Relaxed);
+        let most = u32::try_from(self.config.max_workers).unwrap_or(u32::MAX);
+        block.max_workers.store(most, Relaxed);
         let settings = WorkerSettings {
             number,
             name: format!("{}{number}", self.config.worker_name),

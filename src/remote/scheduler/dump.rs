@@ -92,7 +92,7 @@ impl State {
         }
     }
 
-    /// What was sent ahead and has not started, and what is in the queue; each in order.
+    /// What was sent ahead and has not started, and what is in the queue; each in submission.
     fn queued_tasks(&self, now: u64) -> impl Iterator<Item = Noted> {
         let ahead = self.workers.iter().flat_map(|(number, worker)| {
             worker.sent.iter().filter(|sent| self.is_with(*number, **sent)).map(|sent| sent.number)

@@ -1,4 +1,4 @@
-//! The end of a pool: in order, by force, or because it is broken. And maps, which go on beyond
+//! The end of a pool: in submission, by force, or because it is broken. And maps, which go on beyond
 //! the moment at which it is closed.
 
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};

@@ -39,7 +39,7 @@ use std::time::Duration;
 use self::ending::End;
 use self::state::{Phase, Place, RoomLeft, State, Task};
 use crate::clock;
-use crate::core::Options;
+
 use crate::error::{BrokenPool, Error};
 use crate::fork::Own;
 use crate::instruments::Ledger;
@@ -49,8 +49,8 @@ use crate::local::{claim, start};
 use crate::metrics::{Metrics, Totals};
 use crate::process_pool::builder::Config;
 use crate::reactor::{Reactor, Ready, Registration, UserCode};
-use crate::remote::call::Complete;
-use crate::remote::frame::{Content, Frame, Kind};
+use crate::remote::frame::{Frame, Kind};
+use crate::remote::submission::{ReplySink, Submission, Submit};
 use crate::room::Room;
 use crate::sync::{Mutex, MutexGuard};
 use crate::sys::{AsFd, explain};
@@ -78,20 +78,6 @@ pub(crate) struct Pool {
     helpers: OnceLock<ThreadPoolExecutor>,
 }
 
-/// What is to be submitted.
-pub(crate) struct Order {
-    pub(crate) number: u64,
-    pub(crate) kind: Kind,
-    pub(crate) content: Content,
-    pub(crate) complete: Box<dyn Complete>,
-    pub(crate) options: Options,
-    pub(crate) retries: u32,
-    pub(crate) holds_room: bool,
-    /// Of a chunk: how many items. Of a call: its time limit in nanoseconds, or 0.
-    pub(crate) detail: u64,
-    pub(crate) trace: TaskTrace,
-}
-
 /// A future to finish after the lock is released, by the thread that reads or by a helper thread. The
 /// pool does not end before that. A drop finishes it.
 struct Completion {
@@ -100,7 +86,7 @@ struct Completion {
 }
 
 struct Finish {
-    complete: Box<dyn Complete>,
+    sink: Box<dyn ReplySink>,
     trace: TaskTrace,
     reply: Result<Frame, Error>,
     /// The task was counted as cancelled.
@@ -109,13 +95,13 @@ struct Finish {
 
 impl Completion {
     fn failed(pool: &Arc<Pool>, task: Task, error: Error) -> Box<Self> {
-        let Task { complete, trace, .. } = task;
-        Self::of(pool, Finish { complete, trace, reply: Err(error), is_counted: false })
+        let Task { sink, trace, .. } = task;
+        Self::of(pool, Finish { sink, trace, reply: Err(error), is_counted: false })
     }
 
     fn withdrawn(pool: &Arc<Pool>, task: Task, error: Error) -> Box<Self> {
-        let Task { complete, trace, .. } = task;
-        Self::of(pool, Finish { complete, trace, reply: Err(error), is_counted: true })
+        let Task { sink, trace, .. } = task;
+        Self::of(pool, Finish { sink, trace, reply: Err(error), is_counted: true })
     }
 
     /// In a box, since it goes through several hands.
@@ -125,13 +111,13 @@ impl Completion {
 
     /// Returns whether user code that takes long may run when the future is finished.
     fn takes_long(&self) -> bool {
-        let Some(Finish { complete, reply, .. }) = &self.finish else { return false };
+        let Some(Finish { sink, reply, .. }) = &self.finish else { return false };
         let has_failed = match reply {
             Ok(frame) => frame.header.kind != Kind::Value,
             Err(error) => !matches!(error, Error::Cancelled),
         };
         let may_be_unobserved = has_failed && self.pool.config.on_unobserved.is_set();
-        may_be_unobserved || complete.takes_long(reply.as_ref().map_or(0, Frame::len))
+        may_be_unobserved || sink.takes_long(reply.as_ref().map_or(0, Frame::len))
     }
 }
 
@@ -149,11 +135,11 @@ impl UserCode for Completion {
 
 impl Drop for Completion {
     fn drop(&mut self) {
-        let Some(Finish { complete, trace, reply, is_counted }) = self.finish.take() else {
+        let Some(Finish { sink, trace, reply, is_counted }) = self.finish.take() else {
             return;
         };
         let pool = &self.pool;
-        complete.complete(reply, &trace, &|is_value| {
+        sink.complete(reply, &trace, &|is_value| {
             if !is_counted {
                 let counter = if is_value { &pool.completed } else { &pool.failed };
                 counter.fetch_add(1, Relaxed);
@@ -221,6 +207,20 @@ impl Ready for Pool {
 
     fn on_call_back(self: Arc<Self>) {
         self.retry_starts();
+    }
+}
+
+impl Submit for Arc<Pool> {
+    fn submit(&self, submission: Submission) -> bool {
+        self.push(submission).is_ok()
+    }
+
+    fn cancel(&self, number: u64) {
+        Pool::cancel(self, number);
+    }
+
+    fn withdrawal(&self) -> Error {
+        Pool::withdrawal(self)
     }
 }
 
@@ -327,44 +327,44 @@ impl Pool {
     // ---- The queue ----
 
     /// Queues a task and sees that a worker gets it, or gives it back.
-    pub(crate) fn push(self: &Arc<Self>, order: Order) -> Result<(), Box<Order>> {
+    pub(crate) fn push(self: &Arc<Self>, submission: Submission) -> Result<(), Box<Submission>> {
         let mut state = self.state.lock();
         let is_accepted = match state.phase {
             Phase::Open => true,
-            Phase::Closed(at_once) => order.kind == Kind::Chunk && !at_once,
+            Phase::Closed(at_once) => submission.kind == Kind::Chunk && !at_once,
             Phase::Broken(_) => false,
         };
         if !is_accepted {
-            return Err(Box::new(order));
+            return Err(Box::new(submission));
         }
-        self.enqueue(&mut state, order);
+        self.enqueue(&mut state, submission);
         self.dispatch(&mut state);
         self.release(state);
         Ok(())
     }
 
-    fn enqueue(self: &Arc<Self>, state: &mut State, order: Order) {
-        let number = order.number;
-        let limit = order.options.queue_timeout;
+    fn enqueue(self: &Arc<Self>, state: &mut State, submission: Submission) {
+        let number = submission.number;
+        let limit = submission.options.queue_timeout;
         let queue_timer = limit.map(|limit| {
             let pool = Arc::clone(self);
             self.timer(limit, move || pool.queued_too_long(number, limit))
         });
         let task = Task {
-            content: Arc::new(order.content),
-            kind: order.kind,
-            detail: order.detail,
-            complete: order.complete,
+            content: Arc::new(submission.content),
+            kind: submission.kind,
+            detail: submission.detail,
+            sink: submission.sink,
             place: Place::Queued,
-            holds_room: order.holds_room,
+            holds_room: submission.holds_room,
             submitted: clock::now(),
-            retries: order.retries,
+            retries: submission.retries,
             lost: Vec::new(),
             near_misses: 0,
-            options: order.options,
+            options: submission.options,
             queue_timer,
             run_timer: None,
-            trace: order.trace,
+            trace: submission.trace,
         };
         state.tasks.insert(number, Box::new(task));
         state.ledger.accepted();

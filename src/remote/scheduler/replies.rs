@@ -1,22 +1,24 @@
 //! What workers send: replies, and tasks of their own.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::dispatch::about_to_start;
 use super::state::{Phase, State, Task};
-use super::{Completion, Finish, Order, Pool};
+use super::{Completion, Finish, Pool};
 use crate::clock;
 use crate::core::{Options, TaskId};
 use crate::error::{CodecError, CodecSide, Error};
 use crate::function::{Checked, NamedCall, UnknownCode};
-use crate::local::control_block::SharedControlBlock;
 use crate::local::worker_handle::{Link, NO_TASK, Sent};
 use crate::reactor::UserCode;
-use crate::remote::call::{Complete, Reply, Suspect, unpack_initializer_error};
+use crate::remote::call::unpack_initializer_error;
 use crate::remote::error_codec;
 use crate::remote::frame::{Content, Frame, Header, Kind, Unread};
 use crate::remote::map::Parts;
+use crate::remote::reply::Reply;
+use crate::remote::submission::{ReplySink, Submission, Suspect};
 use crate::remote::trace_relay;
 use crate::sys::AsFd;
 use crate::trace::TaskTrace;
@@ -44,7 +46,7 @@ fn without_values(header: Header, kind: Kind, what: &str, unread: Unread) -> Fra
     Frame::of(Header { kind, ..header }, values.format, values.body)
 }
 
-impl Complete for Forward {
+impl ReplySink for Forward {
     fn suspect(&self) -> Option<Suspect> {
         self.suspect
     }
@@ -53,9 +55,9 @@ impl Complete for Forward {
         self.parts.as_mut().is_some_and(|parts| parts.take(frame))
     }
 
-    fn salvage(&mut self, block: &SharedControlBlock) {
+    fn salvage(&mut self, checkpoint: &[AtomicU64]) {
         if let Some(parts) = &mut self.parts {
-            parts.salvage(block);
+            parts.salvage(checkpoint);
         }
     }
 
@@ -184,7 +186,7 @@ impl Pool {
                         .tasks
                         .get_mut(&sent.number)
                         // One that was killed or cancelled meanwhile is not there any more.
-                        .is_none_or(|task| is_there && task.complete.part(frame));
+                        .is_none_or(|task| is_there && task.sink.part(frame));
                 if is_taken { Ok(()) } else { Err("results that it was not asked for".to_owned()) }
             }
             Kind::Event if frame.unread.is_some() => Ok(()),
@@ -242,12 +244,12 @@ impl Pool {
         let is_chunk = frame.header.slot == Kind::Chunk as u16;
         let items = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
         let parts = is_chunk.then(|| Parts::of(items));
-        let complete = Box::new(Forward { pool, worker, request, number, suspect, parts });
+        let sink = Box::new(Forward { pool, worker, request, number, suspect, parts });
         if let Some(unread) = frame.unread {
             let reply = without_values(frame.header, Kind::BadArguments, "an argument", unread);
             return state.done.push(Completion::of(
                 self,
-                Finish { complete, trace: TaskTrace::none(), reply: Ok(reply), is_counted: true },
+                Finish { sink, trace: TaskTrace::none(), reply: Ok(reply), is_counted: true },
             ));
         }
         let room = match (&state.phase, self.room()) {
@@ -261,7 +263,7 @@ impl Pool {
         if let Err(error) = room {
             return state.done.push(Completion::of(
                 self,
-                Finish { complete, trace: TaskTrace::none(), reply: Err(error), is_counted: true },
+                Finish { sink, trace: TaskTrace::none(), reply: Err(error), is_counted: true },
             ));
         }
         // It belongs to the task that has submitted it.
@@ -270,18 +272,18 @@ impl Pool {
         if let Some(worker) = state.workers.get_mut(&worker) {
             worker.calls.push((request, number));
         }
-        let order = Order {
+        let submission = Submission {
             number,
             kind: if is_chunk { Kind::Chunk } else { Kind::Call },
             detail: frame.header.detail,
             content: frame.into_content(),
-            complete,
+            sink,
             options: Options::default(),
             retries: 0,
             holds_room: self.room.is_some(),
             trace,
         };
-        self.enqueue(state, order);
+        self.enqueue(state, submission);
     }
 
     /// Ends a task that has not started; asks one that runs to stop, if `stop` says so.
@@ -386,11 +388,11 @@ impl Pool {
             return;
         }
         if let Some(task) = state.remove(sent.number) {
-            let Task { complete, trace, .. } = *task;
+            let Task { sink, trace, .. } = *task;
             trace.ran(frame.header.detail);
             state.done.push(Completion::of(
                 self,
-                Finish { complete, trace, reply: Ok(frame), is_counted: false },
+                Finish { sink, trace, reply: Ok(frame), is_counted: false },
             ));
         }
     }

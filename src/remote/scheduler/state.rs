@@ -12,8 +12,8 @@ use crate::local::worker_handle::{Life, Link, Sent, Worker};
 use crate::map::engine::Begin;
 use crate::metrics::WorkerMetrics;
 use crate::reactor::UserCode;
-use crate::remote::call::Complete;
 use crate::remote::frame::{Content, Kind};
+use crate::remote::submission::ReplySink;
 use crate::shrink::shrink;
 use crate::shutdown::Waiters;
 use crate::sync::Mutex;
@@ -89,7 +89,7 @@ pub(super) struct Task {
     pub(super) content: Arc<Content>,
     pub(super) kind: Kind,
     pub(super) detail: u64,
-    pub(super) complete: Box<dyn Complete>,
+    pub(super) sink: Box<dyn ReplySink>,
     pub(super) place: Place,
     pub(super) holds_room: bool,
     pub(super) submitted: u64,
@@ -317,7 +317,7 @@ impl State {
     }
 
     /// Takes back what the worker has not begun, but for the first `keep` of it; it goes to the
-    /// front of the queue, in order.
+    /// front of the queue, in submission.
     pub(super) fn take_back(&mut self, worker: u32, keep: usize) {
         let Some(from) = self.workers.get_mut(&worker) else { return };
         for sent in from.sent.iter().skip(keep).rev() {

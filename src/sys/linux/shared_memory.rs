@@ -13,26 +13,26 @@ use rustix::mm::{MapFlags, ProtFlags};
 use rustix::process::{Resource, getrlimit};
 
 use super::descriptors::above_standard;
-use crate::sys::RESULTS;
+use crate::sys::AREA;
 
-/// Where the results begin, so that they have pages of their own.
-const RESULTS_AT: usize = 4096;
-const LENGTH: usize = RESULTS_AT + RESULTS;
-/// The least length: the page, and one page for results.
-const LEAST: usize = 2 * RESULTS_AT;
+/// Where the area begins, so that it has pages of its own.
+const AREA_AT: usize = 4096;
+const LENGTH: usize = AREA_AT + AREA;
+/// The least length: the page, and one page of the area.
+const LEAST: usize = 2 * AREA_AT;
 
 /// A value that processes can share.
 ///
 /// # Safety
 ///
-/// Any bytes are a value of the type, it is at most [`RESULTS_AT`] bytes long and aligned to less, and
+/// Any bytes are a value of the type, it is at most [`AREA_AT`] bytes long and aligned to less, and
 /// all that a shared reference gives access to are atomics.
 pub(crate) unsafe trait Shareable: Sync + 'static {}
 
 /// One process's mapping of the memory. It costs what is touched of it.
 pub(crate) struct SharedMemory<T: Shareable> {
     start: NonNull<u8>,
-    /// In bytes: a multiple of [`RESULTS_AT`], from [`LEAST`] to [`LENGTH`].
+    /// In bytes: a multiple of [`AREA_AT`], from [`LEAST`] to [`LENGTH`].
     length: usize,
     /// The mapping stays until the end of the process.
     is_pinned: AtomicBool,
@@ -46,7 +46,7 @@ unsafe impl<T: Shareable> Send for SharedMemory<T> {}
 unsafe impl<T: Shareable> Sync for SharedMemory<T> {}
 
 impl<T: Shareable> SharedMemory<T> {
-    const FITS: () = assert!(size_of::<T>() <= RESULTS_AT && align_of::<T>() <= RESULTS_AT);
+    const FITS: () = assert!(size_of::<T>() <= AREA_AT && align_of::<T>() <= AREA_AT);
 
     /// New memory, all zeros, and the descriptor by which another process can [`map`](Self::map) it.
     pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
@@ -68,7 +68,7 @@ impl<T: Shareable> SharedMemory<T> {
         let () = Self::FITS;
         let is_sealed = rustix::fs::fcntl_get_seals(&fd)?.contains(SealFlags::SHRINK);
         let length = usize::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0);
-        let is_length = (LEAST..=LENGTH).contains(&length) && length % RESULTS_AT == 0;
+        let is_length = (LEAST..=LENGTH).contains(&length) && length % AREA_AT == 0;
         if !is_sealed || !is_length {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the memory of a worker"));
         }
@@ -89,50 +89,16 @@ impl<T: Shareable> SharedMemory<T> {
         unsafe { self.start.cast().as_ref() }
     }
 
-    /// The area behind the value, which is as large as [`RESULTS`] unless the system has set a limit.
+    /// The area behind the value, which is as large as [`AREA`] unless the system has set a limit.
     /// Both sides use it in whole words.
-    pub(crate) fn results(&self) -> &[AtomicU64] {
-        let words = (self.length - RESULTS_AT) / size_of::<AtomicU64>();
+    pub(crate) fn area(&self) -> &[AtomicU64] {
+        let words = (self.length - AREA_AT) / size_of::<AtomicU64>();
         // SAFETY: the mapping is that long, and lives as long as `self`. Its start is aligned to a
         // page and so the area to a word. All that any process does with it is atomic.
         unsafe {
-            let start = self.start.byte_add(RESULTS_AT).cast();
+            let start = self.start.byte_add(AREA_AT).cast();
             NonNull::slice_from_raw_parts(start, words).as_ref()
         }
-    }
-
-    /// Copies `bytes` into the results, from word `at` on; the last word is filled up with zeros.
-    /// `false`: there is not so much room, and nothing was copied.
-    ///
-    /// The other side must learn of it by what orders memory: an atomic's `Release`, or a message.
-    pub(crate) fn copy_in(&self, at: usize, bytes: &[u8]) -> bool {
-        let Some(words) = self.words(at, bytes.len()) else { return false };
-        let chunks = bytes.chunks_exact(8);
-        let rest = chunks.remainder();
-        for (word, chunk) in words.iter().zip(chunks) {
-            word.store(u64::from_ne_bytes(std::array::from_fn(|i| chunk[i])), Relaxed);
-        }
-        if let (Some(word), false) = (words.last(), rest.is_empty()) {
-            let byte = |i| rest.get(i).copied().unwrap_or(0);
-            word.store(u64::from_ne_bytes(std::array::from_fn(byte)), Relaxed);
-        }
-        true
-    }
-
-    /// Copies from the results, from word `at` on, until `into` is full. `false`: there is not so
-    /// much, and nothing was copied.
-    pub(crate) fn copy_out(&self, at: usize, into: &mut [u8]) -> bool {
-        let Some(words) = self.words(at, into.len()) else { return false };
-        for (word, chunk) in words.iter().zip(into.chunks_mut(8)) {
-            let bytes = word.load(Relaxed).to_ne_bytes();
-            chunk.copy_from_slice(&bytes[..chunk.len()]);
-        }
-        true
-    }
-
-    /// The words that `length` bytes take from word `at` on.
-    fn words(&self, at: usize, length: usize) -> Option<&[AtomicU64]> {
-        self.results().get(at..at.checked_add(length.div_ceil(8))?)
     }
 }
 
@@ -141,7 +107,7 @@ impl<T: Shareable> Deref for SharedMemory<T> {
 
     fn deref(&self) -> &T {
         // SAFETY: the mapping lives as long as `self`, and is at least `LEAST` bytes long. Its start is
-        // aligned to a page; the value fits before `RESULTS_AT` by `FITS`, and any bytes make one.
+        // aligned to a page; the value fits before `AREA_AT` by `FITS`, and any bytes make one.
         unsafe { self.start.cast().as_ref() }
     }
 }
@@ -162,7 +128,7 @@ impl<T: Shareable> Drop for SharedMemory<T> {
 pub(crate) fn length() -> io::Result<usize> {
     let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
-    let length = LENGTH.min(most - most % RESULTS_AT);
+    let length = LENGTH.min(most - most % AREA_AT);
     if length < LEAST {
         return Err(io::Error::new(
             io::ErrorKind::FileTooLarge,

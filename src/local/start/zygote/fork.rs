@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::{Notice, WorkerSettings, WorkerStart};
+use super::{Notice, WorkerSettings};
 use crate::local::control_block::SharedControlBlock;
+use crate::local::worker::WorkerStart;
 use crate::local::{crash, start};
 use crate::sys::descriptors::{self, Kept};
 use crate::sys::process::{self, PidFd, SingleThreaded};

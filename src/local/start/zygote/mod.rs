@@ -30,9 +30,8 @@ pub(crate) mod process;
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
 mod stderr;
 
-use crate::local::control_block::SharedControlBlock;
 use crate::local::family::Family;
-use crate::sys::{ExitStatus, OwnedFd, PidFd, Usage};
+use crate::sys::{ExitStatus, PidFd, Usage};
 
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
 pub(crate) use handle::{Launch, Zygote};
@@ -64,13 +63,6 @@ pub(crate) struct WorkerSettings {
     pub(crate) memory_limit: Option<u64>,
     /// Whether the last of its stderr is kept for [`Exit::stderr_tail`].
     pub(crate) keep_stderr: bool,
-}
-
-/// What a worker begins with.
-pub(crate) struct WorkerStart {
-    /// Its end of the stream. It blocks.
-    pub(crate) socket: OwnedFd,
-    pub(crate) block: SharedControlBlock,
 }
 
 /// What a zygote reports.

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use super::fork::{Fork, Sacrifice};
 use super::message::{Boot, Request};
 use super::stderr::{Backlog, Tail};
-use super::{Exit, Notice, WorkerSettings, WorkerStart};
+use super::{Exit, Notice, WorkerSettings};
 use crate::function;
 use crate::local::family::{self, Family};
+use crate::local::worker::{self, WorkerStart};
 use crate::local::{crash, start};
 use crate::panic::{catch, install_hook};
-use crate::remote::worker;
 use crate::sys::{
     self, AsFd, BorrowedFd, ChildSignals, Event, ExitStatus, Kept, OwnedFd, PidFd, Poller, Signal,
     SingleThreaded, control, explain, pipe,

@@ -1,56 +1,58 @@
-//! The worker process: takes one task after the other from its socket, runs it, and writes its
-//! reply before it looks at the next. So what has finished is never lost with what crashes later.
-
-pub(crate) mod parent_connection;
+//! A worker in its own process: takes one task after the other from its pool, runs it, and replies before
+//! it looks at the next. So what has finished is never lost with what crashes later.
 
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::checkpoint::Checkpoint;
+use super::frame::{Content, Frame, Header, Kind};
+use super::parent_pool::Parent;
+use super::reply::Reply;
+use super::run::{Desk, Running};
+use super::trace_relay::Sender;
 use crate::core::context::{self, End, WorkerContext};
 use crate::core::{Extra, Options, Promise, Source, TaskId, TaskRef};
-use crate::local::checkpoint::Progress;
-use crate::local::start::zygote::WorkerStart;
 use crate::panic::install_hook;
-use crate::remote::call::{Reply, Running};
-use crate::remote::frame::{Content, Frame, Header, Kind};
-use crate::remote::trace_relay::Sender;
-use crate::remote::worker::parent_connection::Channel;
 
-/// The life of a worker, from its first task to the end of its socket. The answer is its exit code.
-pub(crate) fn main(start: WorkerStart) -> i32 {
-    install_hook();
-    let channel = Channel::install(start.socket, start.block);
-    let mut code = 1;
-    let worker = Rc::new(Worker(Arc::clone(&channel)));
-    context::run_as_worker(worker, || {
-        code = match serve(&channel) {
-            Ok(()) => 0,
-            Err(_the_pool_is_gone) => 1,
-        };
-    });
-    code
+/// A worker's connection to its pool.
+pub(crate) trait Connection: Desk + Parent + 'static {
+    /// Waits for the next task. `None`: the pool sends no more.
+    fn next_task(&self) -> io::Result<Option<Frame>>;
+
+    /// Claims the task in this slot. `false`: the pool has withdrawn it.
+    fn start(&self, slot: u16) -> bool;
 }
 
-fn serve(channel: &Arc<Channel>) -> io::Result<()> {
-    let events = Sender::new(channel);
-    while let Some(frame) = channel.next_task()? {
+/// Runs what the pool sends, until it sends no more. An error means that the pool is gone.
+pub(crate) fn serve<C: Connection>(connection: &Arc<C>) -> io::Result<()> {
+    install_hook();
+    let desk: Arc<dyn Desk> = Arc::clone(connection) as _;
+    let mut served = Ok(());
+    let worker = Rc::new(Worker(Arc::clone(&desk)));
+    context::run_as_worker(worker, || served = serve_tasks(&**connection, &desk));
+    served
+}
+
+fn serve_tasks(connection: &impl Connection, desk: &Arc<dyn Desk>) -> io::Result<()> {
+    let events = Sender::new(desk);
+    while let Some(frame) = connection.next_task()? {
         let header = frame.header;
         if header.kind == Kind::Chunk {
-            Progress::new(channel.block()); // before the start
+            Checkpoint::new(desk.checkpoint()); // before the start
         }
-        if !channel.claim(header.slot).start() {
+        if !connection.start(header.slot) {
             let header = Header { kind: Kind::Skipped, detail: 0, ..header };
-            channel.write(header, &Content::default())?;
+            desk.send(header, &Content::default())?;
             continue;
         }
         events.begin(header);
         let start = Instant::now();
-        let Reply { kind, values } = run(channel, frame, start);
+        let Reply { kind, values } = run(desk, frame, start);
         events.end();
         let detail = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        channel.reply(Header { kind, detail, ..header }, &Content { code: None, values })?;
+        desk.reply(Header { kind, detail, ..header }, &Content { code: None, values })?;
         if header.kind == Kind::Initialize && kind != Kind::Value {
             break; // What was sent along is not to run.
         }
@@ -58,7 +60,7 @@ fn serve(channel: &Arc<Channel>) -> io::Result<()> {
     Ok(())
 }
 
-fn run(channel: &Arc<Channel>, frame: Frame, start: Instant) -> Reply {
+fn run(desk: &Arc<dyn Desk>, frame: Frame, start: Instant) -> Reply {
     let Some(code) = frame.code else { return Reply::unknown_code("the frame names no code") };
     let resolved = match code.resolve::<Running>() {
         Ok(resolved) => resolved,
@@ -68,14 +70,14 @@ fn run(channel: &Arc<Channel>, frame: Frame, start: Instant) -> Reply {
     let limit = if frame.header.kind == Kind::Call { frame.header.detail } else { 0 };
     let deadline = (limit > 0).then(|| start.checked_add(Duration::from_nanos(limit))).flatten();
     let task = RunningTask {
-        channel: Arc::clone(channel),
+        desk: Arc::clone(desk),
         slot: frame.header.slot,
         id: TaskId::from_number(frame.header.number),
         extra: Extra::with_deadline(Options::default(), deadline),
     };
     let (promise, mut outcome) = Promise::<()>::of(task);
     let task = promise.task().clone();
-    let mut call = Running { channel: Arc::clone(channel), frame, reply: None };
+    let mut call = Running { desk: Arc::clone(desk), frame, reply: None };
     // All code of the user's is in it: what decodes, encodes and drops as well.
     context::run_in_frame(task, |_| resolved.call(&mut call), |_, ()| ());
     outcome.abandon();
@@ -84,7 +86,7 @@ fn run(channel: &Arc<Channel>, frame: Frame, start: Instant) -> Reply {
 
 /// The task that runs here, as its job sees it.
 struct RunningTask {
-    channel: Arc<Channel>,
+    desk: Arc<dyn Desk>,
     slot: u16,
     id: Option<TaskId>,
     extra: Extra,
@@ -100,7 +102,7 @@ impl Source for RunningTask {
     }
 
     fn is_stop_requested(&self) -> bool {
-        self.channel.claim(self.slot).is_asked_to_stop()
+        self.desk.is_asked_to_stop(self.slot)
     }
 
     fn id(&self) -> Option<TaskId> {
@@ -112,7 +114,7 @@ impl Source for RunningTask {
     }
 }
 
-struct Worker(Arc<Channel>);
+struct Worker(Arc<dyn Desk>);
 
 impl WorkerContext for Worker {
     fn host(&self) -> *const () {

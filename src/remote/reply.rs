@@ -1,0 +1,119 @@
+//! Replies that are no values: what they say, and how that travels. Both ends.
+
+use std::any::type_name;
+
+use super::frame::{Frame, Kind};
+use crate::codec::{self, Encoded};
+use crate::error::{CodecError, CodecSide, Error};
+use crate::panic::{PanicLocation, Panicked, catch};
+use crate::portable::Portable;
+
+pub(crate) fn codec_error<T>(side: CodecSide, message: impl ToString) -> CodecError {
+    CodecError { side, type_name: type_name::<T>().to_owned(), message: message.to_string() }
+}
+
+/// Runs user code that encodes or decodes a `T`; its panics are failures like any other.
+pub(crate) fn guarded<T, R, E: ToString>(
+    side: CodecSide,
+    f: impl FnOnce() -> Result<R, E>,
+) -> Result<R, CodecError> {
+    match catch(f) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(error)) => Err(codec_error::<T>(side, error)),
+        Err(panicked) => {
+            let at = panicked.location().map(|at| format!(" at {at}")).unwrap_or_default();
+            Err(codec_error::<T>(side, format!("it panicked{at}: {}", panicked.message())))
+        }
+    }
+}
+
+/// The reply to a call, in the worker's process.
+pub(crate) struct Reply {
+    pub(crate) kind: Kind,
+    pub(crate) values: Encoded,
+}
+
+impl Reply {
+    pub(crate) fn text<T: Portable>(kind: Kind, text: &T) -> Self {
+        match codec::encode(text) {
+            Ok(values) => Self { kind, values },
+            Err(_) => Self { kind, values: Encoded::default() },
+        }
+    }
+
+    pub(crate) fn panicked(panicked: &Panicked) -> Self {
+        Self::text::<PanicText>(Kind::Panicked, &panic_text(panicked))
+    }
+
+    pub(crate) fn codec(kind: Kind, error: CodecError) -> Self {
+        Self::text(kind, &(error.type_name, error.message))
+    }
+
+    /// Nobody wants the value any more.
+    pub(crate) fn stopped() -> Self {
+        Self { kind: Kind::Failed, values: Encoded::default() }
+    }
+
+    pub(crate) fn unknown_code(error: impl ToString) -> Self {
+        let type_name = "the function".to_owned();
+        Self::text(Kind::UnknownCode, &(type_name, error.to_string()))
+    }
+}
+
+/// The error that a reply without a value tells of. Its texts come from the worker, and are only
+/// texts.
+pub(crate) fn unpack_error(reply: &Frame) -> Error {
+    let side = match reply.header.kind {
+        Kind::Panicked => {
+            return match decode_text::<PanicText>(reply) {
+                Some((message, location)) => panicked(message, location),
+                None => garbled(),
+            };
+        }
+        Kind::BadValue => CodecSide::EncodeResult,
+        _ => CodecSide::DecodeArguments,
+    };
+    match decode_text::<(String, String)>(reply) {
+        Some((type_name, message)) => {
+            Error::Codec(Box::new(CodecError { side, type_name, message }))
+        }
+        None => garbled(),
+    }
+}
+
+pub(crate) fn decode_text<T: Portable>(reply: &Frame) -> Option<T> {
+    codec::decode(reply.format, reply.values(), Vec::new()).ok()
+}
+
+pub(crate) fn garbled() -> Error {
+    let message = "the worker's reply is garbled".to_owned();
+    let type_name = "a reply".to_owned();
+    Error::Codec(Box::new(CodecError { side: CodecSide::DecodeResult, type_name, message }))
+}
+
+/// A panic as it travels: message, and file, line and column.
+pub(crate) type PanicText = (String, Option<(String, u32, u32)>);
+
+pub(crate) fn panicked(message: String, location: Option<(String, u32, u32)>) -> Error {
+    let location = location.map(|(file, line, column)| PanicLocation { file, line, column });
+    Error::Panicked(Box::new(Panicked::new(Box::new(message), location)))
+}
+
+pub(crate) fn panic_text(panicked: &Panicked) -> PanicText {
+    let location = panicked.location().map(|at| (at.file.clone(), at.line, at.column));
+    (panicked.message().to_owned(), location)
+}
+
+/// The error of one item as it travels: the kind of a reply, a type, a message, and where it panicked.
+pub(crate) type ItemError = (u8, String, String, Option<(String, u32, u32)>);
+
+pub(crate) fn item_error(frame: &Frame) -> Error {
+    let packed = codec::decode::<ItemError>(frame.format, frame.values(), Vec::new());
+    let Ok((kind, type_name, message, location)) = packed else { return garbled() };
+    if kind == Kind::Panicked as u8 {
+        return panicked(message, location);
+    }
+    let is_value = kind == Kind::BadValue as u8;
+    let side = if is_value { CodecSide::EncodeResult } else { CodecSide::DecodeArguments };
+    Error::Codec(Box::new(CodecError { side, type_name, message }))
+}

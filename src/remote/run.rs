@@ -1,0 +1,99 @@
+//! A call in the process that runs it.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use super::frame::{Content, Frame, Header, Kind};
+use super::reply::{Reply, guarded};
+use crate::codec;
+use crate::error::CodecSide;
+use crate::function::Trampoline;
+use crate::panic::{catch, drop_quietly};
+use crate::portable::Portable;
+
+/// What a running call needs of the process that it runs in.
+pub(crate) trait Desk: Send + Sync {
+    /// Returns whether the task in this slot is asked to stop.
+    fn is_asked_to_stop(&self, slot: u16) -> bool;
+
+    /// Sends a frame. An error means that the pool is gone, and that this process is about to end.
+    fn send(&self, header: Header, content: &Content) -> std::io::Result<()>;
+
+    /// Sends a frame without values that is no reply.
+    fn tell(&self, kind: Kind, number: u64, detail: u64) -> std::io::Result<()> {
+        self.send(Header { kind, slot: 0, number, detail }, &Content::default())
+    }
+
+    /// Sends results, after what their task has printed.
+    fn reply(&self, header: Header, content: &Content) -> std::io::Result<()>;
+
+    /// The level of events that somebody listens to in the pool's process: 0 is nobody, 5 is to all.
+    #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "no events are sent"))]
+    fn event_level(&self) -> u32;
+
+    /// Memory that outlives a crash of this process; empty if there is none.
+    fn checkpoint(&self) -> &[AtomicU64];
+}
+
+/// A call as the body of a task: its arguments, and then its reply.
+pub(crate) struct Running {
+    pub(crate) desk: Arc<dyn Desk>,
+    pub(crate) frame: Frame,
+    pub(crate) reply: Option<Reply>,
+}
+
+impl Running {
+    pub(crate) fn is_asked_to_stop(&self) -> bool {
+        self.desk.is_asked_to_stop(self.frame.header.slot)
+    }
+}
+
+/// Decodes the arguments, calls the function as the body of the task, encodes the value.
+pub(crate) struct RunCall;
+
+impl<A: Portable, R: Portable> Trampoline<A, R> for RunCall {
+    type Context = Running;
+
+    fn call(function: fn(A) -> R, call: &mut Running) {
+        call.reply = Some(match call.run(function) {
+            Ok(value) => encoded(value),
+            Err(reply) => reply,
+        });
+    }
+}
+
+/// As [`RunCall`]; the reply says whether the worker may go on.
+pub(crate) struct Initialize;
+
+impl<A: Portable> Trampoline<A, Result<(), String>> for Initialize {
+    type Context = Running;
+
+    fn call(function: fn(A) -> Result<(), String>, call: &mut Running) {
+        call.reply = Some(match call.run(function) {
+            Ok(Ok(())) => encoded(()),
+            Ok(Err(text)) => Reply::text(Kind::Failed, &text),
+            Err(reply) => reply,
+        });
+    }
+}
+
+impl Running {
+    /// The value of the function, or the reply that says why there is none.
+    fn run<A: Portable, R>(&mut self, function: fn(A) -> R) -> Result<R, Reply> {
+        let segments = std::mem::take(&mut self.frame.segments);
+        let arguments = guarded::<A, _, _>(CodecSide::DecodeArguments, || {
+            codec::decode::<A>(self.frame.format, self.frame.values(), segments)
+        });
+        let arguments = arguments.map_err(|error| Reply::codec(Kind::BadArguments, error))?;
+        catch(|| function(arguments)).map_err(|panicked| Reply::panicked(&panicked))
+    }
+}
+
+fn encoded<R: Portable>(value: R) -> Reply {
+    let values = guarded::<R, _, _>(CodecSide::EncodeResult, || codec::encode(&value));
+    drop_quietly(value);
+    match values {
+        Ok(values) => Reply { kind: Kind::Value, values },
+        Err(error) => Reply::codec(Kind::BadValue, error),
+    }
+}

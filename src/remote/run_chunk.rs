@@ -1,0 +1,149 @@
+//! A chunk in the process that runs it: its items, one after the other.
+
+use std::any::type_name;
+use std::cell::Cell;
+use std::mem::needs_drop;
+
+use super::checkpoint::Checkpoint;
+use super::frame::{Content, Header, Kind};
+use super::reply::{ItemError, Reply, guarded, panic_text};
+use super::run::Running;
+use crate::codec::{self, Decoder, Encoded, Encoder, Pushed};
+use crate::error::{CodecError, CodecSide};
+use crate::function::Trampoline;
+use crate::panic::{Panicked, catch, drop_quietly};
+use crate::portable::Portable;
+
+/// Runs the function for each item.
+pub(crate) struct RunChunk;
+
+impl<A: Portable, R: Portable> Trampoline<A, R> for RunChunk {
+    type Context = Running;
+
+    fn call(function: fn(A) -> R, call: &mut Running) {
+        let reply = run_chunk(function, call);
+        call.reply = Some(reply.unwrap_or_else(|error| Reply::codec(Kind::BadArguments, error)));
+    }
+}
+
+fn run_chunk<A: Portable, R: Portable>(
+    function: fn(A) -> R,
+    call: &mut Running,
+) -> Result<Reply, CodecError> {
+    let segments = std::mem::take(&mut call.frame.segments);
+    let call = &*call;
+    let (frame, count) = (&call.frame, call.frame.header.detail);
+    let mut items = Decoder::new(frame.format, frame.values(), segments);
+    let mut results = Results::new(call);
+    let mut index = 0;
+    while index < count {
+        // One landing pad serves many items, so that one that does not panic pays nothing for it.
+        let step = Cell::new(Step::Decode);
+        let ran = catch(|| {
+            while index < count && !call.is_asked_to_stop() {
+                results.checkpoint.begin(index);
+                step.set(Step::Decode);
+                let item = items.next::<A>().map_err(Step::Decode.failed::<A>())?;
+                step.set(Step::Run);
+                let value = function(item);
+                step.set(Step::Encode);
+                let pushed = results.push(&value);
+                if needs_drop::<R>() {
+                    drop_quietly(value);
+                }
+                pushed.map_err(Step::Encode.failed::<R>())?;
+                index += 1;
+            }
+            Ok(())
+        });
+        if call.is_asked_to_stop() {
+            return Ok(Reply::stopped());
+        }
+        let error = match ran {
+            Ok(Ok(())) => break,
+            Ok(Err(error)) => error,
+            Err(panicked) => step.get().panicked::<A, R>(&panicked),
+        };
+        results.push_error(&error);
+        index += 1;
+    }
+    guarded::<A, _, _>(CodecSide::DecodeArguments, || items.finish())?;
+    Ok(Reply { kind: Kind::Value, values: results.values.finish() })
+}
+
+/// What is done with an item.
+#[derive(Clone, Copy)]
+enum Step {
+    Decode,
+    Run,
+    Encode,
+}
+
+impl Step {
+    fn failed<T>(self) -> impl FnOnce(codec::Error) -> ItemError {
+        move |error| self.error::<T>(error.to_string())
+    }
+
+    fn panicked<A, R>(self, panicked: &Panicked) -> ItemError {
+        let message = || format!("it panicked: {}", panicked.message());
+        match self {
+            Step::Decode => self.error::<A>(message()),
+            Step::Encode => self.error::<R>(message()),
+            Step::Run => {
+                let (message, location) = panic_text(panicked);
+                (Kind::Panicked as u8, String::new(), message, location)
+            }
+        }
+    }
+
+    fn error<T>(self, message: String) -> ItemError {
+        let is_value = matches!(self, Step::Encode);
+        let kind = if is_value { Kind::BadValue } else { Kind::BadArguments };
+        (kind as u8, type_name::<T>().to_owned(), message, None)
+    }
+}
+
+/// The values of a chunk that have not been sent.
+struct Results<'a> {
+    call: &'a Running,
+    values: Encoder,
+    checkpoint: Checkpoint<'a>,
+}
+
+impl<'a> Results<'a> {
+    fn new(call: &'a Running) -> Self {
+        Self { call, values: Encoder::new(), checkpoint: Checkpoint::new(call.desk.checkpoint()) }
+    }
+
+    fn push<R: Portable>(&mut self, value: &R) -> Result<(), codec::Error> {
+        if self.values.push(value)? == Pushed::ForTheNext {
+            self.send_part();
+            let _appended = self.values.push(value)?;
+        }
+        // It stays in the control block, if there is room.
+        if !self.checkpoint.note(&self.values) {
+            self.send_part();
+        }
+        Ok(())
+    }
+
+    fn push_error(&mut self, error: &ItemError) {
+        self.send_part();
+        self.send(Kind::ItemFailed, 1, codec::encode(error).unwrap_or_default());
+    }
+
+    fn send_part(&mut self) {
+        let count = self.values.len();
+        if count > 0 {
+            let values = std::mem::take(&mut self.values).finish();
+            self.send(Kind::Part, count, values);
+        }
+    }
+
+    /// Sends results. If the pool is gone, so is this process soon.
+    fn send(&mut self, kind: Kind, count: usize, values: Encoded) {
+        let header = Header { kind, detail: count as u64, ..self.call.frame.header };
+        let _ = self.call.desk.reply(header, &Content { code: None, values });
+        self.checkpoint.sent(count);
+    }
+}

@@ -1,0 +1,75 @@
+//! What a pool is given to have done, and who is to have the result. In the submitter's process.
+
+use std::sync::atomic::AtomicU64;
+
+use super::frame::{Content, Frame, Kind};
+use crate::core::Options;
+use crate::error::Error;
+use crate::trace::TaskTrace;
+
+/// A call or a chunk to be submitted.
+pub(crate) struct Submission {
+    pub(crate) number: u64,
+    pub(crate) kind: Kind,
+    pub(crate) content: Content,
+    pub(crate) sink: Box<dyn ReplySink>,
+    pub(crate) options: Options,
+    pub(crate) retries: u32,
+    pub(crate) holds_room: bool,
+    /// The number of items of a chunk; the time limit of a call in nanoseconds, or 0.
+    pub(crate) detail: u64,
+    pub(crate) trace: TaskTrace,
+}
+
+/// The worker that is to blame if another one dies of a call that it has submitted, and the task that
+/// has submitted it.
+#[derive(Clone, Copy)]
+pub(crate) struct Suspect {
+    pub(crate) worker: u32,
+    pub(crate) task: u64,
+}
+
+/// The receiver of a reply.
+pub(crate) trait ReplySink: Send {
+    /// Returns whether [`complete`](Self::complete) may take long with so many bytes of values.
+    fn takes_long(&self, length: usize) -> bool;
+
+    /// Takes a part of the reply. `false`: there should be none, or not so much.
+    fn part(&mut self, _frame: Frame) -> bool {
+        false
+    }
+
+    /// The submitter of the call, if that is a worker of which nobody else knows whether there is such a
+    /// function.
+    fn suspect(&self) -> Option<Suspect> {
+        None
+    }
+
+    /// Takes what the worker, which has died, has left in its checkpoint.
+    fn salvage(&mut self, _checkpoint: &[AtomicU64]) {}
+
+    /// Takes the number of items that the worker had begun, of one that has died for a task of this
+    /// process and whose checkpoint the pool has looked at.
+    fn begun(&mut self, _items: usize) {}
+
+    /// Hands the reply on. `trace` is told of it, and `account` whether there is a value, before anybody
+    /// can see it.
+    fn complete(
+        self: Box<Self>,
+        reply: Result<Frame, Error>,
+        trace: &TaskTrace,
+        account: &dyn Fn(bool),
+    );
+}
+
+/// A pool that takes submissions: here, or, for a worker, in the process of its pool.
+pub(crate) trait Submit: Send + Sync + 'static {
+    /// `false`: it is refused.
+    fn submit(&self, submission: Submission) -> bool;
+
+    /// Ends a task that has not started, and asks one that runs to stop.
+    fn cancel(&self, number: u64);
+
+    /// Why submissions are refused, or were cancelled.
+    fn withdrawal(&self) -> Error;
+}
