@@ -113,8 +113,7 @@ impl<T> TaskFuture<T> {
     /// `submit_future` that is waiting is dropped at once, one that is being polled at its next
     /// wait. A finished task stays as it is: `false`.
     pub fn cancel(&self) -> bool {
-        let task = self.outcome.task();
-        task.runnable().cancel(task)
+        self.outcome.task().runnable().cancel()
     }
 
     /// Ends the task for certain, also one that runs, if it runs in a worker process: the process
@@ -124,8 +123,7 @@ impl<T> TaskFuture<T> {
     ///
     /// A thread can't be killed, so there this is the same as [`cancel`](Self::cancel).
     pub fn kill(&self) -> bool {
-        let task = self.outcome.task();
-        task.runnable().kill(task)
+        self.outcome.task().runnable().kill()
     }
 
     /// Has the drop of this future [`kill`](Self::kill) its task, instead of letting a started one
@@ -182,8 +180,7 @@ impl<T> TaskFuture<T> {
     /// Called in async code, it blocks the thread that polls; await the future there instead.
     pub fn result(mut self) -> Result<T, Error> {
         if !self.is_done() {
-            let task = self.outcome.task();
-            task.runnable().run_in_place(task);
+            self.outcome.task().runnable().run_in_place();
         }
         if self.is_done() {
             return self.take();
@@ -309,9 +306,9 @@ impl<T> Drop for TaskFuture<T> {
         let now = self.outcome.look();
         if !now.is_done() {
             if self.kills {
-                task.runnable().kill(task);
+                task.runnable().kill();
             } else if !now.is_observed() {
-                task.runnable().withdraw_unstarted(task);
+                task.runnable().withdraw_unstarted();
             }
         }
         self.outcome.abandon();

@@ -14,16 +14,18 @@
 //! 5. Whoever releases the last reference frees the block, with what is still in it.
 
 use std::alloc::Layout;
-use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::context::WorkerContext;
 use super::id::TaskId;
 use super::set::CompletionSet;
 use super::slab;
-use super::state::{Kind, Listening, Snapshot, State};
-use super::task::{Claimed, Runnable};
+use super::state::{Claim, Kind, Listening, Snapshot, State};
+use super::task::Runnable;
 use super::watch::Watch;
 use crate::error::Error;
 use crate::panic::{KeptWaker, drop_quietly};
@@ -41,16 +43,32 @@ pub(crate) struct Header {
     slot: UnsafeCell<Slot>,
 }
 
-/// What depends on the types of a task. The functions take the reference that they are called
-/// through; each block is made together with the table that fits it.
-pub(super) struct VTable {
-    pub(super) runnable: unsafe fn(NonNull<Header>) -> NonNull<dyn Runnable>,
-    pub(super) run: fn(TaskRef, &dyn WorkerContext, Claimed),
+/// The functions that depend on the types of a task. All of them require a block of the [`Block`]
+/// that the table was made for, which [`make_block`] ensures.
+struct VTable {
+    /// Adds its types to a reference.
+    runnable: unsafe fn(&TaskRef) -> &dyn Runnable,
+    run: unsafe fn(Claimed, &dyn WorkerContext),
     /// Moves the result to the `Result<T, Error>` behind the pointer.
-    pub(super) take: unsafe fn(NonNull<Header>, *mut ()),
+    take: unsafe fn(NonNull<Header>, *mut ()),
     /// Moves a result back to where it was taken from.
-    pub(super) put_back: unsafe fn(NonNull<Header>, *mut ()),
-    pub(super) free: unsafe fn(NonNull<Header>),
+    put_back: unsafe fn(NonNull<Header>, *mut ()),
+    free: unsafe fn(NonNull<Header>),
+    /// [`Block::SUSPENDS`].
+    suspends: bool,
+}
+
+impl VTable {
+    const fn of<K: Block>() -> Self {
+        Self {
+            runnable: runnable::<K>,
+            run: run::<K>,
+            take: take::<K>,
+            put_back: put_back::<K>,
+            free: free::<K>,
+            suspends: K::SUSPENDS,
+        }
+    }
 }
 
 /// Who is told of the end. What is in it is known from [`Listening`] in the state.
@@ -177,6 +195,9 @@ pub(super) struct Cell<B, T> {
 // SAFETY: place and slot are touched by one thread at a time, by the rules above; what is in them
 // moves between threads.
 unsafe impl<B: Send, T: Send> Sync for Cell<B, T> {}
+// SAFETY: the place holds a `B` or a `T`; the slot a waker, a set or a watch, whose callbacks and
+// wakers are `Send`.
+unsafe impl<B: Send, T: Send> Send for Cell<B, T> {}
 
 impl<B, T> Cell<B, T> {
     fn new(header: Header, body: Option<B>) -> Self {
@@ -269,86 +290,145 @@ impl<B, T> Cell<B, T> {
     }
 }
 
-impl<B, T> Cell<B, T> {
-    /// Moves the result to `result`; one that was not stored is the error that `not_stored` tells.
-    ///
-    /// # Safety
-    ///
-    /// As for [`TaskRef::take`]; `result` points to a `Result<T, Error>`.
-    pub(super) unsafe fn move_out(
-        &self,
-        result: *mut (),
-        not_stored: impl FnOnce(Snapshot) -> Error,
-    ) {
-        let now = self.state().look();
-        let outcome = match now.kind().filter(|kind| kind.is_stored()) {
-            // SAFETY: the caller has the right to the result, and one is stored.
-            Some(kind) => unsafe { self.load(kind) },
-            None => Err(not_stored(now)),
-        };
-        // SAFETY: the pointer is to such a result.
-        unsafe { result.cast::<Result<T, Error>>().write(outcome) };
-    }
-}
-
-/// Moves the result back from where [`Cell::move_out`] has moved it.
+/// A type that is a task in memory.
 ///
 /// # Safety
 ///
-/// The block begins with a `Cell<B, T>`, and `result` is that of the last `move_out`, by this
-/// thread.
-pub(super) unsafe fn put_back<B, T>(block: NonNull<Header>, result: *mut ()) {
-    // SAFETY: as above.
-    let cell = unsafe { block.cast::<Cell<B, T>>().as_ref() };
-    // SAFETY: the pointer is to such a result, which moves.
-    let outcome = unsafe { result.cast::<Result<T, Error>>().read() };
+/// It is `repr(C)`, and its first field is a `Cell<Self::Body, Self::Output>`.
+pub(crate) unsafe trait Block: Send + Sync + Sized + 'static {
+    type Body: Send + 'static;
+    type Output: Send + 'static;
+
+    /// Whether a body can be suspended, so that a [`Registry`](super::Registry) may know the task.
+    const SUSPENDS: bool;
+
+    /// The reference as the interface of all tasks.
+    fn runnable(task: &Typed<Self>) -> &dyn Runnable;
+
+    /// Runs the body on this thread, which is a worker's.
+    fn run(claimed: Claimed<Typed<Self>>, worker: &dyn WorkerContext);
+
+    /// Returns the error of a task that is done and has stored no result.
+    fn not_stored(&self, now: Snapshot) -> Error;
+
+    /// Ends a task that is suspended although its last reference is gone, so that nothing can wake
+    /// it. Called once; `task` does not count as a reference, and none may be kept.
+    fn abandoned(_task: &Typed<Self>) {}
+}
+
+/// Makes a block with the value that `make` returns for its cell.
+///
+/// # Safety
+///
+/// * There is a body exactly if the state is at rest.
+/// * If the state has a stored result, the caller stores it before anybody can look.
+pub(super) unsafe fn make_block<K: Block>(
+    id: TaskId,
+    state: State,
+    body: Option<K::Body>,
+    make: impl FnOnce(Cell<K::Body, K::Output>) -> K,
+) -> NonNull<Header> {
+    struct Table<K>(PhantomData<K>);
+    impl<K: Block> Table<K> {
+        const VTABLE: &'static VTable = &VTable::of::<K>();
+    }
+    let (block, position) = slab::allocate(Layout::new::<K>());
+    let value = make(Cell::new(Header::new(Table::<K>::VTABLE, id, state, position), body));
+    // SAFETY: the block is new and has the layout of such a value.
+    unsafe { block.cast::<K>().write(value) };
+    block.cast()
+}
+
+// ---- The table ----
+
+/// # Safety
+///
+/// The task is a `K`.
+unsafe fn runnable<K: Block>(task: &TaskRef) -> &dyn Runnable {
+    // SAFETY: the caller says so.
+    K::runnable(unsafe { Typed::assume_ref(task) })
+}
+
+/// # Safety
+///
+/// The claimed task is a `K`.
+unsafe fn run<K: Block>(claimed: Claimed, worker: &dyn WorkerContext) {
+    // SAFETY: the caller says so.
+    K::run(claimed.map(|task| unsafe { Typed::assume(task) }), worker);
+}
+
+/// # Safety
+///
+/// The block is a `K`; else as for [`TaskRef::take`], with a `Result<K::Output, Error>` behind `result`.
+unsafe fn take<K: Block>(block: NonNull<Header>, result: *mut ()) {
+    // SAFETY: the caller says that it is a `K`, which begins with such a cell; the caller's reference
+    // keeps it.
+    let (task, cell) =
+        unsafe { (block.cast::<K>().as_ref(), block.cast::<Cell<K::Body, K::Output>>().as_ref()) };
+    let now = cell.state().look();
+    let outcome = match now.kind().filter(|kind| kind.is_stored()) {
+        // SAFETY: the caller has the right to the result, so the place is this thread's; a result
+        // of this kind was stored before `DONE` was set, and this is its one taker.
+        Some(kind) => unsafe { cell.load(kind) },
+        None => Err(task.not_stored(now)),
+    };
+    // SAFETY: the caller gives a pointer to memory for such a result.
+    unsafe { result.cast::<Result<K::Output, Error>>().write(outcome) };
+}
+
+/// # Safety
+///
+/// The block is a `K`, and `result` points to the result of the last [`take`], by this thread; it
+/// moves out from there.
+unsafe fn put_back<K: Block>(block: NonNull<Header>, result: *mut ()) {
+    // SAFETY: a `K` begins with such a cell; the caller's reference keeps it.
+    let cell = unsafe { block.cast::<Cell<K::Body, K::Output>>().as_ref() };
+    // SAFETY: the caller gives a pointer to such a result, and does not use it again.
+    let outcome = unsafe { result.cast::<Result<K::Output, Error>>().read() };
     if cell.state().look().kind().is_some_and(Kind::is_stored) {
-        // SAFETY: the place is this thread's, and empty since the result was moved out.
+        // SAFETY: the place is this thread's, and empty since `take` moved the result out.
         unsafe { cell.store(outcome) };
     }
 }
 
-/// A block with what `make` makes of its cell, which comes first in it.
-///
-/// `T` is `repr(C)`, and begins with the cell.
-pub(super) fn make_block<B, O, T>(
-    vtable: &'static VTable,
-    id: TaskId,
-    state: State,
-    body: Option<B>,
-    make: impl FnOnce(Cell<B, O>) -> T,
-) -> NonNull<Header> {
-    let (block, position) = slab::allocate(Layout::new::<T>());
-    let value = make(Cell::new(Header::new(vtable, id, state, position), body));
-    // SAFETY: the block has the layout of such a value.
-    unsafe { block.cast::<T>().write(value) };
-    block.cast()
-}
-
-/// Frees a block, and drops what it holds besides the cell.
-///
 /// # Safety
 ///
-/// It was made by [`make_block`] with this type, there is no reference left, and its cell was
-/// cleared.
-pub(super) unsafe fn free_block<T>(block: NonNull<Header>) {
-    // SAFETY: the block is alive until it is freed below.
+/// The block is a `K`, there is no reference left, and this is called once.
+unsafe fn free<K: Block>(block: NonNull<Header>) {
+    if K::SUSPENDS {
+        // SAFETY: the block is a `K`, which is there until it is freed below. In `ManuallyDrop` this
+        // is no reference that counts, and `abandoned` keeps none.
+        let task = ManuallyDrop::new(unsafe { Typed::<K>::assume(TaskRef::from_raw(block)) });
+        if task.header().state.look().is_underway() {
+            K::abandoned(&task);
+        }
+        if task.header().state.look().is_registered() {
+            // A registry may still look at it, so the memory stays. That is so in a forked child,
+            // whose pool is not its own: the parent's registry is out of its reach.
+            return;
+        }
+    }
+    // SAFETY: the block is a `K`, which begins with such a cell; no reference and no registry can
+    // lead another thread here, and it is called once.
     unsafe {
+        block.cast::<Cell<K::Body, K::Output>>().as_ref().clear();
         let position = block.as_ref().position();
-        block.cast::<T>().drop_in_place();
-        slab::free(block.cast(), Layout::new::<T>(), position);
+        block.cast::<K>().drop_in_place();
+        slab::free(block.cast(), Layout::new::<K>(), position);
     }
 }
+
+// ---- References ----
 
 /// A reference to a task. The worker's side has nothing else; the caller's side has it in an
 /// [`Outcome`](super::outcome::Outcome).
 pub(crate) struct TaskRef(NonNull<Header>);
 
-// SAFETY: a task is shared by the threads of its pool and of its callers, by the rules above. Its
-// body, its result and its callbacks are `Send`; each is touched by one thread at a time, by the
-// state's transitions, which order these accesses.
+// SAFETY: what it refers to is a `Block`, which is `Send` and `Sync`: any thread may look at it, and
+// any thread may be the one that frees it. The count of references is atomic.
 unsafe impl Send for TaskRef {}
-// SAFETY: as above.
+// SAFETY: a shared `TaskRef` gives access to a `Block`, which is `Sync`, and can be cloned, which
+// gives what `Send` gives.
 unsafe impl Sync for TaskRef {}
 
 impl TaskRef {
@@ -356,7 +436,7 @@ impl TaskRef {
     ///
     /// # Safety
     ///
-    /// `block` is from [`make_block`], with a table that fits it; the caller gives a reference away.
+    /// `block` is from [`make_block`], and the caller gives one of its references away.
     pub(super) unsafe fn from_raw(block: NonNull<Header>) -> Self {
         Self(block)
     }
@@ -377,13 +457,12 @@ impl TaskRef {
     }
 
     pub(crate) fn runnable(&self) -> &dyn Runnable {
-        // SAFETY: the table fits the block, which lives as long as this reference.
-        unsafe { (self.header().vtable.runnable)(self.0).as_ref() }
+        // SAFETY: `make_block` has put the table of the block's own type there.
+        unsafe { (self.header().vtable.runnable)(self) }
     }
 
-    /// Runs the claimed task on this thread, which is a worker.
-    pub(crate) fn run(self, worker: &dyn WorkerContext, claimed: Claimed) {
-        (self.header().vtable.run)(self, worker, claimed);
+    pub(super) fn suspends(&self) -> bool {
+        self.header().vtable.suspends
     }
 
     /// Moves the result out.
@@ -393,8 +472,9 @@ impl TaskRef {
     /// `T` is the type of the task's result. It is done, and this thread has the right to the
     /// result: it has set `TAKEN`, or puts it back before anybody else can look.
     pub(super) unsafe fn take<T>(&self) -> Result<T, Error> {
-        let mut outcome = std::mem::MaybeUninit::<Result<T, Error>>::uninit();
-        // SAFETY: the table fits the block; the function writes a result of this type.
+        let mut outcome = MaybeUninit::<Result<T, Error>>::uninit();
+        // SAFETY: the table is that of the block's type; by the caller its output is a `T`, and the
+        // right to it is this thread's. The function writes the result.
         unsafe {
             (self.header().vtable.take)(self.0, outcome.as_mut_ptr().cast());
             outcome.assume_init()
@@ -408,8 +488,9 @@ impl TaskRef {
     /// It comes from [`take`](Self::take), by this thread.
     pub(super) unsafe fn put_back<T>(&self, outcome: Result<T, Error>) {
         let mut outcome = ManuallyDrop::new(outcome);
-        // SAFETY: the table fits the block; the function moves the result out of the pointer.
-        unsafe { (self.header().vtable.put_back)(self.0, std::ptr::from_mut(&mut outcome).cast()) };
+        // SAFETY: the table is that of the block's type; the result comes from `take`. The function
+        // moves it out of the pointer, and `ManuallyDrop` does not drop it again.
+        unsafe { (self.header().vtable.put_back)(self.0, ptr::from_mut(&mut outcome).cast()) };
     }
 
     /// Gives the reference away; a [`publish`](State::publish) that gave it back.
@@ -424,7 +505,8 @@ impl TaskRef {
     ///
     /// There is no reference left.
     pub(super) unsafe fn free(block: NonNull<Header>) {
-        // SAFETY: the block is alive until the table's function, which fits it, has freed it.
+        // SAFETY: the table is that of the block's type. By the caller no reference is left, and
+        // whoever released the last one comes here, so it is once.
         unsafe { (block.as_ref().vtable.free)(block) };
     }
 }
@@ -446,6 +528,117 @@ impl Drop for TaskRef {
     }
 }
 
+/// A reference to a task whose block is known to begin with a `K`.
+#[repr(transparent)]
+pub(crate) struct Typed<K> {
+    task: TaskRef,
+    types: PhantomData<fn() -> K>,
+}
+
+impl<K> Typed<K> {
+    /// # Safety
+    ///
+    /// The block begins with a `K`.
+    pub(super) unsafe fn assume(task: TaskRef) -> Self {
+        Self { task, types: PhantomData }
+    }
+
+    /// # Safety
+    ///
+    /// The block begins with a `K`.
+    unsafe fn assume_ref(task: &TaskRef) -> &Self {
+        // SAFETY: in memory this is nothing but the reference; its promise is the caller's.
+        unsafe { &*ptr::from_ref(task).cast() }
+    }
+
+    #[inline]
+    pub(crate) fn untyped(&self) -> &TaskRef {
+        &self.task
+    }
+
+    #[inline]
+    pub(super) fn header(&self) -> &Header {
+        self.task.header()
+    }
+
+    #[inline]
+    pub(super) fn into_untyped(self) -> TaskRef {
+        self.task
+    }
+}
+
+impl<K: Block> Typed<K> {
+    /// The reference as one to its cell.
+    #[inline]
+    pub(super) fn cell(&self) -> &Typed<Cell<K::Body, K::Output>> {
+        // SAFETY: a `Block` begins with its cell.
+        unsafe { Typed::assume_ref(&self.task) }
+    }
+
+    #[inline]
+    pub(super) fn into_cell(self) -> Typed<Cell<K::Body, K::Output>> {
+        // SAFETY: a `Block` begins with its cell.
+        unsafe { Typed::assume(self.task) }
+    }
+}
+
+impl<K> Clone for Typed<K> {
+    fn clone(&self) -> Self {
+        Self { task: self.task.clone(), types: PhantomData }
+    }
+}
+
+impl<K: Sync> Deref for Typed<K> {
+    type Target = K;
+
+    #[inline]
+    fn deref(&self) -> &K {
+        // SAFETY: the block begins with a `K`, as was promised when the types were added, and this
+        // reference keeps it. A `K` may be looked at by all threads.
+        unsafe { self.task.0.cast().as_ref() }
+    }
+}
+
+/// The right to run a task: this thread has moved it to `RUNNING`, so the body is its own.
+#[must_use]
+pub(crate) struct Claimed<R = TaskRef> {
+    task: R,
+    /// It has not run before.
+    pub(super) first: bool,
+    /// It has left the room that it took in the queue.
+    pub(super) takes_room: bool,
+}
+
+impl TaskRef {
+    /// Takes the task to run it. `None` if another thread has claimed or ended it.
+    pub(crate) fn claim(self) -> Option<Claimed> {
+        match self.header().state.claim() {
+            Claim::Lost => None,
+            Claim::First { takes_room } => Some(Claimed { task: self, first: true, takes_room }),
+            Claim::Again => Some(Claimed { task: self, first: false, takes_room: false }),
+        }
+    }
+}
+
+impl Claimed {
+    /// Runs the task on this thread, which is a worker.
+    pub(crate) fn run(self, worker: &dyn WorkerContext) {
+        let run = self.task.header().vtable.run;
+        // SAFETY: the table is that of the block's type.
+        unsafe { run(self, worker) };
+    }
+}
+
+impl<R> Claimed<R> {
+    fn map<S>(self, f: impl FnOnce(R) -> S) -> Claimed<S> {
+        Claimed { task: f(self.task), first: self.first, takes_room: self.takes_room }
+    }
+
+    pub(super) fn into_task(self) -> R {
+        self.task
+    }
+}
+
 /// A task that runs on this thread, for the thread's context: no reference, since the run has one.
 #[derive(Clone, Copy)]
 pub(crate) struct RunningTask(NonNull<Header>);
@@ -453,12 +646,13 @@ pub(crate) struct RunningTask(NonNull<Header>);
 impl RunningTask {
     /// # Safety
     ///
-    /// It is not used any more when `task` is gone.
+    /// It is not used any more once `task` is given away or dropped.
     pub(super) unsafe fn new(task: &TaskRef) -> Self {
         Self(task.0)
     }
 
     pub(super) fn with<R>(self, f: impl FnOnce(&TaskRef) -> R) -> R {
+        // No reference that counts; the run has one.
         let task = ManuallyDrop::new(TaskRef(self.0));
         f(&task)
     }

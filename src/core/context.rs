@@ -4,14 +4,16 @@
 //! than one when a job waits for a queued task and runs it in place.
 
 use std::cell::{Cell, RefCell};
+use std::iter;
 use std::num::NonZeroU32;
+use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::cell::{RunningTask, TaskRef};
+use super::cell::{RunningTask, TaskRef, Typed};
 use super::waits::{Awaited, Wait, Waits};
 
 /// What a worker thread offers to the tasks that run on it.
@@ -62,9 +64,9 @@ pub(crate) enum End {
 /// A stay of a task on this thread: its body, and then what belongs to its end, which is callbacks,
 /// destructors and wakers. It lies on the stack of the function that runs the task, and knows the
 /// one below; so to begin and to end a stay costs a few moves.
-struct Frame {
-    /// Null for the lowest, in which no code of the user's runs.
-    below: *const Frame,
+struct Frame<'a> {
+    /// `None` for the lowest, in which no code of the user's runs.
+    below: Option<&'a Frame<'a>>,
     /// As long as the body runs.
     task: Cell<Option<RunningTask>>,
     /// A stop request besides the task's own: that of a map.
@@ -81,7 +83,7 @@ struct Frame {
     blocked: Cell<bool>,
 }
 
-impl Frame {
+impl Frame<'_> {
     /// The frame's number, from now on.
     fn named(&self) -> FrameId {
         self.id.get().unwrap_or_else(|| {
@@ -96,7 +98,7 @@ impl Frame {
         let (Some(task), Some(worker)) = (self.task.get(), worker()) else { return };
         if let Some(waits) = worker.waits() {
             // Futures that were pending in a job may outlive it.
-            waits.retain(|id| frames().any(|frame| frame.id.get() == Some(id)));
+            waits.retain(|id| with_top(|top| frames(top).any(|frame| frame.id.get() == Some(id))));
             waits.change(self.named(), task.with(TaskRef::id), change);
         }
     }
@@ -122,58 +124,59 @@ thread_local! {
     /// the destructors of thread-locals can't wait for the pool's end either.
     static HOST: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
     static WORKER: RefCell<Option<Rc<dyn WorkerContext>>> = const { RefCell::new(None) };
-    /// The top frame.
-    static TOP: Cell<*const Frame> = const { Cell::new(std::ptr::null()) };
+    /// The top frame, without its lifetime.
+    static TOP: Cell<*const Frame<'static>> = const { Cell::new(ptr::null()) };
 }
 
-/// The frame at an address from `TOP` or from a frame, if there is one.
-fn frame<'a>(at: *const Frame) -> Option<&'a Frame> {
-    // SAFETY: `run_frame` takes a frame out of the list before it ends, and nothing here keeps one
-    // for longer than a call.
-    unsafe { at.as_ref() }
+/// Calls `f` with the top frame of this thread, if there is one.
+fn with_top<R>(f: impl for<'a> FnOnce(Option<&'a Frame<'a>>) -> R) -> R {
+    // SAFETY: `run_frame` has put the address there and takes it away before the frame ends. What `f`
+    // calls may put frames on top and takes them away again, so this one is there until `f` returns;
+    // and `f` can't keep it for longer.
+    f(unsafe { TOP.get().as_ref() })
 }
 
-fn top<'a>() -> Option<&'a Frame> {
-    frame(TOP.get())
+/// Returns `top` and all frames below.
+fn frames<'a>(top: Option<&'a Frame<'a>>) -> impl Iterator<Item = &'a Frame<'a>> {
+    iter::successors(top, |above| above.below)
 }
 
-/// All frames of this thread, from the top.
-fn frames() -> impl Iterator<Item = &'static Frame> {
-    std::iter::successors(top(), |above| frame(above.below))
-}
-
-/// Runs `f` on top of a frame.
-fn run_frame<R>(task: Option<RunningTask>, f: impl FnOnce(&Frame) -> R) -> R {
-    struct Pop<'a>(&'a Frame);
+/// Runs `f` in a new frame on top.
+fn run_frame<R>(task: Option<RunningTask>, f: impl FnOnce(&Frame<'_>) -> R) -> R {
+    struct Pop<'a>(&'a Frame<'a>);
     impl Drop for Pop<'_> {
         fn drop(&mut self) {
-            TOP.set(self.0.below);
+            TOP.set(address(self.0.below));
             if self.0.lent.get() {
                 take_back();
             }
-            if let Some(below) = frame(self.0.below).filter(|below| below.pending.get() > 0) {
+            if let Some(below) = self.0.below.filter(|below| below.pending.get() > 0) {
                 below.lent.set(true);
                 lend();
             }
         }
     }
-    let below = TOP.get();
-    if frame(below).is_some_and(|below| below.lent.take()) {
-        take_back(); // What is to run here computes.
+    fn address(frame: Option<&Frame<'_>>) -> *const Frame<'static> {
+        frame.map_or(ptr::null(), |frame| ptr::from_ref(frame).cast())
     }
-    let frame = Frame {
-        below,
-        task: Cell::new(task),
-        stop: RefCell::new(None),
-        asynchronous: Cell::new(false),
-        id: Cell::new(None),
-        pending: Cell::new(0),
-        lent: Cell::new(false),
-        blocked: Cell::new(false),
-    };
-    TOP.set(&frame);
-    let _pop = Pop(&frame);
-    f(&frame)
+    with_top(|below| {
+        if below.is_some_and(|below| below.lent.take()) {
+            take_back(); // What is to run here computes.
+        }
+        let frame = Frame {
+            below,
+            task: Cell::new(task),
+            stop: RefCell::new(None),
+            asynchronous: Cell::new(false),
+            id: Cell::new(None),
+            pending: Cell::new(0),
+            lent: Cell::new(false),
+            blocked: Cell::new(false),
+        };
+        TOP.set(address(Some(&frame)));
+        let _pop = Pop(&frame);
+        f(&frame)
+    })
 }
 
 fn lend() {
@@ -211,22 +214,22 @@ pub(crate) fn belong_to(host: *const ()) {
     HOST.set(host);
 }
 
-/// Runs `body` as the body of `task`, and then `end` with what came of it. Both may run code of the
+/// Runs `body` as the body of `task`, and then `end` with what it returned. Both may run code of the
 /// user's: where that waits, the worker's place is lent out.
-pub(crate) fn run_in_frame<P, R>(
-    task: TaskRef,
-    body: impl FnOnce(&TaskRef) -> P,
-    end: impl FnOnce(TaskRef, P) -> R,
+pub(super) fn run_in_frame<K, P, R>(
+    task: Typed<K>,
+    body: impl FnOnce(&Typed<K>) -> P,
+    end: impl FnOnce(Typed<K>, P) -> R,
 ) -> R {
-    struct Leave<'a>(&'a Frame);
+    struct Leave<'a>(&'a Frame<'a>);
     impl Drop for Leave<'_> {
         fn drop(&mut self) {
             self.0.leave_body();
         }
     }
-    // SAFETY: the frame forgets it in `Leave`, before `task` is given away or dropped, and nobody
+    // SAFETY: the frame forgets it in `Leave`, before `task` is given away or dropped, and nothing
     // keeps it for longer than a call.
-    let running = unsafe { RunningTask::new(&task) };
+    let running = unsafe { RunningTask::new(task.untyped()) };
     run_frame(Some(running), move |frame| {
         let task = task;
         let leave = Leave(frame);
@@ -238,7 +241,13 @@ pub(crate) fn run_in_frame<P, R>(
 
 /// Runs `f`, which polls the future that is the body of the task here, and does not panic.
 pub(crate) fn run_polled<R>(f: impl FnOnce() -> R) -> R {
-    let set = |polled| top().inspect(|frame| frame.asynchronous.set(polled));
+    let set = |polled| {
+        with_top(|top| {
+            if let Some(frame) = top {
+                frame.asynchronous.set(polled);
+            }
+        });
+    };
     set(true);
     let polled = f();
     set(false);
@@ -247,9 +256,7 @@ pub(crate) fn run_polled<R>(f: impl FnOnce() -> R) -> R {
 
 /// Lets `is_cancelled` be true as well while `stop` is set, for the rest of this frame.
 pub(crate) fn also_stop_for(stop: Arc<AtomicBool>) {
-    if let Some(frame) = top() {
-        frame.stop.replace(Some(stop));
-    }
+    with_top(|top| top.map(|frame| frame.stop.replace(Some(stop))));
 }
 
 /// How long a job without a spare is held up at each poll, so that it does not keep a CPU busy. What
@@ -291,12 +298,26 @@ impl Pending {
 
     #[inline(never)]
     fn enter(&mut self, cx: &Context<'_>, awaited: impl Fn() -> Awaited) {
-        let top = top();
-        if self.0.is_some() && self.0 != top.and_then(|frame| frame.id.get()) {
+        let top = with_top(|top| top.and_then(|frame| frame.id.get()));
+        if self.0.is_some() && self.0 != top {
             self.leave(Some(awaited())); // It was pending in another frame.
         }
-        let may_block = |frame: &&Frame| !frame.asynchronous.get() && !frame.below.is_null();
-        let Some(frame) = top.filter(may_block) else { return };
+        if !with_top(|top| top.is_some_and(|frame| self.enter_frame(frame, awaited))) {
+            return;
+        }
+        if let Some(pause) = seek_spare() {
+            // Nothing wakes the job when there is a thread again. So it is polled until then, and
+            // takes a break each time.
+            std::thread::sleep(pause.min(BREAK));
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// Notes the future in the top frame. `false`: the job there can't be blocked on it.
+    fn enter_frame(&mut self, frame: &Frame<'_>, awaited: impl Fn() -> Awaited) -> bool {
+        if frame.asynchronous.get() || frame.below.is_none() {
+            return false;
+        }
         let id = frame.named();
         if self.0 != Some(id) {
             self.0 = Some(id);
@@ -307,23 +328,20 @@ impl Pending {
         if !frame.lent.replace(true) {
             lend();
         }
-        if let Some(pause) = seek_spare() {
-            // Nothing wakes the job when there is a thread again. So it is polled until then, and
-            // takes a break each time.
-            std::thread::sleep(pause.min(BREAK));
-            cx.waker().wake_by_ref();
-        }
+        true
     }
 
     #[cold]
     fn leave(&mut self, awaited: Option<Awaited>) {
         let Some(id) = self.0.take() else { return };
-        let Some(frame) = frames().find(|frame| frame.id.get() == Some(id)) else { return };
-        frame.pending.set(frame.pending.get() - 1);
-        frame.note(|wait| wait.remove(awaited));
-        if frame.pending.get() == 0 && frame.lent.take() {
-            take_back();
-        }
+        with_top(|top| {
+            let Some(frame) = frames(top).find(|frame| frame.id.get() == Some(id)) else { return };
+            frame.pending.set(frame.pending.get() - 1);
+            frame.note(|wait| wait.remove(awaited));
+            if frame.pending.get() == 0 && frame.lent.take() {
+                take_back();
+            }
+        });
     }
 }
 
@@ -345,47 +363,54 @@ fn next_frame() -> FrameId {
     FrameId::new(NEXT.fetch_add(1, Relaxed)).unwrap_or(FrameId::MAX)
 }
 
-/// This thread blocks now.
+/// Begins a wait that blocks this thread; ended by [`resumed`].
 pub(super) fn about_to_block(awaited: impl Fn() -> Awaited) {
-    let Some(frame) = top() else { return };
-    if !frame.blocked.replace(true) {
-        let awaited = awaited();
-        frame.note(|wait| wait.block(awaited));
-    }
-    if !frame.lent.replace(true) {
-        lend();
-    }
+    with_top(|top| {
+        let Some(frame) = top else { return };
+        if !frame.blocked.replace(true) {
+            let awaited = awaited();
+            frame.note(|wait| wait.block(awaited));
+        }
+        if !frame.lent.replace(true) {
+            lend();
+        }
+    });
 }
 
-/// While this thread blocks: when it is to call this again, so that a spare thread that was refused
-/// is asked for again.
+/// Asks for a spare thread again, if one was refused while this thread blocks. Returns when this is
+/// to be called again.
 pub(super) fn seek_spare() -> Option<Duration> {
-    let is_lent = top().is_some_and(|frame| frame.lent.get());
+    let is_lent = with_top(|top| top.is_some_and(|frame| frame.lent.get()));
     if is_lent { worker()?.seek_spare() } else { None }
 }
 
-/// It does not any more.
+/// Ends the wait that [`about_to_block`] began, if it did.
 pub(crate) fn resumed() {
-    let Some(frame) = top() else { return };
-    if frame.blocked.take() {
-        frame.note(Wait::unblock);
-    }
-    if frame.pending.get() == 0 && frame.lent.take() {
-        take_back();
-    }
+    with_top(|top| {
+        let Some(frame) = top else { return };
+        if frame.blocked.take() {
+            frame.note(Wait::unblock);
+        }
+        if frame.pending.get() == 0 && frame.lent.take() {
+            take_back();
+        }
+    });
 }
 
 pub(crate) fn is_stop_requested() -> bool {
     let by_map = |stop: &Arc<AtomicBool>| stop.load(Relaxed);
     let by_task = |task: RunningTask| task.with(|task| task.runnable().is_stop_requested());
-    top().is_some_and(|frame| {
-        frame.stop.borrow().as_ref().is_some_and(by_map) || frame.task.get().is_some_and(by_task)
+    with_top(|top| {
+        top.is_some_and(|frame| {
+            frame.stop.borrow().as_ref().is_some_and(by_map)
+                || frame.task.get().is_some_and(by_task)
+        })
     })
 }
 
 /// Applies `f` to the task that runs here.
 pub(crate) fn with_task<R>(f: impl FnOnce(&TaskRef) -> R) -> Option<R> {
-    top().and_then(|frame| frame.task.get()).map(|task| task.with(f))
+    with_top(|top| top.and_then(|frame| frame.task.get()).map(|task| task.with(f)))
 }
 
 /// When the task that runs here reaches its time limit.

@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::cell::{Cell, Header, Listener, TaskRef};
+use super::cell::{Cell, Header, Listener, TaskRef, Typed};
 use super::context;
 use super::set::CompletionSet;
 use super::state::{Kind, Listening, Publication, Publish, Slot, Snapshot};
@@ -70,21 +70,27 @@ impl<T> Outcome<T> {
         // SAFETY: the slot is this thread's.
         let listener = unsafe { header.empty_slot(listening) };
         if matches!(&listener, Listener::Waker(there) if there.will_wake(waker)) {
-            return if self.fill(listener) { None } else { Some(Listener::None) };
+            // SAFETY: the slot is this thread's, and was emptied above.
+            let waits = unsafe { self.fill(listener) };
+            return if waits { None } else { Some(Listener::None) };
         }
         let _is_done = header.state.close_slot(Listening::None);
         Some(listener)
     }
 
-    /// Puts a listener into the slot, which this thread owns. `false`: the task is done.
+    /// Puts a listener into the slot, and gives the slot back. `false`: the task is done.
+    ///
+    /// # Safety
+    ///
+    /// This thread owns the slot, and it is empty.
     #[inline]
-    fn fill(&mut self, listener: Listener) -> bool {
+    unsafe fn fill(&mut self, listener: Listener) -> bool {
         let header = self.task.header();
-        // SAFETY: the slot is this thread's and empty. If the task is done it stays so.
+        // SAFETY: the caller says so.
         let listening = unsafe { header.fill_slot(listener) };
         let waits = header.state.close_slot(listening);
         if !waits {
-            // SAFETY: as above.
+            // SAFETY: the task is done, so the slot is still this thread's; `listening` is in it.
             let listener = unsafe { header.empty_slot(listening) };
             drop(listener);
         }
@@ -97,9 +103,10 @@ impl<T> Outcome<T> {
         match header.state.open_slot() {
             Slot::Done => None,
             Slot::Owned(listening) => {
-                // SAFETY: the slot is this thread's.
+                // SAFETY: the slot is this thread's, with `listening` in it.
                 let old = unsafe { header.empty_slot(listening) };
-                self.fill(listener).then_some(old)
+                // SAFETY: the slot is this thread's, and was emptied by that.
+                unsafe { self.fill(listener) }.then_some(old)
             }
             Slot::Watch => {
                 let mut watching = self.watch().0.lock();
@@ -233,15 +240,15 @@ pub(super) unsafe fn watch_of<T>(task: &TaskRef) -> &Watch<T> {
 }
 
 /// The publisher's reference, which it gives back, or not.
-pub(super) enum Publisher<'a> {
-    Releasing(TaskRef),
-    Keeping(&'a TaskRef),
+pub(super) enum Publisher<'a, B, T> {
+    Releasing(Typed<Cell<B, T>>),
+    Keeping(&'a Typed<Cell<B, T>>),
 }
 
-impl std::ops::Deref for Publisher<'_> {
-    type Target = TaskRef;
+impl<B, T> std::ops::Deref for Publisher<'_, B, T> {
+    type Target = Typed<Cell<B, T>>;
 
-    fn deref(&self) -> &TaskRef {
+    fn deref(&self) -> &Self::Target {
         match self {
             Publisher::Releasing(task) => task,
             Publisher::Keeping(task) => task,
@@ -256,26 +263,25 @@ impl std::ops::Deref for Publisher<'_> {
 ///
 /// # Safety
 ///
-/// * The task is a `Cell<B, T>`.
 /// * This thread alone may publish.
 /// * If something of this kind is stored, the place is this thread's, and empty.
 #[inline]
-pub(super) unsafe fn publish<B, T>(
-    task: Publisher<'_>,
+pub(super) unsafe fn publish<B: Send, T: Send>(
+    task: Publisher<'_, B, T>,
     kind: Kind,
     outcome: Result<T, Error>,
     account: impl FnOnce(),
     ends: bool,
 ) {
-    // SAFETY: it is one, and it is there until the reference is given back.
-    let cell = unsafe { task.as_ptr().cast::<Cell<B, T>>().as_ref() };
+    let cell: &Cell<B, T> = &task;
     let now = cell.state().look();
     if now.listening() == Listening::Watch {
-        // SAFETY: as for this function.
-        return unsafe { publish_watched::<B, T>(task, kind, outcome, account, ends) };
+        // SAFETY: the caller's duties are the same.
+        return unsafe { publish_watched(task, kind, outcome, account, ends) };
     }
     if now.is_abandoned() {
-        return publish_unwanted(task, kind, outcome, account, ends);
+        // SAFETY: by the caller this thread alone may publish; there is no watch.
+        return unsafe { publish_unwanted(task, kind, outcome, account, ends) };
     }
     account();
     let outcome = if kind.is_stored() {
@@ -304,18 +310,19 @@ pub(super) unsafe fn publish<B, T>(
                 // A callback was added meanwhile, and wants to see the result first.
                 // SAFETY: nobody else can see yet what was stored.
                 let outcome = outcome.unwrap_or_else(|| unsafe { cell.load(kind) });
-                // SAFETY: as for this function.
-                return unsafe { publish_watched::<B, T>(task, kind, outcome, || (), ends) };
+                // SAFETY: by the caller this thread alone may publish; the place is empty again, if
+                // something was stored.
+                return unsafe { publish_watched(task, kind, outcome, || (), ends) };
             }
             Publish::Unwanted => {
                 keep_busy();
                 // SAFETY: `T` is the task's, and that has set `TAKEN`.
-                unsafe { drop_unseen::<T>(task.as_ptr()) };
+                unsafe { drop_unseen::<T>(task.untyped().as_ptr()) };
                 break;
             }
             answer @ (Publish::Kept | Publish::Released | Publish::Last) => {
                 if let Publisher::Releasing(task) = task {
-                    let block = task.forget();
+                    let block = task.into_untyped().forget();
                     if answer == Publish::Last {
                         // SAFETY: that was the last reference.
                         unsafe { TaskRef::free(block) };
@@ -337,18 +344,21 @@ fn keep_busy() {
 }
 
 /// As [`publish`], of a result that nobody wants: it is dropped first, while the worker counts as busy,
-/// since its destructor is user code. By the one thread that may publish; if there is a watch, nobody
-/// else looks at it any more.
+/// since its destructor is user code.
+///
+/// # Safety
+///
+/// This thread alone may publish; if there is a watch, nobody else looks at it any more.
 #[cold]
 #[inline(never)]
-fn publish_unwanted<T>(
-    task: Publisher<'_>,
+unsafe fn publish_unwanted<B, T>(
+    task: Publisher<'_, B, T>,
     kind: Kind,
     outcome: Result<T, Error>,
     account: impl FnOnce(),
     ends: bool,
 ) {
-    drop_outcome(&task, outcome);
+    drop_outcome(task.untyped(), outcome);
     account();
     let how = Publication { kind, ends, owns_slot: false, has_watch_lock: true, releases: false };
     let answer = task.header().state.publish(how);
@@ -359,23 +369,23 @@ fn publish_unwanted<T>(
 ///
 /// # Safety
 ///
-/// As there.
+/// As there; there is a watch.
 #[cold]
-unsafe fn publish_watched<B, T>(
-    task: Publisher<'_>,
+unsafe fn publish_watched<B: Send, T: Send>(
+    task: Publisher<'_, B, T>,
     kind: Kind,
     outcome: Result<T, Error>,
     account: impl FnOnce(),
     ends: bool,
 ) {
-    // SAFETY: it is one, and `task` keeps it.
-    let cell = unsafe { task.as_ptr().cast::<Cell<B, T>>().as_ref() };
-    // SAFETY: `T` is the task's.
-    let watch = unsafe { watch_of::<T>(&task) };
+    let cell: &Cell<B, T> = &task;
+    // SAFETY: `T` is the task's, and the caller has seen the watch.
+    let watch = unsafe { watch_of::<T>(task.untyped()) };
     while watch.run_callbacks(&outcome) {}
     if cell.state().look().is_abandoned() {
-        // The callbacks have seen it, and nobody can add others.
-        return publish_unwanted(task, kind, outcome, account, ends);
+        // SAFETY: by the caller this thread alone may publish. The callbacks have seen the outcome,
+        // and the caller's side, which alone adds others, is gone.
+        return unsafe { publish_unwanted(task, kind, outcome, account, ends) };
     }
     account();
     let how = Publication { kind, ends, owns_slot: false, has_watch_lock: true, releases: false };
@@ -405,12 +415,13 @@ unsafe fn publish_watched<B, T>(
 ///
 /// # Safety
 ///
-/// As for [`TaskRef::take`], with a reference that the caller has and keeps.
+/// As for [`TaskRef::take`], of a block to which the caller has a reference and keeps it.
+// By pointer, since `publish` has its reference in a register as long as no address of it is taken.
 #[inline(never)]
 unsafe fn drop_unseen<T>(block: NonNull<Header>) {
-    // SAFETY: not a reference that counts, for the length of the call.
+    // SAFETY: in `ManuallyDrop` this is no reference that counts; the caller's keeps the block.
     let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(block) });
-    // SAFETY: as for this function.
+    // SAFETY: the caller has the right to the result, which is a `T`.
     let outcome = unsafe { task.take::<T>() };
     drop_outcome(&task, outcome);
 }
@@ -420,7 +431,7 @@ unsafe fn drop_unseen<T>(block: NonNull<Header>) {
 fn drop_outcome<T>(task: &TaskRef, outcome: Result<T, Error>) {
     if let Err(error) = &outcome {
         if !task.header().state.look().is_observed() {
-            task.runnable().unobserved(task, error);
+            task.runnable().unobserved(error);
         }
     }
     drop_quietly(outcome);

@@ -1,11 +1,11 @@
 //! A result without a task of this process behind it: there from the start, given by hand, or by
 //! work that is done elsewhere.
 
-use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use super::cell::{Cell, Header, TaskRef, VTable, free_block, make_block, put_back};
+use super::cell::{Block, Cell, Claimed, Header, TaskRef, Typed, make_block};
+use super::context::WorkerContext;
 use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
 use super::state::{Kind, Snapshot, State};
@@ -93,10 +93,7 @@ struct Promised<T, S> {
 }
 
 /// The side that gives the result.
-pub(crate) struct Promise<T> {
-    task: TaskRef,
-    result: PhantomData<fn(T)>,
-}
+pub(crate) struct Promise<T>(Typed<Cell<(), T>>);
 
 impl<T: Send + 'static> Promise<T> {
     pub(crate) fn new() -> (Self, Outcome<T>) {
@@ -105,9 +102,10 @@ impl<T: Send + 'static> Promise<T> {
 
     pub(crate) fn of<S: Source>(source: S) -> (Self, Outcome<T>) {
         let block = Promised::<T, S>::block(State::promised(), source);
-        // SAFETY: the table fits the block, and the state has two references; the result is a `T`.
+        // SAFETY: the block is from `make_block`, with a state that has two references. It begins with
+        // a `Cell<(), T>`, and this is its one outcome.
         unsafe {
-            let promise = Self { task: TaskRef::from_raw(block), result: PhantomData };
+            let promise = Self(Typed::assume(TaskRef::from_raw(block)));
             (promise, Outcome::new(TaskRef::from_raw(block)))
         }
     }
@@ -117,58 +115,59 @@ impl<T: Send + 'static> Promise<T> {
         let kind = Kind::of(&outcome);
         let block = Promised::<T, S>::block(State::finished(kind), source);
         if kind.is_stored() {
-            // SAFETY: nobody else has seen the block yet.
+            // SAFETY: the block is such a value. Nobody else has seen it yet, so its place is this
+            // thread's, and it is empty.
             unsafe { block.cast::<Promised<T, S>>().as_ref().cell.store(outcome) };
         }
-        // SAFETY: the table fits the block, and the state has one reference; the result is a `T`.
+        // SAFETY: the block is from `make_block`, with a state that has one reference. Its output is a
+        // `T`, and this is its one outcome.
         unsafe { Outcome::new(TaskRef::from_raw(block)) }
     }
 
-    #[cfg(any(feature = "process", test))]
+    #[cfg(test)]
     pub(crate) fn task(&self) -> &TaskRef {
-        &self.task
+        self.0.untyped()
+    }
+
+    /// Runs `body` on this thread as the body of the promise's task.
+    #[cfg(feature = "process")]
+    pub(crate) fn run_body(&self, body: impl FnOnce()) {
+        super::context::run_in_frame(self.0.clone(), |_| body(), |_, ()| ());
     }
 
     pub(crate) fn id(&self) -> TaskId {
-        self.task.header().id()
+        self.0.header().id()
     }
 
     pub(crate) fn look(&self) -> Snapshot {
-        self.task.header().state.look()
+        self.0.state().look()
     }
 
     /// Gives the result, unless it was cancelled. `account` runs after the callbacks and before
     /// anybody can see the result.
     pub(crate) fn keep(&self, outcome: Result<T, Error>, account: impl FnOnce()) {
-        settle(&self.task, outcome, account);
+        self.0.settle(outcome, account);
     }
 }
 
-/// Finishes with `outcome`, if nobody was faster. `T` must be the promise's.
-fn settle<T>(task: &TaskRef, outcome: Result<T, Error>, account: impl FnOnce()) {
-    let kind = Kind::of(&outcome);
-    if !task.header().state.settle(kind) {
-        return drop_quietly(outcome);
+impl<T: Send> Typed<Cell<(), T>> {
+    /// Finishes a promise with `outcome`, unless it is settled already.
+    fn settle(&self, outcome: Result<T, Error>, account: impl FnOnce()) {
+        let kind = Kind::of(&outcome);
+        if !self.state().settle(kind) {
+            return drop_quietly(outcome);
+        }
+        // SAFETY: this thread has settled it, so that it is the only one to publish. Only promises
+        // are such cells; nothing but a publication uses their place, so it is empty.
+        unsafe { publish(Publisher::Keeping(self), kind, outcome, account, false) };
     }
-    // SAFETY: it is such a cell, as only promises come here; this thread has settled it, so that
-    // the place, which was empty, is its own.
-    unsafe { publish::<(), T>(Publisher::Keeping(task), kind, outcome, account, false) };
 }
 
 impl<T: Send + 'static, S: Source> Promised<T, S> {
-    const VTABLE: VTable = VTable {
-        runnable: |block| {
-            let promised: NonNull<Self> = block.cast();
-            promised
-        },
-        run: |_, _, _| unreachable!("a promise is never queued"),
-        take: Self::take,
-        put_back: put_back::<(), T>,
-        free: Self::free,
-    };
-
     fn block(state: State, source: S) -> NonNull<Header> {
-        make_block(&Self::VTABLE, TaskId::next(), state, None, |cell| Self { cell, source })
+        // SAFETY: a promise has ended from the start, so it is not at rest, and there is no body.
+        // `kept`, which alone gives it a result, stores that at once.
+        unsafe { make_block(TaskId::next(), state, None, |cell| Self { cell, source }) }
     }
 
     fn is_done(&self) -> bool {
@@ -179,30 +178,30 @@ impl<T: Send + 'static, S: Source> Promised<T, S> {
     fn is_cancelled(&self) -> bool {
         self.cell.state().look().kind() == Some(Kind::CANCELLED)
     }
+}
 
-    /// # Safety
-    ///
-    /// As for [`TaskRef::take`].
-    unsafe fn take(block: NonNull<Header>, result: *mut ()) {
-        // SAFETY: this function is in the table of promises only.
-        let promised = unsafe { block.cast::<Self>().as_ref() };
-        // SAFETY: as for this function.
-        unsafe { promised.cell.move_out(result, |_| Error::Cancelled) };
+// SAFETY: it is `repr(C)`, and its first field is such a cell.
+unsafe impl<T: Send + 'static, S: Source> Block for Promised<T, S> {
+    type Body = ();
+    type Output = T;
+
+    const SUSPENDS: bool = false;
+
+    fn runnable(task: &Typed<Self>) -> &dyn Runnable {
+        task
     }
 
-    /// # Safety
-    ///
-    /// There is no reference left.
-    unsafe fn free(block: NonNull<Header>) {
-        // SAFETY: this function is in the table of promises only, and there is no reference left.
-        unsafe { block.cast::<Self>().as_ref().cell.clear() };
-        // SAFETY: `block` has made it, there is no reference left, and the cell is cleared.
-        unsafe { free_block::<Self>(block) };
+    fn run(_claimed: Claimed<Typed<Self>>, _worker: &dyn WorkerContext) {
+        unreachable!("a promise is never queued")
+    }
+
+    fn not_stored(&self, _now: Snapshot) -> Error {
+        Error::Cancelled
     }
 }
 
 /// It never runs here, so the worker's part does nothing.
-impl<T: Send + 'static, S: Source> Runnable for Promised<T, S> {
+impl<T: Send + 'static, S: Source> Runnable for Typed<Promised<T, S>> {
     fn extra(&self) -> Option<&Extra> {
         self.source.extra()
     }
@@ -215,50 +214,51 @@ impl<T: Send + 'static, S: Source> Runnable for Promised<T, S> {
         false
     }
 
-    fn taken_out(&self, _this: &TaskRef, _error: Error) {}
+    unsafe fn taken_out(&self, _error: Error) {}
 
-    fn withdraw(&self, _this: &TaskRef, _error: Error) {}
+    fn withdraw(&self, _error: Error) {}
 
-    fn cancel(&self, this: &TaskRef) -> bool {
-        if !self.is_done() && self.source.withdraw(this.header().id(), true) {
-            settle::<T>(this, Err(Error::Cancelled), || ());
+    fn cancel(&self) -> bool {
+        if !self.is_done() && self.source.withdraw(self.header().id(), true) {
+            self.cell().settle(Err(Error::Cancelled), || ());
         }
         self.is_cancelled()
     }
 
-    fn kill(&self, this: &TaskRef) -> bool {
-        if !self.is_done() && self.source.kill(this.header().id()) {
-            settle::<T>(this, Err(Error::Cancelled), || ());
+    fn kill(&self) -> bool {
+        if !self.is_done() && self.source.kill(self.header().id()) {
+            self.cell().settle(Err(Error::Cancelled), || ());
         }
         self.is_cancelled()
     }
 
-    fn withdraw_unstarted(&self, this: &TaskRef) {
-        if self.source.is_withdrawn_on_drop() && self.source.withdraw(this.header().id(), false) {
-            settle::<T>(this, Err(Error::Cancelled), || ());
+    fn withdraw_unstarted(&self) {
+        if self.source.is_withdrawn_on_drop() && self.source.withdraw(self.header().id(), false) {
+            self.cell().settle(Err(Error::Cancelled), || ());
         }
     }
 
     fn is_running(&self) -> bool {
-        self.source.is_running(self.cell.header().id())
+        self.source.is_running(self.header().id())
     }
 
-    fn run_in_place(&self, _this: &TaskRef) {}
+    fn run_in_place(&self) {}
 
-    fn wake(&self, _this: &TaskRef) {}
+    fn wake(&self) {}
 
-    fn queued_too_long(&self, _this: &TaskRef, _limit: Duration) {}
+    fn queued_too_long(&self, _limit: Duration) {}
 
-    fn ran_too_long(&self, _this: &TaskRef, _limit: Duration) {}
+    fn ran_too_long(&self, _limit: Duration) {}
 
     fn is_stop_requested(&self) -> bool {
         self.source.is_stop_requested()
     }
 
-    fn unobserved(&self, this: &TaskRef, error: &Error) {
+    fn unobserved(&self, error: &Error) {
         if let Some((on_unobserved, pool)) = self.source.on_unobserved() {
             let label = self.extra().and_then(Extra::label).map(|label| &**label);
-            on_unobserved.tell(UnobservedFailure { pool, id: this.id(), label, error });
+            let id = self.untyped().id();
+            on_unobserved.tell(UnobservedFailure { pool, id, label, error });
         }
     }
 }

@@ -1,9 +1,13 @@
-//! Tasks that suspend, by their numbers, without keeping them alive: a suspended task that nobody
-//! can wake any more has ended.
+//! Tasks that can be suspended, by their numbers. A suspended task is in no queue, so this is where a
+//! pool finds it to withdraw it or to show it.
 //!
-//! Rule: such a task takes itself out before it is freed, under the lock that the registry is
-//! behind. So under that lock a task that is in it is alive in memory, though perhaps without a
-//! reference.
+//! A registry does not keep its tasks alive: one that nobody can wake any more ends when its last
+//! reference goes. Yet it needs no promise from its callers. Rules:
+//!
+//! 1. A task that is entered has `REGISTERED` set, and is in no other registry. It is cleared when the
+//!    task is taken out, by the registry's last access to it, or when the registry is dropped.
+//! 2. The memory of a task with `REGISTERED` set is not freed. A pool takes a task out when it ends,
+//!    before its last reference goes; where that does not happen, the memory is leaked.
 
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;
@@ -11,20 +15,40 @@ use std::ptr::NonNull;
 
 use super::cell::{Header, TaskRef};
 use super::id::TaskId;
-use super::task::Runnable;
+use super::state::State;
+use super::task::Extra;
 use crate::shrink::shrink;
 
 #[derive(Default)]
 pub(crate) struct Registry(HashMap<TaskId, Registered>);
 
+/// A pointer to a task with `REGISTERED` set; without a reference.
 struct Registered(NonNull<Header>);
 
-// SAFETY: as for `TaskRef`.
+// SAFETY: it gives what a `TaskRef` gives, which is `Send`.
 unsafe impl Send for Registered {}
 
+impl Registered {
+    fn state(&self) -> &State {
+        // SAFETY: the task is registered, so its memory is not freed (rule 2).
+        &unsafe { self.0.as_ref() }.state
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.state().unregister();
+    }
+}
+
 impl Registry {
-    /// Enters a task whose state was made to be registered.
+    /// Enters a task.
+    ///
+    /// # Panics
+    ///
+    /// If it can't be suspended, or is in a registry already.
     pub(crate) fn insert(&mut self, task: &TaskRef) {
+        assert!(task.suspends() && task.header().state.register(), "entered once, to be suspended");
         self.0.insert(task.header().id(), Registered(task.as_ptr()));
     }
 
@@ -37,30 +61,140 @@ impl Registry {
         self.0.is_empty()
     }
 
-    /// References to those that are alive, to withdraw them. Not to those that many other threads
-    /// are withdrawing.
+    /// Returns references to those that are alive, to withdraw them; not to those that many other
+    /// threads are withdrawing.
     pub(crate) fn tasks(&self) -> Vec<TaskRef> {
         let reference = |task: &Registered| {
-            // SAFETY: see the rule above.
-            let is_alive = unsafe { task.0.as_ref() }.state.try_add_reference();
+            let is_alive = task.state().try_add_reference();
             // SAFETY: that has added the reference.
             is_alive.then(|| unsafe { TaskRef::from_raw(task.0) })
         };
         self.0.values().filter_map(reference).collect()
     }
 
-    /// Looks at some of them, `most` at most, without a reference.
+    /// Looks at some of them, `most` at most, without taking references.
     pub(crate) fn look<R>(
         &self,
         most: usize,
-        mut look: impl FnMut(&Header, &dyn Runnable) -> Option<R>,
+        mut look: impl FnMut(&Header, Option<&Extra>) -> Option<R>,
     ) -> Vec<R> {
         let look = |task: &Registered| {
-            // SAFETY: see the rule above. This is not a reference that counts, and it does not get
-            // out of here, so that nobody can add one to it.
+            // SAFETY: the task is registered, so its memory is not freed, and only its cell is ever
+            // emptied before that. This is no reference that counts; none can be made of what `look`
+            // is given.
             let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(task.0) });
-            look(task.header(), task.runnable())
+            look(task.header(), task.runnable().extra())
         };
         self.0.values().take(most).filter_map(look).collect()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::core::{Body, Host, OnUnobserved, Outcome, Polled, Task, promise::Promise};
+    use crate::instruments::Instruments;
+
+    /// A body that is pending for ever.
+    struct Pending;
+
+    impl Body for Pending {
+        type Output = ();
+
+        const ASYNC: bool = true;
+
+        fn poll(self, _task: &TaskRef) -> Polled<Self> {
+            Polled::Pending(self)
+        }
+    }
+
+    /// A pool that never takes a task out of its registry.
+    struct Forgetful(Instruments, OnUnobserved);
+
+    impl Host for Forgetful {
+        fn take_queued(&self, take: &mut dyn FnMut() -> bool) -> bool {
+            take()
+        }
+
+        fn requeue(self: &Arc<Self>, _task: TaskRef) {}
+
+        fn release_room(&self) {}
+
+        fn count_cancelled(&self) {}
+
+        fn count_failed(&self) {}
+
+        fn async_ended(&self, _id: TaskId) {}
+
+        fn asked_to_stop(&self, _id: TaskId) {}
+
+        fn instruments(&self) -> &Instruments {
+            &self.0
+        }
+
+        fn on_unobserved(&self) -> &OnUnobserved {
+            &self.1
+        }
+
+        fn is_stopping(&self) -> bool {
+            false
+        }
+
+        fn name(&self) -> &str {
+            "forgetful"
+        }
+    }
+
+    fn task() -> (TaskRef, Outcome<()>) {
+        let host = Arc::new(Forgetful(Instruments::new("forgetful"), OnUnobserved::default()));
+        let (task, submitted) = Task::submit(&host, Pending, (), true);
+        (task, submitted.accepted())
+    }
+
+    fn ids(registry: &Registry) -> Vec<TaskId> {
+        registry.look(10, |header, _extra| Some(header.id()))
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "the memory is leaked, as it is to be")]
+    fn the_memory_of_a_task_that_is_not_taken_out_stays() {
+        let mut registry = Registry::default();
+        let (task, outcome) = task();
+        registry.insert(&task);
+        let id = task.id();
+        task.runnable().cancel();
+        drop((task, outcome));
+        assert_eq!(ids(&registry), [id]);
+        assert!(registry.tasks().is_empty(), "it is not alive any more");
+        registry.remove(id);
+        assert!(registry.is_empty());
+    }
+
+    #[test]
+    fn a_task_outlives_its_registry() {
+        let mut registry = Registry::default();
+        let (task, _outcome) = task();
+        registry.insert(&task);
+        assert_eq!(registry.tasks().len(), 1);
+        drop(registry);
+        Registry::default().insert(&task);
+    }
+
+    #[test]
+    #[should_panic(expected = "entered once")]
+    fn a_task_is_in_one_registry() {
+        let (mut one, mut other) = (Registry::default(), Registry::default());
+        let (task, _outcome) = task();
+        one.insert(&task);
+        other.insert(&task);
+    }
+
+    #[test]
+    #[should_panic(expected = "to be suspended")]
+    fn a_promise_is_in_no_registry() {
+        let (promise, _outcome) = Promise::<()>::new();
+        Registry::default().insert(promise.task());
     }
 }

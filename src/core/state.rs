@@ -66,7 +66,8 @@ const ABANDONED: u64 = 1 << 14;
 const OBSERVED: u64 = 1 << 15;
 /// Set if the task counts against the queue's capacity until it starts. Never changes.
 const ROOM: u64 = 1 << 16;
-/// Set if a [`Registry`](super::Registry) may add references. Set before the task is shared.
+/// Set while a [`Registry`](super::Registry) knows the task and may add references. Set and cleared
+/// by the registry, under the lock that it is behind.
 const REGISTERED: u64 = 1 << 17;
 
 /// References: the queue's or the worker's, the caller's, those of timers and of an async body's
@@ -317,6 +318,10 @@ impl Snapshot {
         Listening::in_word(self.0)
     }
 
+    pub(super) fn is_registered(self) -> bool {
+        self.0 & REGISTERED != 0
+    }
+
     #[inline]
     pub(super) fn is_only_reference(self) -> bool {
         self.0 & (REFS | REGISTERED) == REF
@@ -326,11 +331,10 @@ impl Snapshot {
 impl State {
     /// A queued task with a reference for the queue and one for the caller, submitted at `ticks`.
     #[inline]
-    pub(super) fn queued(ticks: u64, takes_room: bool, is_registered: bool) -> Self {
+    pub(super) fn queued(ticks: u64, takes_room: bool) -> Self {
         let room = if takes_room { ROOM } else { 0 };
-        let registered = if is_registered { REGISTERED } else { 0 };
         let time = (ticks >> UNIT_SHIFT) << TIME_SHIFT;
-        Self(AtomicU64::new(time | room | registered | (2 * REF) | QUEUED))
+        Self(AtomicU64::new(time | room | (2 * REF) | QUEUED))
     }
 
     /// What never runs: with a reference for who finishes it and one for the caller.
@@ -566,6 +570,17 @@ impl State {
 
     // ---- References ----
 
+    /// Marks the task as known to a registry. `false`: it is known to one already.
+    #[must_use]
+    pub(super) fn register(&self) -> bool {
+        self.0.fetch_or(REGISTERED, AcqRel) & REGISTERED == 0
+    }
+
+    /// Clears the mark. From then on the task may be freed at any moment.
+    pub(super) fn unregister(&self) {
+        self.0.fetch_and(!REGISTERED, AcqRel);
+    }
+
     /// Adds a reference to one that the caller has.
     pub(super) fn add_reference(&self) {
         let mut round = 0;
@@ -597,7 +612,7 @@ mod tests {
     use super::*;
 
     fn queued() -> State {
-        State::queued(0, false, false)
+        State::queued(0, false)
     }
 
     const FIRST: Claim = Claim::First { takes_room: false };
@@ -736,7 +751,8 @@ mod tests {
 
     #[test]
     fn references_are_counted() {
-        let state = State::queued(0, true, true);
+        let state = State::queued(0, true);
+        assert!(state.register() && !state.register());
         state.add_reference();
         assert!(!state.release());
         assert!(!state.release());
@@ -744,12 +760,14 @@ mod tests {
         assert!(!state.release());
         assert!(state.release());
         assert!(!state.try_add_reference());
-        assert!(state.takes_room());
+        assert!(state.look().is_registered() && state.takes_room());
+        state.unregister();
+        assert!(!state.look().is_registered());
     }
 
     #[test]
     fn half_of_the_references_are_lent_at_most() {
-        let state = State::queued(0, false, true);
+        let state = State::queued(0, false);
         let lent = (0..1_000).filter(|_| state.try_add_reference()).count();
         assert_eq!(lent as u64, MOST_LENT.div_ceil(REF) - 2);
         // The others are for those that have one.
@@ -778,10 +796,10 @@ mod tests {
     fn the_wait_is_measured_around_the_end_of_the_count() {
         let unit = 1 << UNIT_SHIFT;
         let last = (u64::MAX >> TIME_SHIFT) * unit;
-        assert_eq!(State::queued(0, false, false).waited(5 * unit), 5 * unit);
-        assert_eq!(State::queued(last, false, false).waited(last + 2 * unit), 2 * unit);
+        assert_eq!(State::queued(0, false).waited(5 * unit), 5 * unit);
+        assert_eq!(State::queued(last, false).waited(last + 2 * unit), 2 * unit);
         // The clocks of two threads may be off.
-        assert_eq!(State::queued(2 * unit, false, false).waited(unit), 0);
+        assert_eq!(State::queued(2 * unit, false).waited(unit), 0);
     }
 
     #[test]

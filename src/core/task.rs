@@ -1,18 +1,15 @@
 //! A submitted job: claimed, run, withdrawn.
 
 use std::io;
-use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
-use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::cell::{Cell, Header, TaskRef, VTable, free_block, make_block, put_back};
+use super::cell::{Block, Cell, Claimed, TaskRef, Typed, make_block};
 use super::context::{self, End, WorkerContext};
 use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
-use super::state::{Claim, Kind, Snapshot, State, Suspend};
+use super::state::{Kind, Snapshot, State, Suspend};
 use super::unobserved::{OnUnobserved, UnobservedFailure};
 use crate::clock;
 use crate::error::Error;
@@ -136,14 +133,7 @@ pub(crate) trait Host: Send + Sync + 'static {
     fn name(&self) -> &str;
 }
 
-/// The right to run a task, from [`TaskRef::claim`].
-#[must_use]
-pub(crate) struct Claimed {
-    first: bool,
-    takes_room: bool,
-}
-
-/// A task, whatever its types. `this` is the reference through which it is called.
+/// A task, whatever its types: a reference to it to which these were added.
 pub(crate) trait Runnable {
     fn extra(&self) -> Option<&Extra>;
 
@@ -153,42 +143,67 @@ pub(crate) trait Runnable {
     /// Whether it runs in another place than its cell knows of.
     fn is_running(&self) -> bool;
 
-    /// Withdraws a task that has not started; called under the queue's lock, so that it is counted
-    /// before anybody can find the queue empty. The rest is for `taken_out`, without the lock.
+    /// The first part of [`TaskRef::take_out`].
     fn take_out(&self) -> bool;
 
-    fn taken_out(&self, this: &TaskRef, error: Error);
+    /// The second part, which `take_out` has left to [`TakenOut::end`].
+    ///
+    /// # Safety
+    ///
+    /// `take_out` has returned `true`, and this is called once for it.
+    unsafe fn taken_out(&self, error: Error);
 
     /// Ends a task that is queued or suspended; a running one is asked to stop.
-    fn withdraw(&self, this: &TaskRef, error: Error);
+    fn withdraw(&self, error: Error);
 
-    /// Ends the task, if it does not run at this moment; else asks it to stop. Tells whether it
+    /// Ends the task, if it does not run at this moment; else asks it to stop. Returns whether it
     /// ended.
-    fn cancel(&self, this: &TaskRef) -> bool;
+    fn cancel(&self) -> bool;
 
     /// Ends the task, also while it runs, where that is possible; else as `cancel`.
-    fn kill(&self, this: &TaskRef) -> bool;
+    fn kill(&self) -> bool;
 
-    /// The future is dropped: ends the task if it has not started.
-    fn withdraw_unstarted(&self, this: &TaskRef);
+    /// Ends the task if it has not started, since its future is dropped.
+    fn withdraw_unstarted(&self);
 
     /// Runs the task on this thread, if that is a worker of its pool, the task is queued, and
     /// the stack has room.
-    fn run_in_place(&self, this: &TaskRef);
+    fn run_in_place(&self);
 
-    /// The waker of an async body queues its task.
-    fn wake(&self, this: &TaskRef);
+    /// Queues the task again. Called by the waker of an async body.
+    fn wake(&self);
 
-    /// The clock of `queue_timeout` has run out.
-    fn queued_too_long(&self, this: &TaskRef, limit: Duration);
+    /// Withdraws the task from the queue. Called when the clock of `queue_timeout` has run out.
+    fn queued_too_long(&self, limit: Duration);
 
-    /// The clock of `timeout` has run out.
-    fn ran_too_long(&self, this: &TaskRef, limit: Duration);
+    /// Ends the future, and asks the job to stop. Called when the clock of `timeout` has run out.
+    fn ran_too_long(&self, limit: Duration);
 
     fn is_stop_requested(&self) -> bool;
 
-    /// The task has failed, and nobody has seen or will see that.
-    fn unobserved(&self, this: &TaskRef, error: &Error);
+    /// Reports a failure that nobody has seen or will see.
+    fn unobserved(&self, error: &Error);
+}
+
+/// A task that was withdrawn from the queue before it started, and that has to be ended.
+#[must_use]
+pub(crate) struct TakenOut(TaskRef);
+
+impl TaskRef {
+    /// Withdraws a task that has not started, or gives the reference back. Called under the queue's
+    /// lock, so that it is counted before anybody can find the queue empty.
+    pub(crate) fn take_out(self) -> Result<TakenOut, Self> {
+        if self.runnable().take_out() { Ok(TakenOut(self)) } else { Err(self) }
+    }
+}
+
+impl TakenOut {
+    /// Ends the task with `error`. Called without the queue's lock, since it drops the body.
+    pub(crate) fn end(self, error: Error) {
+        // SAFETY: only `TaskRef::take_out` makes a `TakenOut`, when `take_out` has returned `true`,
+        // and this consumes it.
+        unsafe { self.0.runnable().taken_out(error) };
+    }
 }
 
 /// One allocation: what the queue, the worker and the caller share.
@@ -201,64 +216,49 @@ pub(crate) struct Task<B: Body, H: Host, X: MaybeExtra> {
 }
 
 /// The submitter's side of a task that was just made.
-pub(crate) struct Submitted<B: Body, H: Host, X: MaybeExtra> {
-    task: TaskRef,
-    types: PhantomData<Task<B, H, X>>,
-}
+pub(crate) struct Submitted<B: Body, H: Host, X: MaybeExtra>(Typed<Task<B, H, X>>);
 
 impl<B: Body, H: Host, X: MaybeExtra> Submitted<B, H, X> {
     /// Starts the clock of `queue_timeout`, now that the task is queued.
     fn start_queue_clock(&self) {
-        let Some(extra) = Task::<B, H, X>::of(&self.task).extra.get() else { return };
+        let Some(extra) = self.0.extra.get() else { return };
         let Some(limit) = extra.options.queue_timeout else { return };
-        let task = self.task.clone();
-        let expire = move || task.runnable().queued_too_long(&task, limit);
+        let task = self.0.clone();
+        let expire = move || task.queued_too_long(limit);
         let refused = {
             let mut timer = extra.timer.lock();
             // Whoever claims or ends the task looks at the timer after that, so none is left behind.
-            let now = self.task.header().state.look();
+            let now = self.0.state().look();
             if !now.is_queued() || now.is_started() {
                 return;
             }
             Timer::new(deadline(limit), Box::new(expire)).map(|new| *timer = Some(new)).err()
         };
         if let Some(refused) = refused {
-            let task = Task::<B, H, X>::of(&self.task);
-            task.withdraw_in_queue(&self.task, Error::NoTimer(refused));
+            self.0.withdraw_in_queue(Error::NoTimer(refused));
         }
     }
 
-    /// The task was queued.
+    /// Makes the caller's side, once the task is queued.
     pub(crate) fn accepted(self) -> Outcome<B::Output> {
         self.start_queue_clock();
-        // SAFETY: the types are the task's, and this is the one place that makes its outcome.
-        unsafe { Outcome::new(self.task) }
+        // SAFETY: `B::Output` is the output of a `Task<B, ..>`. A task has one `Submitted`, which ends
+        // here.
+        unsafe { Outcome::new(self.0.into_untyped()) }
     }
 
-    /// The task was refused, and `queued` comes back from the queue: its body.
+    /// Gives the body back, since the task was refused; `queued` comes back from the queue.
     pub(crate) fn refused(self, queued: TaskRef) -> B {
-        debug_assert_eq!(self.task.as_ptr(), queued.as_ptr());
-        let task = Task::<B, H, X>::of(&self.task);
-        let withdrawn = task.state().withdraw_unstarted();
+        debug_assert_eq!(self.0.untyped().as_ptr(), queued.as_ptr());
+        let withdrawn = self.0.state().withdraw_unstarted();
         assert!(withdrawn, "nobody else has seen the task");
-        // SAFETY: this thread has ended the task.
-        unsafe { task.cell.take_body() }
+        // SAFETY: this thread has moved the task from `QUEUED`, when its body was in its place, to
+        // `ENDED`; so the place is its own.
+        unsafe { self.0.cell.take_body() }
     }
 }
 
 impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
-    const VTABLE: VTable = VTable {
-        runnable: |block| {
-            // The table's task begins with its header.
-            let task: NonNull<Self> = block.cast();
-            task
-        },
-        run: Self::run,
-        take: Self::take,
-        put_back: put_back::<B, B::Output>,
-        free: Self::free,
-    };
-
     /// Makes a task: the queue's reference, and the submitter's.
     pub(crate) fn submit(
         host: &Arc<H>,
@@ -266,7 +266,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         extra: X,
         takes_room: bool,
     ) -> (TaskRef, Submitted<B, H, X>) {
-        let state = State::queued(clock::now(), takes_room, B::ASYNC);
+        let state = State::queued(clock::now(), takes_room);
         let id = TaskId::next();
         let trace = if takes_room {
             TaskTrace::new(id.get(), extra.get().and_then(Extra::label), host.name())
@@ -274,16 +274,12 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
             TaskTrace::none() // It goes on with what was accepted, and belongs to that.
         };
         let make = |cell| Self { cell, host: Arc::clone(host), extra, trace };
-        let block = make_block(&Self::VTABLE, id, state, Some(body), make);
-        // SAFETY: the table fits the block, and the state has two references.
+        // SAFETY: the task is queued, which is at rest, and there is a body.
+        let block = unsafe { make_block(id, state, Some(body), make) };
+        // SAFETY: `make_block` has made it, with a state that has two references.
         let (queued, task) = unsafe { (TaskRef::from_raw(block), TaskRef::from_raw(block)) };
-        (queued, Submitted { task, types: PhantomData })
-    }
-
-    fn of(this: &TaskRef) -> &Self {
-        // SAFETY: private to this module, which calls it only through this type's own table, or
-        // with a reference that `submit` has made.
-        unsafe { this.as_ptr().cast::<Self>().as_ref() }
+        // SAFETY: the closure above has made a `Self`.
+        (queued, Submitted(unsafe { Typed::assume(task) }))
     }
 
     fn state(&self) -> &State {
@@ -301,118 +297,10 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         self.extra.get().is_some_and(|extra| extra.options.timeout.is_some())
     }
 
-    // ---- The run ----
-
-    fn run(this: TaskRef, worker: &dyn WorkerContext, claimed: Claimed) {
-        let task = Self::of(&this);
-        let label = task.extra.get().and_then(Extra::label);
-        let since = worker.started(&this, claimed.first, label);
-        if claimed.first {
-            if claimed.takes_room {
-                task.host.release_room();
-            }
-            task.trace.started(|| task.state().waited(since));
-            if let Err(refused) = task.start_clock(&this) {
-                // SAFETY: this thread has claimed the task.
-                drop_quietly(unsafe { task.cell.take_body() });
-                return Self::finish(this, Err(Error::NoTimer(refused)), worker, since);
-            }
-        }
-        // SAFETY: this thread has claimed the task.
-        let body = unsafe { task.cell.take_body() };
-        let run = |this: &TaskRef| {
-            let _entered = Self::of(this).trace.enter();
-            body.poll(this)
-        };
-        context::run_in_frame(this, run, |this, polled| match polled {
-            Polled::Ready(Ok(value)) => Self::finish(this, Ok(value), worker, since),
-            Polled::Ready(Err(panicked)) => {
-                Self::finish(this, Err(Error::Panicked(Box::new(panicked))), worker, since);
-            }
-            Polled::Pending(body) => Self::suspend(this, body, worker, since),
-        });
-    }
-
-    /// Starts the clock of `timeout`: at the limit the future ends, and the job is asked to stop.
-    fn start_clock(&self, this: &TaskRef) -> io::Result<()> {
-        let Some(extra) = self.extra.get() else { return Ok(()) };
-        let timer = extra.options.timeout.map(|limit| {
-            let at = *extra.deadline.get_or_init(|| deadline(limit));
-            let task = this.clone();
-            Timer::new(at, Box::new(move || task.runnable().ran_too_long(&task, limit)))
-        });
-        let queue_timer = std::mem::replace(&mut *extra.timer.lock(), timer.transpose()?);
-        drop(queue_timer);
-        Ok(())
-    }
-
-    /// Ends a task that this thread runs.
-    #[inline]
-    fn finish(
-        this: TaskRef,
-        outcome: Result<B::Output, Error>,
-        worker: &dyn WorkerContext,
-        since: u64,
-    ) {
-        let task = Self::of(&this);
-        let kind = Kind::of(&outcome);
-        if let Some(extra) = task.extra.get() {
-            extra.disarm();
-        }
-        if task.has_rivals() && !task.state().settle(kind) {
-            // The time limit has finished the future already, and has counted it.
-            drop_quietly(outcome);
-            worker.stopped(since, End::Uncounted);
-            task.trace.close();
-            task.state().end();
-            return task.ended();
-        }
-        task.trace.outcome(outcome.as_ref().err());
-        task.trace.close();
-        let end = if outcome.is_ok() { End::Completed } else { End::Failed };
-        // The registry holds no reference, so the task must live until it has left it.
-        let registered = B::ASYNC.then(|| this.clone());
-        let account = || worker.stopped(since, end);
-        // SAFETY: it is such a cell; this thread has run it and settles it; the place is empty.
-        unsafe {
-            publish::<B, _>(Publisher::Releasing(this), kind, outcome, account, true);
-        }
-        if let Some(this) = registered {
-            Self::of(&this).ended();
-        }
-    }
-
     fn ended(&self) {
         if B::ASYNC {
             self.host.async_ended(self.cell.header().id());
         }
-    }
-
-    fn suspend(this: TaskRef, body: B, worker: &dyn WorkerContext, since: u64) {
-        let task = Self::of(&this);
-        // SAFETY: the place is this thread's since it has claimed the task, and empty.
-        unsafe { task.cell.put_body(body) };
-        let next = task.state().suspend();
-        let stopped = || worker.stopped(since, End::Uncounted);
-        match next {
-            Suspend::Waiting => stopped(),
-            Suspend::Requeue => {
-                stopped();
-                task.host.requeue(this.clone());
-            }
-            Suspend::Stop => task.broken_off(&this, Error::Cancelled, stopped),
-        }
-    }
-
-    // ---- Withdrawal ----
-
-    /// Withdraws a task that has an entry in the queue and has not started.
-    fn withdraw_in_queue(&self, this: &TaskRef, error: Error) -> bool {
-        let taken = self.host.take_queued(&mut || self.take_out());
-        if taken {
-            self.taken_out(this, error);
-        }
-        taken
     }
 
     fn ask_to_stop(&self) {
@@ -421,53 +309,55 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
             self.host.asked_to_stop(self.cell.header().id());
         }
     }
+}
 
-    /// Ends a task that has started and whose state has just been moved to `ENDED` by this
-    /// thread. It is not counted if its time limit has finished the future already. `dropped` is
-    /// called once its body is gone.
-    fn broken_off(&self, this: &TaskRef, error: Error, dropped: impl FnOnce()) {
-        self.withdrawn(this, error, dropped, || {
-            self.host.count_cancelled();
-            self.host.instruments().cancelled();
+// SAFETY: it is `repr(C)`, and its first field is such a cell.
+unsafe impl<B: Body, H: Host, X: MaybeExtra> Block for Task<B, H, X> {
+    type Body = B;
+    type Output = B::Output;
+
+    const SUSPENDS: bool = B::ASYNC;
+
+    fn runnable(task: &Typed<Self>) -> &dyn Runnable {
+        task
+    }
+
+    #[inline]
+    fn run(claimed: Claimed<Typed<Self>>, worker: &dyn WorkerContext) {
+        let (first, takes_room) = (claimed.first, claimed.takes_room);
+        let task = claimed.into_task();
+        let label = task.extra.get().and_then(Extra::label);
+        let since = worker.started(task.untyped(), first, label);
+        if first {
+            if takes_room {
+                task.host.release_room();
+            }
+            task.trace.started(|| task.state().waited(since));
+            if let Err(refused) = task.start_clock() {
+                // SAFETY: this thread has claimed the task, so the place, with the body, is its own.
+                drop_quietly(unsafe { task.cell.take_body() });
+                // SAFETY: that is so, and the body was taken.
+                return unsafe { task.finish(Err(Error::NoTimer(refused)), worker, since) };
+            }
+        }
+        // SAFETY: this thread has claimed the task, so the place, with the body, is its own.
+        let body = unsafe { task.cell.take_body() };
+        let run = |task: &Typed<Self>| {
+            let _entered = task.trace.enter();
+            body.poll(task.untyped())
+        };
+        // SAFETY: this thread has claimed the task, and the body was taken, which holds for each.
+        context::run_in_frame(task, run, |task, polled| unsafe {
+            match polled {
+                Polled::Ready(Ok(value)) => task.finish(Ok(value), worker, since),
+                Polled::Ready(Err(panicked)) => {
+                    task.finish(Err(Error::Panicked(Box::new(panicked))), worker, since);
+                }
+                Polled::Pending(body) => task.suspend(body, worker, since),
+            }
         });
     }
 
-    /// Ends a task whose state has just been moved to `ENDED` by this thread.
-    fn withdrawn(
-        &self,
-        this: &TaskRef,
-        error: Error,
-        dropped: impl FnOnce(),
-        account: impl FnOnce(),
-    ) {
-        if let Some(extra) = self.extra.get() {
-            extra.disarm();
-        }
-        // SAFETY: this thread has ended the task, which was at rest.
-        drop_quietly(unsafe { self.cell.take_body() });
-        dropped();
-        let kind = match error {
-            Error::TimedOut { .. } => Kind::TIME_LIMIT,
-            _ => Kind::of_error(&error),
-        };
-        let is_known_now = !self.has_rivals() || self.state().settle(kind);
-        if is_known_now {
-            self.trace.outcome(Some(&error));
-        }
-        self.trace.close();
-        if is_known_now {
-            // SAFETY: it is such a cell; this thread settles it; the place is empty.
-            unsafe {
-                let this = Publisher::Keeping(this);
-                publish::<B, B::Output>(this, kind, Err(error), account, false);
-            }
-        }
-        self.ended();
-    }
-
-    // ---- The table ----
-
-    /// The result of a task that has stored none.
     fn not_stored(&self, now: Snapshot) -> Error {
         let started = now.is_started();
         let limit = self.extra.get().and_then(|extra| {
@@ -481,40 +371,152 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         }
     }
 
-    /// # Safety
-    ///
-    /// As for [`TaskRef::take`].
-    unsafe fn take(block: NonNull<Header>, result: *mut ()) {
-        // SAFETY: this function is in the table of such tasks only.
-        let task = unsafe { block.cast::<Self>().as_ref() };
-        // SAFETY: as for this function.
-        unsafe { task.cell.move_out(result, |now| task.not_stored(now)) };
-    }
-
-    /// # Safety
-    ///
-    /// There is no reference left.
-    unsafe fn free(block: NonNull<Header>) {
-        // SAFETY: this function is in the table of such tasks only; the block is alive until it
-        // is freed below.
-        let task = unsafe { block.cast::<Self>().as_ref() };
-        if B::ASYNC && task.state().look().is_underway() {
-            // A suspended body that nobody can wake, since its waker and its future are gone, has
-            // ended.
-            // SAFETY: not a reference that counts, for the length of the call.
-            let this = ManuallyDrop::new(unsafe { TaskRef::from_raw(block) });
-            if task.state().withdraw_suspended() {
-                task.broken_off(&this, Error::Cancelled, || ());
-            }
+    fn abandoned(task: &Typed<Self>) {
+        if task.state().withdraw_suspended() {
+            // SAFETY: this thread has just moved it from `SUSPENDED` to `ENDED`.
+            unsafe { task.broken_off(Error::Cancelled, || ()) };
         }
-        // SAFETY: there is no reference left.
-        unsafe { task.cell.clear() };
-        // SAFETY: `submit` has made it, there is no reference left, and the cell is cleared.
-        unsafe { free_block::<Self>(block) };
     }
 }
 
-impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
+impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
+    /// Starts the clock of `timeout`: at the limit the future ends, and the job is asked to stop.
+    fn start_clock(&self) -> io::Result<()> {
+        let Some(extra) = self.extra.get() else { return Ok(()) };
+        let timer = extra.options.timeout.map(|limit| {
+            let at = *extra.deadline.get_or_init(|| deadline(limit));
+            let task = self.clone();
+            Timer::new(at, Box::new(move || task.ran_too_long(limit)))
+        });
+        let queue_timer = std::mem::replace(&mut *extra.timer.lock(), timer.transpose()?);
+        drop(queue_timer);
+        Ok(())
+    }
+
+    /// Ends a task that this thread runs.
+    ///
+    /// # Safety
+    ///
+    /// This thread has claimed the task, and has taken the body.
+    #[inline]
+    unsafe fn finish(
+        self,
+        outcome: Result<B::Output, Error>,
+        worker: &dyn WorkerContext,
+        since: u64,
+    ) {
+        let kind = Kind::of(&outcome);
+        if let Some(extra) = self.extra.get() {
+            extra.disarm();
+        }
+        if self.has_rivals() && !self.state().settle(kind) {
+            // The time limit has finished the future already, and has counted it.
+            drop_quietly(outcome);
+            worker.stopped(since, End::Uncounted);
+            self.trace.close();
+            self.state().end();
+            return self.ended();
+        }
+        self.trace.outcome(outcome.as_ref().err());
+        self.trace.close();
+        let end = if outcome.is_ok() { End::Completed } else { End::Failed };
+        // The registry holds no reference, so the task must live until it has left it.
+        let registered = B::ASYNC.then(|| self.clone());
+        let account = || worker.stopped(since, end);
+        // SAFETY: without rivals the thread that has claimed the task is the only one to publish,
+        // with rivals the one that has settled it; the place is its own, and empty.
+        unsafe {
+            publish(Publisher::Releasing(self.into_cell()), kind, outcome, account, true);
+        }
+        if let Some(task) = registered {
+            task.ended();
+        }
+    }
+
+    /// Puts the body back, to be polled again.
+    ///
+    /// # Safety
+    ///
+    /// This thread has claimed the task, and `body` was taken from it.
+    unsafe fn suspend(self, body: B, worker: &dyn WorkerContext, since: u64) {
+        // SAFETY: the place is this thread's since it has claimed the task, and empty.
+        unsafe { self.cell.put_body(body) };
+        let next = self.state().suspend();
+        let stopped = || worker.stopped(since, End::Uncounted);
+        match next {
+            Suspend::Waiting => stopped(),
+            Suspend::Requeue => {
+                stopped();
+                self.host.requeue(self.untyped().clone());
+            }
+            // SAFETY: `suspend` has moved the task to `ENDED`, with the body in its place.
+            Suspend::Stop => unsafe { self.broken_off(Error::Cancelled, stopped) },
+        }
+    }
+
+    // ---- Withdrawal ----
+
+    /// Withdraws a task that has an entry in the queue and has not started.
+    fn withdraw_in_queue(&self, error: Error) -> bool {
+        let mut is_out = false;
+        self.host.take_queued(&mut || {
+            is_out = self.take_out();
+            is_out
+        });
+        if is_out {
+            // SAFETY: `take_out` has just returned `true`, and this is the only call for it.
+            unsafe { self.taken_out(error) };
+        }
+        is_out
+    }
+
+    /// Ends a task that has started. It is not counted if its time limit has finished the future
+    /// already. `dropped` is called once its body is gone.
+    ///
+    /// # Safety
+    ///
+    /// As for [`withdrawn`](Self::withdrawn).
+    unsafe fn broken_off(&self, error: Error, dropped: impl FnOnce()) {
+        let account = || {
+            self.host.count_cancelled();
+            self.host.instruments().cancelled();
+        };
+        // SAFETY: the caller says so.
+        unsafe { self.withdrawn(error, dropped, account) };
+    }
+
+    /// Ends a task.
+    ///
+    /// # Safety
+    ///
+    /// This thread has just moved the task to `ENDED`, with its body in its place.
+    unsafe fn withdrawn(&self, error: Error, dropped: impl FnOnce(), account: impl FnOnce()) {
+        if let Some(extra) = self.extra.get() {
+            extra.disarm();
+        }
+        // SAFETY: whoever moves a task to `ENDED` owns the place, and by the caller the body is there.
+        drop_quietly(unsafe { self.cell.take_body() });
+        dropped();
+        let kind = match error {
+            Error::TimedOut { .. } => Kind::TIME_LIMIT,
+            _ => Kind::of_error(&error),
+        };
+        let is_known_now = !self.has_rivals() || self.state().settle(kind);
+        if is_known_now {
+            self.trace.outcome(Some(&error));
+        }
+        self.trace.close();
+        if is_known_now {
+            let publisher = Publisher::Keeping(self.cell());
+            // SAFETY: without rivals the thread that has ended the task is the only one to publish,
+            // with rivals the one that has settled it; the place is its own, and empty.
+            unsafe { publish(publisher, kind, Err(error), account, false) };
+        }
+        self.ended();
+    }
+}
+
+impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
     fn extra(&self) -> Option<&Extra> {
         self.extra.get()
     }
@@ -535,14 +537,16 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
         taken
     }
 
-    fn taken_out(&self, this: &TaskRef, error: Error) {
+    unsafe fn taken_out(&self, error: Error) {
         self.release_room();
         self.host.instruments().leaves();
         self.host.instruments().cancelled();
-        self.withdrawn(this, error, || (), || ());
+        // SAFETY: by the caller `take_out` has moved the task from `QUEUED`, when its body was in its
+        // place, to `ENDED`, and nothing has ended it since.
+        unsafe { self.withdrawn(error, || (), || ()) };
     }
 
-    fn withdraw(&self, this: &TaskRef, error: Error) {
+    fn withdraw(&self, error: Error) {
         // Asked first: a body that is suspended from here on sees the request.
         self.ask_to_stop();
         // Again if a wake-up came between the two looks, so that neither found it.
@@ -557,76 +561,79 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
                 self.host.instruments().leaves();
             }
             if started.is_some() || self.state().withdraw_suspended() {
-                return self.broken_off(this, error, || ());
+                // SAFETY: this thread has just moved the task to `ENDED`, from `QUEUED` or `SUSPENDED`,
+                // when its body was in its place.
+                return unsafe { self.broken_off(error, || ()) };
             }
         }
     }
 
-    fn cancel(&self, this: &TaskRef) -> bool {
+    fn cancel(&self) -> bool {
         let now = self.state().look();
         if now.is_done() {
             return now.is_cancelled();
         }
-        if self.withdraw_in_queue(this, Error::Cancelled) {
+        if self.withdraw_in_queue(Error::Cancelled) {
             return true;
         }
-        self.withdraw(this, Error::Cancelled);
+        self.withdraw(Error::Cancelled);
         let now = self.state().look();
         // Ended without a result: another thread is withdrawing it right now.
         now.is_ended() && (!now.is_done() || now.is_cancelled())
     }
 
-    fn kill(&self, this: &TaskRef) -> bool {
-        self.cancel(this)
+    fn kill(&self) -> bool {
+        self.cancel()
     }
 
-    fn withdraw_unstarted(&self, this: &TaskRef) {
+    fn withdraw_unstarted(&self) {
         let now = self.state().look();
         if now.is_queued() && !now.is_started() {
-            self.withdraw_in_queue(this, Error::Cancelled);
+            self.withdraw_in_queue(Error::Cancelled);
         }
     }
 
-    fn run_in_place(&self, this: &TaskRef) {
+    fn run_in_place(&self) {
         let Some(worker) = context::worker() else { return };
         if worker.host() != Arc::as_ptr(&self.host).cast() || !worker.has_stack() {
             return;
         }
         let mut claimed = None;
         self.host.take_queued(&mut || {
-            claimed = this.claim();
+            claimed = self.untyped().clone().claim();
             claimed.is_some()
         });
         if let Some(claimed) = claimed {
-            this.clone().run(&*worker, claimed);
+            claimed.run(&*worker);
         }
     }
 
-    fn wake(&self, this: &TaskRef) {
+    fn wake(&self) {
         if self.state().wake() {
-            self.host.requeue(this.clone());
+            self.host.requeue(self.untyped().clone());
         }
     }
 
-    fn queued_too_long(&self, this: &TaskRef, limit: Duration) {
-        self.withdraw_in_queue(this, Error::TimedOut { limit, started: false });
+    fn queued_too_long(&self, limit: Duration) {
+        self.withdraw_in_queue(Error::TimedOut { limit, started: false });
     }
 
-    fn ran_too_long(&self, this: &TaskRef, limit: Duration) {
+    fn ran_too_long(&self, limit: Duration) {
         // First the right to say what came of it: who sees the request may end at once.
         if self.state().settle(Kind::TIME_LIMIT) {
             self.ask_to_stop();
             let error = Error::TimedOut { limit, started: true };
             self.trace.outcome(Some(&error));
             let account = || self.host.count_failed();
-            // SAFETY: it is such a cell; this thread has settled it; nothing is stored.
-            unsafe {
-                let this = Publisher::Keeping(this);
-                publish::<B, B::Output>(this, Kind::TIME_LIMIT, Err(error), account, false);
-            }
+            let publisher = Publisher::Keeping(self.cell());
+            // SAFETY: this thread has settled the task, so that it is the only one to publish; an
+            // outcome of this kind is not stored.
+            unsafe { publish(publisher, Kind::TIME_LIMIT, Err(error), account, false) };
         }
         if B::ASYNC && self.state().withdraw_suspended() {
-            self.broken_off(this, Error::Cancelled, || ());
+            // SAFETY: this thread has just moved the task from `SUSPENDED`, when its body was in its
+            // place, to `ENDED`.
+            unsafe { self.broken_off(Error::Cancelled, || ()) };
         }
     }
 
@@ -634,23 +641,12 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Task<B, H, X> {
         self.state().look().is_stop_requested() || self.host.is_stopping()
     }
 
-    fn unobserved(&self, this: &TaskRef, error: &Error) {
+    fn unobserved(&self, error: &Error) {
         // Not of a map's driver: the map tells what became of it.
         if self.state().takes_room() {
             let label = self.extra().and_then(|extra| extra.label()).map(|label| &**label);
-            let (pool, id) = (self.host.name(), this.id());
+            let (pool, id) = (self.host.name(), self.header().id());
             self.host.on_unobserved().tell(UnobservedFailure { pool, id, label, error });
-        }
-    }
-}
-
-impl TaskRef {
-    /// Takes the task to run it, unless somebody was faster.
-    pub(crate) fn claim(&self) -> Option<Claimed> {
-        match self.header().state.claim() {
-            Claim::Lost => None,
-            Claim::First { takes_room } => Some(Claimed { first: true, takes_room }),
-            Claim::Again => Some(Claimed { first: false, takes_room: false }),
         }
     }
 }
@@ -673,10 +669,10 @@ impl TaskWaker {
 
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
-        self.0.runnable().wake(&self.0);
+        self.0.runnable().wake();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.0.runnable().wake(&self.0);
+        self.0.runnable().wake();
     }
 }

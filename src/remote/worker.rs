@@ -76,10 +76,9 @@ fn run(desk: &Arc<dyn Desk>, frame: Frame, start: Instant) -> Reply {
         extra: Extra::with_deadline(Options::default(), deadline),
     };
     let (promise, mut outcome) = Promise::<()>::of(task);
-    let task = promise.task().clone();
     let mut call = Running { desk: Arc::clone(desk), frame, reply: None };
     // All code of the user's is in it: what decodes, encodes and drops as well.
-    context::run_in_frame(task, |_| resolved.call(&mut call), |_, ()| ());
+    promise.run_body(|| resolved.call(&mut call));
     outcome.abandon();
     call.reply.unwrap_or_else(|| Reply::unknown_code("the code gave no reply"))
 }

@@ -43,7 +43,7 @@ use crate::clock;
 use crate::core::TaskId;
 use crate::core::cell::Header;
 use crate::core::share::OwnShare;
-use crate::core::task::Runnable;
+use crate::core::task::{Extra, TakenOut};
 use crate::core::{
     Body, Host, MaybeExtra, OnUnobserved, Outcome, Registry, Task, TaskRef, context,
 };
@@ -245,11 +245,18 @@ impl State {
 
     /// Takes all tasks out of the queue that have not started. The second part are dead entries, to
     /// be dropped once the lock is released.
-    fn withdraw_unstarted(&mut self) -> (Tasks, Tasks) {
+    fn withdraw_unstarted(&mut self) -> (Vec<TakenOut>, Tasks) {
         for seat in self.seats.iter().flatten() {
             self.queue.put_back(std::iter::from_fn(|| seat.share.take()).collect());
         }
-        self.queue.take_unstarted().into_iter().partition(|task| task.runnable().take_out())
+        let (mut withdrawn, mut dead) = (Vec::new(), Vec::new());
+        for task in self.queue.take_unstarted() {
+            match task.take_out() {
+                Ok(task) => withdrawn.push(task),
+                Err(task) => dead.push(task),
+            }
+        }
+        (withdrawn, dead)
     }
 
     /// A task for a worker whose own share is empty, and up to `more` others for that.
@@ -702,7 +709,7 @@ impl Pool {
             self.close_room();
         }
         for task in asynchronous {
-            task.runnable().withdraw(&task, Error::BrokenPool(cause.clone()));
+            task.runnable().withdraw(Error::BrokenPool(cause.clone()));
         }
         self.end_tasks(withdrawn, &Error::BrokenPool(cause), wakers);
     }
@@ -714,13 +721,13 @@ impl Pool {
     }
 
     /// Ends tasks that were taken out, and has workers and waiters look at the change.
-    fn end_tasks(&self, withdrawn: Tasks, why: &Error, wakers: Vec<KeptWaker>) {
+    fn end_tasks(&self, withdrawn: Vec<TakenOut>, why: &Error, wakers: Vec<KeptWaker>) {
         for task in withdrawn {
             let why = match why {
                 Error::BrokenPool(cause) => Error::BrokenPool(cause.clone()),
                 _ => Error::Cancelled,
             };
-            task.runnable().taken_out(&task, why);
+            task.end(why);
         }
         self.sleep.wake_all();
         wake_all(wakers);
@@ -780,14 +787,14 @@ impl Pool {
 
     pub(super) fn dump(&self) -> Dump {
         let now = clock::now();
-        let note = |header: &Header, task: &dyn Runnable| Noted {
-            id: task.id().unwrap_or_else(|| header.id()),
-            label: task.extra().and_then(|extra| extra.label().cloned()),
+        let note = |header: &Header, extra: Option<&Extra>| Noted {
+            id: header.id(),
+            label: extra.and_then(|extra| extra.label().cloned()),
             ticks: header.state.waited(now),
         };
-        let note_suspended = |header: &Header, task: &dyn Runnable| {
+        let note_suspended = |header: &Header, extra: Option<&Extra>| {
             let now = header.state.look();
-            (now.is_at_rest() && !now.is_queued()).then(|| note(header, task))
+            (now.is_at_rest() && !now.is_queued()).then(|| note(header, extra))
         };
         // Only what must fit together is read under the lock; submitters and workers need it.
         let (state, seats, asked_to_stop, count, queued, suspended) = {
@@ -802,7 +809,8 @@ impl Pool {
             };
             let seats: Vec<_> = state.seats().cloned().collect();
             let queued = state.queue.first(dump::LOOKED_AT);
-            let queued: Vec<_> = queued.map(|task| note(task.header(), task.runnable())).collect();
+            let queued = queued.map(|task| note(task.header(), task.runnable().extra()));
+            let queued: Vec<_> = queued.collect();
             let suspended = state.async_tasks.look(dump::LOOKED_AT, note_suspended);
             (phase, seats, state.asked_to_stop.clone(), state.waiting(), queued, suspended)
         };
@@ -845,7 +853,7 @@ impl Host for Pool {
 
     fn requeue(self: &Arc<Self>, task: TaskRef) {
         if let Err((task, error)) = self.push(task, Origin::Continuation) {
-            task.runnable().withdraw(&task, error);
+            task.runnable().withdraw(error);
         }
     }
 
@@ -943,7 +951,7 @@ impl Closing for Ending {
         self.0.stopping.store(true, SeqCst);
         self.0.close(Shutdown::CancelQueued);
         for task in self.0.async_tasks() {
-            task.runnable().withdraw(&task, Error::Cancelled);
+            task.runnable().withdraw(Error::Cancelled);
         }
     }
 

@@ -331,7 +331,7 @@ fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnShare) {
     context::run_as_worker(worker.clone(), || {
         while let Some(task) = pool.next_task(seat, own, worker.share_size()) {
             match task.claim() {
-                Some(claimed) => task.run(&*worker, claimed),
+                Some(claimed) => claimed.run(&*worker),
                 None => pool.dead_popped(),
             }
             if seat.share.is_empty() {

@@ -447,7 +447,7 @@ pub(crate) mod context {
     use std::task::{Context, Poll};
     use std::time::Duration;
 
-    use crate::core::cell::TaskRef;
+    use crate::core::cell::{TaskRef, Typed};
     use crate::core::waits::{Awaited, Waits};
 
     pub(crate) trait WorkerContext {
@@ -500,10 +500,10 @@ pub(crate) mod context {
         }
     }
 
-    pub(crate) fn run_in_frame<P, R>(
-        task: TaskRef,
-        body: impl FnOnce(&TaskRef) -> P,
-        end: impl FnOnce(TaskRef, P) -> R,
+    pub(crate) fn run_in_frame<K, P, R>(
+        task: Typed<K>,
+        body: impl FnOnce(&Typed<K>) -> P,
+        end: impl FnOnce(Typed<K>, P) -> R,
     ) -> R {
         let polled = body(&task);
         end(task, polled)

@@ -29,15 +29,15 @@ fn bounded() -> Arc<TestPool> {
 type Rival = fn(&TestPool, &TaskRef);
 
 fn drop_future_of(_: &TestPool, task: &TaskRef) {
-    task.runnable().withdraw_unstarted(task);
+    task.runnable().withdraw_unstarted();
 }
 
 fn cancel(_: &TestPool, task: &TaskRef) {
-    task.runnable().cancel(task);
+    task.runnable().cancel();
 }
 
 fn let_wait_too_long(_: &TestPool, task: &TaskRef) {
-    task.runnable().queued_too_long(task, LIMIT);
+    task.runnable().queued_too_long(LIMIT);
 }
 
 fn withdraw_all(pool: &TestPool, _: &TaskRef) {
@@ -121,7 +121,7 @@ fn an_async_body_runs_too_long() {
     meets_an_async_body(|_, task| {
         // The run starts that clock.
         if task.header().state.look().is_started() {
-            task.runnable().ran_too_long(task, LIMIT);
+            task.runnable().ran_too_long(LIMIT);
         }
     });
 }

@@ -197,7 +197,7 @@ impl WorkerContext for TestWorker {
 /// The worker: runs the task, unless it is withdrawn.
 fn work(task: TaskRef) {
     if let Some(claimed) = task.claim() {
-        task.run(&TestWorker, claimed);
+        claimed.run(&TestWorker);
     }
 }
 
@@ -227,7 +227,7 @@ impl Drop for Dropped {
 pub(crate) fn drop_future<T>(mut outcome: Outcome<T>) {
     let now = outcome.look();
     if !now.is_done() && !now.is_observed() {
-        outcome.task().runnable().withdraw_unstarted(outcome.task());
+        outcome.task().runnable().withdraw_unstarted();
     }
     outcome.abandon();
 }
@@ -237,7 +237,7 @@ pub(crate) fn wait<T>(outcome: &mut Outcome<T>) -> Result<T, Error> {
 }
 
 fn cancel<T>(outcome: &Outcome<T>) -> bool {
-    outcome.task().runnable().cancel(outcome.task())
+    outcome.task().runnable().cancel()
 }
 
 fn add_callback(outcome: &Outcome<Value>, counts: &StdArc<Counts>) {
@@ -417,7 +417,7 @@ fn against_the_clock(
         let clock = thread::spawn(move || {
             // The run starts it.
             if clock.header().state.look().is_started() {
-                clock.runnable().ran_too_long(&clock, limit);
+                clock.runnable().ran_too_long(limit);
             }
         });
         work(task);
@@ -566,7 +566,7 @@ fn a_failure_against(
             let task = task.clone();
             thread::spawn(move || {
                 if task.header().state.look().is_started() {
-                    task.runnable().ran_too_long(&task, limit);
+                    task.runnable().ran_too_long(limit);
                 }
             })
         });
