@@ -61,8 +61,7 @@ impl Registry {
         self.0.is_empty()
     }
 
-    /// Returns references to those that are alive, to withdraw them; not to those that many other
-    /// threads are withdrawing.
+    /// Returns references to those that are alive, to withdraw them.
     pub(crate) fn tasks(&self) -> Vec<TaskRef> {
         let reference = |task: &Registered| {
             let is_alive = task.state().try_add_reference();
@@ -185,8 +184,8 @@ mod tests {
     #[test]
     #[should_panic(expected = "entered once")]
     fn a_task_is_in_one_registry() {
-        let (mut one, mut other) = (Registry::default(), Registry::default());
         let (task, _outcome) = task();
+        let (mut one, mut other) = (Registry::default(), Registry::default());
         one.insert(&task);
         other.insert(&task);
     }

@@ -1,14 +1,14 @@
 //! Memory for tasks: many small blocks that live for a short time, made by one thread and freed by
 //! another, in about the order in which they were made.
 //!
-//! Each thread cuts blocks from a slab of its own, one after the other; a block that is freed is
-//! not used again, but a slab whose last block is freed goes back to the allocator. So a block
-//! costs a few moves and one atomic subtraction, and nothing besides its own bytes; a general
-//! allocator has to look for a place and to keep a header. A block that stays keeps its
-//! neighbours' memory, which is at most a slab, so slabs are small.
+//! Each thread cuts blocks from a slab of its own, one after the other. A freed block is not used again;
+//! a slab goes back to the allocator with its last block. So a block costs a few moves and one atomic
+//! subtraction, and no memory besides its own bytes. A `Box` for each task, with glibc's allocator, makes a
+//! submission take 2.2 times as many instructions, and a burst of tiny tasks 1.3 times as much CPU time. A
+//! block that stays keeps its neighbours' memory, at most a slab, so slabs are small: 2 KiB.
 //!
-//! A slab starts with the number of its blocks that are in use. As long as its thread cuts from
-//! it, the number is larger by [`OPEN`], and only the thread knows how many it has cut.
+//! A slab begins with the number of its blocks in use. As long as its thread cuts from it, the number is
+//! larger by [`OPEN`], and only that thread knows how many blocks it has cut.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::cell::Cell;
@@ -27,7 +27,7 @@ const SLAB: Layout = match Layout::from_size_align(256 * UNIT, UNIT) {
 const LARGEST: usize = SLAB.size() / 8;
 const OPEN: usize = usize::MAX / 2;
 
-/// Where a block is in its slab, in units; 0 for a block of the allocator's own.
+/// The place of a block in its slab, in units; 0 for a block of the allocator's own.
 pub(super) type Position = u8;
 
 #[repr(C)]
@@ -49,7 +49,7 @@ thread_local! {
     };
 }
 
-/// A block for a value of this layout.
+/// Returns a block for a value of this layout, which is not empty.
 #[inline]
 pub(super) fn allocate(layout: Layout) -> (NonNull<u8>, Position) {
     let small = layout.size() <= LARGEST && layout.align() <= UNIT;
@@ -59,43 +59,48 @@ pub(super) fn allocate(layout: Layout) -> (NonNull<u8>, Position) {
     block.unwrap_or_else(|| (allocated(layout), 0))
 }
 
+/// Frees a block.
+///
 /// # Safety
 ///
 /// The block is from [`allocate`], with this layout and this position, and is not used any more.
 #[inline]
 pub(super) unsafe fn free(block: NonNull<u8>, layout: Layout, position: Position) {
     if position == 0 {
-        // SAFETY: it is a block of the allocator's own.
+        // SAFETY: by its position the block is the allocator's own, and of this layout.
         return unsafe { dealloc(block.as_ptr(), layout) };
     }
-    // SAFETY: the block is in a slab, at this position.
+    // SAFETY: the block lies so many units behind the start of its slab, in the same allocation.
     let slab = unsafe { block.sub(usize::from(position) * UNIT) }.cast::<Slab>();
-    // SAFETY: a block in use keeps its slab.
+    // SAFETY: the block was in use until now, and is not used any more.
     unsafe { Slab::release(slab, 1) };
 }
 
 fn allocated(layout: Layout) -> NonNull<u8> {
-    // SAFETY: no block is empty; a task has at least its header.
+    // SAFETY: the layout is not empty; a task has at least its header.
     let block = unsafe { alloc(layout) };
     NonNull::new(block).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
 impl Slab {
+    /// Takes `count` from the number of blocks in use, and frees the slab with the last of them.
+    ///
     /// # Safety
     ///
-    /// `count` blocks of it are in use which are not used any more.
+    /// The number contains `count` that stand for blocks which are not used any more, or were never cut.
     #[inline]
     unsafe fn release(slab: NonNull<Self>, count: usize) {
-        // SAFETY: as long as these are in use, so is the slab.
+        // SAFETY: a slab is there until its number is 0, and `count` of it are still the caller's.
         let before = unsafe { slab.as_ref() }.in_use.fetch_sub(count, Release);
         if before == count {
             // ThreadSanitizer does not know fences; a load of the same word does the same.
             #[cfg(not(thread_sanitizer))]
             fence(Acquire);
             #[cfg(thread_sanitizer)]
-            // SAFETY: nobody else has it any more.
+            // SAFETY: the number was not 0 before, so no other thread frees the slab.
             let _ = unsafe { slab.as_ref() }.in_use.load(Acquire);
-            // SAFETY: no block is in use, and no thread cuts from it.
+            // SAFETY: the number is 0: no block is in use, and no thread cuts from the slab. It was
+            // allocated with this layout.
             unsafe { dealloc(slab.as_ptr().cast(), SLAB) };
         }
     }
@@ -111,7 +116,7 @@ impl Current {
         };
         self.next.set(at + size);
         self.cut.set(self.cut.get() + 1);
-        // SAFETY: that is inside of the slab.
+        // SAFETY: `at + size` is at most the slab's size, so that is inside of it.
         let block = unsafe { slab.cast::<u8>().add(at) };
         (block, (at / UNIT) as Position)
     }
@@ -120,17 +125,17 @@ impl Current {
     fn renew(&self) -> NonNull<Slab> {
         self.close();
         let slab = allocated(SLAB).cast::<Slab>();
-        // SAFETY: it is new, and large enough.
+        // SAFETY: it is new, large enough for a `Slab` and aligned to [`UNIT`], which is enough for one.
         unsafe { slab.write(Slab { in_use: AtomicUsize::new(OPEN) }) };
         self.slab.set(Some(slab));
         slab
     }
 
-    /// Nothing more is cut from this slab.
+    /// Gives the slab up: nothing more is cut from it.
     fn close(&self) {
         if let Some(slab) = self.slab.take() {
             let never_cut = OPEN - self.cut.replace(0);
-            // SAFETY: these count as in use until now.
+            // SAFETY: `OPEN` was added for blocks to come; those that were cut have their share of it.
             unsafe { Slab::release(slab, never_cut) };
         }
     }
@@ -159,7 +164,7 @@ mod tests {
         }
         for (block, position, layout, byte) in blocks {
             for at in 0..layout.size() {
-                // SAFETY: as above.
+                // SAFETY: the block is so large, and was filled above.
                 assert_eq!(unsafe { block.add(at).read() }, byte);
             }
             // SAFETY: it is from `allocate`, and not used any more.
