@@ -151,19 +151,23 @@ impl InlineExecutor {
         1
     }
 
-    /// The executor's counters. `workers`, `idle`, `queued` and `cancelled` are always 0.
+    /// The executor's counters. `workers`, `idle`, `queued`, `cancelled` and
+    /// `workers_lost` are always 0.
     pub fn metrics(&self) -> Metrics {
         let totals = self.shared.totals();
         let (completed, failed) = (totals.completed, totals.failed);
         let (queue_time, run_time) = totals.times();
+        let running = self.shared.counts.lock().running;
         Metrics {
             workers: 0,
             idle: 0,
             queued: 0,
-            running: self.shared.counts.lock().running,
+            running,
+            submitted: completed + failed + running as u64,
             completed,
             failed,
             cancelled: 0,
+            workers_lost: 0,
             queue_time,
             run_time,
         }

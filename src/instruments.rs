@@ -1,340 +1,242 @@
-//! What an executor tells the `metrics` facade, with the feature of that name. Without it, all of
-//! this is of size zero and does nothing.
+//! The series of a pool at the recorder of the `metrics` facade, with the feature of that name. Without
+//! it, [`Instruments`] is zero-sized and its methods do nothing.
 //!
-//! The instruments are registered when the pool is made, so a task looks nothing up. A recorder is
-//! somebody else's code, so its panics end here, and nothing is told under a lock: what happens under
-//! the lock of a process pool goes into a [`Ledger`] first.
+//! A pool counts for [`Metrics`] alone. An export takes a snapshot and tells the recorder what has
+//! changed since the last one, so a task costs nothing more. A recorder is user code: it is called under
+//! no lock of the crate, and its panics end here.
 //!
 //! The names, units and meanings are in the guide, `docs/guide/observability.md`.
 
-#[cfg(feature = "metrics")]
-pub(crate) use self::kept::Instruments;
-#[cfg(all(feature = "metrics", feature = "process"))]
-pub(crate) use self::kept::Ledger;
-#[cfg(not(feature = "metrics"))]
-pub(crate) use self::unkept::Instruments;
-#[cfg(all(not(feature = "metrics"), feature = "process"))]
-pub(crate) use self::unkept::Ledger;
+#![cfg_attr(not(feature = "metrics"), allow(unused_variables, reason = "nothing is exported"))]
 
 #[cfg(feature = "metrics")]
-mod kept {
-    use metrics::{Counter, Gauge, Histogram, Unit};
+pub use self::series::export_metrics;
 
-    use crate::clock;
-    use crate::panic::{Quiet, quietly};
+use std::sync::Arc;
 
-    #[derive(Clone)]
-    pub(crate) struct Instruments {
-        submitted: Quiet<Counter>,
-        completed: Quiet<Counter>,
-        failed: Quiet<Counter>,
-        cancelled: Quiet<Counter>,
-        /// There in any case, so that what is registered does not depend on other features.
-        #[cfg_attr(not(feature = "process"), allow(dead_code, reason = "threads are not lost"))]
-        workers_lost: Quiet<Counter>,
-        queued: Quiet<Gauge>,
-        running: Quiet<Gauge>,
-        workers: Quiet<Gauge>,
-        queue_time: Quiet<Histogram>,
-        run_time: Quiet<Histogram>,
-    }
+use crate::metrics::Metrics;
 
-    macro_rules! register {
-        ($kind:ident, $describe:ident, $pool:ident, $name:literal, $unit:ident, $text:literal) => {{
-            metrics::$describe!($name, Unit::$unit, $text);
-            Quiet::new(metrics::$kind!($name, "pool" => $pool.to_owned()))
-        }};
-    }
+/// The series of one pool.
+pub(crate) struct Instruments {
+    #[cfg(feature = "metrics")]
+    series: Option<Box<series::Series>>,
+}
 
-    impl Instruments {
-        /// Those of the pool of this name, at the current recorder.
-        pub(crate) fn new(pool: &str) -> Self {
-            Self {
-                submitted: register!(
-                    counter,
-                    describe_counter,
-                    pool,
-                    "concurrent_futures_tasks_submitted_total",
-                    Count,
-                    "Tasks that the pool has accepted."
-                ),
-                completed: register!(
-                    counter,
-                    describe_counter,
-                    pool,
-                    "concurrent_futures_tasks_completed_total",
-                    Count,
-                    "Tasks that have returned a value."
-                ),
-                failed: register!(
-                    counter,
-                    describe_counter,
-                    pool,
-                    "concurrent_futures_tasks_failed_total",
-                    Count,
-                    "Tasks that have started and ended without a value."
-                ),
-                cancelled: register!(
-                    counter,
-                    describe_counter,
-                    pool,
-                    "concurrent_futures_tasks_cancelled_total",
-                    Count,
-                    "Accepted tasks that were withdrawn."
-                ),
-                workers_lost: register!(
-                    counter,
-                    describe_counter,
-                    pool,
-                    "concurrent_futures_workers_lost_total",
-                    Count,
-                    "Worker processes that have died with a task."
-                ),
-                queued: register!(
-                    gauge,
-                    describe_gauge,
-                    pool,
-                    "concurrent_futures_tasks_queued",
-                    Count,
-                    "Accepted tasks that have not started."
-                ),
-                running: register!(
-                    gauge,
-                    describe_gauge,
-                    pool,
-                    "concurrent_futures_tasks_running",
-                    Count,
-                    "Tasks that are on a worker."
-                ),
-                workers: register!(
-                    gauge,
-                    describe_gauge,
-                    pool,
-                    "concurrent_futures_workers",
-                    Count,
-                    "Workers that there are, spares included."
-                ),
-                queue_time: register!(
-                    histogram,
-                    describe_histogram,
-                    pool,
-                    "concurrent_futures_queue_seconds",
-                    Seconds,
-                    "Time from the submission of a task to its start."
-                ),
-                run_time: register!(
-                    histogram,
-                    describe_histogram,
-                    pool,
-                    "concurrent_futures_run_seconds",
-                    Seconds,
-                    "Time of a task on its worker; of an async one, of each poll."
-                ),
-            }
-        }
+/// A pool that `export_metrics` reaches.
+pub(crate) trait Measured: Send + Sync + 'static {
+    /// Passes the pool's snapshot to [`Instruments::export`]. Called without the pool's lock.
+    fn export(&self);
+}
 
-        /// For a pool that is a part of another executor.
-        #[cfg(feature = "process")]
-        pub(crate) fn none() -> Self {
-            Self {
-                submitted: Quiet::new(Counter::noop()),
-                completed: Quiet::new(Counter::noop()),
-                failed: Quiet::new(Counter::noop()),
-                cancelled: Quiet::new(Counter::noop()),
-                workers_lost: Quiet::new(Counter::noop()),
-                queued: Quiet::new(Gauge::noop()),
-                running: Quiet::new(Gauge::noop()),
-                workers: Quiet::new(Gauge::noop()),
-                queue_time: Quiet::new(Histogram::noop()),
-                run_time: Quiet::new(Histogram::noop()),
-            }
-        }
-
-        /// A task is about to be handed in.
-        pub(crate) fn enters(&self) {
-            quietly(|| self.queued.increment(1.0));
-        }
-
-        /// It was accepted.
-        pub(crate) fn accepted(&self) {
-            quietly(|| self.submitted.increment(1));
-        }
-
-        /// A task that had not started is not in the queue any more.
-        pub(crate) fn leaves(&self) {
-            quietly(|| self.queued.decrement(1.0));
-        }
-
-        /// A task is on a worker; for the first time, if it is told how many ticks it has waited.
-        pub(crate) fn started(&self, waited: Option<u64>) {
-            quietly(|| self.running.increment(1.0));
-            if let Some(waited) = waited {
-                self.leaves();
-                quietly(|| self.queue_time.record(clock::duration(waited)));
-            }
-        }
-
-        /// It was there for so many ticks.
-        pub(crate) fn stopped(&self, ticks: u64) {
-            quietly(|| self.running.decrement(1.0));
-            quietly(|| self.run_time.record(clock::duration(ticks)));
-        }
-
-        pub(crate) fn completed(&self) {
-            quietly(|| self.completed.increment(1));
-        }
-
-        pub(crate) fn failed(&self) {
-            quietly(|| self.failed.increment(1));
-        }
-
-        pub(crate) fn cancelled(&self) {
-            quietly(|| self.cancelled.increment(1));
-        }
-
-        pub(crate) fn worker_begins(&self) {
-            quietly(|| self.workers.increment(1.0));
-        }
-
-        pub(crate) fn worker_ends(&self) {
-            quietly(|| self.workers.decrement(1.0));
-        }
-
-        /// Tells what has happened under a lock, which is released now.
-        #[cfg(feature = "process")]
-        pub(crate) fn book(&self, ledger: Ledger) {
-            quietly(|| self.submitted.increment(ledger.submitted));
-            quietly(|| self.cancelled.increment(ledger.cancelled));
-            quietly(|| self.workers_lost.increment(ledger.workers_lost));
-            let gauges = [&self.queued, &self.running, &self.workers];
-            for (gauge, change) in gauges.into_iter().zip(ledger.changes) {
-                // By how much, and not how many: so it does not matter which of two threads that
-                // have something to tell comes first.
-                quietly(|| gauge.increment(change as f64));
-            }
-            for ticks in ledger.queue_times {
-                quietly(|| self.queue_time.record(clock::duration(ticks)));
-            }
-            for ticks in ledger.run_times {
-                quietly(|| self.run_time.record(clock::duration(ticks)));
-            }
+impl Instruments {
+    /// Registers the series of the pool of this name at the current recorder.
+    pub(crate) fn new(pool: &str) -> Self {
+        Self {
+            #[cfg(feature = "metrics")]
+            series: Some(Box::new(series::Series::new(pool))),
         }
     }
 
-    /// What has happened under a lock and is to be told.
-    #[cfg(feature = "process")]
-    #[derive(Default)]
-    pub(crate) struct Ledger {
-        submitted: u64,
-        cancelled: u64,
-        workers_lost: u64,
-        /// Queued, running, workers: what was told, and by how much they have changed since.
-        told: [usize; 3],
-        changes: [i64; 3],
-        queue_times: Vec<u64>,
-        run_times: Vec<u64>,
+    /// Returns no series, for a pool that is a part of another executor.
+    pub(crate) fn none() -> Self {
+        Self {
+            #[cfg(feature = "metrics")]
+            series: None,
+        }
     }
 
-    #[cfg(feature = "process")]
-    impl Ledger {
-        /// Whether it is worth while to count.
-        pub(crate) const IS_KEPT: bool = true;
-
-        pub(crate) fn new() -> Self {
-            Self::default()
+    /// Has `export_metrics` reach the pool for as long as it exists.
+    pub(crate) fn include(&self, pool: &Arc<impl Measured>) {
+        #[cfg(feature = "metrics")]
+        if self.series.is_some() {
+            series::include(pool);
         }
+    }
 
-        pub(crate) fn accepted(&mut self) {
-            self.submitted += 1;
-        }
-
-        pub(crate) fn cancelled(&mut self) {
-            self.cancelled += 1;
-        }
-
-        pub(crate) fn worker_lost(&mut self) {
-            self.workers_lost += 1;
-        }
-
-        pub(crate) fn started(&mut self, waited: u64) {
-            self.queue_times.push(waited);
-        }
-
-        pub(crate) fn ran(&mut self, ticks: u64) {
-            self.run_times.push(ticks);
-        }
-
-        /// So many tasks are queued and running, on so many workers. What is to be told by now.
-        pub(crate) fn take(&mut self, counts: [usize; 3]) -> Self {
-            let changes = std::array::from_fn(|n| counts[n] as i64 - self.told[n] as i64);
-            let rest = Self { told: counts, ..Self::default() };
-            Self { changes, ..std::mem::replace(self, rest) }
+    /// Tells the recorder what has changed since the last export.
+    pub(crate) fn export(&self, metrics: impl FnOnce() -> Metrics) {
+        #[cfg(feature = "metrics")]
+        if let Some(series) = &self.series {
+            series.export(metrics);
         }
     }
 }
 
-#[cfg(not(feature = "metrics"))]
-mod unkept {
-    #[derive(Clone)]
-    pub(crate) struct Instruments;
+#[cfg(feature = "metrics")]
+mod series {
+    use std::sync::{Arc, Weak};
+    use std::time::Duration;
+    use std::{array, mem};
 
-    impl Instruments {
-        pub(crate) fn new(_pool: &str) -> Self {
-            Self
-        }
+    use metrics::{Counter, Gauge, Histogram, Unit};
 
-        #[cfg(any(feature = "process", loom))]
-        pub(crate) fn none() -> Self {
-            Self
-        }
+    use super::Measured;
+    use crate::fork::Own;
+    use crate::metrics::{self as numbers, Metrics};
+    use crate::panic::{Quiet, quietly};
+    use crate::sync::Mutex;
 
-        pub(crate) fn enters(&self) {}
+    /// The pools that exist, and some that do not any more. A forked child has none of its parent's.
+    static POOLS: Own<Mutex<Pools>> =
+        Own::from_start(Mutex::new(Vec::new()), || Mutex::new(Vec::new()));
 
-        pub(crate) fn accepted(&self) {}
+    type Pools = Vec<Weak<dyn Measured>>;
 
-        pub(crate) fn leaves(&self) {}
+    const COUNTERS: [(&str, &str); 5] = [
+        ("concurrent_futures_tasks_submitted_total", "Tasks that the pool has accepted."),
+        ("concurrent_futures_tasks_completed_total", "Tasks that have returned a value."),
+        (
+            "concurrent_futures_tasks_failed_total",
+            "Tasks that have started and ended without a value.",
+        ),
+        ("concurrent_futures_tasks_cancelled_total", "Accepted tasks that were withdrawn."),
+        ("concurrent_futures_workers_lost_total", "Worker processes that have died with a task."),
+    ];
 
-        pub(crate) fn started(&self, _waited: Option<u64>) {}
+    const GAUGES: [(&str, &str); 3] = [
+        ("concurrent_futures_tasks_queued", "Tasks that wait for a worker."),
+        ("concurrent_futures_tasks_running", "Tasks that are on a worker."),
+        ("concurrent_futures_workers", "Workers that there are, spares included."),
+    ];
 
-        pub(crate) fn stopped(&self, _ticks: u64) {}
+    const TIMES: [(&str, &str); 2] = [
+        ("concurrent_futures_queue_seconds", "Time from the submission of a task to its start."),
+        (
+            "concurrent_futures_run_seconds",
+            "Time of a task on its worker; of an async one, of each poll.",
+        ),
+    ];
 
-        pub(crate) fn completed(&self) {}
-
-        pub(crate) fn failed(&self) {}
-
-        pub(crate) fn cancelled(&self) {}
-
-        pub(crate) fn worker_begins(&self) {}
-
-        pub(crate) fn worker_ends(&self) {}
-
-        #[cfg(feature = "process")]
-        pub(crate) fn book(&self, _ledger: Ledger) {}
+    /// Tells the recorder of the [`metrics`](https://docs.rs/metrics) facade what has changed in every
+    /// pool since the last call. With the feature `metrics`.
+    ///
+    /// Call it whenever the recorder is about to be read: where an endpoint is scraped, or, if the
+    /// exporter serves its endpoint itself, every few seconds. Between two calls the recorder sees
+    /// nothing; at the end of a pool it is told the rest. A call costs some microseconds for each pool, and
+    /// may come from any thread. Of two calls at the same time one tells of each change, and the other does
+    /// not wait for that.
+    ///
+    /// A pool registers its series at the recorder that is current when the pool is built. They have the
+    /// label `pool`; pools of the same name share them. The guide has the
+    /// [list](crate::guide::observability#numbers).
+    ///
+    /// ```
+    /// use concurrent_futures::{ThreadPoolExecutor, export_metrics};
+    ///
+    /// /// The handler of `GET /metrics`; `render` is that of the exporter.
+    /// fn scrape(render: impl FnOnce() -> String) -> String {
+    ///     export_metrics();
+    ///     render()
+    /// }
+    ///
+    /// let pool = ThreadPoolExecutor::builder().thread_name_prefix("render").build()?;
+    /// pool.submit(|| 6 * 7).result()?;
+    /// # let handle = String::new;
+    /// let text = scrape(|| handle());
+    /// # assert!(text.is_empty());
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn export_metrics() {
+        let pools: Vec<Arc<dyn Measured>> = {
+            let mut pools = POOLS.lock();
+            pools.retain(|pool| pool.strong_count() > 0);
+            pools.iter().filter_map(Weak::upgrade).collect()
+        };
+        pools.iter().for_each(|pool| pool.export());
     }
 
-    #[cfg(feature = "process")]
-    pub(crate) struct Ledger;
+    pub(super) fn include(pool: &Arc<impl Measured>) {
+        let pool: Weak<dyn Measured> = Arc::downgrade(pool) as _;
+        let mut pools = POOLS.lock();
+        if pools.len() == pools.capacity() {
+            pools.retain(|pool| pool.strong_count() > 0);
+        }
+        pools.push(pool);
+    }
 
-    #[cfg(feature = "process")]
-    impl Ledger {
-        pub(crate) const IS_KEPT: bool = false;
+    pub(super) struct Series {
+        counters: [Quiet<Counter>; 5],
+        gauges: [Quiet<Gauge>; 3],
+        times: [Quiet<Histogram>; 2],
+        exported: Own<Mutex<Exported>>,
+    }
 
-        pub(crate) fn new() -> Self {
-            Self
+    /// The numbers that the recorder has been told, or is about to be. The order is that of the lists.
+    struct Exported {
+        counters: [u64; 5],
+        gauges: [f64; 3],
+        times: [numbers::Histogram; 2],
+    }
+
+    /// What an export has to add.
+    struct Changes {
+        counters: [u64; 5],
+        gauges: [f64; 3],
+        times: [Vec<(Duration, u64)>; 2],
+    }
+
+    impl Exported {
+        fn none() -> Mutex<Self> {
+            let times = [numbers::Histogram::new(), numbers::Histogram::new()];
+            Mutex::new(Self { counters: [0; 5], gauges: [0.0; 3], times })
         }
 
-        pub(crate) fn accepted(&mut self) {}
+        /// Becomes `now`, a later snapshot.
+        fn advance(&mut self, now: Metrics) -> Changes {
+            let Metrics { submitted, completed, failed, cancelled, workers_lost, .. } = now;
+            let counters = [submitted, completed, failed, cancelled, workers_lost];
+            let before = mem::replace(&mut self.counters, counters);
+            let counters = array::from_fn(|n| counters[n].saturating_sub(before[n]));
+            let gauges = [now.queued, now.running, now.workers].map(|number| number as f64);
+            let before = mem::replace(&mut self.gauges, gauges);
+            let gauges = array::from_fn(|n| gauges[n] - before[n]);
+            let [queue_time, run_time] = &mut self.times;
+            let times = [queue_time.advance(now.queue_time), run_time.advance(now.run_time)];
+            Changes { counters, gauges, times }
+        }
+    }
 
-        pub(crate) fn cancelled(&mut self) {}
+    macro_rules! register {
+        ($kind:ident, $describe:ident, $pool:ident, $unit:ident, $list:ident) => {
+            $list.map(|(name, text)| {
+                metrics::$describe!(name, Unit::$unit, text);
+                Quiet::new(metrics::$kind!(name, "pool" => $pool.to_owned()))
+            })
+        };
+    }
 
-        pub(crate) fn worker_lost(&mut self) {}
+    impl Series {
+        pub(super) fn new(pool: &str) -> Self {
+            Self {
+                counters: register!(counter, describe_counter, pool, Count, COUNTERS),
+                gauges: register!(gauge, describe_gauge, pool, Count, GAUGES),
+                times: register!(histogram, describe_histogram, pool, Seconds, TIMES),
+                exported: Own::new(Exported::none(), Exported::none),
+            }
+        }
 
-        pub(crate) fn started(&mut self, _waited: u64) {}
-
-        pub(crate) fn ran(&mut self, _ticks: u64) {}
-
-        pub(crate) fn take(&mut self, _counts: [usize; 3]) -> Self {
-            Self
+        pub(super) fn export(&self, metrics: impl FnOnce() -> Metrics) {
+            if !self.exported.is_home() {
+                return; // What a forked child's copy of the pool has counted, its parent exports.
+            }
+            // The snapshot is taken under the lock, so that no export goes back behind another one.
+            let Changes { counters, gauges, times } = {
+                let mut exported = self.exported.lock();
+                exported.advance(metrics())
+            };
+            // All of it is added, so exports may overtake each other, and pools may share a series.
+            for (counter, more) in self.counters.iter().zip(counters).filter(|(_, more)| *more > 0)
+            {
+                quietly(|| counter.increment(more));
+            }
+            for (gauge, change) in self.gauges.iter().zip(gauges).filter(|(_, n)| *n != 0.0) {
+                quietly(|| gauge.increment(change));
+            }
+            for (histogram, times) in self.times.iter().zip(times) {
+                for (time, count) in times {
+                    quietly(|| histogram.record_many(time, count as usize));
+                }
+            }
         }
     }
 }

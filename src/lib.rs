@@ -178,6 +178,8 @@ pub use error::{BrokenPool, CodecError, CodecSide, Error, TimedOut, TrySubmitErr
 pub use executor::{Executor, Permit};
 pub use future::{Completer, TaskFuture};
 pub use inline::InlineExecutor;
+#[cfg(feature = "metrics")]
+pub use instruments::export_metrics;
 pub use job::{Call, Job};
 #[cfg(feature = "process")]
 pub use local::start::init;

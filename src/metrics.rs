@@ -1,5 +1,5 @@
-//! What an executor counts, and what it costs: one clock reading per submission and two per run,
-//! and counters that only their own worker writes.
+//! The numbers of an executor. They cost one clock reading per submission and two per run, and
+//! counters that only their own worker writes, or that are under a lock which is held anyway.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,6 +25,8 @@ pub struct Metrics {
     pub queued: usize,
     /// Tasks that are on a worker now, those that wait for another task included.
     pub running: usize,
+    /// Tasks that were accepted, the jobs of maps included.
+    pub submitted: u64,
     /// Tasks that ran to their end and returned a value.
     pub completed: u64,
     /// Tasks that started and ended without a value: they panicked or ran into their time limit.
@@ -32,6 +34,8 @@ pub struct Metrics {
     /// Accepted tasks that were withdrawn, for whatever reason: cancelled, dropped, out of time
     /// before they started, or ended by a shutdown or by the pool breaking.
     pub cancelled: u64,
+    /// Worker processes that died with a task, killed ones included. Always 0 for threads.
+    pub workers_lost: u64,
     /// Time from submission to start, of every started task.
     pub queue_time: Histogram,
     /// Time on the worker: of every task; for `submit_future`, of every poll.
@@ -99,6 +103,33 @@ impl Histogram {
             .map(|(index, count)| (clock::duration(upper_bound(index)), *count))
     }
 
+    /// Becomes `now`, a later snapshot, and returns what came between: a duration and a count for each
+    /// bucket. All durations lie at the same relative height of their buckets, chosen such that their
+    /// sum is exact. A sum that no height fits, since a count and its ticks are not recorded in one
+    /// step, is made up for by the next call.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn advance(&mut self, now: Self) -> Vec<(Duration, u64)> {
+        let counts = now.counts.iter().zip(&self.counts);
+        let counts = counts.map(|(now, before)| now.saturating_sub(*before));
+        let new: Vec<_> = counts.enumerate().filter(|(_, count)| *count > 0).collect();
+        let sum = |bound: fn(usize) -> u64| -> f64 {
+            new.iter().map(|(bucket, count)| bound(*bucket) as f64 * *count as f64).sum()
+        };
+        let (least, most) = (sum(lower_bound), sum(upper_bound));
+        let ticks = now.ticks.saturating_sub(self.ticks) as f64;
+        let height = if most > least { (ticks - least) / (most - least) } else { 0.0 };
+        let height = height.clamp(0.0, 1.0);
+        let advance = |(bucket, count): (usize, u64)| {
+            let (lower, upper) = (lower_bound(bucket), upper_bound(bucket));
+            let ticks = lower + (height * (upper - lower) as f64) as u64;
+            self.ticks = self.ticks.saturating_add(ticks.saturating_mul(count));
+            (clock::duration(ticks), count)
+        };
+        let new = new.into_iter().map(advance).collect();
+        self.counts = now.counts;
+        new
+    }
+
     fn add(&mut self, recorder: &Recorder) {
         for (total, count) in self.counts.iter_mut().zip(&recorder.counts) {
             *total += count.load(Relaxed);
@@ -126,6 +157,11 @@ fn bucket(ticks: u64) -> usize {
             (exponent as usize - 1) * 4 + quarter as usize
         }
     }
+}
+
+#[cfg(any(feature = "metrics", test))]
+fn lower_bound(bucket: usize) -> u64 {
+    bucket.checked_sub(1).map_or(0, |below| upper_bound(below) + 1)
 }
 
 fn upper_bound(bucket: usize) -> u64 {
@@ -235,7 +271,7 @@ mod tests {
                 let index = bucket(nanos);
                 assert!(index < BUCKETS);
                 assert!(nanos <= upper_bound(index), "{nanos} in {index}");
-                assert!(index == 0 || nanos > upper_bound(index - 1), "{nanos} in {index}");
+                assert!(nanos >= lower_bound(index), "{nanos} in {index}");
                 last = last.max(Some(index));
             }
         }
@@ -258,5 +294,51 @@ mod tests {
         let p50 = histogram.quantile(0.5).map(|d| d.as_millis());
         assert!((50..=63).contains(&p50.unwrap_or(0)), "{p50:?}");
         assert!(histogram.quantile(1.0) >= Some(Duration::from_millis(99)));
+    }
+
+    #[cfg(feature = "metrics")]
+    #[test]
+    fn an_advance_has_the_buckets_and_the_sum_of_what_came_between() {
+        let recorder = Recorder::new();
+        let snapshot = || {
+            let mut histogram = Histogram::new();
+            histogram.add(&recorder);
+            histogram
+        };
+        recorder.record(5);
+        let mut exported = Histogram::new();
+        assert_eq!(exported.advance(snapshot()), [(clock::duration(5), 1)]);
+        assert_eq!(exported.advance(snapshot()), []);
+        let millis = |n| clock::ticks(Duration::from_millis(n));
+        let new: Vec<u64> = [1, 1, 2, 40].map(millis).into_iter().chain([0, 3]).collect();
+        new.iter().for_each(|ticks| recorder.record(*ticks));
+        let told = exported.advance(snapshot());
+        assert_eq!(told.iter().map(|(_, count)| count).sum::<u64>(), 6);
+        let sum = told.iter().map(|(time, count)| *time * *count as u32).sum::<Duration>();
+        let exact = clock::duration(new.iter().sum());
+        assert!(sum.abs_diff(exact) < Duration::from_nanos(100), "{sum:?} is not {exact:?}");
+        for ((time, _), ticks) in told.iter().zip([0, 3, millis(1), millis(2), millis(40)]) {
+            let ends =
+                [lower_bound, upper_bound].map(|bound| clock::duration(bound(bucket(ticks))));
+            assert!((ends[0]..=ends[1]).contains(time), "{time:?} is not in {ends:?}");
+        }
+        assert_eq!(exported.counts, snapshot().counts);
+    }
+
+    #[cfg(feature = "metrics")]
+    #[test]
+    fn a_sum_that_no_bucket_allows_is_made_up_for() {
+        let told =
+            |bound: fn(usize) -> u64, count| [(clock::duration(bound(bucket(1_000))), count)];
+        let (mut exported, mut now) = (Histogram::new(), Histogram::new());
+        now.counts[bucket(1_000)] = 2; // and no ticks yet
+        assert_eq!(exported.advance(now.clone()), told(lower_bound, 2));
+        now.counts[bucket(1_000)] = 4;
+        now.ticks = 3_800;
+        let ticks = 3_800 - 2 * lower_bound(bucket(1_000));
+        assert_eq!(exported.advance(now.clone()), [(clock::duration(ticks / 2), 2)]);
+        now.counts[bucket(1_000)] = 5;
+        now.ticks = u64::MAX;
+        assert_eq!(exported.advance(now), told(upper_bound, 1));
     }
 }

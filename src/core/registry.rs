@@ -94,7 +94,6 @@ mod tests {
 
     use super::*;
     use crate::core::{Body, Host, OnUnobserved, Outcome, Polled, Task, promise::Promise};
-    use crate::instruments::Instruments;
 
     /// A body that is pending for ever.
     struct Pending;
@@ -110,7 +109,7 @@ mod tests {
     }
 
     /// A pool that never takes a task out of its registry.
-    struct Forgetful(Instruments, OnUnobserved);
+    struct Forgetful(OnUnobserved);
 
     impl Host for Forgetful {
         fn take_queued(&self, take: &mut dyn FnMut() -> bool) -> bool {
@@ -129,12 +128,8 @@ mod tests {
 
         fn asked_to_stop(&self, _id: TaskId) {}
 
-        fn instruments(&self) -> &Instruments {
-            &self.0
-        }
-
         fn on_unobserved(&self) -> &OnUnobserved {
-            &self.1
+            &self.0
         }
 
         fn is_stopping(&self) -> bool {
@@ -147,7 +142,7 @@ mod tests {
     }
 
     fn task() -> (TaskRef, Outcome<()>) {
-        let host = Arc::new(Forgetful(Instruments::new("forgetful"), OnUnobserved::default()));
+        let host = Arc::new(Forgetful(OnUnobserved::default()));
         let (task, submitted) = Task::submit(&host, Pending, (), true);
         (task, submitted.accepted())
     }

@@ -13,7 +13,6 @@ use super::state::{Kind, Snapshot, State, Suspend};
 use super::unobserved::{OnUnobserved, UnobservedFailure};
 use crate::clock;
 use crate::error::Error;
-use crate::instruments::Instruments;
 use crate::panic::{Panicked, drop_quietly};
 use crate::sync::Mutex;
 use crate::timer::{Timer, deadline};
@@ -120,8 +119,6 @@ pub(crate) trait Host: Send + Sync + 'static {
 
     /// A task that runs is asked to stop.
     fn asked_to_stop(&self, id: TaskId);
-
-    fn instruments(&self) -> &Instruments;
 
     /// Whom to tell of failures that nobody has seen.
     fn on_unobserved(&self) -> &OnUnobserved;
@@ -477,12 +474,8 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
     ///
     /// As for [`withdrawn`](Self::withdrawn).
     unsafe fn broken_off(&self, error: Error, dropped: impl FnOnce()) {
-        let account = || {
-            self.host.count_cancelled();
-            self.host.instruments().cancelled();
-        };
         // SAFETY: the caller says so.
-        unsafe { self.withdrawn(error, dropped, account) };
+        unsafe { self.withdrawn(error, dropped, || self.host.count_cancelled()) };
     }
 
     /// Ends a task.
@@ -539,8 +532,6 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
 
     unsafe fn taken_out(&self, error: Error) {
         self.release_room();
-        self.host.instruments().leaves();
-        self.host.instruments().cancelled();
         // SAFETY: by the caller `take_out` has moved the task from `QUEUED`, when its body was in its
         // place, to `ENDED`, and nothing has ended it since.
         unsafe { self.withdrawn(error, || (), || ()) };
@@ -558,7 +549,6 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
             });
             if started == Some(false) {
                 self.release_room();
-                self.host.instruments().leaves();
             }
             if started.is_some() || self.state().withdraw_suspended() {
                 // SAFETY: this thread has just moved the task to `ENDED`, from `QUEUED` or `SUSPENDED`,

@@ -200,7 +200,7 @@ impl ProcessPoolExecutor {
         self.pool().worker_pids()
     }
 
-    /// The pool's counters. O(tasks).
+    /// The pool's counters. O(workers).
     pub fn metrics(&self) -> Metrics {
         self.pool().metrics()
     }

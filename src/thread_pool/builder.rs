@@ -84,8 +84,7 @@ pub struct ThreadPoolBuilder {
     queue_capacity: Option<usize>,
     runtime: Option<Handle>,
     on_unobserved: OnUnobserved,
-    /// Those of the executor that it is a part of, if it is.
-    instruments: Option<Instruments>,
+    is_internal: bool,
 }
 
 impl ThreadPoolBuilder {
@@ -194,10 +193,10 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// The pool is a part of another executor, which counts for both.
+    /// Marks the pool as a part of another executor, which counts for both.
     #[cfg(feature = "process")]
     pub(crate) fn internal(mut self) -> Self {
-        self.instruments = Some(Instruments::none());
+        self.is_internal = true;
         self
     }
 
@@ -230,8 +229,8 @@ impl ThreadPoolBuilder {
         if prefix.contains('\0') {
             return invalid("thread_name_prefix", "must not contain a NUL byte");
         }
-        let is_internal = self.instruments.is_some();
-        let instruments = self.instruments.unwrap_or_else(|| Instruments::new(&prefix));
+        let is_internal = self.is_internal;
+        let instruments = if is_internal { Instruments::none() } else { Instruments::new(&prefix) };
         Ok(ThreadPoolExecutor::from_config(Config {
             max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),
             thread_name_prefix: prefix,

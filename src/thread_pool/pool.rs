@@ -50,7 +50,7 @@ use crate::core::{
 use crate::dump::{self, Dump, Noted};
 use crate::error::{BrokenPool, Error};
 use crate::fork::Own;
-use crate::instruments::Instruments;
+use crate::instruments::Measured;
 use crate::map::engine::{AfterChunk, Begin};
 use crate::metrics::{Metrics, Totals};
 use crate::panic::{KeptWaker, drop_quietly, wake_all};
@@ -96,6 +96,10 @@ struct State {
     live: usize,
     blocked: usize,
     phase: Phase,
+    /// Number of pushes, and how many of them were of a task that had been accepted before. Apart, so
+    /// that a submission counts without a branch.
+    pushed: u64,
+    woken: u64,
     /// By number; free places are used again.
     seats: Vec<Option<Arc<Seat>>>,
     /// The seat whose share is to be looked at next.
@@ -144,14 +148,16 @@ enum Phase {
     Broken(BrokenPool),
 }
 
-/// What a submission that must be refused once the pool is closed, or may go on.
+/// The reason for which a task is queued. It decides what a closed pool still takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Origin {
     Caller,
-    /// The same, with an async body.
-    AsyncCaller,
-    /// Work that was accepted before goes on.
+    /// A job of a map that was accepted before.
     Continuation,
+    /// A caller, with an async body.
+    AsyncCaller,
+    /// A started task that was woken.
+    Woken,
 }
 
 /// Somebody to set in motion, once the lock is released.
@@ -167,6 +173,8 @@ impl State {
         Self {
             queue: Queue::default(),
             phase,
+            pushed: 0,
+            woken: 0,
             seats: Vec::new(),
             threads: Vec::new(),
             starting: 0,
@@ -308,7 +316,7 @@ impl State {
 impl Pool {
     pub(super) fn new(config: Config) -> Arc<Self> {
         let room = config.queue_capacity.map(Room::new);
-        Arc::new(Self {
+        let pool = Arc::new(Self {
             config,
             state: CachePadded(Own::new(Mutex::new(State::new(Phase::Open)), State::abroad)),
             sleep: Sleep::new(),
@@ -318,7 +326,9 @@ impl Pool {
             stopping: AtomicBool::new(false),
             starved: AtomicBool::new(false),
             joining: Mutex::new(()),
-        })
+        });
+        pool.config.instruments.include(&pool);
+        pool
     }
 
     /// The pool's address, to tell pools apart.
@@ -361,6 +371,7 @@ impl Pool {
     }
 
     /// Why the pool takes no tasks.
+    #[cold]
     pub(super) fn refusal(&self) -> Error {
         match &self.state.lock().phase {
             Phase::Broken(cause) => Error::BrokenPool(cause.clone()),
@@ -390,15 +401,9 @@ impl Pool {
     ) -> Result<Outcome<B::Output>, (B, Error)> {
         let takes_room = origin != Origin::Continuation;
         let (task, submitted) = Task::submit(self, body, extra, takes_room);
-        let instruments = &self.config.instruments;
-        instruments.enters();
         match self.push(task, origin) {
-            Ok(()) => {
-                instruments.accepted();
-                Ok(submitted.accepted())
-            }
+            Ok(()) => Ok(submitted.accepted()),
             Err((task, error)) => {
-                instruments.leaves();
                 if takes_room {
                     self.release_room();
                 }
@@ -411,16 +416,19 @@ impl Pool {
     fn push(self: &Arc<Self>, task: TaskRef, origin: Origin) -> Result<(), (TaskRef, Error)> {
         let mut state = self.state.lock();
         let accepted = match (&state.phase, origin) {
-            (Phase::Closed(true), Origin::Continuation) => task.header().state.look().is_started(),
-            (Phase::Open, _) | (Phase::Closed(false), Origin::Continuation) => true,
+            (Phase::Open, _) | (Phase::Closed(_), Origin::Woken) => true,
+            (Phase::Closed(is_cancelled), Origin::Continuation) => !is_cancelled,
             _ => false,
         };
         if !accepted {
             drop(state);
             return Err((task, self.refusal()));
         }
-        if origin == Origin::AsyncCaller {
-            state.async_tasks.insert(&task);
+        state.pushed += 1;
+        match origin {
+            Origin::Caller | Origin::Continuation => {}
+            Origin::AsyncCaller => state.async_tasks.insert(&task),
+            Origin::Woken => state.woken += 1,
         }
         state.queue.push(task);
         if state.may_find_worker(self.config.max_workers) {
@@ -480,7 +488,6 @@ impl Pool {
     }
 
     fn start_worker(self: &Arc<Self>, seat: Arc<Seat>, own: OwnShare) {
-        self.config.instruments.worker_begins();
         let spawned = worker::spawn(self, &seat, own);
         let mut state = self.state.lock();
         state.starting -= 1;
@@ -512,7 +519,6 @@ impl Pool {
         seat: &Arc<Seat>,
         refused: &std::io::Error,
     ) {
-        self.config.instruments.worker_ends();
         state.retire(seat);
         let cause = format!("the system refused to start a worker thread: {refused}");
         let cause = BrokenPool::new(cause.into());
@@ -608,7 +614,6 @@ impl Pool {
             state.retire(seat);
             state.wakers_at_end()
         };
-        self.config.instruments.worker_ends();
         wake_all(wakers);
     }
 
@@ -755,11 +760,12 @@ impl Pool {
 
     pub(super) fn metrics(&self) -> Metrics {
         // Only what must fit together is read under the lock; submitters and workers need it.
-        let (mut totals, seats, workers, idle, queued) = {
+        let (mut totals, submitted, seats, workers, idle, queued) = {
             let state = self.state.lock();
             let seats: Vec<_> = state.seats().cloned().collect();
             let idle = seats.iter().filter(|seat| !seat.is_busy()).count();
-            (state.totals.clone(), seats, state.live, idle, state.waiting())
+            let totals = state.totals.clone();
+            (totals, state.pushed - state.woken, seats, state.live, idle, state.waiting())
         };
         for seat in &seats {
             totals.add(&seat.metrics);
@@ -772,9 +778,11 @@ impl Pool {
             idle,
             queued,
             running: seats.iter().map(|seat| seat.running().len()).sum(),
+            submitted,
             completed,
             failed,
             cancelled: self.cancelled.load(Relaxed),
+            workers_lost: 0,
             queue_time,
             run_time,
         }
@@ -838,6 +846,18 @@ impl Pool {
     }
 }
 
+impl Measured for Pool {
+    fn export(&self) {
+        self.config.instruments.export(|| self.metrics());
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.export();
+    }
+}
+
 impl Host for Pool {
     fn take_queued(&self, take: &mut dyn FnMut() -> bool) -> bool {
         let swept = {
@@ -852,7 +872,7 @@ impl Host for Pool {
     }
 
     fn requeue(self: &Arc<Self>, task: TaskRef) {
-        if let Err((task, error)) = self.push(task, Origin::Continuation) {
+        if let Err((task, error)) = self.push(task, Origin::Woken) {
             task.runnable().withdraw(error);
         }
     }
@@ -869,7 +889,6 @@ impl Host for Pool {
 
     fn count_failed(&self) {
         self.timed_out.fetch_add(1, Relaxed);
-        self.config.instruments.failed();
     }
 
     fn async_ended(&self, id: TaskId) {
@@ -894,10 +913,6 @@ impl Host for Pool {
             asked_to_stop.retain(|id| seats.iter().flatten().any(|seat| seat.runs(*id)));
         }
         asked_to_stop.push(id);
-    }
-
-    fn instruments(&self) -> &Instruments {
-        &self.config.instruments
     }
 
     fn on_unobserved(&self) -> &OnUnobserved {
@@ -935,6 +950,8 @@ impl Closing for Ending {
     }
 
     fn report(&self) -> ShutdownReport {
+        // A recorder knows all that the report does.
+        self.0.export();
         let state = self.0.state.lock();
         let (completed, failed, cancelled) = self.0.counts(&state);
         let before = state.at_shutdown.unwrap_or_default();

@@ -202,11 +202,9 @@ impl WorkerContext for Worker {
     fn started(&self, task: &TaskRef, first: bool, label: Option<&Arc<str>>) -> u64 {
         let now = self.last_end.take().unwrap_or_else(clock::now);
         let header = task.header();
-        let waited = first.then(|| header.state.waited(now));
-        if let Some(waited) = waited {
-            self.seat.metrics.started(waited);
+        if first {
+            self.seat.metrics.started(header.state.waited(now));
         }
-        self.pool.config.instruments.started(waited);
         let depth = self.depth.replace(self.depth.get() + 1);
         if depth == 0 && label.is_none() {
             self.seat.since.store(now, Release);
@@ -223,18 +221,10 @@ impl WorkerContext for Worker {
         self.depth.set(self.depth.get() - 1);
         let run_time = now.saturating_sub(since);
         self.seat.metrics.ran(run_time);
-        let instruments = &self.pool.config.instruments;
-        instruments.stopped(run_time);
         self.pace.set(self.pace.get() - self.pace.get() / 8 + run_time / 8);
         match end {
-            End::Completed => {
-                self.seat.metrics.completed();
-                instruments.completed();
-            }
-            End::Failed => {
-                self.seat.metrics.failed();
-                instruments.failed();
-            }
+            End::Completed => self.seat.metrics.completed(),
+            End::Failed => self.seat.metrics.failed(),
             End::Uncounted => {}
         }
         if self.depth.get() == 0 && self.seat.id.load(Relaxed) != 0 {

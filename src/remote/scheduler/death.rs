@@ -100,7 +100,7 @@ impl Pool {
             // It was not taken back, so it had started.
             had_begun = true;
             suspect = suspect.or(task.sink.suspect());
-            state.ledger.worker_lost();
+            state.workers_lost += 1;
             let mut lost = self.describe(&worker, exit);
             if task.retries > 0 && may_run_again {
                 task.retries -= 1;

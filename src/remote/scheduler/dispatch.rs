@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::state::{Place, RoomLeft, State, Task};
 use super::{HELPER, Pool};
 use crate::clock;
-use crate::instruments::Ledger;
 use crate::local::control_block::SharedControlBlock;
 use crate::local::family::Family;
 use crate::local::start::zygote::{WorkerSettings, Zygote};
@@ -29,14 +28,12 @@ fn is_hung_up(error: &io::Error) -> bool {
 pub(super) fn about_to_start(
     task: &mut Task,
     metrics: &WorkerMetrics,
-    ledger: &mut Ledger,
     outbox: &mut Outbox,
     room_left: &mut RoomLeft,
 ) {
     room_left.count += usize::from(std::mem::take(&mut task.holds_room));
     let waited = clock::now().saturating_sub(task.submitted);
     metrics.started(waited);
-    ledger.started(waited);
     outbox.started(&task.trace, waited);
 }
 
@@ -97,7 +94,7 @@ impl Pool {
     /// Puts the next task in line for a worker that has room.
     pub(super) fn send_next(self: &Arc<Self>, state: &mut State, number: u32) {
         let Some(task_number) = state.pop() else { return };
-        let State { workers, tasks, metrics, ledger, outbox, room_left, .. } = state;
+        let State { workers, tasks, metrics, outbox, room_left, .. } = state;
         let (Some(worker), Some(task)) = (workers.get_mut(&number), tasks.get_mut(&task_number))
         else {
             return;
@@ -116,7 +113,7 @@ impl Pool {
         }
         task.place = Place::Sent { worker: number, slot };
         if is_next {
-            about_to_start(task, metrics, ledger, outbox, room_left);
+            about_to_start(task, metrics, outbox, room_left);
         }
         if let Some(limit) = limit {
             let pool = Arc::clone(self);

@@ -11,6 +11,7 @@ use super::{Completion, Pool};
 use crate::core::TaskId;
 use crate::error::{BrokenPool, Error};
 use crate::future::TaskFuture;
+use crate::instruments::Measured;
 use crate::local::claim;
 use crate::local::start::zygote::{Launch, Zygote};
 use crate::map::engine::{Begin, Crew};
@@ -69,6 +70,7 @@ impl Pool {
             drop(helpers.shutdown(Shutdown::Drain));
         }
         self.registration.leave();
+        self.export();
         let wakers = {
             let mut state = self.state.lock();
             state.is_over = true;

@@ -42,9 +42,9 @@ use crate::clock;
 
 use crate::error::{BrokenPool, Error};
 use crate::fork::Own;
-use crate::instruments::Ledger;
+use crate::instruments::Measured;
 use crate::local::start::zygote::{Launch, Zygote};
-use crate::local::worker_handle::{Life, Link, Worker};
+use crate::local::worker_handle::{Life, Link, Sent, Worker};
 use crate::local::{claim, start};
 use crate::metrics::{Metrics, Totals};
 use crate::process_pool::builder::Config;
@@ -143,8 +143,6 @@ impl Drop for Completion {
             if !is_counted {
                 let counter = if is_value { &pool.completed } else { &pool.failed };
                 counter.fetch_add(1, Relaxed);
-                let instruments = &pool.config.instruments;
-                if is_value { instruments.completed() } else { instruments.failed() }
             }
         });
         pool.finished();
@@ -154,18 +152,16 @@ impl Drop for Completion {
 /// Records for waiters and subscribers, to be passed on after the lock is released.
 struct Notes {
     room: RoomLeft,
-    ledger: Ledger,
     events: Outbox,
 }
 
 impl Notes {
     fn is_empty(&self) -> bool {
-        self.room == RoomLeft::default() && !Ledger::IS_KEPT && self.events.is_empty()
+        self.room == RoomLeft::default() && self.events.is_empty()
     }
 
     fn tell(self, pool: &Pool) {
         pool.give_room_back(self.room);
-        pool.config.instruments.book(self.ledger);
         self.events.tell();
     }
 }
@@ -188,6 +184,12 @@ impl<F: FnOnce(&Arc<Pool>) + Send> UserCode for Deferred<F> {
     fn run(self: Box<Self>) {
         let Self { pool, run } = *self;
         pool.deliver(|| run(&pool));
+    }
+}
+
+impl Measured for Pool {
+    fn export(&self) {
+        self.config.instruments.export(|| self.metrics());
     }
 }
 
@@ -241,7 +243,7 @@ impl Pool {
             Some(limit) => memory::check_limit(zygote, limit)?,
             None => zygote,
         };
-        Reactor::join(|registration| {
+        let pool = Reactor::join(|registration| {
             Self::watch_helper(&registration, &zygote)?;
             let mut state = State::new(Phase::Open, Some(launch), Some(zygote));
             state.zygote_is_ready = is_ready;
@@ -256,8 +258,10 @@ impl Pool {
                 is_closing: AtomicBool::new(false),
                 helpers: OnceLock::new(),
             }))
-        })
-        .map_err(broken)
+        });
+        let pool = pool.map_err(broken)?;
+        pool.config.instruments.include(&pool);
+        Ok(pool)
     }
 
     fn watch_helper(registration: &Registration, zygote: &Zygote) -> std::io::Result<()> {
@@ -367,7 +371,7 @@ impl Pool {
             trace: submission.trace,
         };
         state.tasks.insert(number, Box::new(task));
-        state.ledger.accepted();
+        state.submitted += 1;
         state.queue.push_back(number);
         state.queued += 1;
     }
@@ -428,11 +432,8 @@ impl Pool {
             self.finishing.fetch_add(done.len(), Relaxed); // of a line that other threads change
         }
         let end = self.end(&mut state);
-        let notes = Notes {
-            room: std::mem::take(&mut state.room_left),
-            ledger: state.take_ledger(),
-            events: state.outbox.take(),
-        };
+        let notes =
+            Notes { room: std::mem::take(&mut state.room_left), events: state.outbox.take() };
         drop(state);
         Unlocked { notes: (!notes.is_empty()).then_some(notes), done, end, to_flush }
     }
@@ -508,7 +509,6 @@ impl Pool {
         let mut state = self.state.lock();
         let Some(task) = state.remove(number) else { return false };
         state.cancelled += 1;
-        state.ledger.cancelled();
         if let Place::Sent { worker, slot } = task.place {
             Self::condemn(&mut state, worker, slot);
         }
@@ -578,7 +578,13 @@ impl Pool {
         let mut totals = Totals::new();
         totals.add(&state.metrics);
         let (queue_time, run_time) = totals.times();
-        let running = state.tasks.values().filter(|task| state.has_started(task)).count();
+        let running = state.workers.iter().map(|(number, worker)| {
+            let is_running = |sent: &&Sent| {
+                state.is_with(*number, **sent) && worker.claim(sent.slot).has_started()
+            };
+            worker.sent.iter().filter(is_running).count()
+        });
+        let running = running.sum();
         let alive = state.workers.values().filter(|worker| worker.life == Life::Working);
         let (workers, idle) = alive.fold((0, 0), |(workers, idle), worker| {
             (workers + 1, idle + usize::from(worker.is_idle()))
@@ -588,9 +594,11 @@ impl Pool {
             idle,
             queued: state.tasks.len() - running,
             running,
+            submitted: state.submitted,
             completed,
             failed,
             cancelled,
+            workers_lost: state.workers_lost,
             queue_time,
             run_time,
         }

@@ -359,7 +359,7 @@ impl Pool {
         sent: Sent,
         frame: Frame,
     ) {
-        let State { workers, tasks, metrics, ledger, outbox, room_left, .. } = state;
+        let State { workers, tasks, metrics, outbox, room_left, .. } = state;
         let Some(worker) = workers.get_mut(&number) else { return };
         // Whoever replies does not wait, also if it has not said that it goes on.
         worker.is_blocked = false;
@@ -367,14 +367,12 @@ impl Pool {
             let nanos = frame.header.detail;
             let run_time = Duration::from_nanos(nanos);
             worker.learn(run_time);
-            let ticks = clock::ticks(run_time);
-            metrics.ran(ticks);
-            ledger.ran(ticks);
+            metrics.ran(clock::ticks(run_time));
         }
         // Those that were withdrawn are skipped, so the one behind them is next.
         if let Some(next) = worker.sent.front() {
             if let Some(task) = tasks.get_mut(&next.number) {
-                about_to_start(task, metrics, ledger, outbox, room_left);
+                about_to_start(task, metrics, outbox, room_left);
             }
         }
         state.false_starts = 0;

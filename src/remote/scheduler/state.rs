@@ -6,7 +6,6 @@ use std::sync::{Arc, Weak};
 use super::starts::Starts;
 use crate::core::Options;
 use crate::error::{BrokenPool, WorkerLost};
-use crate::instruments::Ledger;
 use crate::local::start::zygote::{Launch, Zygote};
 use crate::local::worker_handle::{Life, Link, Sent, Worker};
 use crate::map::engine::Begin;
@@ -48,10 +47,11 @@ pub(super) struct State {
     pub(super) starts: Starts,
     /// Room in the queue that is to be given back once the lock is released.
     pub(super) room_left: RoomLeft,
+    pub(super) submitted: u64,
     pub(super) cancelled: u64,
+    /// Worker processes that died with a task.
+    pub(super) workers_lost: u64,
     pub(super) metrics: WorkerMetrics,
-    /// What the instruments are to be told once the lock is released.
-    pub(super) ledger: Ledger,
     /// What was counted when the first shutdown began.
     pub(super) at_shutdown: Option<(u64, u64, u64)>,
     /// Maps that may not have begun in earnest.
@@ -145,9 +145,10 @@ impl State {
             false_starts: 0,
             starts: Starts::default(),
             room_left: RoomLeft::default(),
+            submitted: 0,
             cancelled: 0,
+            workers_lost: 0,
             metrics: WorkerMetrics::new(),
-            ledger: Ledger::new(),
             at_shutdown: None,
             maps: Vec::new(),
             waiting_for_end: Waiters::default(),
@@ -169,19 +170,6 @@ impl State {
     /// Whether tasks that had begun may begin again.
     pub(super) fn may_run_again(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Closed(false))
-    }
-
-    /// What is to be told by now.
-    pub(super) fn take_ledger(&mut self) -> Ledger {
-        if !Ledger::IS_KEPT {
-            return Ledger::new();
-        }
-        let runs = |number: u32, worker: &Worker| {
-            worker.sent.front().is_some_and(|sent| self.is_with(number, *sent))
-        };
-        let running = self.workers.iter().filter(|(number, worker)| runs(**number, worker)).count();
-        let working = self.workers.values().filter(|worker| worker.life == Life::Working).count();
-        self.ledger.take([self.tasks.len() - running, running, working])
     }
 
     /// Workers that count against `max_workers`.
@@ -267,7 +255,6 @@ impl State {
             }
         }
         self.cancelled += 1;
-        self.ledger.cancelled();
         self.remove(number)
     }
 

@@ -373,9 +373,11 @@ pub(crate) mod metrics {
         pub(crate) idle: usize,
         pub(crate) queued: usize,
         pub(crate) running: usize,
+        pub(crate) submitted: u64,
         pub(crate) completed: u64,
         pub(crate) failed: u64,
         pub(crate) cancelled: u64,
+        pub(crate) workers_lost: u64,
         pub(crate) queue_time: (),
         pub(crate) run_time: (),
     }

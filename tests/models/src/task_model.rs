@@ -23,7 +23,6 @@ use crate::core::task::{Body, Extra, Host, Options, Polled, Task, TaskWaker};
 use crate::core::unobserved::OnUnobserved;
 use crate::core::waits::Waits;
 use crate::error::Error;
-use crate::instruments::Instruments;
 use crate::panic::Panicked;
 use crate::sync::Mutex;
 
@@ -150,10 +149,6 @@ impl Host for TestHost {
     fn async_ended(&self, _id: TaskId) {}
 
     fn asked_to_stop(&self, _id: TaskId) {}
-
-    fn instruments(&self) -> &Instruments {
-        &Instruments
-    }
 
     fn on_unobserved(&self) -> &OnUnobserved {
         &self.on_unobserved

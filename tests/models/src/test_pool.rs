@@ -117,6 +117,7 @@ impl TestPool {
         assert_eq!((metrics.workers, metrics.queued, metrics.running), (0, 0, 0));
         let ends = metrics.completed + metrics.failed + metrics.cancelled;
         assert_eq!(ends, this.accepted.into_inner() as u64);
+        assert_eq!(ends, metrics.submitted);
         assert_eq!(Arc::strong_count(&this.pool), 1, "a task or a worker is left");
         // With it goes the semaphore, which looks whether all room is back.
         drop(this.pool);
