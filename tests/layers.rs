@@ -4,7 +4,7 @@
 //! What counts is code: comments, strings and the paths that macros expand to (`$crate::`) are
 //! not looked at.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// The rooms of `src`, from the bottom up: files and folders. A file is in the room with the longest name
@@ -43,14 +43,6 @@ const LAYERS: [&[&str]; 19] = [
     &["process_pool/fuzzing"],
     &["guide"],
     &["lib"],
-];
-
-/// Imports against the order, until the scheduler is apart from what carries its calls.
-const EXCEPTIONS: [(&str, &str); 4] = [
-    ("remote/scheduler", "local"),
-    ("remote/scheduler", "local/start"),
-    ("remote/scheduler", "local/worker_handle"),
-    ("remote/scheduler", "process_pool"),
 ];
 
 /// Where `unsafe` may occur.
@@ -243,7 +235,6 @@ fn every_file_has_a_layer_and_every_layer_its_files() {
 #[test]
 fn imports_come_from_below_or_from_the_own_room() {
     let mut wrong = Vec::new();
-    let mut used = BTreeSet::new();
     for (file, code) in sources() {
         let (own_layer, own) = layer(module(&file)).unwrap();
         if own == "lib" {
@@ -261,16 +252,10 @@ fn imports_come_from_below_or_from_the_own_room() {
             if room == own || its_layer < own_layer || (own_layer == 0 && its_layer == 0) {
                 continue;
             }
-            match EXCEPTIONS.iter().find(|exception| **exception == (own, room)) {
-                Some(exception) => drop(used.insert(exception)),
-                None => wrong.push(format!("src/{file} of {own} imports {import} of {room}")),
-            }
+            wrong.push(format!("src/{file} of {own} imports {import} of {room}"));
         }
     }
     assert!(wrong.is_empty(), "not from below:\n{}", wrong.join("\n"));
-    for exception in &EXCEPTIONS {
-        assert!(used.contains(exception), "{exception:?} is needed no more");
-    }
 }
 
 #[test]

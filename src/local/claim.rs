@@ -18,35 +18,13 @@
 
 use std::time::Duration;
 
-use crate::local::control_block::{ControlBlock, SLOTS};
+use crate::local::control_block::ControlBlock;
+use crate::remote::slots::SLOTS;
 use crate::sync::atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 
 const STARTED: u32 = 1;
 const WITHDRAWN: u32 = 2;
 const STOP: u32 = 4;
-
-/// The slots of a worker that are not in use. A task that is sent to the worker takes one, and with it
-/// the claim of the same number.
-pub(crate) struct FreeSlots(u64);
-
-impl FreeSlots {
-    pub(crate) fn all() -> Self {
-        const { assert!(SLOTS == u64::BITS as usize) };
-        Self(u64::MAX)
-    }
-
-    pub(crate) fn take(&mut self) -> Option<u16> {
-        let slot = self.0.trailing_zeros();
-        (slot < u64::BITS).then(|| {
-            self.0 &= !(1 << slot);
-            slot as u16
-        })
-    }
-
-    pub(crate) fn give_back(&mut self, slot: u16) {
-        self.0 |= 1 << slot;
-    }
-}
 
 /// One of the claims in a worker's control block.
 #[derive(Clone, Copy)]

@@ -3,10 +3,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire};
 
+use crate::remote::slots::SLOTS;
 use crate::sys::{ExitStatus, Shareable, SharedMemory};
-
-/// How many tasks a worker has at most.
-pub(crate) const SLOTS: usize = 64;
 
 /// The causes of a fault, as [`ControlBlock::cause`] has them. 0 is none.
 pub(crate) const FAULT: u32 = 1;

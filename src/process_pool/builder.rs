@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::ProcessPoolExecutor;
+use super::transport::Settings;
 use crate::remote::call;
 use crate::sys;
 
@@ -18,22 +19,8 @@ use crate::job::Call;
 use crate::local::start::zygote::ZygoteSettings;
 use crate::portable::Portable;
 use crate::remote::frame::Content;
+use crate::remote::scheduler::config::Config;
 use crate::room;
-
-pub(crate) struct Config {
-    pub(crate) max_workers: usize,
-    pub(crate) worker_name: String,
-    pub(crate) initializer: Option<Arc<Content>>,
-    pub(crate) max_tasks_per_child: Option<usize>,
-    pub(crate) memory_limit: Option<u64>,
-    pub(crate) max_result_size: u64,
-    pub(crate) stderr: WorkerStderr,
-    pub(crate) queue_capacity: Option<usize>,
-    pub(crate) idle_timeout: Option<Duration>,
-    pub(crate) zygote: ZygoteSettings,
-    pub(crate) on_unobserved: OnUnobserved,
-    pub(crate) instruments: Instruments,
-}
 
 /// Where the stderr of workers goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -285,20 +272,26 @@ impl ProcessPoolBuilder {
         };
         let initializer = self.initializer.transpose()?.map(Arc::new);
         let instruments = Instruments::new(&worker_name);
-        ProcessPoolExecutor::from_config(Config {
-            max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),
-            worker_name,
-            initializer,
-            max_tasks_per_child: self.max_tasks_per_child,
+        let max_workers = self.max_workers.unwrap_or_else(num_cpus::get).max(1);
+        let settings = Settings {
+            max_workers,
+            worker_name: worker_name.clone(),
             memory_limit: self.memory_limit,
             max_result_size: self.max_result_size.unwrap_or_else(|| sys::memory_size() / 2),
             stderr: self.stderr,
+            zygote: ZygoteSettings { env: self.env, current_dir: self.current_dir, preload },
+        };
+        let config = Config {
+            max_workers,
+            worker_name,
+            initializer,
+            max_tasks_per_child: self.max_tasks_per_child,
             queue_capacity: self.queue_capacity,
             idle_timeout: self.idle_timeout,
-            zygote: ZygoteSettings { env: self.env, current_dir: self.current_dir, preload },
             on_unobserved: self.on_unobserved,
             instruments,
-        })
+        };
+        ProcessPoolExecutor::from_config(config, settings)
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod builder;
 #[allow(missing_docs, unreachable_pub, reason = "for tests/fuzz")]
 pub mod fuzzing;
 mod options;
+mod transport;
 
 pub use builder::{ProcessPoolBuilder, WorkerStderr};
 pub use options::ProcessTaskOptions;
@@ -20,7 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use self::builder::Config;
+use self::transport::{ProcessPool, Settings};
 use crate::core::{Extra, OnUnobserved, Options, Promise, Source, TaskId};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
@@ -37,7 +38,8 @@ use crate::portable::Portable;
 use crate::remote;
 use crate::remote::frame::Kind;
 use crate::remote::map::Chunks;
-use crate::remote::scheduler::{Ending, Pool};
+use crate::remote::scheduler::Ending;
+use crate::remote::scheduler::config::Config;
 use crate::remote::submission::Submission;
 use crate::shutdown::{Closing, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::trace::TaskTrace;
@@ -83,7 +85,7 @@ pub struct ProcessPoolExecutor {
 
 /// What the clones share. Workers and tasks hold the pool, not this.
 struct Handle {
-    pool: Arc<Pool>,
+    pool: Arc<ProcessPool>,
 }
 
 impl Drop for Handle {
@@ -108,12 +110,12 @@ impl ProcessPoolExecutor {
         ProcessPoolBuilder::default()
     }
 
-    fn from_config(config: Config) -> Result<Self, Error> {
+    fn from_config(config: Config, settings: Settings) -> Result<Self, Error> {
         install_hook();
-        Ok(Self { handle: Arc::new(Handle { pool: Pool::new(config)? }) })
+        Ok(Self { handle: Arc::new(Handle { pool: transport::new_pool(config, settings)? }) })
     }
 
-    fn pool(&self) -> &Arc<Pool> {
+    fn pool(&self) -> &Arc<ProcessPool> {
         &self.handle.pool
     }
 
@@ -340,7 +342,7 @@ impl ProcessPoolExecutor {
 
 /// A task of the pool, as its future sees it.
 struct PoolTask {
-    pool: Arc<Pool>,
+    pool: Arc<ProcessPool>,
     extra: Extra,
 }
 

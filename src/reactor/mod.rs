@@ -11,9 +11,7 @@ pub(crate) mod turn;
 use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use self::relay::{Read, Reader, Relay};
 use crate::fork::Own;
@@ -31,9 +29,6 @@ pub(crate) trait Ready: Send + Sync + 'static {
         readable: bool,
         writable: bool,
     ) -> Option<Box<dyn UserCode>>;
-
-    /// Handles the moment that was asked for by [`Registration::call_back`].
-    fn on_call_back(self: Arc<Self>);
 }
 
 /// A piece of user code to run.
@@ -62,10 +57,6 @@ pub(crate) struct Reactor {
     /// By the upper half of their descriptors' keys.
     owners: Mutex<HashMap<u32, Arc<dyn Ready>>>,
     relay: Relay<Task>,
-    /// The next moment at which the owners are called back.
-    call_back_at: Mutex<Option<Instant>>,
-    /// Whether there is one, to be read without the lock.
-    has_call_back: AtomicBool,
 }
 
 /// A task of the thread that reads, besides reading.
@@ -105,17 +96,6 @@ impl Registration {
 
     fn key(&self, number: u32) -> u64 {
         u64::from(self.owner) << 32 | u64::from(number)
-    }
-
-    /// Calls all owners back at `at`, or earlier if another one has asked for that.
-    pub(crate) fn call_back(&self, at: Instant) {
-        let Reactor { call_back_at, has_call_back, poller, .. } = &*self.reactor;
-        let mut next = call_back_at.lock();
-        if next.is_none_or(|next| at < next) {
-            *next = Some(at);
-            has_call_back.store(true, Release);
-            poller.wake();
-        }
     }
 
     /// Leaves user code to the thread that reads, which may be this one.
@@ -164,8 +144,6 @@ impl Reactor {
                         .map_err(explain("there is nothing to wait for workers with"))?,
                     owners: Mutex::default(),
                     relay: Relay::new(),
-                    call_back_at: Mutex::new(None),
-                    has_call_back: AtomicBool::new(false),
                 };
                 (Arc::new(reactor), true)
             }
@@ -187,23 +165,6 @@ impl Reactor {
         for thread in ended.into_iter().filter(|thread| thread.thread().id() != current) {
             let _ = thread.join();
         }
-    }
-
-    /// Calls the owners back if it is time for that. Returns the time until the next call.
-    fn call_back_if_due(&self) -> Option<Duration> {
-        while self.has_call_back.load(Acquire) {
-            let mut next = self.call_back_at.lock();
-            let left = (*next)?.saturating_duration_since(Instant::now());
-            if !left.is_zero() {
-                return Some(left);
-            }
-            *next = None;
-            self.has_call_back.store(false, Release);
-            drop(next);
-            let owners: Vec<_> = self.owners.lock().values().map(Arc::clone).collect();
-            owners.into_iter().for_each(Ready::on_call_back);
-        }
-        None
     }
 }
 
@@ -233,8 +194,7 @@ impl Reader for Reactor {
                 return Read::Job(Task::KeepTime);
             }
             // An error would be one of ours; to look again is all that can be done.
-            let limit = self.call_back_if_due().into_iter().chain(kept).min();
-            let _ = self.poller.wait(ready, limit);
+            let _ = self.poller.wait(ready, kept);
             ready.reverse();
         }
         let Some(event) = ready.pop() else { return Read::Nothing };

@@ -20,6 +20,7 @@ pub(crate) mod reply;
 pub(crate) mod run;
 pub(crate) mod run_chunk;
 pub(crate) mod scheduler;
+pub(crate) mod slots;
 pub(crate) mod submission;
 pub(crate) mod trace_relay;
 pub(crate) mod worker;

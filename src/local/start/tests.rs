@@ -19,12 +19,13 @@ use std::time::{Duration, Instant};
 use super::hook;
 use crate::function;
 use crate::local::control_block::SharedControlBlock;
-use crate::local::control_block::{FAULT, SLOTS, STACK_OVERFLOW};
+use crate::local::control_block::{FAULT, STACK_OVERFLOW};
 use crate::local::crash;
 use crate::local::family::Family;
 use crate::local::start;
 use crate::local::start::zygote::{Exit, Launch, Notice, WorkerSettings, Zygote, ZygoteSettings};
 use crate::local::worker::WorkerStart;
+use crate::remote::slots::SLOTS;
 use crate::sys::descriptors;
 use crate::sys::spawn::{self, Spawn};
 use crate::sys::{

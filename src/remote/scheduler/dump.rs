@@ -2,16 +2,16 @@
 
 use super::Pool;
 use super::state::{Phase, State};
+use super::worker::{Life, Worker};
 use crate::clock;
 use crate::core::TaskId;
 use crate::dump::{self, Awaited, Dump, Noted};
-use crate::local::claim;
-use crate::local::worker_handle::{Life, Worker};
+use crate::remote::scheduler::transport::{Transport, WorkerLink};
 
 /// So many of the calls that a task waits for are named.
 const MOST_NAMED: usize = 8;
 
-impl Pool {
+impl<T: Transport> Pool<T> {
     pub(crate) fn dump(&self) -> Dump {
         let now = clock::now();
         // Texts are made once the lock is released.
@@ -57,8 +57,8 @@ struct Seen {
     is_stopped: bool,
 }
 
-impl State {
-    fn seen(&self, number: u32, worker: &Worker) -> Seen {
+impl<T: Transport> State<T> {
+    fn seen(&self, number: u32, worker: &Worker<T>) -> Seen {
         let named: Vec<_> = worker
             .calls
             .iter()
@@ -66,26 +66,24 @@ impl State {
             .filter_map(|(_, call)| TaskId::from_number(*call).map(Awaited::Task))
             .collect();
         let started = worker.sent.iter().filter_map(|sent| {
-            let slot = worker.claim(sent.slot);
+            let progress = worker.link.progress(sent.slot);
             let task = self.tasks.get(&sent.number)?;
-            if !self.is_with(number, *sent) || !slot.has_started() {
+            if !self.is_with(number, *sent) || !progress.has_started() {
                 return None;
             }
             Some(dump::Running {
                 id: TaskId::from_number(sent.number)?,
                 label: task.options.label.clone(),
-                elapsed: slot
-                    .started_at()
-                    .map_or_else(Default::default, |start| claim::now().saturating_sub(start)),
+                elapsed: progress.elapsed().unwrap_or_default(),
                 attempt: u32::try_from(task.lost.len() + 1).unwrap_or(u32::MAX),
-                is_asked_to_stop: slot.is_asked_to_stop(),
+                is_asked_to_stop: worker.link.is_asked_to_stop(sent.slot),
                 waits_for: named.iter().take(MOST_NAMED).copied().collect(),
                 waits_for_more: named.len().saturating_sub(MOST_NAMED),
             })
         });
         Seen {
             number,
-            pid: worker.pid(),
+            pid: worker.link.pid(),
             tasks: started.collect(),
             is_leaving: worker.life != Life::Working,
             is_stopped: worker.is_stopped,

@@ -6,70 +6,74 @@ use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
+use super::starts::Starts;
 use super::state::{Phase, Place, State};
-use super::{Completion, Pool};
+use super::{Completion, Pool, TimerOf};
 use crate::core::TaskId;
 use crate::error::{BrokenPool, Error};
 use crate::future::TaskFuture;
 use crate::instruments::Measured;
-use crate::local::claim;
-use crate::local::start::zygote::{Launch, Zygote};
 use crate::map::engine::{Begin, Crew};
 use crate::panic::{KeptWaker, wake_all};
-use crate::reactor::Reactor;
+use crate::remote::scheduler::transport::{EndBy, Hub, Transport, WorkerLink};
 use crate::shutdown::{self, Closing, RunningTask, Shutdown, ShutdownReport};
 use crate::thread_pool::ThreadPoolExecutor;
-use crate::timer::Timer;
 
 /// A map's driver that has not ended.
-struct Unfinished(Arc<Pool>);
+struct Unfinished<T: Transport>(Arc<Pool<T>>);
 
-impl Drop for Unfinished {
+impl<T: Transport> Drop for Unfinished<T> {
     fn drop(&mut self) {
         self.0.finished();
     }
 }
 
 /// What is left to do at the end, once the lock is released.
-pub(super) struct End {
-    zygote: Option<Zygote>,
-    launch: Option<Launch>,
-    timers: [Option<Timer>; 2],
+pub(super) struct End<T: Transport> {
+    remains: T::Remains,
+    starts: Starts<TimerOf<T>>,
+    grace_timer: Option<TimerOf<T>>,
 }
 
-impl Pool {
+impl<T: Transport> Pool<T> {
     /// Sends workers away when nothing more will come; the end itself, if this is it.
-    pub(super) fn end(&self, state: &mut State) -> Option<End> {
+    pub(super) fn end(&self, state: &mut State<T>) -> Option<End<T>> {
         if matches!(state.phase, Phase::Open) || !state.tasks.is_empty() || state.has_ended {
             return None;
         }
-        for worker in state.workers.values_mut() {
-            if worker.sent.is_empty() || worker.is_stopped {
-                worker.dismiss();
+        let numbers: Vec<u32> = state.workers.keys().copied().collect();
+        for number in numbers {
+            let Some(worker) = state.worker(number) else { continue };
+            let is_done = worker.sent.is_empty();
+            let (is_stopped, is_killed) = (worker.is_stopped, worker.is_killed);
+            if is_done || is_stopped {
+                state.end_worker(number, EndBy::Dismissal, None);
             }
-            if worker.is_stopped && !worker.is_condemned {
-                worker.kill(state.zygote.as_ref()); // It runs no task, and would not see that it is to end.
+            if is_stopped && !is_killed {
+                // It runs no task, and would not see that it is to end.
+                state.end_worker(number, EndBy::Kill, None);
             }
         }
-        if !state.workers.is_empty() || self.finishing.load(SeqCst) > 0 || state.zygote_is_ending {
+        let is_busy = self.finishing.load(SeqCst) > 0 || !state.transport.may_end();
+        if !state.workers.is_empty() || is_busy {
             return None;
         }
         state.has_ended = true;
-        let timers = [state.grace_timer.take(), state.memory_timer.take()];
-        Some(End { zygote: state.zygote.take(), launch: state.launch.take(), timers })
+        Some(End {
+            remains: state.transport.take_remains(),
+            starts: std::mem::take(&mut state.starts),
+            grace_timer: state.grace_timer.take(),
+        })
     }
 
-    pub(super) fn ended(&self, end: Option<End>) {
-        let Some(End { zygote, launch, timers }) = end else { return };
-        drop((launch, timers));
-        if let Some(zygote) = zygote {
-            let _ = self.registration.remove(zygote.fd());
-            drop(zygote); // and waits for it
-        }
+    pub(super) fn on_end(&self, end: Option<End<T>>) {
+        let Some(End { remains, starts, grace_timer }) = end else { return };
+        drop((starts, grace_timer));
+        T::let_go(&self.hub, remains);
         if let Some(helpers) = self.helpers.get() {
             drop(helpers.shutdown(Shutdown::Drain));
         }
-        self.registration.leave();
+        self.hub.leave();
         self.export();
         let wakers = {
             let mut state = self.state.lock();
@@ -151,7 +155,7 @@ impl Pool {
     }
 
     /// Withdraws all that has not started.
-    pub(super) fn withdraw_all(self: &Arc<Self>, state: &mut State, error: &dyn Fn() -> Error) {
+    pub(super) fn withdraw_all(self: &Arc<Self>, state: &mut State<T>, error: &dyn Fn() -> Error) {
         let mut all: Vec<u64> = state.tasks.keys().copied().collect();
         all.sort_unstable();
         for number in all {
@@ -163,9 +167,9 @@ impl Pool {
     }
 
     /// The pool can't go on.
-    pub(super) fn break_with(
+    pub(crate) fn break_with(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut State<T>,
         cause: Box<dyn std::error::Error + Send + Sync>,
     ) {
         if !matches!(state.phase, Phase::Broken(_)) {
@@ -182,10 +186,10 @@ impl Pool {
     pub(crate) fn kill_workers(self: &Arc<Self>) {
         self.close(Shutdown::CancelQueued);
         let mut state = self.state.lock();
-        let State { workers, zygote, .. } = &mut *state;
-        for worker in workers.values_mut() {
-            worker.fault.get_or_insert("since the pool's workers were killed".to_owned());
-            worker.kill(zygote.as_ref());
+        let numbers: Vec<u32> = state.workers.keys().copied().collect();
+        for number in numbers {
+            let reason = "since the pool's workers were killed".to_owned();
+            state.end_worker(number, EndBy::Kill, Some(reason));
         }
         self.release(state);
     }
@@ -194,10 +198,10 @@ impl Pool {
     pub(crate) fn terminate_workers(self: &Arc<Self>, grace: Duration) {
         self.close(Shutdown::CancelQueued);
         let mut state = self.state.lock();
-        let State { workers, zygote, .. } = &mut *state;
-        for worker in workers.values_mut() {
-            worker.fault.get_or_insert("since the pool's workers were terminated".to_owned());
-            worker.terminate(zygote.as_ref());
+        let numbers: Vec<u32> = state.workers.keys().copied().collect();
+        for number in numbers {
+            let reason = "since the pool's workers were terminated".to_owned();
+            state.end_worker(number, EndBy::Termination, Some(reason));
         }
         if !state.has_ended {
             // Held by the pool until its end.
@@ -209,9 +213,9 @@ impl Pool {
 }
 
 /// The end of a pool, as a shutdown waits for it.
-pub(crate) struct Ending(pub(crate) Arc<Pool>);
+pub(crate) struct Ending<T: Transport>(pub(crate) Arc<Pool<T>>);
 
-impl Closing for Ending {
+impl<T: Transport> Closing for Ending<T> {
     fn poll_ended(&self, place: &mut shutdown::Place, waker: &Waker) -> Poll<()> {
         let waker = KeptWaker::new(waker);
         let mut state = self.0.state.lock();
@@ -238,11 +242,11 @@ impl Closing for Ending {
             .iter()
             .filter_map(|(number, task)| {
                 let Place::Sent { worker, slot } = task.place else { return None };
-                let start = state.worker(worker)?.claim(slot).started_at()?;
+                let elapsed = state.worker(worker)?.link.progress(slot).elapsed()?;
                 Some(RunningTask {
                     id: TaskId::from_number(*number)?,
                     label: task.options.label.clone(),
-                    elapsed: claim::now().saturating_sub(start),
+                    elapsed,
                 })
             })
             .collect();
@@ -271,6 +275,6 @@ impl Closing for Ending {
         if let Some(helpers) = self.0.helpers.get() {
             let _ = helpers.shutdown_blocking(Shutdown::Drain);
         }
-        Reactor::join_ended();
+        self.0.hub.join_ended();
     }
 }

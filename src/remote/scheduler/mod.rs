@@ -11,7 +11,7 @@
 //!    that is started, and the task is in its socket before the process exists.
 //! 2. Otherwise the thread that reads the replies sends it: with each reply it fills up the
 //!    worker that has replied, with several tasks at a time while they are quick. An idle worker
-//!    takes back what another one has not begun. See [`claim`].
+//!    takes back what another one has not begun. See [`claim`](crate::local::claim).
 //! 3. The reply takes the task out of the pool, then it is unpacked and its future is finished.
 //!    So whoever sees a result finds that worker free.
 //!
@@ -21,52 +21,49 @@
 //! ran waits for the helper process to tell how it died, and then fails, or is tried again. Nobody
 //! else is concerned.
 
-mod death;
+pub(crate) mod config;
 mod dispatch;
 mod dump;
 mod ending;
-mod memory;
+mod loss;
 mod replies;
 mod starts;
-mod state;
+pub(crate) mod state;
+pub(crate) mod transport;
+pub(crate) mod worker;
 
 pub(crate) use self::ending::Ending;
 
 use std::cell::Cell;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use self::config::Config;
 use self::ending::End;
-use self::state::{Phase, Place, RoomLeft, State, Task};
+use self::state::{FlushOf, Phase, Place, RoomLeft, State, Task};
+use self::worker::{Life, Sent};
 use crate::clock;
-
-use crate::error::{BrokenPool, Error};
+use crate::error::Error;
 use crate::fork::Own;
 use crate::instruments::Measured;
-use crate::local::start::zygote::{Launch, Zygote};
-use crate::local::worker_handle::{Life, Link, Sent, Worker};
-use crate::local::{claim, start};
 use crate::metrics::{Metrics, Totals};
-use crate::process_pool::builder::Config;
-use crate::reactor::{Reactor, Ready, Registration, UserCode};
+use crate::reactor::UserCode;
 use crate::remote::frame::{Frame, Kind};
+use crate::remote::scheduler::transport::{Hub, Progress, Transport, WorkerLink};
 use crate::remote::submission::{ReplySink, Submission, Submit};
 use crate::room::Room;
 use crate::sync::{Mutex, MutexGuard};
-use crate::sys::{AsFd, explain};
 use crate::thread_pool::ThreadPoolExecutor;
-use crate::timer::{Timer, deadline};
 use crate::trace::{Outbox, TaskTrace};
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
-/// The number of the helper process's control socket, in place of a worker's.
-const HELPER: u32 = u32::MAX;
+type TimerOf<T> = <<T as Transport>::Hub as Hub>::Timer;
 
-pub(crate) struct Pool {
+pub(crate) struct Pool<T: Transport> {
     pub(crate) config: Config,
-    registration: Registration,
-    state: Own<Mutex<State>>,
+    pub(crate) hub: T::Hub,
+    state: Own<Mutex<State<T>>>,
     room: Option<Room>,
     completed: AtomicU64,
     failed: AtomicU64,
@@ -80,8 +77,8 @@ pub(crate) struct Pool {
 
 /// A future to finish after the lock is released, by the thread that reads or by a helper thread. The
 /// pool does not end before that. A drop finishes it.
-struct Completion {
-    pool: Arc<Pool>,
+struct Completion<T: Transport> {
+    pool: Arc<Pool<T>>,
     finish: Option<Finish>,
 }
 
@@ -93,19 +90,19 @@ struct Finish {
     is_counted: bool,
 }
 
-impl Completion {
-    fn failed(pool: &Arc<Pool>, task: Task, error: Error) -> Box<Self> {
+impl<T: Transport> Completion<T> {
+    fn failed(pool: &Arc<Pool<T>>, task: Task<T>, error: Error) -> Box<Self> {
         let Task { sink, trace, .. } = task;
         Self::of(pool, Finish { sink, trace, reply: Err(error), is_counted: false })
     }
 
-    fn withdrawn(pool: &Arc<Pool>, task: Task, error: Error) -> Box<Self> {
+    fn withdrawn(pool: &Arc<Pool<T>>, task: Task<T>, error: Error) -> Box<Self> {
         let Task { sink, trace, .. } = task;
         Self::of(pool, Finish { sink, trace, reply: Err(error), is_counted: true })
     }
 
     /// In a box, since it goes through several hands.
-    fn of(pool: &Arc<Pool>, finish: Finish) -> Box<Self> {
+    fn of(pool: &Arc<Pool<T>>, finish: Finish) -> Box<Self> {
         Box::new(Self { pool: Arc::clone(pool), finish: Some(finish) })
     }
 
@@ -121,7 +118,7 @@ impl Completion {
     }
 }
 
-impl UserCode for Completion {
+impl<T: Transport> UserCode for Completion<T> {
     fn run(self: Box<Self>) {
         if self.takes_long() {
             let pool = Arc::clone(&self.pool);
@@ -133,7 +130,7 @@ impl UserCode for Completion {
     }
 }
 
-impl Drop for Completion {
+impl<T: Transport> Drop for Completion<T> {
     fn drop(&mut self) {
         let Some(Finish { sink, trace, reply, is_counted }) = self.finish.take() else {
             return;
@@ -160,59 +157,40 @@ impl Notes {
         self.room == RoomLeft::default() && self.events.is_empty()
     }
 
-    fn tell(self, pool: &Pool) {
+    fn tell<T: Transport>(self, pool: &Pool<T>) {
         pool.give_room_back(self.room);
         self.events.tell();
     }
 }
 
 /// Work to do after the lock is released.
-struct Unlocked {
+struct Unlocked<T: Transport> {
     notes: Option<Notes>,
     done: Vec<Box<dyn UserCode>>,
-    end: Option<End>,
-    to_flush: Vec<(u32, Arc<Link>)>,
+    end: Option<End<T>>,
+    to_flush: Vec<(u32, FlushOf<T>)>,
 }
 
 /// User code of a pool that is not a [`Completion`].
-struct Deferred<F> {
-    pool: Arc<Pool>,
+struct Deferred<T: Transport, F> {
+    pool: Arc<Pool<T>>,
     run: F,
 }
 
-impl<F: FnOnce(&Arc<Pool>) + Send> UserCode for Deferred<F> {
+impl<T: Transport, F: FnOnce(&Arc<Pool<T>>) + Send> UserCode for Deferred<T, F> {
     fn run(self: Box<Self>) {
         let Self { pool, run } = *self;
         pool.deliver(|| run(&pool));
     }
 }
 
-impl Measured for Pool {
+impl<T: Transport> Measured for Pool<T> {
     fn export(&self) {
         self.config.instruments.export(|| self.metrics());
     }
 }
 
-impl Ready for Pool {
-    fn on_ready(
-        self: Arc<Self>,
-        number: u32,
-        readable: bool,
-        writable: bool,
-    ) -> Option<Box<dyn UserCode>> {
-        if number == HELPER {
-            self.on_control();
-            return None;
-        }
-        self.on_worker(number, readable, writable)
-    }
-
-    fn on_call_back(self: Arc<Self>) {
-        self.retry_starts();
-    }
-}
-
-impl Submit for Arc<Pool> {
+impl<T: Transport> Submit for Arc<Pool<T>> {
     fn submit(&self, submission: Submission) -> bool {
         self.push(submission).is_ok()
     }
@@ -228,46 +206,31 @@ impl Submit for Arc<Pool> {
 
 thread_local! {
     /// The pool whose user code this thread runs outside of its helper threads.
-    static DELIVERING: Cell<*const Pool> = const { Cell::new(std::ptr::null()) };
+    static DELIVERING: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
 }
 
-impl Pool {
-    pub(crate) fn new(config: Config) -> Result<Arc<Self>, Error> {
-        let broken = |error: std::io::Error| Error::BrokenPool(BrokenPool::new(error.into()));
-        start::check_can_start().map_err(broken)?;
+impl<T: Transport> Pool<T> {
+    pub(crate) fn new(config: Config, transport: T, hub: T::Hub) -> Arc<Self> {
         let room = config.queue_capacity.map(Room::new);
-        let launch = Launch::new(&config.zygote).map_err(broken)?;
-        let zygote = Zygote::start(&launch).map_err(broken)?;
-        let is_ready = config.memory_limit.is_some();
-        let zygote = match config.memory_limit {
-            Some(limit) => memory::check_limit(zygote, limit)?,
-            None => zygote,
-        };
-        let pool = Reactor::join(|registration| {
-            Self::watch_helper(&registration, &zygote)?;
-            let mut state = State::new(Phase::Open, Some(launch), Some(zygote));
-            state.zygote_is_ready = is_ready;
-            Ok(Arc::new(Self {
-                config,
-                registration,
-                state: Own::new(Mutex::new(state), State::abroad),
-                room,
-                completed: AtomicU64::new(0),
-                failed: AtomicU64::new(0),
-                finishing: AtomicUsize::new(0),
-                is_closing: AtomicBool::new(false),
-                helpers: OnceLock::new(),
-            }))
+        let state = State::new(Phase::Open, transport);
+        let pool = Arc::new(Self {
+            config,
+            hub,
+            state: Own::new(Mutex::new(state), State::abroad),
+            room,
+            completed: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            finishing: AtomicUsize::new(0),
+            is_closing: AtomicBool::new(false),
+            helpers: OnceLock::new(),
         });
-        let pool = pool.map_err(broken)?;
         pool.config.instruments.include(&pool);
-        Ok(pool)
+        pool
     }
 
-    fn watch_helper(registration: &Registration, zygote: &Zygote) -> std::io::Result<()> {
-        registration
-            .add(zygote.fd(), HELPER)
-            .map_err(explain("the process that starts workers can't be waited for"))
+    /// Takes the lock. To be given back by [`release`](Self::release), if anything was changed.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State<T>> {
+        self.state.lock()
     }
 
     // ---- Room in the queue ----
@@ -307,7 +270,7 @@ impl Pool {
 
     /// Whether the user code that this thread runs is the pool's, which does not end before that.
     fn is_delivering_here(&self) -> bool {
-        std::ptr::eq(DELIVERING.get(), self)
+        std::ptr::eq(DELIVERING.get(), std::ptr::from_ref(self).cast())
     }
 
     pub(crate) fn release_room(&self) {
@@ -347,7 +310,7 @@ impl Pool {
         Ok(())
     }
 
-    fn enqueue(self: &Arc<Self>, state: &mut State, submission: Submission) {
+    fn enqueue(self: &Arc<Self>, state: &mut State<T>, submission: Submission) {
         let number = submission.number;
         let limit = submission.options.queue_timeout;
         let queue_timer = limit.map(|limit| {
@@ -364,7 +327,7 @@ impl Pool {
             submitted: clock::now(),
             retries: submission.retries,
             lost: Vec::new(),
-            near_misses: 0,
+            suspect_deaths: 0,
             options: submission.options,
             queue_timer,
             run_timer: None,
@@ -378,33 +341,33 @@ impl Pool {
 
     /// Releases the lock, sends what is in line, and runs the user code that is due: it finishes
     /// futures, gives room in the queue back, tells subscribers.
-    fn release(self: &Arc<Self>, state: MutexGuard<'_, State>) {
+    pub(crate) fn release(self: &Arc<Self>, state: MutexGuard<'_, State<T>>) {
         let Unlocked { notes, done, end, to_flush } = self.unlock(state);
         // Before a worker has the frame that it tells of.
         if let Some(notes) = notes {
             self.deliver(|| notes.tell(self));
         }
-        self.flush_all(&to_flush);
+        flush_all::<T>(to_flush);
         done.into_iter().for_each(UserCode::run);
         if end.is_some() {
-            self.deliver(|| self.ended(end));
+            self.deliver(|| self.on_end(end));
         }
     }
 
     /// As [`release`](Self::release); the user code is left to the thread that reads.
-    fn release_to_reader(self: &Arc<Self>, state: MutexGuard<'_, State>) {
-        self.registration.deliver(self.unlock_and_flush(state));
+    pub(crate) fn release_to_reader(self: &Arc<Self>, state: MutexGuard<'_, State<T>>) {
+        self.hub.deliver(self.unlock_and_flush(state));
     }
 
     /// As [`release`](Self::release); returns the user code, in the order in which it is to be run.
     fn unlock_and_flush(
         self: &Arc<Self>,
-        state: MutexGuard<'_, State>,
+        state: MutexGuard<'_, State<T>>,
     ) -> impl Iterator<Item = Box<dyn UserCode>> {
         let Unlocked { notes, done, end, to_flush } = self.unlock(state);
-        self.flush_all(&to_flush);
+        flush_all::<T>(to_flush);
         let notes = notes.map(|notes| self.defer(|pool| notes.tell(pool)));
-        let end = end.map(|end| self.defer(|pool| pool.ended(Some(end))));
+        let end = end.map(|end| self.defer(|pool| pool.on_end(Some(end))));
         notes.into_iter().chain(done).chain(end)
     }
 
@@ -414,18 +377,18 @@ impl Pool {
 
     /// Runs user code of this pool.
     fn deliver(&self, run: impl FnOnce()) {
-        struct Restore(*const Pool);
+        struct Restore(*const ());
         impl Drop for Restore {
             fn drop(&mut self) {
                 DELIVERING.set(self.0);
             }
         }
-        let _restore = Restore(DELIVERING.replace(self));
+        let _restore = Restore(DELIVERING.replace(std::ptr::from_ref(self).cast()));
         run();
     }
 
     /// Releases the lock.
-    fn unlock(&self, mut state: MutexGuard<'_, State>) -> Unlocked {
+    fn unlock(&self, mut state: MutexGuard<'_, State<T>>) -> Unlocked<T> {
         let to_flush = std::mem::take(&mut state.to_flush);
         let done = std::mem::take(&mut state.done);
         if !done.is_empty() {
@@ -438,10 +401,6 @@ impl Pool {
         Unlocked { notes: (!notes.is_empty()).then_some(notes), done, end, to_flush }
     }
 
-    fn flush_all(&self, to_flush: &[(u32, Arc<Link>)]) {
-        to_flush.iter().for_each(|(number, link)| self.flush(*number, link));
-    }
-
     /// A future was finished, or the driver of a map has ended.
     fn finished(self: &Arc<Self>) {
         // Whoever closes the pool says so before it looks how many are left: one of the two sees the
@@ -452,28 +411,20 @@ impl Pool {
         let mut state = self.state.lock();
         let end = self.end(&mut state);
         drop(state);
-        self.ended(end);
+        self.on_end(end);
     }
 
     pub(crate) fn helpers(&self) -> &ThreadPoolExecutor {
         self.helpers.get_or_init(ThreadPoolExecutor::internal)
     }
 
-    /// Runs `action` after `limit`, by the thread that reads if there is no other.
-    fn timer(&self, limit: Duration, action: impl FnOnce() + Send + 'static) -> Timer {
-        let (timer, is_kept) = Timer::with_stand_in(deadline(limit), Box::new(action));
-        if !is_kept {
-            self.registration.wake();
-        }
-        timer
-    }
-
-    /// Sends what is in line for a worker. Not under the lock.
-    fn flush(&self, number: u32, link: &Link) {
-        link.flush(|is_stuck| {
-            // An error would mean that the worker is gone, and taken out of the poller.
-            let _ = self.registration.set_writable(link.socket.as_fd(), number, is_stuck);
-        });
+    /// Runs `action` after `limit`.
+    pub(crate) fn timer(
+        &self,
+        limit: Duration,
+        action: impl FnOnce() + Send + 'static,
+    ) -> TimerOf<T> {
+        self.hub.timer(limit, Box::new(action))
     }
 
     // ---- The caller's side ----
@@ -510,7 +461,7 @@ impl Pool {
         let Some(task) = state.remove(number) else { return false };
         state.cancelled += 1;
         if let Place::Sent { worker, slot } = task.place {
-            Self::condemn(&mut state, worker, slot);
+            Self::kill_for(&mut state, worker, slot);
         }
         self.dispatch(&mut state);
         self.release(state);
@@ -542,12 +493,9 @@ impl Pool {
         let Some(task) = state.tasks.get_mut(&number) else { return };
         let Place::Sent { worker: worker_number, slot } = task.place else { return };
         let Some(worker) = state.workers.get(&worker_number) else { return };
-        let left = match worker.claim(slot).started_at() {
-            None => limit.max(Duration::from_millis(1)),
-            // If it had begun later than now, the worker would have spoilt its control block.
-            Some(start) => claim::now()
-                .checked_sub(start)
-                .map_or(Duration::ZERO, |elapsed| limit.saturating_sub(elapsed)),
+        let left = match worker.link.progress(slot) {
+            Progress::Started(Some(elapsed)) => limit.saturating_sub(elapsed),
+            _ => limit.max(Duration::from_millis(1)),
         };
         if !left.is_zero() {
             let pool = Arc::clone(self);
@@ -557,19 +505,14 @@ impl Pool {
             return drop(old);
         }
         let Some(task) = state.remove(number) else { return };
-        Self::condemn(state, worker_number, slot);
+        Self::kill_for(state, worker_number, slot);
         self.dispatch(state);
         state.done.push(Completion::failed(self, *task, Error::TimedOut { limit, started: true }));
         self.release(guard);
     }
 
-    fn counts(&self, state: &State) -> (u64, u64, u64) {
+    fn counts(&self, state: &State<T>) -> (u64, u64, u64) {
         (self.completed.load(Relaxed), self.failed.load(Relaxed), state.cancelled)
-    }
-
-    pub(crate) fn worker_pids(&self) -> Vec<u32> {
-        let state = self.state.lock();
-        state.workers.values().filter(|w| w.life != Life::Gone).filter_map(Worker::pid).collect()
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
@@ -579,9 +522,8 @@ impl Pool {
         totals.add(&state.metrics);
         let (queue_time, run_time) = totals.times();
         let running = state.workers.iter().map(|(number, worker)| {
-            let is_running = |sent: &&Sent| {
-                state.is_with(*number, **sent) && worker.claim(sent.slot).has_started()
-            };
+            let is_running =
+                |sent: &&Sent| state.is_with(*number, **sent) && worker.has_started(sent.slot);
             worker.sent.iter().filter(is_running).count()
         });
         let running = running.sum();
@@ -603,4 +545,9 @@ impl Pool {
             run_time,
         }
     }
+}
+
+/// Sends what is in line, once the lock is released.
+fn flush_all<T: Transport>(to_flush: Vec<(u32, FlushOf<T>)>) {
+    to_flush.into_iter().for_each(|(_, flush)| T::Worker::flush(flush));
 }

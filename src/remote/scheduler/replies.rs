@@ -6,26 +6,26 @@ use std::time::Duration;
 
 use super::dispatch::about_to_start;
 use super::state::{Phase, State, Task};
+use super::worker::{NO_TASK, Sent};
 use super::{Completion, Finish, Pool};
 use crate::clock;
 use crate::core::{Options, TaskId};
 use crate::error::{CodecError, CodecSide, Error};
-use crate::function::{Checked, NamedCall, UnknownCode};
-use crate::local::worker_handle::{Link, NO_TASK, Sent};
+use crate::function::{Checked, UnknownCode};
 use crate::reactor::UserCode;
 use crate::remote::call::unpack_initializer_error;
 use crate::remote::error_codec;
 use crate::remote::frame::{Content, Frame, Header, Kind, Unread};
 use crate::remote::map::Parts;
 use crate::remote::reply::Reply;
+use crate::remote::scheduler::transport::{Hub, Transport, WorkerLink};
 use crate::remote::submission::{ReplySink, Submission, Suspect};
 use crate::remote::trace_relay;
-use crate::sys::AsFd;
 use crate::trace::TaskTrace;
 
 /// The answer to a call goes to the worker that has submitted it.
-pub(super) struct Forward {
-    pool: Arc<Pool>,
+pub(super) struct Forward<T: Transport> {
+    pool: Arc<Pool<T>>,
     worker: u32,
     /// What the worker calls it.
     request: u64,
@@ -46,7 +46,7 @@ fn without_values(header: Header, kind: Kind, what: &str, unread: Unread) -> Fra
     Frame::of(Header { kind, ..header }, values.format, values.body)
 }
 
-impl ReplySink for Forward {
+impl<T: Transport> ReplySink for Forward<T> {
     fn suspect(&self) -> Option<Suspect> {
         self.suspect
     }
@@ -76,54 +76,10 @@ impl ReplySink for Forward {
     }
 }
 
-impl Pool {
-    /// What the poller has seen at a worker's socket. Returns user code to run, before what was
-    /// left to the thread that reads.
-    pub(crate) fn on_worker(
-        self: &Arc<Self>,
-        number: u32,
-        readable: bool,
-        writable: bool,
-    ) -> Option<Box<dyn UserCode>> {
-        let link = self.state.lock().worker(number).map(|worker| Arc::clone(&worker.link))?;
-        if writable {
-            self.flush(number, &link);
-        }
-        if readable { self.read(number, &link, false) } else { None }
-    }
-
-    /// Takes in what a worker has sent: what there is, or, if it is dead, to the last byte.
-    pub(super) fn read(
-        self: &Arc<Self>,
-        number: u32,
-        link: &Link,
-        to_the_end: bool,
-    ) -> Option<Box<dyn UserCode>> {
-        let mut frames = Vec::new();
-        let mut reader = link.reader.lock();
-        loop {
-            let end = match reader.fill(link.socket.as_fd()) {
-                Ok(0) => true,
-                Ok(_) => false,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => to_the_end,
-                Err(_gone) => true,
-            };
-            let garbage = loop {
-                match reader.next() {
-                    Ok(Some(frame)) => frames.push((frame.code.map(NamedCall::check), frame)),
-                    Ok(None) => break None,
-                    Err(garbage) => break Some(garbage.to_string()),
-                }
-            };
-            let is_over = end || garbage.is_some();
-            if is_over || !to_the_end {
-                drop(reader);
-                return self.received(number, frames, end, garbage);
-            }
-        }
-    }
-
-    pub(super) fn received(
+impl<T: Transport> Pool<T> {
+    /// Takes in what a worker has sent: frames, with what their calls were found to be, and then the end
+    /// or garbage. Returns user code to run, before what is left to the hub.
+    pub(crate) fn received(
         self: &Arc<Self>,
         number: u32,
         frames: Vec<(Option<CheckedCall>, Frame)>,
@@ -139,9 +95,9 @@ impl Pool {
             }
         }
         if let Some(text) = garbage {
-            self.distrust(&mut state, number, text);
+            self.distrust(&mut state, number, &text);
         } else if end {
-            self.closed(&mut state, number);
+            self.on_closed(&mut state, number);
         } else {
             self.fill_up(&mut state, number);
         }
@@ -150,14 +106,14 @@ impl Pool {
         let first = due.next();
         let mut others = due.peekable();
         if others.peek().is_some() {
-            self.registration.deliver(others);
+            self.hub.deliver(others);
         }
         first
     }
 
     pub(super) fn take_frame(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut State<T>,
         number: u32,
         call: Option<CheckedCall>,
         frame: Frame,
@@ -191,7 +147,7 @@ impl Pool {
             }
             Kind::Event if frame.unread.is_some() => Ok(()),
             Kind::Event => {
-                let (sent, pid) = (Sent::of(frame.header), worker.pid());
+                let (sent, pid) = (Sent::of(frame.header), worker.link.pid());
                 let is_there = state.is_with(number, sent);
                 let task = state.tasks.get(&sent.number).filter(|_| is_there);
                 let trace = task.map(|task| &task.trace);
@@ -218,7 +174,7 @@ impl Pool {
                 Ok(())
             }
             kind if kind.is_reply() => {
-                let Some(sent) = worker.replied(frame.header) else {
+                let Some(sent) = worker.take_replied(frame.header) else {
                     return Err("a reply to a task that it was not given".to_owned());
                 };
                 self.replied(state, number, sent, frame);
@@ -230,7 +186,7 @@ impl Pool {
 
     pub(super) fn submitted(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut State<T>,
         worker: u32,
         checked: Checked,
         frame: Frame,
@@ -289,7 +245,7 @@ impl Pool {
     /// Ends a task that has not started; asks one that runs to stop, if `stop` says so.
     pub(super) fn cancel_or_stop(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut State<T>,
         number: u64,
         stop: bool,
     ) -> bool {
@@ -308,16 +264,16 @@ impl Pool {
         }
     }
 
-    pub(super) fn too_late(&self, state: &mut State, worker: u32, request: u64) {
+    pub(super) fn too_late(&self, state: &mut State<T>, worker: u32, request: u64) {
         if let Some(worker) = state.workers.get_mut(&worker) {
             let header = Header { kind: Kind::TooLate, slot: 0, number: request, detail: 0 };
-            worker.post(header, &Arc::default());
+            worker.link.tell(header, &Arc::default());
         }
         state.flush_later(worker);
     }
 
     /// Sends a worker the answer to a call of its own, after what came before the reply.
-    pub(super) fn answer(&self, call: Forward, reply: Result<Frame, Error>) {
+    pub(super) fn answer(&self, call: Forward<T>, reply: Result<Frame, Error>) {
         let Parts { messages, begun, .. } = call.parts.unwrap_or_else(|| Parts::of(0));
         let content = |frame: Frame| Content { code: None, ..frame.into_content() };
         let number = call.request;
@@ -345,16 +301,16 @@ impl Pool {
         let Some(worker) = state.workers.get_mut(&call.worker) else { return };
         worker.calls.retain(|(_, number)| *number != call.number);
         for (header, content) in frames {
-            worker.post(header, &Arc::new(content));
+            worker.link.tell(header, &Arc::new(content));
         }
-        let link = Arc::clone(&worker.link);
+        let flush = worker.link.to_flush();
         drop(state);
-        self.flush(call.worker, &link);
+        T::Worker::flush(flush);
     }
 
     pub(super) fn replied(
         self: &Arc<Self>,
-        state: &mut State,
+        state: &mut State<T>,
         number: u32,
         sent: Sent,
         frame: Frame,
@@ -366,7 +322,7 @@ impl Pool {
         if sent.number != NO_TASK && frame.header.kind != Kind::Skipped {
             let nanos = frame.header.detail;
             let run_time = Duration::from_nanos(nanos);
-            worker.learn(run_time);
+            worker.record_time(run_time);
             metrics.ran(clock::ticks(run_time));
         }
         // Those that were withdrawn are skipped, so the one behind them is next.

@@ -3,53 +3,45 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
 
+use super::TimerOf;
 use super::starts::Starts;
+use super::worker::{Life, Sent, Worker};
 use crate::core::Options;
 use crate::error::{BrokenPool, WorkerLost};
-use crate::local::start::zygote::{Launch, Zygote};
-use crate::local::worker_handle::{Life, Link, Sent, Worker};
 use crate::map::engine::Begin;
 use crate::metrics::WorkerMetrics;
 use crate::reactor::UserCode;
 use crate::remote::frame::{Content, Kind};
+use crate::remote::scheduler::transport::{EndBy, Transport, WorkerLink};
 use crate::remote::submission::ReplySink;
 use crate::shrink::shrink;
 use crate::shutdown::Waiters;
 use crate::sync::Mutex;
-use crate::timer::Timer;
 use crate::trace::{Outbox, TaskTrace};
 
-pub(super) struct State {
+pub(crate) struct State<T: Transport> {
     pub(super) phase: Phase,
-    /// Everything that a zygote is started with. It is dropped at the end of the pool.
-    pub(super) launch: Option<Launch>,
-    pub(super) zygote: Option<Zygote>,
-    /// The zygote has reported that it can fork.
-    pub(super) zygote_is_ready: bool,
-    /// The zygote's end is waited for, without the lock; meanwhile no other one is started.
-    pub(super) zygote_is_ending: bool,
-    /// The end of the last zygote in words, if that came before it was ready.
-    pub(super) failed_start: Option<String>,
+    pub(crate) transport: T,
     /// Tasks by number, in the order of their start. Numbers that are no task any more are skipped.
     pub(super) queue: VecDeque<u64>,
     /// How many of them are tasks.
     pub(super) queued: usize,
-    pub(super) tasks: HashMap<u64, Box<Task>>,
-    pub(super) workers: BTreeMap<u32, Worker>,
+    pub(super) tasks: HashMap<u64, Box<Task<T>>>,
+    pub(crate) workers: BTreeMap<u32, Worker<T>>,
     /// Workers that may be idle; the last one has worked last.
     pub(super) idle: Vec<u32>,
     /// Workers for which frames were put in line.
-    pub(super) to_flush: Vec<(u32, Arc<Link>)>,
+    pub(super) to_flush: Vec<(u32, FlushOf<T>)>,
     pub(super) next_worker: u32,
     /// The worker that is to be looked at next.
     pub(super) next_look: u32,
     pub(super) false_starts: usize,
-    pub(super) starts: Starts,
+    pub(super) starts: Starts<TimerOf<T>>,
     /// Room in the queue that is to be given back once the lock is released.
     pub(super) room_left: RoomLeft,
     pub(super) submitted: u64,
     pub(super) cancelled: u64,
-    /// Worker processes that died with a task.
+    /// Workers that died with a task.
     pub(super) workers_lost: u64,
     pub(super) metrics: WorkerMetrics,
     /// What was counted when the first shutdown began.
@@ -57,9 +49,7 @@ pub(super) struct State {
     /// Maps that may not have begun in earnest.
     pub(super) maps: Vec<Weak<dyn Begin>>,
     pub(super) waiting_for_end: Waiters,
-    pub(super) grace_timer: Option<Timer>,
-    /// The next look at the memory that workers use.
-    pub(super) memory_timer: Option<Timer>,
+    pub(super) grace_timer: Option<TimerOf<T>>,
     pub(super) outbox: Outbox,
     /// Futures to finish, once the lock is released.
     pub(super) done: Vec<Box<dyn UserCode>>,
@@ -68,6 +58,8 @@ pub(super) struct State {
     /// That is done as well: its processes are gone.
     pub(super) is_over: bool,
 }
+
+pub(super) type FlushOf<T> = <<T as Transport>::Worker as WorkerLink>::Flush;
 
 /// Room in the queue that tasks have left. Who waits for it is woken, which is user code.
 #[derive(Default, PartialEq, Eq)]
@@ -85,7 +77,7 @@ pub(super) enum Phase {
 }
 
 /// A task that is accepted and not done.
-pub(super) struct Task {
+pub(super) struct Task<T: Transport> {
     pub(super) content: Arc<Content>,
     pub(super) kind: Kind,
     pub(super) detail: u64,
@@ -96,15 +88,15 @@ pub(super) struct Task {
     pub(super) retries: u32,
     pub(super) lost: Vec<WorkerLost>,
     /// How many workers have died, not by force, when it was the next that they would have begun.
-    pub(super) near_misses: u32,
+    pub(super) suspect_deaths: u32,
     pub(super) options: Options,
     #[expect(dead_code, reason = "it is there to be dropped with the task")]
-    pub(super) queue_timer: Option<Timer>,
-    pub(super) run_timer: Option<Timer>,
+    pub(super) queue_timer: Option<TimerOf<T>>,
+    pub(super) run_timer: Option<TimerOf<T>>,
     pub(super) trace: TaskTrace,
 }
 
-impl Task {
+impl<T: Transport> Task<T> {
     pub(super) fn is_queued(&self) -> bool {
         self.place == Place::Queued
     }
@@ -123,17 +115,13 @@ pub(super) enum Place {
 
 /// So many workers may die when a task was the next that they would have begun. If there is one more,
 /// it is the task that they have died of: for want of memory to receive it, for example.
-const MOST_NEAR_MISSES: u32 = 2;
+const MOST_SUSPECT_DEATHS: u32 = 2;
 
-impl State {
-    pub(super) fn new(phase: Phase, launch: Option<Launch>, zygote: Option<Zygote>) -> Self {
+impl<T: Transport> State<T> {
+    pub(super) fn new(phase: Phase, transport: T) -> Self {
         Self {
             phase,
-            launch,
-            zygote,
-            zygote_is_ready: false,
-            zygote_is_ending: false,
-            failed_start: None,
+            transport,
             queue: VecDeque::new(),
             queued: 0,
             tasks: HashMap::new(),
@@ -153,7 +141,6 @@ impl State {
             maps: Vec::new(),
             waiting_for_end: Waiters::default(),
             grace_timer: None,
-            memory_timer: None,
             outbox: Outbox::new(),
             done: Vec::new(),
             has_ended: false,
@@ -164,7 +151,7 @@ impl State {
     /// What a forked child has of the pool, whose sockets are its parent's.
     pub(super) fn abroad() -> Mutex<Self> {
         let broken = Phase::Broken(BrokenPool::abroad());
-        Mutex::new(Self { has_ended: true, is_over: true, ..Self::new(broken, None, None) })
+        Mutex::new(Self { has_ended: true, is_over: true, ..Self::new(broken, T::abroad()) })
     }
 
     /// Whether tasks that had begun may begin again.
@@ -179,14 +166,14 @@ impl State {
 
     /// Whether a worker was asked for that has not begun.
     pub(super) fn has_pending(&self) -> bool {
-        let is_pending = |worker: &Worker| worker.life == Life::Working && worker.process.is_none();
+        let is_pending = |worker: &Worker<T>| worker.life == Life::Working && !worker.is_spawned;
         self.workers.values().any(is_pending)
     }
 
     /// Workers that have died, as it seems before their first task, and it is not known yet how.
     pub(super) fn unexplained(&self) -> usize {
-        let is_unexplained = |worker: &&Worker| {
-            worker.life == Life::Gone && !worker.is_condemned && !worker.has_begun()
+        let is_unexplained = |worker: &&Worker<T>| {
+            worker.life == Life::Gone && !worker.is_killed && !worker.has_begun()
         };
         self.workers.values().filter(is_unexplained).count()
     }
@@ -195,11 +182,27 @@ impl State {
     pub(super) fn flush_later(&mut self, number: u32) {
         let Some(worker) = self.workers.get(&number) else { return };
         if !self.to_flush.iter().any(|(other, _)| *other == number) {
-            self.to_flush.push((number, Arc::clone(&worker.link)));
+            self.to_flush.push((number, worker.link.to_flush()));
         }
     }
 
-    pub(super) fn worker(&self, number: u32) -> Option<&Worker> {
+    /// Ends a worker. The reason is told with its loss.
+    pub(crate) fn end_worker(&mut self, number: u32, how: EndBy, reason: Option<String>) {
+        let Self { workers, transport, .. } = self;
+        let Some(worker) = workers.get_mut(&number) else { return };
+        match how {
+            EndBy::Dismissal if worker.life != Life::Working => return,
+            EndBy::Dismissal => worker.was_dismissed = true,
+            EndBy::Termination => {}
+            EndBy::Kill => worker.is_killed = true,
+        }
+        if worker.life == Life::Working {
+            worker.life = Life::Leaving;
+        }
+        transport.end(&mut worker.link, how, reason);
+    }
+
+    pub(crate) fn worker(&self, number: u32) -> Option<&Worker<T>> {
         self.workers.get(&number)
     }
 
@@ -210,11 +213,11 @@ impl State {
     }
 
     /// Whether the worker has begun with a task that it was sent.
-    pub(super) fn has_started(&self, task: &Task) -> bool {
+    pub(super) fn has_started(&self, task: &Task<T>) -> bool {
         match task.place {
             Place::Queued => false,
             Place::Sent { worker, slot } => {
-                self.worker(worker).is_some_and(|worker| worker.claim(slot).has_started())
+                self.worker(worker).is_some_and(|worker| worker.has_started(slot))
             }
         }
     }
@@ -231,13 +234,13 @@ impl State {
     }
 
     /// A task that had not started has left the pool.
-    pub(super) fn left(&mut self, task: &Task) {
+    pub(super) fn left(&mut self, task: &Task<T>) {
         self.room_left.count += usize::from(task.holds_room);
     }
 
     /// Takes a task out of the pool that has not started and is not to. `None`: it has started, or
     /// is done.
-    pub(super) fn withdraw(&mut self, number: u64) -> Option<Box<Task>> {
+    pub(super) fn withdraw(&mut self, number: u64) -> Option<Box<Task<T>>> {
         let task = self.tasks.get(&number)?;
         match task.place {
             Place::Queued => {
@@ -249,7 +252,7 @@ impl State {
                 }
             }
             Place::Sent { worker, slot } => {
-                if !self.worker(worker)?.claim(slot).withdraw() {
+                if !self.worker(worker)?.link.withdraw(slot) {
                     return None;
                 }
             }
@@ -259,7 +262,7 @@ impl State {
     }
 
     /// Takes a task out of the pool.
-    pub(super) fn remove(&mut self, number: u64) -> Option<Box<Task>> {
+    pub(super) fn remove(&mut self, number: u64) -> Option<Box<Task<T>>> {
         let task = self.tasks.remove(&number);
         shrink(&mut self.tasks);
         task
@@ -269,7 +272,7 @@ impl State {
     pub(super) fn ask_to_stop(&self, number: u64) {
         if let Some(Place::Sent { worker, slot }) = self.tasks.get(&number).map(|task| task.place) {
             if let Some(worker) = self.worker(worker) {
-                worker.claim(slot).ask_to_stop();
+                worker.link.ask_to_stop(slot);
             }
         }
     }
@@ -279,7 +282,7 @@ impl State {
     pub(super) fn inherit(&mut self, number: u32) {
         let next = self.next_of(number);
         let task = next.and_then(|next| self.tasks.get(&next));
-        let is_fatal = task.is_some_and(|task| task.near_misses >= MOST_NEAR_MISSES);
+        let is_fatal = task.is_some_and(|task| task.suspect_deaths >= MOST_SUSPECT_DEATHS);
         self.take_back(number, usize::from(is_fatal));
         if let Some(worker) = self.workers.get_mut(&number) {
             worker.next = next;
@@ -290,7 +293,7 @@ impl State {
     fn next_of(&self, number: u32) -> Option<u64> {
         let worker = self.workers.get(&number)?;
         let sent = worker.sent.front()?;
-        let is_next = self.is_with(number, *sent) && !worker.claim(sent.slot).has_started();
+        let is_next = self.is_with(number, *sent) && !worker.has_started(sent.slot);
         is_next.then_some(sent.number)
     }
 
@@ -311,7 +314,7 @@ impl State {
             let Some(task) = self.tasks.get_mut(&sent.number) else { continue };
             // One that was taken back before may be with another worker by now.
             let is_there = task.place == Place::Sent { worker, slot: sent.slot };
-            if is_there && from.claim(sent.slot).withdraw() {
+            if is_there && from.link.withdraw(sent.slot) {
                 task.place = Place::Queued;
                 self.queue.push_front(sent.number);
                 self.queued += 1;

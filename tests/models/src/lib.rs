@@ -36,6 +36,7 @@ mod local;
 mod pool;
 #[path = "../../../src/thread_pool/queue.rs"]
 mod queue;
+mod remote;
 #[path = "../../../src/room.rs"]
 mod room;
 #[path = "../../../src/shrink.rs"]

@@ -6,8 +6,6 @@ pub(crate) mod claim;
 pub(crate) mod control_block {
     use crate::sync::atomic::{AtomicU32, AtomicU64};
 
-    pub(crate) const SLOTS: usize = 64;
-
     pub(crate) struct ControlBlock {
         pub(crate) claims: Vec<AtomicU32>,
         pub(crate) started_at: Vec<AtomicU64>,

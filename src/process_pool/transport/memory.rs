@@ -4,12 +4,14 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Pool;
-use super::state::State;
+use super::{ProcessPool, Processes};
 use crate::error::{BrokenPool, Error};
 use crate::local::start::zygote::Zygote;
-use crate::local::worker_handle::{Life, Worker};
+use crate::remote::scheduler::state::State;
+use crate::remote::scheduler::transport::{EndBy, WorkerLink};
+use crate::remote::scheduler::worker::{Life, Worker};
 use crate::sys::{self, ExitStatus};
+use crate::timer::Timer;
 
 /// The memory that a worker can come to use in a second, in bytes: as much as a processor or two can
 /// fill. So nobody needs to look again before the limit can be reached.
@@ -44,23 +46,36 @@ pub(super) fn check_limit(zygote: Zygote, limit: u64) -> Result<Zygote, Error> {
     Err(Error::InvalidSetting { setting: "memory_limit", rule })
 }
 
-impl Pool {
+/// The limit, and the next look.
+pub(super) struct MemoryLimit {
+    limit: Option<u64>,
+    timer: Option<Timer>,
+}
+
+impl MemoryLimit {
+    pub(super) fn new(limit: Option<u64>) -> Self {
+        Self { limit, timer: None }
+    }
+}
+
+impl ProcessPool {
     /// Has the memory of workers looked at from now on, if that is limited, as long as one has a task.
-    pub(super) fn watch_memory(self: &Arc<Self>, state: &mut State) {
-        if let (Some(limit), None) = (self.config.memory_limit, &state.memory_timer) {
+    pub(super) fn watch_memory(self: &Arc<Self>, state: &mut State<Processes>) {
+        let memory = &mut state.transport.memory;
+        if let (Some(limit), None) = (memory.limit, &memory.timer) {
             let pool = Arc::clone(self);
-            let look = move || pool.look_at_memory(limit);
-            state.memory_timer = Some(self.timer(PAUSE[0], look));
+            memory.timer = Some(self.timer(PAUSE[0], move || pool.look_at_memory(limit)));
         }
     }
 
     /// Kills workers that use more memory than they may.
     fn look_at_memory(self: &Arc<Self>, limit: u64) {
-        let has_task = |worker: &Worker| worker.life != Life::Gone && !worker.sent.is_empty();
+        let has_task =
+            |worker: &Worker<Processes>| worker.life != Life::Gone && !worker.sent.is_empty();
         let busy: Vec<(u32, u32)> = {
-            let state = self.state.lock();
+            let state = self.state();
             let busy = state.workers.iter().filter(|(_, worker)| has_task(worker));
-            busy.filter_map(|(number, worker)| Some((*number, worker.pid()?))).collect()
+            busy.filter_map(|(number, worker)| Some((*number, worker.link.pid()?))).collect()
         };
         // Not under the lock. A process that has ended meanwhile uses nothing; whoever has its number
         // next is not what is killed.
@@ -69,20 +84,16 @@ impl Pool {
             .filter_map(|(number, pid)| Some((number, sys::private_memory(pid)?.used)));
         let used: Vec<(u32, u64)> = used.collect();
         let most = used.iter().map(|(_, used)| *used).max().unwrap_or(0);
-        let mut state = self.state.lock();
+        let mut state = self.state();
         for (number, used) in used.into_iter().filter(|(_, used)| *used > limit) {
-            let State { workers, zygote, .. } = &mut *state;
-            if let Some(worker) = workers.get_mut(&number) {
-                let text = || format!("memory limit of {limit} bytes reached: it used {used}");
-                worker.fault.get_or_insert_with(text);
-                worker.kill(zygote.as_ref());
-            }
+            let text = format!("memory limit of {limit} bytes reached: it used {used}");
+            state.end_worker(number, EndBy::Kill, Some(text));
         }
         let next = state.workers.values().any(has_task).then(|| {
             let pool = Arc::clone(self);
             self.timer(pause(most, limit), move || pool.look_at_memory(limit))
         });
-        let old = std::mem::replace(&mut state.memory_timer, next);
+        let old = std::mem::replace(&mut state.transport.memory.timer, next);
         self.release(state);
         drop(old);
     }

@@ -1,0 +1,485 @@
+//! Worker processes of this machine as the transport of a pool: sockets, shared memory, and the helper
+//! process, which starts workers and tells how they ended. In the pool's process.
+
+pub(crate) mod memory;
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use self::memory::MemoryLimit;
+use super::WorkerStderr;
+use crate::error::{BrokenPool, Error, HowEnded, WorkerLost};
+use crate::function::NamedCall;
+use crate::local::control_block::SharedControlBlock;
+use crate::local::family::{self, Family};
+use crate::local::start;
+use crate::local::start::zygote::{Exit, Launch, Notice, WorkerSettings, Zygote, ZygoteSettings};
+use crate::local::worker_handle::{Connection, WorkerHandle};
+use crate::reactor::{Reactor, Ready, Registration, UserCode};
+use crate::remote::scheduler::Pool;
+use crate::remote::scheduler::config::Config;
+use crate::remote::scheduler::state::State;
+use crate::remote::scheduler::transport::{EndBy, Hub, Loss, NotStarted, Transport, WorkerLink};
+use crate::remote::scheduler::worker::Life;
+use crate::sys::{self, AsFd, ExitStatus, Signal, explain, socket};
+use crate::timer::{Timer, deadline};
+
+/// The number of the helper process's control socket, in place of a worker's.
+const HELPER: u32 = u32::MAX;
+
+/// A worker whose socket has been closed for so long and that is not known to be dead may have closed
+/// it itself. It is killed.
+const DEATH_LIMIT: Duration = Duration::from_millis(500);
+
+/// How long the pool then waits to be told how it died: as long as a machine with much else to do
+/// may take.
+const REPORT_LIMIT: Duration = Duration::from_secs(10);
+
+pub(crate) type ProcessPool = Pool<Processes>;
+
+/// What all workers of a pool are to have.
+pub(crate) struct Settings {
+    pub(crate) max_workers: usize,
+    pub(crate) worker_name: String,
+    pub(crate) memory_limit: Option<u64>,
+    pub(crate) max_result_size: u64,
+    pub(crate) stderr: WorkerStderr,
+    pub(crate) zygote: ZygoteSettings,
+}
+
+pub(crate) struct Processes {
+    settings: Settings,
+    /// Everything that a zygote is started with. Dropped at the end of the pool.
+    launch: Option<Launch>,
+    zygote: Option<Zygote>,
+    /// The zygote has reported that it can fork.
+    zygote_is_ready: bool,
+    /// The zygote's end is waited for, without the lock; meanwhile no other one is started.
+    zygote_is_ending: bool,
+    /// The end of the last zygote in words, if that came before it was ready.
+    failed_start: Option<String>,
+    memory: MemoryLimit,
+}
+
+/// What is left of a pool that has ended.
+pub(crate) struct Remains {
+    zygote: Option<Zygote>,
+    launch: Option<Launch>,
+    memory: MemoryLimit,
+}
+
+/// Makes a pool of worker processes.
+pub(crate) fn new_pool(config: Config, settings: Settings) -> Result<Arc<ProcessPool>, Error> {
+    let broken = |error: io::Error| Error::BrokenPool(BrokenPool::new(error.into()));
+    start::check_can_start().map_err(broken)?;
+    let launch = Launch::new(&settings.zygote).map_err(broken)?;
+    let zygote = Zygote::start(&launch).map_err(broken)?;
+    let zygote_is_ready = settings.memory_limit.is_some();
+    let zygote = match settings.memory_limit {
+        Some(limit) => memory::check_limit(zygote, limit)?,
+        None => zygote,
+    };
+    Reactor::join(|registration| {
+        watch_helper(&registration, &zygote)?;
+        let memory = MemoryLimit::new(settings.memory_limit);
+        let processes = Processes {
+            settings,
+            launch: Some(launch),
+            zygote: Some(zygote),
+            zygote_is_ready,
+            zygote_is_ending: false,
+            failed_start: None,
+            memory,
+        };
+        Ok(Pool::new(config, processes, registration))
+    })
+    .map_err(broken)
+}
+
+fn watch_helper(registration: &Registration, zygote: &Zygote) -> io::Result<()> {
+    registration
+        .add(zygote.fd(), HELPER)
+        .map_err(explain("the process that starts workers can't be waited for"))
+}
+
+impl Hub for Registration {
+    type Timer = Timer;
+
+    /// By the thread that reads, if the system refuses one for timers.
+    fn timer(&self, limit: Duration, action: Box<dyn FnOnce() + Send>) -> Timer {
+        let (timer, is_kept) = Timer::with_stand_in(deadline(limit), action);
+        if !is_kept {
+            self.wake();
+        }
+        timer
+    }
+
+    fn deliver(&self, jobs: impl Iterator<Item = Box<dyn UserCode>>) {
+        Self::deliver(self, jobs);
+    }
+
+    fn wake(&self) {
+        Self::wake(self);
+    }
+
+    fn leave(&self) {
+        Self::leave(self);
+    }
+
+    fn join_ended(&self) {
+        Reactor::join_ended();
+    }
+}
+
+impl Transport for Processes {
+    type Worker = WorkerHandle;
+    type Hub = Registration;
+    type Remains = Remains;
+
+    fn abroad() -> Self {
+        Self {
+            settings: Settings {
+                max_workers: 0,
+                worker_name: String::new(),
+                memory_limit: None,
+                max_result_size: 0,
+                stderr: WorkerStderr::Inherit,
+                zygote: ZygoteSettings::default(),
+            },
+            launch: None,
+            zygote: None,
+            zygote_is_ready: false,
+            zygote_is_ending: false,
+            failed_start: None,
+            memory: MemoryLimit::new(None),
+        }
+    }
+
+    fn start(&mut self, hub: &Registration, number: u32) -> Result<WorkerHandle, NotStarted> {
+        if self.zygote_is_ending {
+            return Err(NotStarted::StarterIsGone);
+        }
+        self.ask_for_worker(hub, number).map_err(|error| match error.kind() {
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => NotStarted::StarterIsGone,
+            _ => NotStarted::Refused(error),
+        })
+    }
+
+    fn end(&mut self, worker: &mut WorkerHandle, how: EndBy, reason: Option<String>) {
+        worker.fault = worker.fault.take().or(reason);
+        worker.end(how, self.zygote.as_ref());
+    }
+
+    fn on_sent(pool: &Arc<ProcessPool>, state: &mut State<Self>) {
+        pool.watch_memory(state);
+    }
+
+    fn on_gone(pool: &Arc<ProcessPool>, state: &mut State<Self>, number: u32) {
+        let Some(worker) = state.workers.get_mut(&number) else { return };
+        let handle = &mut worker.link;
+        let _ = pool.hub.remove(handle.connection.socket.as_fd());
+        let overdue = Arc::clone(pool);
+        let timer = pool.timer(DEATH_LIMIT, move || overdue.on_death_overdue(number));
+        handle.end_timer = Some(timer);
+        if handle.is_orphaned {
+            pool.on_exit(state, number, None); // Nobody will tell how it died.
+        }
+    }
+
+    fn may_end(&self) -> bool {
+        !self.zygote_is_ending
+    }
+
+    fn take_remains(&mut self) -> Remains {
+        let memory = std::mem::replace(&mut self.memory, MemoryLimit::new(None));
+        Remains { zygote: self.zygote.take(), launch: self.launch.take(), memory }
+    }
+
+    fn let_go(hub: &Registration, remains: Remains) {
+        let Remains { zygote, launch, memory } = remains;
+        drop((launch, memory));
+        if let Some(zygote) = zygote {
+            let _ = hub.remove(zygote.fd());
+            drop(zygote); // and waits for it
+        }
+    }
+}
+
+impl Processes {
+    fn ask_for_worker(&mut self, hub: &Registration, number: u32) -> io::Result<WorkerHandle> {
+        if self.zygote.is_none() {
+            let ended = || io::Error::other("the pool has ended");
+            let launch = self.launch.as_ref().ok_or_else(ended)?;
+            let zygote = Zygote::start(launch)?;
+            watch_helper(hub, &zygote)?;
+            self.zygote = Some(zygote);
+            self.zygote_is_ready = false;
+        }
+        let Some(zygote) = &self.zygote else { unreachable!("it was started above") };
+        let Settings { max_workers, worker_name, memory_limit, max_result_size, stderr, .. } =
+            &self.settings;
+        let (ours, theirs) = socket::pair().map_err(explain("its socket can't be made"))?;
+        let (block, memory) = SharedControlBlock::create()
+            .map_err(explain("the memory that it shares with this process can't be made"))?;
+        let most = u32::try_from(*max_workers).unwrap_or(u32::MAX);
+        block.max_workers.store(most, Relaxed);
+        let settings = WorkerSettings {
+            number,
+            name: format!("{worker_name}{number}"),
+            family: Family::new().map_err(explain("there are no random numbers"))?,
+            memory_limit: *memory_limit,
+            keep_stderr: *stderr == WorkerStderr::Tail,
+        };
+        zygote
+            .spawn(&settings, theirs, memory.as_fd())
+            .map_err(explain("the process that starts workers can't be asked for it"))?;
+        hub.add(ours.as_fd(), number).map_err(explain("its socket can't be waited for"))?;
+        let (hub, family) = (hub.clone(), settings.family);
+        Ok(WorkerHandle::new(ours, block, family, hub, number, *max_result_size))
+    }
+
+    /// Describes how a worker was lost. `None`: nobody has told how it ended.
+    fn loss(&self, worker: &WorkerHandle, exit: Option<&Exit>) -> Loss {
+        let failed = |exit: &Exit| ![ExitStatus::KILLED, ExitStatus::UNFIT].contains(&exit.status);
+        Loss {
+            lost: self.describe(worker, exit),
+            has_failed: exit.is_some_and(failed),
+            is_orphaned: worker.is_orphaned,
+        }
+    }
+
+    fn describe(&self, worker: &WorkerHandle, exit: Option<&Exit>) -> WorkerLost {
+        let stderr = exit.map(|exit| String::from_utf8_lossy(&exit.stderr_tail).into_owned());
+        let stderr = stderr.unwrap_or_default();
+        let HowEnded { signal, exit_code } = ExitStatus::describe(exit.map(|exit| exit.status));
+        let cause = worker.fault.clone().or_else(|| {
+            if signal.is_some_and(|signal| worker.connection.block.is_stack_overflow(signal)) {
+                return Some("stack overflow".to_owned());
+            }
+            if exit.is_some_and(|exit| exit.out_of_memory) {
+                return Some("probably by the system, for want of memory".to_owned());
+            }
+            // It may as well have been dead for long, and the notice late: then this is not the signal.
+            if worker.is_overdue && exit.is_none_or(|exit| exit.status == ExitStatus::KILLED) {
+                return Some("probably since it had closed its socket and lived on".to_owned());
+            }
+            // An allocation that fails is an abort like any other. What Rust's standard library says
+            // before it is known only where stderr is kept.
+            let aborted = exit.is_some_and(|exit| exit.status == ExitStatus::ABORTED);
+            let limit = self.settings.memory_limit.filter(|_| aborted)?;
+            match self.settings.stderr {
+                WorkerStderr::Inherit => {
+                    Some(format!("perhaps because the memory limit of {limit} bytes was reached"))
+                }
+                WorkerStderr::Tail => stderr
+                    .contains("memory allocation of")
+                    .then(|| format!("memory limit of {limit} bytes reached")),
+            }
+        });
+        let pid = exit.map(|exit| exit.pid).or(worker.pid()).unwrap_or(0);
+        WorkerLost { pid, signal, exit_code, cause, stderr, earlier: Vec::new() }
+    }
+}
+
+impl Ready for ProcessPool {
+    fn on_ready(
+        self: Arc<Self>,
+        number: u32,
+        readable: bool,
+        writable: bool,
+    ) -> Option<Box<dyn UserCode>> {
+        if number == HELPER {
+            self.on_notices();
+            return None;
+        }
+        let worker = self.state().worker(number).map(|worker| worker.link.to_flush())?;
+        if writable {
+            worker.flush();
+        }
+        if readable { self.read(number, &worker, false) } else { None }
+    }
+}
+
+impl ProcessPool {
+    /// Takes in what a worker has sent: what there is, or, if it is dead, to the last byte.
+    fn read(
+        self: &Arc<Self>,
+        number: u32,
+        worker: &Connection,
+        to_the_end: bool,
+    ) -> Option<Box<dyn UserCode>> {
+        let mut frames = Vec::new();
+        let mut reader = worker.reader.lock();
+        loop {
+            let end = match reader.fill(worker.socket.as_fd()) {
+                Ok(0) => true,
+                Ok(_) => false,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => to_the_end,
+                Err(_gone) => true,
+            };
+            let garbage = loop {
+                match reader.next() {
+                    Ok(Some(frame)) => frames.push((frame.code.map(NamedCall::check), frame)),
+                    Ok(None) => break None,
+                    Err(garbage) => break Some(garbage.to_string()),
+                }
+            };
+            let is_over = end || garbage.is_some();
+            if is_over || !to_the_end {
+                drop(reader);
+                return self.received(number, frames, end, garbage);
+            }
+        }
+    }
+
+    /// Kills a worker whose socket has been closed for long.
+    fn on_death_overdue(self: &Arc<Self>, number: u32) {
+        let mut guard = self.state();
+        let State { workers, transport, .. } = &mut *guard;
+        let Some(worker) = workers.get_mut(&number) else { return };
+        worker.link.is_overdue = true;
+        worker.link.signal(Signal::Kill, transport.zygote.as_ref());
+        let pool = Arc::clone(self);
+        let timer = self.timer(REPORT_LIMIT, move || pool.on_exit_known(number, None));
+        let old = worker.link.end_timer.replace(timer);
+        drop(guard);
+        drop(old);
+    }
+
+    /// Takes in how a worker ended. `None`: that will not be known.
+    fn on_exit_known(self: &Arc<Self>, number: u32, exit: Option<&Exit>) {
+        let mut state = self.state();
+        self.on_exit(&mut state, number, exit);
+        self.dispatch(&mut state);
+        self.release_to_reader(state);
+        self.hub.wake(); // This may be the timer's thread.
+    }
+
+    fn on_exit(self: &Arc<Self>, state: &mut State<Processes>, number: u32, exit: Option<&Exit>) {
+        if exit.is_none() {
+            // Its socket is closed, but nobody has said that it has ended; it may have done that itself.
+            state.end_worker(number, EndBy::Kill, None);
+        }
+        let State { workers, transport, .. } = state;
+        let Some(worker) = workers.get(&number) else { return };
+        let loss = transport.loss(&worker.link, exit);
+        self.on_exited(state, number, &loss);
+    }
+
+    /// Takes in what the helper process has to say.
+    fn on_notices(self: &Arc<Self>) {
+        loop {
+            let mut state = self.state();
+            let Some(zygote) = &state.transport.zygote else { return };
+            match zygote.receive() {
+                Ok(None) => return,
+                Ok(Some(Notice::Ready)) => {
+                    state.transport.zygote_is_ready = true;
+                    state.transport.failed_start = None;
+                }
+                Ok(Some(Notice::Refused(text))) => {
+                    self.break_with(&mut state, text.into());
+                    self.release_to_reader(state);
+                }
+                Ok(Some(Notice::Spawned { number, pid, pidfd })) => {
+                    let State { workers, transport, .. } = &mut *state;
+                    if let Some(worker) = workers.get_mut(&number) {
+                        worker.link.on_spawned(pid, pidfd, transport.zygote.as_ref());
+                        self.on_spawned(&mut state, number);
+                        self.release_to_reader(state);
+                    }
+                }
+                Ok(Some(Notice::Stopped { number, is_stopped })) => {
+                    self.on_stopped(&mut state, number, is_stopped);
+                    self.release(state);
+                }
+                Ok(Some(Notice::SpawnFailed { number, error })) => {
+                    if let Some(worker) = state.workers.get(&number) {
+                        if worker.life != Life::Gone {
+                            let _ = self.hub.remove(worker.link.connection.socket.as_fd());
+                        }
+                    }
+                    self.on_refused(&mut state, number, &error);
+                    self.release_to_reader(state);
+                }
+                Ok(Some(Notice::KillFailed { number, error })) => {
+                    if let Some(worker) = state.workers.get_mut(&number) {
+                        let text = format!("since it could not be killed, and may go on: {error}");
+                        worker.link.fault = Some(text);
+                    }
+                    drop(state);
+                    self.on_exit_known(number, None);
+                }
+                Ok(Some(Notice::Exited(exit))) => {
+                    let number = exit.number;
+                    let worker = state.worker(number).map(|worker| worker.link.to_flush());
+                    drop(state);
+                    if let Some(worker) = worker {
+                        // What it had sent before.
+                        let first = self.read(number, &worker, true);
+                        self.hub.deliver_next(first);
+                    }
+                    self.on_exit_known(number, Some(&exit));
+                }
+                Err(_gone) => {
+                    let Some(zygote) = state.transport.zygote.take() else { return };
+                    state.transport.zygote_is_ending = true;
+                    drop(state);
+                    let _ = self.hub.remove(zygote.fd());
+                    let status = zygote.end();
+                    let mut state = self.state();
+                    state.transport.zygote_is_ending = false;
+                    let families: Vec<_> =
+                        state.workers.values().map(|worker| worker.link.family).collect();
+                    self.on_helper_lost(&mut state, status);
+                    self.release_to_reader(state);
+                    // Nobody is left whose children they are.
+                    if !families.is_empty() {
+                        family::kill_families(&families);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
+    /// The helper process has died, and its workers with it; another one is started when there is
+    /// work, unless the same has just happened to the one before. What the workers' tasks have started
+    /// is killed here.
+    fn on_helper_lost(self: &Arc<Self>, state: &mut State<Processes>, status: Option<ExitStatus>) {
+        let how = format!("the process that starts workers {}", ExitStatus::describe(status));
+        if !state.transport.zygote_is_ready {
+            let how = format!("{how} before it could begin");
+            let before = state.transport.failed_start.replace(how.clone());
+            if before.is_some_and(|before| before == how) {
+                self.break_with(state, how.into());
+            }
+        }
+        self.on_starter_lost(state, &how);
+        let all: Vec<u32> = state.workers.keys().copied().collect();
+        for number in all {
+            let Some(worker) = state.workers.get_mut(&number) else { continue };
+            let handle = &mut worker.link;
+            handle.is_orphaned = true;
+            handle.fault.get_or_insert_with(|| format!("since {how}"));
+            // One that has not told its number has done nothing yet.
+            let killed = handle.process.as_ref().map_or(Ok(()), |(pid, _)| sys::kill_group(*pid));
+            if let Err(error) = killed {
+                let fault = handle.fault.get_or_insert_default();
+                *fault += &format!("; what its tasks had started could not be killed: {error}");
+            }
+            if worker.life == Life::Gone {
+                self.on_exit(state, number, None);
+            }
+        }
+        self.dispatch(state);
+    }
+
+    pub(crate) fn worker_pids(&self) -> Vec<u32> {
+        let state = self.state();
+        let alive = state.workers.values().filter(|worker| worker.life != Life::Gone);
+        alive.filter_map(|worker| worker.link.pid()).collect()
+    }
+}

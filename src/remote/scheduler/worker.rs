@@ -1,0 +1,188 @@
+//! A worker as the scheduler knows it: what it was sent, and how it gets on. Under the pool's lock.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::remote::frame::{Content, Header, Kind};
+use crate::remote::scheduler::transport::{Transport, WorkerLink};
+use crate::remote::slots::{FreeSlots, SLOTS};
+
+/// What is sent ahead is to keep a worker busy for about this long: the time in which the pool
+/// gets round to sending more.
+const AHEAD: Duration = Duration::from_micros(200);
+
+/// A task that takes longer than this is not sent ahead: others may come to it sooner, and what a
+/// worker loses between two such tasks is nothing.
+const SLOW: Duration = Duration::from_millis(2);
+
+/// The number of a frame that is no task: the initializer's.
+pub(crate) const NO_TASK: u64 = 0;
+
+pub(crate) struct Worker<T: Transport> {
+    pub(crate) link: T::Worker,
+    /// Try of the pool to start workers that this one was asked for in.
+    pub(super) of_try: u32,
+    /// What it was sent and has not replied to, in order.
+    pub(crate) sent: VecDeque<Sent>,
+    free_slots: FreeSlots,
+    /// The duration of a task, as a moving average.
+    task_time: Option<Duration>,
+    /// How many tasks it may still be sent.
+    pub(super) tasks_left: Option<usize>,
+    pub(super) replies: u64,
+    /// How many replies there were when somebody looked, and when that was.
+    last_look: Option<(u64, Instant)>,
+    pub(crate) life: Life,
+    /// There is a process, and it takes tasks.
+    pub(super) is_spawned: bool,
+    /// Its task waits for another one.
+    pub(super) is_blocked: bool,
+    /// A signal has stopped its process, and none has continued it.
+    pub(super) is_stopped: bool,
+    /// The pool has killed it.
+    pub(super) is_killed: bool,
+    /// It has sent something wrong. What it sends after that is not read.
+    pub(super) is_distrusted: bool,
+    pub(super) was_dismissed: bool,
+    /// The task that it was to begin when it died.
+    pub(super) next: Option<u64>,
+    /// Calls that its task has submitted: what it calls them, and the task's number.
+    pub(super) calls: Vec<(u64, u64)>,
+    /// It is sent away if it is still idle then.
+    pub(super) idle_timer: Option<super::TimerOf<T>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Life {
+    Working,
+    /// It gets no more tasks: it was told to end, or is about to be killed.
+    Leaving,
+    /// It is dead, or nothing more comes from it; how it ended is not known yet.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// The task.
+    pub(crate) number: u64,
+    pub(crate) slot: u16,
+}
+
+impl Sent {
+    /// The task that a frame from the worker is about.
+    pub(super) fn of(header: Header) -> Self {
+        Self { number: header.number, slot: header.slot }
+    }
+}
+
+impl<T: Transport> Worker<T> {
+    pub(super) fn new(link: T::Worker, of_try: u32, tasks_left: Option<usize>) -> Self {
+        Self {
+            link,
+            of_try,
+            sent: VecDeque::new(),
+            free_slots: FreeSlots::all(),
+            task_time: None,
+            tasks_left,
+            replies: 0,
+            last_look: None,
+            life: Life::Working,
+            is_spawned: false,
+            is_blocked: false,
+            is_stopped: false,
+            is_killed: false,
+            is_distrusted: false,
+            was_dismissed: false,
+            next: None,
+            calls: Vec::new(),
+            idle_timer: None,
+        }
+    }
+
+    pub(super) fn has_started(&self, slot: u16) -> bool {
+        self.link.progress(slot).has_started()
+    }
+
+    /// Returns whether it has come as far as to a task.
+    pub(super) fn has_begun(&self) -> bool {
+        let is_task = |sent: &&Sent| sent.number != NO_TASK;
+        self.replies > 0 || self.sent.iter().filter(is_task).any(|sent| self.has_started(sent.slot))
+    }
+
+    /// Returns whether it would begin with a task at once.
+    pub(super) fn is_idle(&self) -> bool {
+        self.room() > 0 && self.sent.iter().all(|sent| sent.number == NO_TASK)
+    }
+
+    /// Returns whether it counts against `max_workers`: it takes tasks, and gets on with them.
+    pub(super) fn is_active(&self) -> bool {
+        self.life == Life::Working && !self.is_blocked && !self.is_stopped
+    }
+
+    /// The number of tasks that it may be sent now.
+    pub(super) fn room(&self) -> usize {
+        if !self.is_active() {
+            return 0;
+        }
+        let depth = match self.task_time {
+            None => 1,
+            Some(time) if time > SLOW => 1,
+            Some(time) => (AHEAD.div_duration_f64(time) as usize).clamp(2, SLOTS),
+        };
+        // The initializer is not a task.
+        let initializer = self.sent.iter().filter(|sent| sent.number == NO_TASK).count();
+        let room = (depth + initializer).saturating_sub(self.sent.len());
+        room.min(self.tasks_left.unwrap_or(room))
+    }
+
+    /// Returns whether it has not replied for long; to be asked again and again.
+    pub(super) fn check_stuck(&mut self) -> bool {
+        let now = Instant::now();
+        match self.last_look {
+            Some((replies, since)) if replies == self.replies => now - since > SLOW,
+            _ => {
+                self.last_look = Some((self.replies, now));
+                false
+            }
+        }
+    }
+
+    /// Queues a frame that gets a reply.
+    pub(super) fn send(
+        &mut self,
+        kind: Kind,
+        number: u64,
+        detail: u64,
+        content: &Arc<Content>,
+    ) -> Option<u16> {
+        let slot = self.free_slots.take()?;
+        self.idle_timer = None;
+        self.link.send(Header { kind, slot, number, detail }, content);
+        self.sent.push_back(Sent { number, slot });
+        if number != NO_TASK {
+            self.tasks_left = self.tasks_left.map(|left| left.saturating_sub(1));
+        }
+        Some(slot)
+    }
+
+    /// Takes the first of what was sent, if this is the reply to it.
+    pub(super) fn take_replied(&mut self, header: Header) -> Option<Sent> {
+        if self.sent.front() != Some(&Sent::of(header)) {
+            return None;
+        }
+        self.free_slots.give_back(header.slot);
+        self.replies += 1;
+        self.sent.pop_front()
+    }
+
+    /// Records how long a task took.
+    pub(super) fn record_time(&mut self, time: Duration) {
+        let time = time.max(Duration::from_nanos(100));
+        // A slow one counts at once, quick ones by and by.
+        self.task_time = Some(match self.task_time {
+            Some(before) if time < before => before.mul_f64(0.75) + time.mul_f64(0.25),
+            _ => time,
+        });
+    }
+}
