@@ -113,7 +113,7 @@
 //! 1  core/               the task cell: state, memory, run, outcome; sets, shares, context
 //! 0  reactor/            the thread that waits for descriptors
 //!    sys/                what the operating system offers, as safe functions
-//!    error.rs, portable.rs, panic.rs, metrics.rs, instruments.rs, trace.rs, timer.rs, fork.rs,
+//!    error.rs, portable.rs, panic.rs, metrics.rs, instruments.rs, trace/, timer.rs, fork.rs,
 //!    clock.rs, sync.rs, shrink.rs, cache_padded.rs
 //! ```
 #![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]

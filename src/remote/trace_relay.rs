@@ -10,46 +10,63 @@
 //!
 //! Without the feature `tracing` nothing is sent, and what comes all the same is an error.
 
-#[cfg(not(feature = "tracing"))]
-pub(crate) use off::{Sender, note_level, take};
-#[cfg(feature = "tracing")]
-pub(crate) use on::{Sender, note_level, take};
+#![cfg_attr(not(feature = "tracing"), allow(unused_variables, reason = "nothing is sent"))]
 
-#[cfg(not(feature = "tracing"))]
-mod off {
-    use std::sync::Arc;
-    use std::sync::atomic::AtomicU32;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
-    use crate::remote::frame::{Frame, Header};
-    use crate::remote::run::Desk;
-    use crate::trace::{Outbox, TaskTrace};
+use crate::remote::frame::{Frame, Header};
+use crate::remote::run::Desk;
+use crate::trace::{Outbox, TaskTrace};
 
-    pub(crate) fn note_level(_level: &AtomicU32) {}
+/// Stores the level to which a subscriber of the pool's process listens, for a worker.
+pub(crate) fn note_level(level: &AtomicU32) {
+    #[cfg(feature = "tracing")]
+    relay::note_level(level);
+}
 
-    pub(crate) fn take(
-        _frame: &Frame,
-        _pid: Option<u32>,
-        _task: Option<&TaskTrace>,
-        _outbox: &mut Outbox,
-    ) -> bool {
-        false
+/// Takes in an event from a worker. `false`: the frame is none. In the pool's process.
+pub(crate) fn take(
+    frame: &Frame,
+    pid: Option<u32>,
+    task: Option<&TaskTrace>,
+    outbox: &mut Outbox,
+) -> bool {
+    #[cfg(feature = "tracing")]
+    return relay::take(frame, pid, task, outbox);
+    #[cfg(not(feature = "tracing"))]
+    false
+}
+
+/// Sends the events of a worker process.
+pub(crate) struct Sender {
+    #[cfg(feature = "tracing")]
+    sender: relay::Sender,
+}
+
+impl Sender {
+    pub(crate) fn new(desk: &Arc<dyn Desk>) -> Self {
+        Self {
+            #[cfg(feature = "tracing")]
+            sender: relay::Sender::new(desk),
+        }
     }
 
-    pub(crate) struct Sender;
+    /// Notes the task, or the initializer, that begins.
+    pub(crate) fn begin(&self, task: Header) {
+        #[cfg(feature = "tracing")]
+        self.sender.begin(task);
+    }
 
-    impl Sender {
-        pub(crate) fn new(_desk: &Arc<dyn Desk>) -> Self {
-            Self
-        }
-
-        pub(crate) fn begin(&self, _task: Header) {}
-
-        pub(crate) fn end(&self) {}
+    /// Notes that the task has ended.
+    pub(crate) fn end(&self) {
+        #[cfg(feature = "tracing")]
+        self.sender.end();
     }
 }
 
 #[cfg(feature = "tracing")]
-mod on {
+mod relay {
     use std::cell::Cell;
     use std::fmt::{self, Write};
     use std::sync::Arc;
@@ -72,21 +89,19 @@ mod on {
 
     const LEVELS: [Level; 5] = [Level::ERROR, Level::WARN, Level::INFO, Level::DEBUG, Level::TRACE];
 
-    /// 1 for errors, up to 5.
+    /// Returns the number of a level: 1 for errors, up to 5.
     fn number_of(level: Level) -> u32 {
         LEVELS.iter().zip(1..).find(|(other, _)| **other == level).map_or(0, |(_, number)| number)
     }
 
     // ---- The pool's side ----
 
-    /// Tells the worker to what level anybody listens here.
-    pub(crate) fn note_level(shared: &AtomicU32) {
+    pub(super) fn note_level(shared: &AtomicU32) {
         let level = LevelFilter::current().into_level().map_or(0, number_of);
         shared.store(level, Relaxed);
     }
 
-    /// Takes in what a worker has sent. `false`: it is no event.
-    pub(crate) fn take(
+    pub(super) fn take(
         frame: &Frame,
         pid: Option<u32>,
         task: Option<&TaskTrace>,
@@ -133,7 +148,7 @@ mod on {
     // ---- The worker's side ----
 
     /// Sends the events of this process.
-    pub(crate) struct Sender {
+    pub(super) struct Sender {
         shared: Arc<Shared>,
         is_installed: Cell<bool>,
     }
@@ -148,7 +163,7 @@ mod on {
     }
 
     impl Sender {
-        pub(crate) fn new(desk: &Arc<dyn Desk>) -> Self {
+        pub(super) fn new(desk: &Arc<dyn Desk>) -> Self {
             let (desk, pid) = (Arc::clone(desk), std::process::id());
             let (task, slot) = Default::default();
             let shared = Arc::new(Shared { desk, pid, task, slot });
@@ -156,7 +171,7 @@ mod on {
         }
 
         /// A task begins, or the initializer.
-        pub(crate) fn begin(&self, task: Header) {
+        pub(super) fn begin(&self, task: Header) {
             self.shared.task.store(task.number, Relaxed);
             self.shared.slot.store(task.slot.into(), Relaxed);
             // Not where nobody listens: with any subscriber, `tracing` does not go on to `log`.
@@ -166,7 +181,7 @@ mod on {
             }
         }
 
-        pub(crate) fn end(&self) {
+        pub(super) fn end(&self) {
             self.shared.task.store(0, Relaxed);
         }
     }

@@ -18,7 +18,7 @@ mod instruments;
 #[path = "../../../src/panic.rs"]
 mod panic;
 #[allow(unused_imports, reason = "there are no maps here")]
-#[path = "../../../src/trace.rs"]
+#[path = "../../../src/trace/mod.rs"]
 mod trace;
 
 #[path = "../../../src/cache_padded.rs"]
