@@ -42,7 +42,7 @@ pub use crate::core::Awaited;
 
 use crate::clock;
 use crate::core::TaskId;
-use crate::error::BrokenPool;
+use crate::error::{BrokenPool, Mebibytes};
 
 /// So many tasks of the queue are looked at; the pool's lock is held meanwhile.
 pub(crate) const LOOKED_AT: usize = 4096;
@@ -99,6 +99,11 @@ pub struct Worker {
     pub name: String,
     /// The number of its process, if that is not this one and has begun.
     pub pid: Option<u32>,
+    /// CPU time of its process so far. `None` for threads, and where [`pid`](Self::pid) is `None` or has
+    /// ended.
+    pub cpu_time: Option<Duration>,
+    /// Largest amount of memory that its process has had in RAM at a time, in bytes. `None` as above.
+    pub peak_memory: Option<u64>,
     /// What it runs. More than one if a task waits for others that run in place, on its stack: then
     /// each waits for the next. None if the worker is idle, or between two tasks.
     pub tasks: Vec<Running>,
@@ -277,7 +282,11 @@ impl fmt::Display for Worker {
         for task in tasks {
             writeln!(f, "    which runs in place: {task}")?;
         }
-        and_more(f, self.tasks.len(), LISTED, "task")
+        and_more(f, self.tasks.len(), LISTED, "task")?;
+        if let (Some(time), Some(peak)) = (self.cpu_time, self.peak_memory) {
+            writeln!(f, "    {time:.1?} of CPU time, up to {} of memory", Mebibytes(peak))?;
+        }
+        Ok(())
     }
 }
 
@@ -434,6 +443,8 @@ mod tests {
         let worker = Worker {
             name: "worker-0".to_owned(),
             pid: Some(4711),
+            cpu_time: Some(Duration::from_millis(1_500)),
+            peak_memory: Some(84 << 20),
             tasks: vec![outer, inner],
             is_leaving: true,
             is_stopped: true,
@@ -449,6 +460,7 @@ mod tests {
                      futures more"
                 ),
                 format!("    which runs in place: task {second} for 1.5s"),
+                "    1.5s of CPU time, up to 84.0 MiB of memory".to_owned(),
                 "queued: 0 tasks of at most 1,000".to_owned(),
             ]
         );

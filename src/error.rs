@@ -159,6 +159,12 @@ pub struct WorkerLost {
     pub exit_code: Option<i32>,
     /// What is known beyond that, such as a stack overflow.
     pub cause: Option<String>,
+    /// CPU time of all its threads, and of the processes that it had started and waited for. `None` if
+    /// nothing was reported of its end.
+    pub cpu_time: Option<Duration>,
+    /// Largest amount of memory that it had in RAM at a time, in bytes. `None` if nothing was reported of
+    /// its end.
+    pub peak_memory: Option<u64>,
     /// The last lines that it wrote to stderr, if the pool keeps them ([`WorkerStderr::Tail`]).
     ///
     #[cfg_attr(feature = "process", doc = "[`WorkerStderr::Tail`]: crate::WorkerStderr::Tail")]
@@ -189,6 +195,10 @@ impl WorkerLost {
         write!(f, "{}", HowEnded { signal: self.signal, exit_code: self.exit_code })?;
         if let Some(cause) = &self.cause {
             write!(f, ", {cause}")?;
+        }
+        // Memory is what these two signals may be about.
+        if let (Some(SIGABRT | SIGKILL), Some(peak)) = (self.signal, self.peak_memory) {
+            write!(f, "; it had used up to {} of memory", Mebibytes(peak))?;
         }
         let stderr = self.stderr.trim_end();
         if !stderr.is_empty() {
@@ -230,6 +240,19 @@ impl fmt::Display for HowEnded {
         }
     }
 }
+
+/// A number of bytes, in words: `84.0 MiB`.
+pub(crate) struct Mebibytes(pub(crate) u64);
+
+impl fmt::Display for Mebibytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} MiB", self.0 as f64 / f64::from(1 << 20))
+    }
+}
+
+/// Numbers of signals. They are the same on all systems.
+const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
 
 /// The name of a signal that ends processes. The numbers are Linux's, the same on all of its
 /// common architectures.

@@ -42,6 +42,7 @@ use crate::remote::scheduler::Ending;
 use crate::remote::scheduler::config::Config;
 use crate::remote::submission::Submission;
 use crate::shutdown::{Closing, Shutdown, ShutdownFuture, ShutdownReport};
+use crate::sys;
 use crate::trace::TaskTrace;
 
 /// Runs calls of plain functions in worker processes: with memory of their own, so that a crash
@@ -216,7 +217,14 @@ impl ProcessPoolExecutor {
     /// # Ok::<(), concurrent_futures::Error>(())
     /// ```
     pub fn dump(&self) -> Dump {
-        self.pool().dump()
+        let mut dump = self.pool().dump();
+        // Without the pool's lock, since the system is asked.
+        for worker in &mut dump.workers {
+            let usage = worker.pid.and_then(sys::usage);
+            worker.cpu_time = usage.map(|usage| usage.cpu_time);
+            worker.peak_memory = usage.map(|usage| usage.peak_memory);
+        }
+        dump
     }
 
     /// Takes no more tasks, and ends. Begins with the call; await the future for the end and its

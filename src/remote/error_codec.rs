@@ -9,8 +9,9 @@ use crate::remote::frame::Frame;
 /// Which error, a text or a duration that belongs to it, and lost workers: the last one first.
 type Packed = (u8, String, u64, bool, Vec<PackedLoss>);
 
-/// Process, signal, exit code, cause, stderr.
-type PackedLoss = (u32, Option<i32>, Option<i32>, Option<String>, String);
+/// Process, signal, exit code, cause, CPU time and peak memory, stderr.
+type PackedLoss =
+    (u32, Option<i32>, Option<i32>, Option<String>, (Option<Duration>, Option<u64>), String);
 
 pub(crate) fn pack(error: &Error) -> Encoded {
     let number = error.number();
@@ -32,7 +33,8 @@ pub(crate) fn pack(error: &Error) -> Encoded {
 }
 
 fn pack_loss(lost: &WorkerLost) -> PackedLoss {
-    (lost.pid, lost.signal, lost.exit_code, lost.cause.clone(), lost.stderr.clone())
+    let used = (lost.cpu_time, lost.peak_memory);
+    (lost.pid, lost.signal, lost.exit_code, lost.cause.clone(), used, lost.stderr.clone())
 }
 
 pub(crate) fn unpack(frame: &Frame) -> Error {
@@ -56,6 +58,8 @@ pub(crate) fn unpack(frame: &Frame) -> Error {
     Error::BrokenPool(BrokenPool::new(text.into()))
 }
 
-fn unpack_loss((pid, signal, exit_code, cause, stderr): PackedLoss) -> WorkerLost {
-    WorkerLost { pid, signal, exit_code, cause, stderr, earlier: Vec::new() }
+fn unpack_loss((pid, signal, exit_code, cause, used, stderr): PackedLoss) -> WorkerLost {
+    let (cpu_time, peak_memory) = used;
+    let earlier = Vec::new();
+    WorkerLost { pid, signal, exit_code, cause, cpu_time, peak_memory, stderr, earlier }
 }

@@ -7,7 +7,7 @@ use std::ops::Deref;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use super::Signal;
+use super::{Signal, Usage};
 
 pub(crate) fn unsupported<T>() -> io::Result<T> {
     Err(io::Error::new(
@@ -153,6 +153,10 @@ pub(crate) struct PrivateMemory {
 }
 
 pub(crate) fn private_memory(_: u32) -> Option<PrivateMemory> {
+    None
+}
+
+pub(crate) fn usage(_: u32) -> Option<Usage> {
     None
 }
 

@@ -827,6 +827,8 @@ impl Pool {
         let workers = seats.iter().map(|seat| dump::Worker {
             name: self.worker_name(seat),
             pid: None,
+            cpu_time: None,
+            peak_memory: None,
             tasks: seat.dump(is_asked_to_stop),
             is_leaving: false,
             is_stopped: false,

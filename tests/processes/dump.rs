@@ -4,7 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use concurrent_futures::dump::{Awaited, State};
-use concurrent_futures::{ParentPool, ProcessPoolExecutor, Shutdown, TaskFuture, call};
+use concurrent_futures::{Error, ParentPool, ProcessPoolExecutor, Shutdown, TaskFuture, call};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::support::within_limit;
@@ -27,6 +27,53 @@ fn eventually(is_so: impl Fn() -> bool) {
     while !is_so() {
         std::thread::yield_now();
     }
+}
+
+/// Has 64 MiB in RAM, and spends CPU time.
+fn fill() -> usize {
+    let memory = std::hint::black_box(vec![1_u8; 64 << 20]);
+    memory.iter().map(|byte| usize::from(*byte)).sum()
+}
+
+fn fill_and_crash() {
+    if fill() > 0 {
+        crash();
+    }
+}
+
+fn lose_another() -> String {
+    let pool = ParentPool::current().unwrap();
+    match pool.submit(call!(fill_and_crash())).result() {
+        Err(Error::WorkerLost(lost)) => format!("{:?} {:?}", lost.cpu_time, lost.peak_memory),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn what_a_process_has_used_is_shown_while_it_lives_and_when_it_is_lost() {
+    within_limit(|| {
+        let pool = pool(1);
+        assert_eq!(pool.submit(call!(fill())).result().unwrap(), 64 << 20);
+        let gate = Gate::new();
+        let held = occupy(&pool, &gate);
+        let dump = pool.dump();
+        let worker = &dump.workers[0];
+        assert!(worker.peak_memory > Some(64 << 20), "{worker:?}");
+        assert!(worker.cpu_time > Some(Duration::ZERO), "{worker:?}");
+        let text = dump.to_string();
+        assert!(text.contains(" of CPU time, up to "), "{text}");
+        gate.open();
+        held.result().unwrap();
+        let error = pool.submit(call!(fill_and_crash())).result().unwrap_err();
+        let Error::WorkerLost(lost) = &error else { panic!("{error:?}") };
+        assert!(lost.peak_memory > Some(64 << 20), "{lost:?}");
+        assert!(lost.cpu_time > Some(Duration::ZERO), "{lost:?}");
+        assert!(error.to_string().contains("; it had used up to "), "{error}");
+        // Also where a task of the pool is told.
+        let told = pool.submit(call!(lose_another())).result().unwrap();
+        assert!(told.starts_with("Some(") && told.contains(" Some("), "{told}");
+        end(&pool);
+    });
 }
 
 #[test]

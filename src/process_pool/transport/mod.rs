@@ -279,7 +279,10 @@ impl Processes {
             }
         });
         let pid = exit.map(|exit| exit.pid).or(worker.pid()).unwrap_or(0);
-        WorkerLost { pid, signal, exit_code, cause, stderr, earlier: Vec::new() }
+        let cpu_time = exit.map(|exit| exit.usage.cpu_time);
+        let peak_memory = exit.map(|exit| exit.usage.peak_memory);
+        let earlier = Vec::new();
+        WorkerLost { pid, signal, exit_code, cause, cpu_time, peak_memory, stderr, earlier }
     }
 }
 

@@ -33,6 +33,8 @@ impl<T: Transport> Pool<T> {
         let workers = workers.into_iter().map(|seen| dump::Worker {
             name: format!("{}{}", self.config.worker_name, seen.number),
             pid: seen.pid,
+            cpu_time: None,
+            peak_memory: None,
             tasks: seen.tasks,
             is_leaving: seen.is_leaving,
             is_stopped: seen.is_stopped,

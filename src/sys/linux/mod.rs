@@ -22,7 +22,7 @@ pub(crate) use poller::{Event, Poller};
 pub(crate) use process::{
     PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, has_children, kill_child,
     kill_group, lead_group, memory_size, monotonic_now, out_of_memory_kills, private_memory, reap,
-    set_name, stopped_child,
+    set_name, stopped_child, usage,
 };
 pub(crate) use shared_memory::{Shareable, SharedMemory, length as shared_memory_length};
 pub(crate) use signals::ChildSignals;

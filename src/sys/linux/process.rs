@@ -297,6 +297,28 @@ pub(crate) fn private_memory(pid: u32) -> Option<PrivateMemory> {
     Some(PrivateMemory { used, reserved })
 }
 
+/// Returns what a live process has used so far, without waiting for it. `None`: there is none with that
+/// number, or it has ended.
+pub(crate) fn usage(pid: u32) -> Option<Usage> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kilobytes: u64 = peak.split_whitespace().next()?.parse().ok()?;
+    let pid = libc::pid_t::try_from(pid).ok()?;
+    let mut clock = 0;
+    // SAFETY: the place is valid, and the function accepts any number of a process.
+    if unsafe { libc::clock_getcpuclockid(pid, &mut clock) } != 0 {
+        return None;
+    }
+    // SAFETY: zeros are a value of this type, and the place is valid; a clock whose process has ended
+    // meanwhile is an error.
+    let time = unsafe {
+        let mut time: libc::timespec = zeroed();
+        (libc::clock_gettime(clock, &mut time) == 0).then_some(time)?
+    };
+    let (seconds, nanos) = (u64::try_from(time.tv_sec).ok()?, u32::try_from(time.tv_nsec).ok()?);
+    Some(Usage { cpu_time: Duration::new(seconds, nanos), peak_memory: kilobytes * 1024 })
+}
+
 /// The time on a clock that is the same for all processes.
 pub(crate) fn monotonic_now() -> Duration {
     // By the C library: rustix finds the kernel's clock by itself, in memory that a memory checker
