@@ -116,6 +116,10 @@ impl Hub for Registration {
         timer
     }
 
+    fn now(&self) -> Duration {
+        sys::monotonic_now()
+    }
+
     fn deliver(&self, jobs: impl Iterator<Item = Box<dyn UserCode>>) {
         Self::deliver(self, jobs);
     }

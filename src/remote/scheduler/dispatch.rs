@@ -9,7 +9,7 @@ use super::worker::{NO_TASK, Worker};
 use crate::clock;
 use crate::metrics::WorkerMetrics;
 use crate::remote::frame::Kind;
-use crate::remote::scheduler::transport::{EndBy, NotStarted, Transport};
+use crate::remote::scheduler::transport::{EndBy, Hub, NotStarted, Transport};
 use crate::trace::Outbox;
 
 /// So many workers in a row may die before they have run anything. Then the pool is broken.
@@ -190,7 +190,7 @@ impl<T: Transport> Pool<T> {
         let Some((&number, _)) = next.or_else(|| state.workers.iter().next()) else { return };
         state.next_look = number + 1;
         let Some(worker) = state.workers.get_mut(&number) else { return };
-        if worker.sent.len() > 1 && worker.check_stuck() {
+        if worker.sent.len() > 1 && worker.check_stuck(self.hub.now()) {
             state.take_back(number, 1);
         }
     }

@@ -25,10 +25,14 @@ pub(crate) mod config;
 mod dispatch;
 mod dump;
 mod ending;
+#[cfg(test)]
+mod loopback;
 mod loss;
 mod replies;
 mod starts;
 pub(crate) mod state;
+#[cfg(test)]
+mod tests;
 pub(crate) mod transport;
 pub(crate) mod worker;
 

@@ -144,6 +144,9 @@ pub(crate) trait Hub: Send + Sync + 'static {
     /// Runs `action` after `limit`. Dropping the timer cancels that.
     fn timer(&self, limit: Duration, action: Box<dyn FnOnce() + Send>) -> Self::Timer;
 
+    /// The time since some moment in the past.
+    fn now(&self) -> Duration;
+
     /// Leaves user code to the thread that reads, which may be this one.
     fn deliver(&self, jobs: impl Iterator<Item = Box<dyn UserCode>>);
 

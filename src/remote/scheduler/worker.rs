@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::remote::frame::{Content, Header, Kind};
 use crate::remote::scheduler::transport::{Transport, WorkerLink};
@@ -32,7 +32,7 @@ pub(crate) struct Worker<T: Transport> {
     pub(super) tasks_left: Option<usize>,
     pub(super) replies: u64,
     /// How many replies there were when somebody looked, and when that was.
-    last_look: Option<(u64, Instant)>,
+    last_look: Option<(u64, Duration)>,
     pub(crate) life: Life,
     /// There is a process, and it takes tasks.
     pub(super) is_spawned: bool,
@@ -137,8 +137,7 @@ impl<T: Transport> Worker<T> {
     }
 
     /// Returns whether it has not replied for long; to be asked again and again.
-    pub(super) fn check_stuck(&mut self) -> bool {
-        let now = Instant::now();
+    pub(super) fn check_stuck(&mut self, now: Duration) -> bool {
         match self.last_look {
             Some((replies, since)) if replies == self.replies => now - since > SLOW,
             _ => {

@@ -1,0 +1,533 @@
+//! The seam in memory and in virtual time, for tests: workers are simulated, and whatever happens is
+//! decided by a seed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use super::Pool;
+use super::transport::{EndBy, Hub, Loss, NotStarted, Progress, Transport, WorkerLink};
+use crate::error::WorkerLost;
+use crate::reactor::UserCode;
+use crate::remote::frame::{Content, Frame, Header, Kind};
+use crate::remote::slots::SLOTS;
+use crate::sync::{Mutex, MutexGuard};
+
+/// Numbers that look random (SplitMix64).
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`.
+    pub(super) fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+
+    pub(super) fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// What becomes of a task in its worker. It travels as the detail of the call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    Returns,
+    Panics,
+    /// Its worker dies of it.
+    Dies,
+    /// It tells that it waits, half of its time.
+    Waits,
+}
+
+/// A task's fate, and the microseconds that it runs.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Script {
+    pub(super) fate: Fate,
+    pub(super) micros: u32,
+}
+
+impl Script {
+    pub(super) fn to_detail(self) -> u64 {
+        (self.fate as u64) << 32 | u64::from(self.micros)
+    }
+
+    fn of_detail(detail: u64) -> Self {
+        const FATES: [Fate; 4] = [Fate::Returns, Fate::Panics, Fate::Dies, Fate::Waits];
+        Self { fate: FATES[(detail >> 32) as usize], micros: detail as u32 }
+    }
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Claimed {
+    #[default]
+    Nobody,
+    Withdrawn,
+    Started(Duration),
+}
+
+#[derive(Clone, Copy, Default)]
+struct Claim {
+    claimed: Claimed,
+    is_asked_to_stop: bool,
+}
+
+/// A simulated worker.
+struct Simulated {
+    is_spawned: bool,
+    /// It has been lost, as the world knows; the pool may not know yet.
+    is_dead: bool,
+    /// To die once it is spawned; whether since it was killed.
+    condemned: Option<bool>,
+    is_dismissed: bool,
+    outgoing: Vec<Header>,
+    inbox: VecDeque<Header>,
+    running: Option<Header>,
+    claims: [Claim; SLOTS],
+    /// When the last frame to it, and the last one from it, arrives.
+    last_arrivals: [Duration; 2],
+    fault: Option<String>,
+}
+
+/// Things that happen at a moment of virtual time.
+enum Event {
+    Timer(Box<dyn FnOnce() + Send>),
+    Spawned(u32),
+    /// The start is refused after all.
+    Refused(u32),
+    /// Frames reach the worker.
+    Arrived(u32, Vec<Header>),
+    /// The task that the worker runs is over; or it begins or ends to wait, by the number.
+    Over(u32, u64),
+    Waits(u32, u64, Kind),
+    /// A frame reaches the pool.
+    Reply(u32, Header),
+    Dies(u32),
+    Closed(u32),
+    Exited(u32, bool),
+}
+
+pub(super) struct World {
+    inner: Mutex<Inner>,
+}
+
+pub(super) struct Inner {
+    pub(super) random: Random,
+    now: Duration,
+    next: u64,
+    events: BTreeMap<(Duration, u64), Event>,
+    jobs: VecDeque<Box<dyn UserCode>>,
+    workers: BTreeMap<u32, Simulated>,
+    /// One start in so many is refused, at once or later; 0 for none.
+    pub(super) refusals: u64,
+    /// The longest time that a frame takes.
+    pub(super) latency: Duration,
+    /// How often each task has been started.
+    pub(super) starts: BTreeMap<u64, u32>,
+    /// The tasks in the order of their starts.
+    pub(super) order: Vec<u64>,
+    /// The most tasks that a worker had at a time, and the most workers.
+    pub(super) deepest: usize,
+    pub(super) most_workers: usize,
+    pub(super) spawned: usize,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::new(Inner {
+                random: Random::new(seed),
+                now: Duration::from_secs(1),
+                next: 0,
+                events: BTreeMap::new(),
+                jobs: VecDeque::new(),
+                workers: BTreeMap::new(),
+                refusals: 0,
+                latency: Duration::from_micros(20),
+                starts: BTreeMap::new(),
+                order: Vec::new(),
+                deepest: 0,
+                most_workers: 0,
+                spawned: 0,
+            }),
+        })
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock()
+    }
+
+    /// Lets the next event happen. `false`: nothing will ever happen again.
+    pub(super) fn step(&self, pool: &Arc<Pool<Loopback>>) -> bool {
+        let mut inner = self.lock();
+        if let Some(job) = inner.jobs.pop_front() {
+            drop(inner);
+            job.run();
+            return true;
+        }
+        let Some(((at, _), event)) = inner.events.pop_first() else { return false };
+        inner.now = at;
+        match event {
+            Event::Timer(action) => {
+                drop(inner);
+                action();
+            }
+            Event::Spawned(number) => {
+                inner.spawned += 1;
+                let Some(worker) = inner.workers.get_mut(&number) else { return true };
+                worker.is_spawned = true;
+                match worker.condemned {
+                    Some(was_killed) => inner.die(number, was_killed),
+                    None => inner.go_on(number),
+                }
+                drop(inner);
+                let mut state = pool.state();
+                pool.on_spawned(&mut state, number);
+                pool.release_to_reader(state);
+            }
+            Event::Refused(number) => {
+                inner.workers.remove(&number);
+                drop(inner);
+                let mut state = pool.state();
+                pool.on_refused(&mut state, number, &io::Error::other("as the seed wants it"));
+                pool.release_to_reader(state);
+            }
+            Event::Arrived(number, headers) => {
+                if let Some(worker) = inner.workers.get_mut(&number) {
+                    worker.inbox.extend(headers);
+                    inner.go_on(number);
+                }
+            }
+            Event::Over(number, task) => inner.finish(number, task),
+            Event::Waits(number, task, kind) => {
+                let worker = inner.workers.get(&number).filter(|worker| !worker.is_dead);
+                if worker.and_then(|worker| worker.running).is_some_and(|it| it.number == task) {
+                    inner.reply(number, Header { kind, slot: 0, number: 0, detail: 0 });
+                }
+            }
+            Event::Reply(number, header) => {
+                drop(inner);
+                let frame = (None, Frame::of(header, Default::default(), Vec::new()));
+                let first = pool.received(number, vec![frame], false, None);
+                first.into_iter().for_each(UserCode::run);
+            }
+            Event::Dies(number) => inner.die(number, true),
+            Event::Closed(number) => {
+                drop(inner);
+                let first = pool.received(number, Vec::new(), true, None);
+                first.into_iter().for_each(UserCode::run);
+            }
+            Event::Exited(number, was_killed) => {
+                let fault = inner.workers.remove(&number).and_then(|worker| worker.fault);
+                drop(inner);
+                let signal = Some(if was_killed { 9 } else { 11 });
+                let (exit_code, stderr, earlier) = Default::default();
+                let lost =
+                    WorkerLost { pid: number, signal, exit_code, cause: fault, stderr, earlier };
+                let loss = Loss { lost, has_failed: !was_killed, is_orphaned: false };
+                let mut state = pool.state();
+                pool.on_exited(&mut state, number, &loss);
+                pool.dispatch(&mut state);
+                pool.release_to_reader(state);
+            }
+        }
+        true
+    }
+
+    /// Lets happen what happens until nothing is left.
+    pub(super) fn run(&self, pool: &Arc<Pool<Loopback>>) {
+        for _ in 0..1_000_000 {
+            if !self.step(pool) {
+                return;
+            }
+        }
+        panic!("there is no end to what happens");
+    }
+}
+
+impl Inner {
+    fn at(&mut self, at: Duration, event: Event) -> (Duration, u64) {
+        self.next += 1;
+        self.events.insert((at, self.next), event);
+        (at, self.next)
+    }
+
+    fn latency(&mut self) -> Duration {
+        let most = u64::try_from(self.latency.as_nanos()).unwrap_or(1);
+        Duration::from_nanos(self.random.below(most.max(1)))
+    }
+
+    fn after_latency(&mut self, event: Event) {
+        let at = self.now + self.latency();
+        self.at(at, event);
+    }
+
+    /// Has an event happen after those of the same direction.
+    fn in_order(&mut self, number: u32, direction: usize, event: Event) {
+        let at = self.now + self.latency();
+        let Some(worker) = self.workers.get_mut(&number) else { return };
+        let at = at.max(worker.last_arrivals[direction]);
+        worker.last_arrivals[direction] = at;
+        self.at(at, event);
+    }
+
+    fn reply(&mut self, number: u32, header: Header) {
+        self.in_order(number, 1, Event::Reply(number, header));
+    }
+
+    /// Has an idle worker take the next task, or end.
+    fn go_on(&mut self, number: u32) {
+        let now = self.now;
+        loop {
+            let Some(worker) = self.workers.get_mut(&number) else { return };
+            if worker.is_dead || !worker.is_spawned || worker.running.is_some() {
+                return;
+            }
+            let Some(header) = worker.inbox.pop_front() else {
+                if worker.is_dismissed && worker.outgoing.is_empty() {
+                    self.die(number, true);
+                }
+                return;
+            };
+            if !matches!(header.kind, Kind::Call) {
+                continue; // an answer to nobody
+            }
+            let claim = &mut worker.claims[usize::from(header.slot)];
+            if claim.claimed == Claimed::Withdrawn {
+                self.reply(number, Header { kind: Kind::Skipped, detail: 0, ..header });
+                continue;
+            }
+            claim.claimed = Claimed::Started(now);
+            worker.running = Some(header);
+            *self.starts.entry(header.number).or_default() += 1;
+            self.order.push(header.number);
+            let Script { fate, micros } = Script::of_detail(header.detail);
+            let time = Duration::from_micros(micros.into());
+            if fate == Fate::Waits {
+                self.at(now + time / 4, Event::Waits(number, header.number, Kind::Waits));
+                self.at(now + time / 2, Event::Waits(number, header.number, Kind::GoesOn));
+            }
+            self.at(now + time, Event::Over(number, header.number));
+            return;
+        }
+    }
+
+    fn finish(&mut self, number: u32, task: u64) {
+        let Some(worker) = self.workers.get_mut(&number).filter(|worker| !worker.is_dead) else {
+            return;
+        };
+        let Some(header) = worker.running.take_if(|header| header.number == task) else { return };
+        let Script { fate, micros } = Script::of_detail(header.detail);
+        let kind = match fate {
+            Fate::Dies => return self.die(number, false),
+            Fate::Panics => Kind::Panicked,
+            Fate::Returns | Fate::Waits => Kind::Value,
+        };
+        self.reply(number, Header { kind, detail: u64::from(micros) * 1000, ..header });
+        self.go_on(number);
+    }
+
+    /// Has a worker die, by itself or killed. What it has sent still arrives.
+    pub(super) fn die(&mut self, number: u32, was_killed: bool) {
+        let Some(worker) = self.workers.get_mut(&number).filter(|worker| !worker.is_dead) else {
+            return;
+        };
+        if !worker.is_spawned {
+            worker.condemned = Some(was_killed);
+            return;
+        }
+        worker.is_dead = true;
+        self.in_order(number, 1, Event::Closed(number));
+        self.in_order(number, 1, Event::Exited(number, was_killed));
+    }
+}
+
+/// The transport.
+pub(super) struct Loopback(pub(super) Arc<World>);
+
+impl Transport for Loopback {
+    type Worker = LoopbackWorker;
+    type Hub = LoopbackHub;
+    type Remains = ();
+
+    fn abroad() -> Self {
+        Self(World::new(0))
+    }
+
+    fn start(&mut self, _: &LoopbackHub, number: u32) -> Result<LoopbackWorker, NotStarted> {
+        let mut inner = self.0.lock();
+        let refusals = inner.refusals;
+        let is_refused = refusals > 0 && inner.random.one_in(refusals);
+        if is_refused && inner.random.one_in(2) {
+            return Err(NotStarted::Refused(io::Error::other("as the seed wants it")));
+        }
+        let last_arrivals = [inner.now; 2];
+        let worker = Simulated {
+            is_spawned: false,
+            is_dead: false,
+            condemned: None,
+            is_dismissed: false,
+            outgoing: Vec::new(),
+            inbox: VecDeque::new(),
+            running: None,
+            claims: [Claim::default(); SLOTS],
+            last_arrivals,
+            fault: None,
+        };
+        inner.workers.insert(number, worker);
+        inner.most_workers = inner.most_workers.max(inner.workers.len());
+        let event = if is_refused { Event::Refused(number) } else { Event::Spawned(number) };
+        inner.after_latency(event);
+        Ok(LoopbackWorker { world: Arc::clone(&self.0), number })
+    }
+
+    fn end(&mut self, worker: &mut LoopbackWorker, how: EndBy, reason: Option<String>) {
+        let number = worker.number;
+        let mut inner = self.0.lock();
+        let Some(simulated) = inner.workers.get_mut(&number) else { return };
+        simulated.fault = simulated.fault.take().or(reason);
+        if how == EndBy::Dismissal {
+            simulated.is_dismissed = true;
+            inner.go_on(number);
+        } else {
+            inner.after_latency(Event::Dies(number));
+        }
+    }
+
+    fn may_end(&self) -> bool {
+        true
+    }
+
+    fn take_remains(&mut self) {}
+
+    fn let_go(_: &LoopbackHub, (): ()) {}
+}
+
+pub(super) struct LoopbackWorker {
+    world: Arc<World>,
+    number: u32,
+}
+
+impl LoopbackWorker {
+    fn claim<R>(&self, slot: u16, look: impl FnOnce(&mut Claim) -> R) -> Option<R> {
+        let mut inner = self.world.lock();
+        let worker = inner.workers.get_mut(&self.number)?;
+        Some(look(&mut worker.claims[usize::from(slot)]))
+    }
+}
+
+impl WorkerLink for LoopbackWorker {
+    type Flush = (Arc<World>, u32);
+
+    fn send(&mut self, header: Header, content: &Arc<Content>) {
+        self.claim(header.slot, |claim| *claim = Claim::default());
+        self.tell(header, content);
+    }
+
+    fn tell(&mut self, header: Header, _: &Arc<Content>) {
+        let mut inner = self.world.lock();
+        let Some(worker) = inner.workers.get_mut(&self.number) else { return };
+        worker.outgoing.push(header);
+        let running = usize::from(worker.running.is_some());
+        let depth = worker.outgoing.len() + worker.inbox.len() + running;
+        inner.deepest = inner.deepest.max(depth);
+    }
+
+    fn to_flush(&self) -> (Arc<World>, u32) {
+        (Arc::clone(&self.world), self.number)
+    }
+
+    fn flush((world, number): (Arc<World>, u32)) {
+        let mut inner = world.lock();
+        let Some(worker) = inner.workers.get_mut(&number) else { return };
+        let headers = std::mem::take(&mut worker.outgoing);
+        inner.in_order(number, 0, Event::Arrived(number, headers));
+    }
+
+    fn withdraw(&self, slot: u16) -> bool {
+        let withdraw = |claim: &mut Claim| match claim.claimed {
+            Claimed::Started(_) => false,
+            Claimed::Nobody | Claimed::Withdrawn => {
+                claim.claimed = Claimed::Withdrawn;
+                true
+            }
+        };
+        // A worker that was refused, or is reported as dead, has begun nothing more.
+        self.claim(slot, withdraw).unwrap_or(true)
+    }
+
+    fn ask_to_stop(&self, slot: u16) {
+        self.claim(slot, |claim| claim.is_asked_to_stop = true);
+    }
+
+    fn is_asked_to_stop(&self, slot: u16) -> bool {
+        self.claim(slot, |claim| claim.is_asked_to_stop) == Some(true)
+    }
+
+    fn progress(&self, slot: u16) -> Progress {
+        let now = self.world.lock().now;
+        match self.claim(slot, |claim| claim.claimed) {
+            Some(Claimed::Started(since)) => Progress::Started(Some(now - since)),
+            _ => Progress::NotStarted,
+        }
+    }
+
+    fn checkpoint(&self) -> &[AtomicU64] {
+        &[]
+    }
+
+    fn pid(&self) -> Option<u32> {
+        Some(self.number)
+    }
+}
+
+pub(super) struct LoopbackHub(pub(super) Arc<World>);
+
+pub(super) struct LoopbackTimer {
+    world: Arc<World>,
+    key: (Duration, u64),
+}
+
+impl Drop for LoopbackTimer {
+    fn drop(&mut self) {
+        let event = self.world.lock().events.remove(&self.key);
+        drop(event);
+    }
+}
+
+impl Hub for LoopbackHub {
+    type Timer = LoopbackTimer;
+
+    fn timer(&self, limit: Duration, action: Box<dyn FnOnce() + Send>) -> LoopbackTimer {
+        let mut inner = self.0.lock();
+        let at = inner.now + limit;
+        let key = inner.at(at, Event::Timer(action));
+        LoopbackTimer { world: Arc::clone(&self.0), key }
+    }
+
+    fn now(&self) -> Duration {
+        self.0.lock().now
+    }
+
+    fn deliver(&self, jobs: impl Iterator<Item = Box<dyn UserCode>>) {
+        self.0.lock().jobs.extend(jobs);
+    }
+
+    fn wake(&self) {}
+
+    fn leave(&self) {}
+
+    fn join_ended(&self) {}
+}

@@ -1,0 +1,119 @@
+//! Random programs over the loopback: whatever happens, each task that was accepted ends once, and runs
+//! once unless it may be tried again.
+
+use std::time::Duration;
+
+use super::{Fate, Options, Simulation, is_value};
+use crate::error::Error;
+use crate::remote::frame::Kind;
+use crate::remote::scheduler::loopback::Random;
+use crate::shutdown::Shutdown;
+
+const PROGRAMS: u64 = if cfg!(miri) { 20 } else { 10_000 };
+
+struct Task {
+    number: u64,
+    fate: Fate,
+    retries: u32,
+    was_withdrawn: bool,
+    was_killed: bool,
+}
+
+fn run(seed: u64) {
+    let mut random = Random::new(seed);
+    let simulation = Simulation::new(seed, |config| {
+        config.max_workers = 1 + random.below(4) as usize;
+        config.max_tasks_per_child = random.one_in(4).then(|| 1 + random.below(5) as usize);
+        config.idle_timeout = random.one_in(4).then(|| Duration::from_micros(random.below(500)));
+    });
+    {
+        let mut world = simulation.world.lock();
+        world.latency = Duration::from_micros(1 + random.below(200));
+        world.refusals = if random.one_in(5) { 3 } else { 0 };
+    }
+    let crashes = random.one_in(3);
+    let mut tasks: Vec<Task> = Vec::new();
+    for _ in 0..random.below(60) {
+        match random.below(12) {
+            0..=6 => {
+                let fate = match random.below(12) {
+                    0 => Fate::Dies,
+                    1 => Fate::Panics,
+                    2 => Fate::Waits,
+                    _ => Fate::Returns,
+                };
+                let micros = [1, 5, 100, 3_000][random.below(4) as usize];
+                let retries = random.below(3) as u32;
+                let mut limit =
+                    || random.one_in(8).then(|| Duration::from_micros(random.below(900)));
+                let options =
+                    Options { timeout: limit(), queue_timeout: limit(), ..Options::default() };
+                if simulation.pool.is_open() {
+                    let number = simulation.submit_with(fate, micros, options, retries);
+                    let (was_withdrawn, was_killed) = (false, false);
+                    tasks.push(Task { number, fate, retries, was_withdrawn, was_killed });
+                }
+            }
+            7 if !tasks.is_empty() => {
+                let at = random.below(tasks.len() as u64) as usize;
+                tasks[at].was_withdrawn |= simulation.pool.withdraw(tasks[at].number, true);
+            }
+            8 if !tasks.is_empty() => {
+                let at = random.below(tasks.len() as u64) as usize;
+                let task = &mut tasks[at];
+                // A task that was withdrawn before is done.
+                let is_killed = simulation.pool.kill(task.number);
+                assert!(!(is_killed && (task.was_withdrawn || task.was_killed)), "seed {seed}");
+                task.was_killed |= is_killed;
+            }
+            9 if crashes => {
+                let workers: Vec<u32> = simulation.pool.state().workers.keys().copied().collect();
+                if let Some(number) = workers.first() {
+                    let was_killed = random.one_in(2);
+                    simulation.world.lock().die(*number, was_killed);
+                }
+            }
+            _ => simulation.run_some(random.below(30)),
+        }
+    }
+    match random.below(4) {
+        0 => simulation.pool.kill_workers(),
+        1 => simulation.pool.terminate_workers(Duration::from_micros(random.below(500))),
+        2 => simulation.pool.close(Shutdown::CancelQueued),
+        _ => simulation.pool.close(Shutdown::Drain),
+    }
+    simulation.run();
+    assert!(simulation.pool.state().is_over, "seed {seed}: the pool has not ended");
+    let metrics = simulation.pool.metrics();
+    let ended = metrics.completed + metrics.failed + metrics.cancelled;
+    assert_eq!(metrics.submitted, tasks.len() as u64, "seed {seed}");
+    assert_eq!(ended, metrics.submitted, "seed {seed}: {metrics:?}");
+    let outcomes = simulation.outcomes.lock();
+    for task in &tasks {
+        let Task { number, fate, retries, was_withdrawn, was_killed } = *task;
+        let all = outcomes.get(&number).map_or(&[][..], Vec::as_slice);
+        // Whoever withdraws or kills a task is the one who knows.
+        let told = usize::from(!was_withdrawn && !was_killed);
+        assert_eq!(all.len(), told, "seed {seed}: task {number} {fate:?} {all:?}");
+        let starts = simulation.starts(number);
+        assert!(starts <= 1 + retries, "seed {seed}: {number} has run {starts} times");
+        assert!(!(was_withdrawn && retries == 0 && starts > 0), "seed {seed}: withdrawn, but run");
+        let Some(outcome) = all.first() else { continue };
+        let is_right = match outcome {
+            outcome if is_value(outcome) => starts > 0 && fate != Fate::Dies,
+            Ok(Kind::Panicked) => starts > 0 && fate == Fate::Panics,
+            Ok(_) => false,
+            Err(Error::TimedOut { started, .. }) => !*started || starts > 0,
+            Err(_) => true,
+        };
+        assert!(is_right, "seed {seed}: task {number} {fate:?}, {starts} starts: {outcome:?}");
+    }
+}
+
+#[test]
+fn random_programs_lose_nothing_and_run_nothing_twice() {
+    let first = std::env::var("TEST_SEED").ok().map(|seed| seed.parse().expect("a number"));
+    for seed in first.map_or(0..PROGRAMS, |seed: u64| seed..seed + 1) {
+        run(seed);
+    }
+}
