@@ -233,9 +233,16 @@ impl World {
                 let fault = inner.workers.remove(&number).and_then(|worker| worker.fault);
                 drop(inner);
                 let signal = Some(if was_killed { 9 } else { 11 });
-                let (exit_code, stderr, earlier) = Default::default();
-                let lost =
-                    WorkerLost { pid: number, signal, exit_code, cause: fault, stderr, earlier };
+                let lost = WorkerLost {
+                    pid: number,
+                    signal,
+                    exit_code: None,
+                    cause: fault,
+                    stderr: String::new(),
+                    cpu_time: None,
+                    peak_memory: None,
+                    earlier: Vec::new(),
+                };
                 let loss = Loss { lost, has_failed: !was_killed, is_orphaned: false };
                 let mut state = pool.state();
                 pool.on_exited(&mut state, number, &loss);
