@@ -110,7 +110,8 @@
 //!    job.rs              Job, Call and call!
 //!    function.rs         how a plain function is named for another process
 //!    codec/              values as bytes, and Buffer
-//! 1  core/               the task cell: state, memory, run, outcome; sets, shares, context
+//! 1  core/               the task cell: state, memory, run, outcome; sets of tasks
+//!    core/worker/        what a worker's thread has: context, local queue, waits
 //! 0  reactor/            the thread that waits for descriptors
 //!    sys/                what the operating system offers, as safe functions
 //!    error.rs, portable.rs, panic.rs, metrics.rs, instruments.rs, trace/, timer.rs, fork.rs,

@@ -4,14 +4,14 @@
 //! # Who may touch what
 //!
 //! 1. The *place* holds the body while the task is queued or suspended; the thread that moved it
-//!    to `RUNNING` or `ENDED` takes it out. Nobody else looks at the place.
+//!    to `RUNNING` or `ENDED` takes it out. No other thread looks at the place.
 //! 2. From then on the place is that thread's. It stores the result there before it sets `DONE`,
 //!    or, if it was a suspension, the body again.
 //! 3. After `DONE` the place is the caller's side's, which moves the result out once (`TAKEN`).
 //!    Results that need no memory (cancelled, time limit) are not stored, so a timer can finish a
 //!    task while the place is still the worker's.
 //! 4. The *slot* belongs to the thread that has set `BUSY`; see [`state`](super::state).
-//! 5. Whoever releases the last reference frees the block, with what is still in it.
+//! 5. The thread that releases the last reference frees the block, with what is still in it.
 
 use std::alloc::Layout;
 use std::marker::PhantomData;
@@ -20,20 +20,20 @@ use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::context::WorkerContext;
 use super::id::TaskId;
+use super::listener::{Callbacks, Listener};
+use super::runnable::{Claimed, Runnable};
 use super::set::CompletionSet;
 use super::slab;
-use super::state::{Claim, Kind, Listening, Snapshot, State};
-use super::task::Runnable;
-use super::watch::Watch;
+use super::state::{Kind, Listening, Snapshot, State};
+use super::worker::context::WorkerContext;
 use crate::error::Error;
 use crate::panic::{KeptWaker, drop_quietly};
 use crate::sync::UnsafeCell;
 
 const POSITION_BITS: u32 = slab::Position::BITS;
 
-/// The head of every block, whatever its types.
+/// The start of every block, the same for all types.
 #[repr(C)]
 pub(crate) struct Header {
     vtable: &'static VTable,
@@ -71,32 +71,13 @@ impl VTable {
     }
 }
 
-/// Who is told of the end. What is in it is known from [`Listening`] in the state.
+/// The place of the listener. Its content is known from [`Listening`] in the state.
 union Slot {
     empty: (),
     waker: ManuallyDrop<KeptWaker>,
     set: ManuallyDrop<(Arc<CompletionSet>, usize)>,
-    /// A `Box<Watch<T>>`.
-    watch: *mut (),
-}
-
-/// A listener outside of its slot.
-pub(super) enum Listener {
-    None,
-    Waker(KeptWaker),
-    /// A set, and the number of this task in it.
-    Set(Arc<CompletionSet>, usize),
-}
-
-impl Listener {
-    #[inline(never)]
-    pub(super) fn tell(self, failed: bool) {
-        match self {
-            Listener::None => {}
-            Listener::Waker(waker) => waker.wake(),
-            Listener::Set(set, index) => set.finished(index, failed),
-        }
-    }
+    /// A `Box<Callbacks<T>>`.
+    callbacks: *mut (),
 }
 
 impl Header {
@@ -118,7 +99,7 @@ impl Header {
         self.id_and_position as slab::Position
     }
 
-    /// Puts a listener into the slot and tells what it is.
+    /// Puts a listener into the slot, and returns its kind.
     ///
     /// # Safety
     ///
@@ -131,7 +112,7 @@ impl Header {
                 (Slot { set: ManuallyDrop::new((set, index)) }, Listening::Set)
             }
         };
-        // SAFETY: the slot is this thread's.
+        // SAFETY: by the caller the slot is this thread's.
         self.slot.with_mut(|slot| unsafe { *slot = content });
         listening
     }
@@ -140,10 +121,10 @@ impl Header {
     ///
     /// # Safety
     ///
-    /// This thread owns the slot, and `listening` is in it; it is not a watch.
+    /// This thread owns the slot, and `listening` is in it; it is not `Callbacks`.
     pub(super) unsafe fn empty_slot(&self, listening: Listening) -> Listener {
-        // SAFETY: the slot is this thread's and holds what `listening` says; it is not read again
-        // before it is filled.
+        // SAFETY: by the caller the slot is this thread's and holds what `listening` says. It counts as
+        // empty from here on, so the listener is moved out once.
         self.slot.with_mut(|slot| unsafe {
             match listening {
                 Listening::Waker => Listener::Waker(ManuallyDrop::take(&mut (*slot).waker)),
@@ -151,33 +132,34 @@ impl Header {
                     let (set, index) = ManuallyDrop::take(&mut (*slot).set);
                     Listener::Set(set, index)
                 }
-                Listening::None | Listening::Watch => Listener::None,
+                Listening::None | Listening::Callbacks => Listener::None,
             }
         })
     }
 
-    /// Puts a watch into the slot, where it stays.
+    /// Puts callbacks into the slot, where they stay.
     ///
     /// # Safety
     ///
-    /// This thread owns the slot, and it is empty. `watch` is a `Box<Watch<T>>` for the task's `T`.
-    pub(super) unsafe fn install_watch(&self, watch: NonNull<()>) {
+    /// This thread owns the slot, and it is empty. `callbacks` is a `Box<Callbacks<T>>` for the task's `T`.
+    pub(super) unsafe fn install_callbacks(&self, callbacks: NonNull<()>) {
         // SAFETY: the slot is this thread's.
-        self.slot.with_mut(|slot| unsafe { (*slot).watch = watch.as_ptr() });
+        self.slot.with_mut(|slot| unsafe { (*slot).callbacks = callbacks.as_ptr() });
     }
 
-    /// The watch.
+    /// Returns the address of the callbacks.
     ///
     /// # Safety
     ///
-    /// The state has said `Listening::Watch`.
-    pub(super) unsafe fn watch(&self) -> *mut () {
-        // SAFETY: a watch stays in the slot, so that all may read where it is.
-        self.slot.with(|slot| unsafe { (*slot).watch })
+    /// The state has said `Listening::Callbacks`.
+    pub(super) unsafe fn callbacks(&self) -> *mut () {
+        // SAFETY: callbacks stay in the slot, and nothing writes to it any more, so all threads may read
+        // their address.
+        self.slot.with(|slot| unsafe { (*slot).callbacks })
     }
 }
 
-/// Where the body lies, and later the result.
+/// The place of the body, and later of the result.
 union Place<B, T> {
     empty: (),
     body: ManuallyDrop<B>,
@@ -195,7 +177,7 @@ pub(super) struct Cell<B, T> {
 // SAFETY: place and slot are touched by one thread at a time, by the rules above; what is in them
 // moves between threads.
 unsafe impl<B: Send, T: Send> Sync for Cell<B, T> {}
-// SAFETY: the place holds a `B` or a `T`; the slot a waker, a set or a watch, whose callbacks and
+// SAFETY: the place holds a `B` or a `T`; the slot a waker, a set or callbacks, which and whose
 // wakers are `Send`.
 unsafe impl<B: Send, T: Send> Send for Cell<B, T> {}
 
@@ -218,22 +200,29 @@ impl<B, T> Cell<B, T> {
         &self.header.state
     }
 
+    /// Puts the body into the place.
+    ///
     /// # Safety
     ///
     /// The place is this thread's, and empty.
     pub(super) unsafe fn put_body(&self, body: B) {
-        // SAFETY: as above.
+        // SAFETY: by the caller the place is this thread's, and there is nothing in it to be dropped.
         self.place.with_mut(|place| unsafe { *place = Place { body: ManuallyDrop::new(body) } });
     }
 
+    /// Moves the body out of the place.
+    ///
     /// # Safety
     ///
     /// The place is this thread's, and there is a body in it.
     pub(super) unsafe fn take_body(&self) -> B {
-        // SAFETY: as above; it is not read again before it is filled.
+        // SAFETY: by the caller the place is this thread's and holds a body. It counts as empty from here
+        // on, so the body is moved out once.
         self.place.with_mut(|place| unsafe { ManuallyDrop::take(&mut (*place).body) })
     }
 
+    /// Stores a result in the place.
+    ///
     /// # Safety
     ///
     /// The place is this thread's, and empty.
@@ -242,17 +231,18 @@ impl<B, T> Cell<B, T> {
             Ok(value) => Place { value: ManuallyDrop::new(value) },
             Err(error) => Place { error: ManuallyDrop::new(Box::new(error)) },
         };
-        // SAFETY: the place is this thread's.
+        // SAFETY: by the caller the place is this thread's, and there is nothing in it to be dropped.
         self.place.with_mut(|place| unsafe { *place = content });
     }
 
-    /// Moves a result out that was stored.
+    /// Moves a stored result out of the place.
     ///
     /// # Safety
     ///
     /// The place is this thread's, and a result of this `kind` is in it.
     pub(super) unsafe fn load(&self, kind: Kind) -> Result<T, Error> {
-        // SAFETY: as above; it is not read again before it is filled.
+        // SAFETY: by the caller the place is this thread's and holds a result of this kind. It counts as
+        // empty from here on, so the result is moved out once.
         self.place.with_mut(|place| unsafe {
             if kind == Kind::VALUE {
                 Ok(ManuallyDrop::take(&mut (*place).value))
@@ -264,7 +254,7 @@ impl<B, T> Cell<B, T> {
 }
 
 impl<B, T> Cell<B, T> {
-    /// Drops what is left in the block. The user's destructors may panic, which ends here.
+    /// Drops what is left in the cell. A panic of the user's destructors ends here.
     ///
     /// # Safety
     ///
@@ -272,19 +262,22 @@ impl<B, T> Cell<B, T> {
     pub(super) unsafe fn clear(&self) {
         let now = self.state().look();
         if now.has_body() {
-            // SAFETY: nobody else is left to touch the place.
+            // SAFETY: without references no other thread can touch the place, and the state says that
+            // there is a body in it.
             drop_quietly(unsafe { self.take_body() });
         }
         if let Some(kind) = now.kind().filter(|_| now.has_result()) {
-            // SAFETY: as above.
+            // SAFETY: without references no other thread can touch the place, and the state says that
+            // there is a result of this kind in it.
             drop_quietly(unsafe { self.load(kind) });
         }
         let listening = now.listening();
-        if listening == Listening::Watch {
-            // SAFETY: it was put there as such a box, and nobody else is left to touch it.
-            drop_quietly(unsafe { Box::from_raw(self.header.watch().cast::<Watch<T>>()) });
+        if listening == Listening::Callbacks {
+            // SAFETY: `install_callbacks` was given such a box, and without references no other thread
+            // can touch it.
+            drop_quietly(unsafe { Box::from_raw(self.header.callbacks().cast::<Callbacks<T>>()) });
         } else {
-            // SAFETY: nobody else is left to touch the slot.
+            // SAFETY: without references no other thread can touch the slot; `listening` is in it.
             drop(unsafe { self.header.empty_slot(listening) });
         }
     }
@@ -321,7 +314,7 @@ pub(crate) unsafe trait Block: Send + Sync + Sized + 'static {
 /// # Safety
 ///
 /// * There is a body exactly if the state is at rest.
-/// * If the state has a stored result, the caller stores it before anybody can look.
+/// * If the state has a stored result, the caller stores it before another thread can look.
 pub(super) unsafe fn make_block<K: Block>(
     id: TaskId,
     state: State,
@@ -345,7 +338,7 @@ pub(super) unsafe fn make_block<K: Block>(
 ///
 /// The task is a `K`.
 unsafe fn runnable<K: Block>(task: &TaskRef) -> &dyn Runnable {
-    // SAFETY: the caller says so.
+    // SAFETY: by the caller the block begins with a `K`.
     K::runnable(unsafe { Typed::assume_ref(task) })
 }
 
@@ -353,7 +346,7 @@ unsafe fn runnable<K: Block>(task: &TaskRef) -> &dyn Runnable {
 ///
 /// The claimed task is a `K`.
 unsafe fn run<K: Block>(claimed: Claimed, worker: &dyn WorkerContext) {
-    // SAFETY: the caller says so.
+    // SAFETY: by the caller the block begins with a `K`.
     K::run(claimed.map(|task| unsafe { Typed::assume(task) }), worker);
 }
 
@@ -420,7 +413,7 @@ unsafe fn free<K: Block>(block: NonNull<Header>) {
 
 // ---- References ----
 
-/// A reference to a task. The worker's side has nothing else; the caller's side has it in an
+/// A reference to a task. It is all that the worker's side has; the caller's side has it in an
 /// [`Outcome`](super::outcome::Outcome).
 pub(crate) struct TaskRef(NonNull<Header>);
 
@@ -461,6 +454,14 @@ impl TaskRef {
         unsafe { (self.header().vtable.runnable)(self) }
     }
 
+    /// Runs the body of a task that this thread has claimed.
+    #[inline]
+    pub(super) fn run(claimed: Claimed, worker: &dyn WorkerContext) {
+        let run = claimed.task().header().vtable.run;
+        // SAFETY: `make_block` has put the table of the block's own type there.
+        unsafe { run(claimed, worker) };
+    }
+
     pub(super) fn suspends(&self) -> bool {
         self.header().vtable.suspends
     }
@@ -470,7 +471,7 @@ impl TaskRef {
     /// # Safety
     ///
     /// `T` is the type of the task's result. It is done, and this thread has the right to the
-    /// result: it has set `TAKEN`, or puts it back before anybody else can look.
+    /// result: it has set `TAKEN`, or puts it back before another thread can look.
     pub(super) unsafe fn take<T>(&self) -> Result<T, Error> {
         let mut outcome = MaybeUninit::<Result<T, Error>>::uninit();
         // SAFETY: the table is that of the block's type; by the caller its output is a `T`, and the
@@ -506,7 +507,7 @@ impl TaskRef {
     /// There is no reference left.
     pub(super) unsafe fn free(block: NonNull<Header>) {
         // SAFETY: the table is that of the block's type. By the caller no reference is left, and
-        // whoever released the last one comes here, so it is once.
+        // only the thread that released the last one comes here, so it is once.
         unsafe { (block.as_ref().vtable.free)(block) };
     }
 }
@@ -522,7 +523,7 @@ impl Drop for TaskRef {
     #[inline]
     fn drop(&mut self) {
         if self.header().state.release() {
-            // SAFETY: that was the last one.
+            // SAFETY: `release` has given the last reference back.
             unsafe { Self::free(self.0) };
         }
     }
@@ -599,47 +600,7 @@ impl<K: Sync> Deref for Typed<K> {
     }
 }
 
-/// The right to run a task: this thread has moved it to `RUNNING`, so the body is its own.
-#[must_use]
-pub(crate) struct Claimed<R = TaskRef> {
-    task: R,
-    /// It has not run before.
-    pub(super) first: bool,
-    /// It has left the room that it took in the queue.
-    pub(super) takes_room: bool,
-}
-
-impl TaskRef {
-    /// Takes the task to run it. `None` if another thread has claimed or ended it.
-    pub(crate) fn claim(self) -> Option<Claimed> {
-        match self.header().state.claim() {
-            Claim::Lost => None,
-            Claim::First { takes_room } => Some(Claimed { task: self, first: true, takes_room }),
-            Claim::Again => Some(Claimed { task: self, first: false, takes_room: false }),
-        }
-    }
-}
-
-impl Claimed {
-    /// Runs the task on this thread, which is a worker.
-    pub(crate) fn run(self, worker: &dyn WorkerContext) {
-        let run = self.task.header().vtable.run;
-        // SAFETY: the table is that of the block's type.
-        unsafe { run(self, worker) };
-    }
-}
-
-impl<R> Claimed<R> {
-    fn map<S>(self, f: impl FnOnce(R) -> S) -> Claimed<S> {
-        Claimed { task: f(self.task), first: self.first, takes_room: self.takes_room }
-    }
-
-    pub(super) fn into_task(self) -> R {
-        self.task
-    }
-}
-
-/// A task that runs on this thread, for the thread's context: no reference, since the run has one.
+/// The task that runs on this thread, for the thread's context. It is no reference, since the run has one.
 #[derive(Clone, Copy)]
 pub(crate) struct RunningTask(NonNull<Header>);
 

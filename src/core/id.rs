@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 pub struct TaskId(NonZeroU64);
 
 impl TaskId {
-    /// Threads take numbers in blocks, so that they don't meet at one counter.
+    /// Returns a new number. Threads take numbers in blocks, so that they don't meet at one counter.
     #[inline]
     pub(crate) fn next() -> Self {
         const BLOCK: u64 = 1024;

@@ -1,31 +1,34 @@
-//! The task cell: what a submitted job becomes. Nearly all of the crate's `unsafe` is here.
+//! The task cell: one block of memory that a submitted job becomes. Nearly all of the crate's `unsafe` is
+//! here.
 //!
-//! One block of a [`slab`] serves both sides. The worker's side has a [`TaskRef`]: claim it, run
-//! it, withdraw it ([`task`]). The caller's side has an [`Outcome`]: is it done, what came of it,
-//! who is to be told. Between them lie the [`state`], one word with all that is known of the task,
-//! and the [`cell`], the memory, which says who may touch what. Callbacks are in a [`watch`], a
-//! [`promise`] is a result without a task, and a [`set`] gathers tasks that have finished. A failure
-//! that nobody sees is [`unobserved`]. A worker takes tasks ahead in a [`share`]. A running job finds its task and its worker through the
-//! [`context`], where it leaves what it [`waits`] for.
+//! A task on its way, file by file:
+//!
+//! 1. [`task`]: a pool makes a task of a body, options and itself, with an [`id`]. The block comes from a
+//!    [`slab`]. [`cell`] says which thread may touch what of it, [`state`] is the word that decides that.
+//! 2. [`runnable`]: the queue has a [`TaskRef`] without types, and the worker claims it. A suspended task is
+//!    found again in a [`registry`].
+//! 3. [`worker`]: the job runs in a frame of its thread, and finds its task and its worker there.
+//! 4. [`outcome`]: the result is published, and the caller's side takes it. A [`listener`] is told, which
+//!    may be a [`set`] with other tasks. A failure that nothing has seen is [`unobserved`].
+//!
+//! A [`promise`] is a result without a task of this process.
 //!
 //! The protocols, and where code of the user's runs, are described in `README.md`, beside this file; loom
 //! checks them in `tests/models`.
 
 pub(crate) mod cell;
-pub(crate) mod context;
 pub(crate) mod id;
+mod listener;
 pub(crate) mod outcome;
-pub(crate) mod parker;
 pub(crate) mod promise;
 mod registry;
+pub(crate) mod runnable;
 pub(crate) mod set;
-pub(crate) mod share;
 mod slab;
 pub(crate) mod state;
 pub(crate) mod task;
 pub(crate) mod unobserved;
-pub(crate) mod waits;
-mod watch;
+mod worker;
 
 pub(crate) use cell::TaskRef;
 pub use id::TaskId;
@@ -34,7 +37,9 @@ pub(crate) use outcome::Outcome;
 pub(crate) use promise::Source;
 pub(crate) use promise::{Promise, Refused};
 pub(crate) use registry::Registry;
-pub(crate) use task::{Body, Extra, Host, MaybeExtra, Options, Polled, Task, TaskWaker};
+pub(crate) use runnable::{TakenOut, TaskWaker};
+pub(crate) use task::{Body, Extra, Host, MaybeExtra, Options, Polled, Task};
 pub(crate) use unobserved::OnUnobserved;
 pub use unobserved::UnobservedFailure;
-pub use waits::Awaited;
+pub use worker::waits::Awaited;
+pub(crate) use worker::{context, local_queue, parker, waits};

@@ -1,4 +1,5 @@
-//! The caller's side of a task: is it done, what came of it, who is to be told.
+//! The caller's side of a task: looks whether it is done, takes the result, leaves a listener. And the
+//! publication, which is what that side meets.
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -6,18 +7,18 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::cell::{Cell, Header, Listener, TaskRef, Typed};
-use super::context;
+use super::cell::{Cell, Header, TaskRef, Typed};
+use super::listener::{Callback, Callbacks, Listener};
 use super::set::CompletionSet;
 use super::state::{Kind, Listening, Publication, Publish, Slot, Snapshot};
-use super::watch::{Callback, Watch};
+use super::worker::context;
 use crate::error::Error;
 use crate::panic::{KeptWaker, drop_quietly};
 
 /// The caller's reference to a task whose result is a `T`. There is one for each task.
 ///
-/// What puts something into the slot or takes the result needs `&mut`; so beside it there is only
-/// the publisher. Callbacks may be added by several threads at a time.
+/// A method that uses the slot or takes the result needs `&mut`; so beside it there is only the publisher.
+/// Callbacks may be added by several threads at a time.
 pub(crate) struct Outcome<T> {
     task: TaskRef,
     result: PhantomData<fn() -> T>,
@@ -63,11 +64,11 @@ impl<T> Outcome<T> {
         polled
     }
 
-    /// Keeps the waker in the slot, if it is as good as this; else takes it out.
+    /// Keeps the waker in the slot if it wakes the same task as `waker`; else takes it out.
     fn keep_waker(&mut self, waker: &Waker) -> Option<Listener> {
         let header = self.task.header();
         let Slot::Owned(listening) = header.state.open_slot() else { return Some(Listener::None) };
-        // SAFETY: the slot is this thread's.
+        // SAFETY: `open_slot` has taken the slot for this thread, with `listening` in it.
         let listener = unsafe { header.empty_slot(listening) };
         if matches!(&listener, Listener::Waker(there) if there.will_wake(waker)) {
             // SAFETY: the slot is this thread's, and was emptied above.
@@ -86,7 +87,7 @@ impl<T> Outcome<T> {
     #[inline]
     unsafe fn fill(&mut self, listener: Listener) -> bool {
         let header = self.task.header();
-        // SAFETY: the caller says so.
+        // SAFETY: by the caller the slot is this thread's, and empty.
         let listening = unsafe { header.fill_slot(listener) };
         let waits = header.state.close_slot(listening);
         if !waits {
@@ -97,7 +98,7 @@ impl<T> Outcome<T> {
         waits
     }
 
-    /// Has `listener` told about the end, instead of the one that comes back. `None`: it is done.
+    /// Puts `listener` in the place of the one that is returned. `None`: the task is done.
     fn replace_listener(&mut self, listener: Listener) -> Option<Listener> {
         let header = self.task.header();
         match header.state.open_slot() {
@@ -108,25 +109,26 @@ impl<T> Outcome<T> {
                 // SAFETY: the slot is this thread's, and was emptied by that.
                 unsafe { self.fill(listener) }.then_some(old)
             }
-            Slot::Watch => {
-                let mut watching = self.watch().0.lock();
+            Slot::Callbacks => {
+                // SAFETY: `T` is the task's, and `open_slot` has seen the callbacks.
+                let mut inner = unsafe { callbacks_of::<T>(&self.task) }.0.lock();
                 if self.is_done() {
-                    drop(watching);
+                    drop(inner);
                     return None;
                 }
-                Some(std::mem::replace(&mut watching.listener, listener))
+                Some(std::mem::replace(&mut inner.listener, listener))
             }
         }
     }
 
-    /// Has `set` told about the end, instead of any waker. If it is done already, nothing is
-    /// registered and the answer is `false`.
+    /// Registers `set` to be told of the end, instead of any waker. `false`: the task is done, and nothing
+    /// is registered.
     pub(crate) fn listen(&mut self, set: &Arc<CompletionSet>, index: usize) -> bool {
         let listener = || Listener::Set(Arc::clone(set), index);
         !self.is_done() && self.replace_listener(listener()).is_some()
     }
 
-    /// Nobody wants to be told any more.
+    /// Removes the listener.
     pub(crate) fn unlisten(&mut self) {
         drop(self.take_listener());
     }
@@ -147,7 +149,7 @@ impl<T> Outcome<T> {
         unsafe { self.task.take() }
     }
 
-    /// Nobody will ask for the result: it is dropped now, or as soon as it is there.
+    /// Gives the result up: it is dropped now, or as soon as it is there.
     pub(crate) fn abandon(&mut self) {
         let listener = self.take_listener();
         let before = self.task.header().state.abandon();
@@ -158,7 +160,7 @@ impl<T> Outcome<T> {
         drop(listener);
     }
 
-    /// A failure, if it is one, was handed over with the future.
+    /// Records that the failure, if it is one, was handed over with the future.
     pub(crate) fn observe_failure(&self) {
         if self.look().is_failed() {
             self.task.header().state.observe();
@@ -169,77 +171,81 @@ impl<T> Outcome<T> {
     pub(crate) fn add_callback(&self, callback: Callback<T>) {
         let state = &self.task.header().state;
         state.observe();
-        let watch = self.install_watch();
+        let callbacks = self.install_callbacks();
         let listener = {
-            let mut watching = watch.0.lock();
-            watching.callbacks.push(callback);
-            if !state.look().is_done() || watching.is_lent {
+            let mut inner = callbacks.0.lock();
+            inner.callbacks.push(callback);
+            if !state.look().is_done() || inner.is_lent {
                 return;
             }
-            watching.is_lent = true;
-            std::mem::replace(&mut watching.listener, Listener::None)
+            inner.is_lent = true;
+            std::mem::replace(&mut inner.listener, Listener::None)
         };
-        self.run_late_callbacks(watch);
-        // Of a task that was done before the watch was there to be seen.
+        // SAFETY: the task is done, and this thread has just set `is_lent`.
+        unsafe { self.run_late_callbacks(callbacks) };
+        // There is one if the publisher has not seen the callbacks, which came after its last look.
         if let Some(kind) = state.look().kind() {
             tell(listener, kind);
         }
     }
 
-    fn run_late_callbacks(&self, watch: &Watch<T>) {
+    /// Runs the callbacks of a task that is done.
+    ///
+    /// # Safety
+    ///
+    /// The task is done, and this thread has set `is_lent`.
+    unsafe fn run_late_callbacks(&self, callbacks: &Callbacks<T>) {
         let now = self.look();
         let outcome = if now.is_taken() {
             Err(Error::ResultTaken)
         } else {
-            // SAFETY: `T` is the task's. The result is lent to this thread, under the watch's
-            // lock; the caller's side can't take it, as that needs the only reference to `self`.
+            // SAFETY: `T` is the task's. `is_lent` gives the result to one thread that adds callbacks, and
+            // `Outcome::take` needs `&mut self`, so until the result is put back no other thread looks.
             unsafe { self.task.take() }
         };
         loop {
-            watch.run_callbacks(&outcome);
-            let mut watching = watch.0.lock();
-            if watching.callbacks.is_empty() {
+            callbacks.run_callbacks(&outcome);
+            let mut inner = callbacks.0.lock();
+            if inner.callbacks.is_empty() {
                 if !now.is_taken() {
-                    // SAFETY: it was taken above.
+                    // SAFETY: this thread has taken it above.
                     unsafe { self.task.put_back(outcome) };
                 }
-                watching.is_lent = false;
+                inner.is_lent = false;
                 return;
             }
         }
     }
 
-    /// The watch; makes it if there is none.
-    fn install_watch(&self) -> &Watch<T> {
+    /// Returns the callbacks, which it makes if there are none.
+    fn install_callbacks(&self) -> &Callbacks<T> {
         let header = self.task.header();
-        if let Slot::Owned(listening) = header.state.open_slot_for_watch() {
-            // SAFETY: the slot is this thread's.
+        if let Slot::Owned(listening) = header.state.open_slot_for_callbacks() {
+            // SAFETY: `open_slot_for_callbacks` has taken the slot for this thread, with `listening` in it.
             let listener = unsafe { header.empty_slot(listening) };
-            let watch = Box::into_raw(Box::new(Watch::<T>::new(listener)));
-            // SAFETY: the slot is this thread's and empty; `T` is the task's; a box is not null.
-            unsafe { header.install_watch(NonNull::new_unchecked(watch.cast())) };
-            let _is_done = header.state.close_slot(Listening::Watch);
+            let callbacks = Box::into_raw(Box::new(Callbacks::<T>::new(listener)));
+            // SAFETY: the slot is this thread's, and was emptied; `T` is the task's; a box is not null.
+            unsafe { header.install_callbacks(NonNull::new_unchecked(callbacks.cast())) };
+            let _is_done = header.state.close_slot(Listening::Callbacks);
         }
-        self.watch()
-    }
-
-    fn watch(&self) -> &Watch<T> {
-        // SAFETY: `T` is the task's, and the watch lives as long as the task.
-        unsafe { watch_of(&self.task) }
+        // SAFETY: `T` is the task's, and there are callbacks: this thread's, or those that
+        // `open_slot_for_callbacks` has seen.
+        unsafe { callbacks_of(&self.task) }
     }
 }
 
-/// The watch of a task that has one.
+/// Returns the callbacks of a task that has some.
 ///
 /// # Safety
 ///
-/// `T` is the type of the task's result, and its state has said `Listening::Watch`.
-pub(super) unsafe fn watch_of<T>(task: &TaskRef) -> &Watch<T> {
-    // SAFETY: a watch stays until the task is freed.
-    unsafe { &*task.header().watch().cast::<Watch<T>>() }
+/// `T` is the type of the task's result, and its state has said `Listening::Callbacks`.
+pub(super) unsafe fn callbacks_of<T>(task: &TaskRef) -> &Callbacks<T> {
+    // SAFETY: by the caller there are callbacks, for a `T`; they stay until the task is freed, which `task`
+    // prevents.
+    unsafe { &*task.header().callbacks().cast::<Callbacks<T>>() }
 }
 
-/// The publisher's reference, which it gives back, or not.
+/// The publisher's reference, which it gives back with the publication, or keeps.
 pub(super) enum Publisher<'a, B, T> {
     Releasing(Typed<Cell<B, T>>),
     Keeping(&'a Typed<Cell<B, T>>),
@@ -256,10 +262,10 @@ impl<B, T> std::ops::Deref for Publisher<'_, B, T> {
     }
 }
 
-/// Stores what came of a task, runs its callbacks, makes it visible and tells the listener.
+/// Stores the outcome of a task, runs its callbacks, makes it visible and tells the listener.
 ///
-/// `account` runs after the callbacks and before anybody can see the result, so that counters are
-/// right for whoever sees it. `ends`: the task, which runs on this thread, ends with it.
+/// `account` runs after the callbacks and before another thread can see the result, so that counters are
+/// right for a thread that sees it. `ends`: the task, which runs on this thread, ends with it.
 ///
 /// # Safety
 ///
@@ -275,17 +281,17 @@ pub(super) unsafe fn publish<B: Send, T: Send>(
 ) {
     let cell: &Cell<B, T> = &task;
     let now = cell.state().look();
-    if now.listening() == Listening::Watch {
+    if now.listening() == Listening::Callbacks {
         // SAFETY: the caller's duties are the same.
-        return unsafe { publish_watched(task, kind, outcome, account, ends) };
+        return unsafe { publish_to_callbacks(task, kind, outcome, account, ends) };
     }
     if now.is_abandoned() {
-        // SAFETY: by the caller this thread alone may publish; there is no watch.
+        // SAFETY: by the caller this thread alone may publish; there are no callbacks.
         return unsafe { publish_unwanted(task, kind, outcome, account, ends) };
     }
     account();
     let outcome = if kind.is_stored() {
-        // SAFETY: the place is this thread's, and empty.
+        // SAFETY: by the caller the place is this thread's, and empty.
         unsafe { cell.store(outcome) };
         None
     } else {
@@ -296,23 +302,23 @@ pub(super) unsafe fn publish<B: Send, T: Send>(
         kind,
         ends,
         owns_slot: false,
-        has_watch_lock: false,
+        has_callbacks_lock: false,
         releases: matches!(task, Publisher::Releasing(_)),
     };
     loop {
         match cell.state().publish(how) {
             Publish::Listener(listening) => {
-                // SAFETY: the slot is this thread's.
+                // SAFETY: `publish` has taken the slot for this thread, with `listening` in it.
                 listener = unsafe { cell.header().empty_slot(listening) };
                 how.owns_slot = true;
             }
-            Publish::Watch => {
+            Publish::Callbacks => {
                 // A callback was added meanwhile, and wants to see the result first.
-                // SAFETY: nobody else can see yet what was stored.
+                // SAFETY: a result of this kind was stored above, and no other thread can see it yet.
                 let outcome = outcome.unwrap_or_else(|| unsafe { cell.load(kind) });
                 // SAFETY: by the caller this thread alone may publish; the place is empty again, if
                 // something was stored.
-                return unsafe { publish_watched(task, kind, outcome, || (), ends) };
+                return unsafe { publish_to_callbacks(task, kind, outcome, || (), ends) };
             }
             Publish::Unwanted => {
                 keep_busy();
@@ -324,7 +330,7 @@ pub(super) unsafe fn publish<B: Send, T: Send>(
                 if let Publisher::Releasing(task) = task {
                     let block = task.into_untyped().forget();
                     if answer == Publish::Last {
-                        // SAFETY: that was the last reference.
+                        // SAFETY: `publish` has given the last reference back.
                         unsafe { TaskRef::free(block) };
                     }
                 }
@@ -335,7 +341,8 @@ pub(super) unsafe fn publish<B: Send, T: Send>(
     tell(listener, kind);
 }
 
-/// The future was dropped in the last moment, and this worker, if it is one, counts as free already.
+/// Has this worker, if it is one, count as busy again: the future was dropped in the last moment, and the
+/// destructor of the result is user code.
 #[cold]
 fn keep_busy() {
     if let Some(worker) = context::worker() {
@@ -343,12 +350,12 @@ fn keep_busy() {
     }
 }
 
-/// As [`publish`], of a result that nobody wants: it is dropped first, while the worker counts as busy,
-/// since its destructor is user code.
+/// Publishes a result that the caller's side has given up. It is dropped first, while the worker counts as
+/// busy, since its destructor is user code.
 ///
 /// # Safety
 ///
-/// This thread alone may publish; if there is a watch, nobody else looks at it any more.
+/// This thread alone may publish; if there are callbacks, no other thread looks at them any more.
 #[cold]
 #[inline(never)]
 unsafe fn publish_unwanted<B, T>(
@@ -360,18 +367,19 @@ unsafe fn publish_unwanted<B, T>(
 ) {
     drop_outcome(task.untyped(), outcome);
     account();
-    let how = Publication { kind, ends, owns_slot: false, has_watch_lock: true, releases: false };
+    let how =
+        Publication { kind, ends, owns_slot: false, has_callbacks_lock: true, releases: false };
     let answer = task.header().state.publish(how);
     debug_assert!(matches!(answer, Publish::Unwanted | Publish::Kept));
 }
 
-/// As [`publish`], for a task with a watch.
+/// Publishes the outcome of a task with callbacks.
 ///
 /// # Safety
 ///
-/// As there; there is a watch.
+/// As for [`publish`]; and there are callbacks.
 #[cold]
-unsafe fn publish_watched<B: Send, T: Send>(
+unsafe fn publish_to_callbacks<B: Send, T: Send>(
     task: Publisher<'_, B, T>,
     kind: Kind,
     outcome: Result<T, Error>,
@@ -379,39 +387,39 @@ unsafe fn publish_watched<B: Send, T: Send>(
     ends: bool,
 ) {
     let cell: &Cell<B, T> = &task;
-    // SAFETY: `T` is the task's, and the caller has seen the watch.
-    let watch = unsafe { watch_of::<T>(task.untyped()) };
-    while watch.run_callbacks(&outcome) {}
+    // SAFETY: `T` is the task's, and the caller has seen the callbacks.
+    let callbacks = unsafe { callbacks_of::<T>(task.untyped()) };
+    while callbacks.run_callbacks(&outcome) {}
     if cell.state().look().is_abandoned() {
         // SAFETY: by the caller this thread alone may publish. The callbacks have seen the outcome,
         // and the caller's side, which alone adds others, is gone.
         return unsafe { publish_unwanted(task, kind, outcome, account, ends) };
     }
     account();
-    let how = Publication { kind, ends, owns_slot: false, has_watch_lock: true, releases: false };
+    let how =
+        Publication { kind, ends, owns_slot: false, has_callbacks_lock: true, releases: false };
     let (listener, answer) = loop {
-        let mut watching = watch.0.lock();
-        if watching.callbacks.is_empty() {
+        let mut inner = callbacks.0.lock();
+        if inner.callbacks.is_empty() {
             if kind.is_stored() {
-                // SAFETY: the place is this thread's, and empty.
+                // SAFETY: by the caller the place is this thread's, and empty.
                 unsafe { cell.store(outcome) };
             }
             let answer = cell.state().publish(how);
-            break (std::mem::replace(&mut watching.listener, Listener::None), answer);
+            break (std::mem::replace(&mut inner.listener, Listener::None), answer);
         }
-        drop(watching);
-        watch.run_callbacks(&outcome);
+        drop(inner);
+        callbacks.run_callbacks(&outcome);
     };
     if answer == Publish::Unwanted && kind.is_stored() {
         keep_busy();
-        // SAFETY: it was stored above, and nobody else will look.
+        // SAFETY: it was stored above, and `publish` has set `TAKEN` for this thread.
         drop_quietly(unsafe { cell.load(kind) });
     }
     tell(listener, kind);
 }
 
-/// Drops a result that nobody will ask for. If it is a failure that no callback has seen, the pool
-/// is told.
+/// Drops a result that was given up. If it is a failure that no callback has seen, the pool is told.
 ///
 /// # Safety
 ///
@@ -426,7 +434,7 @@ unsafe fn drop_unseen<T>(block: NonNull<Header>) {
     drop_outcome(&task, outcome);
 }
 
-/// The same, of a result that is not in its place.
+/// Drops a result that was given up and is not in its place; as [`drop_unseen`].
 #[inline(never)]
 fn drop_outcome<T>(task: &TaskRef, outcome: Result<T, Error>) {
     if let Err(error) = &outcome {

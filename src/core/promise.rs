@@ -1,21 +1,21 @@
-//! A result without a task of this process behind it: there from the start, given by hand, or by
-//! work that is done elsewhere.
+//! A result without a task of this process behind it: it is there from the start, or is given by hand, or by
+//! work that runs elsewhere.
 
 use std::ptr::NonNull;
 use std::time::Duration;
 
-use super::cell::{Block, Cell, Claimed, Header, TaskRef, Typed, make_block};
-use super::context::WorkerContext;
+use super::cell::{Block, Cell, Header, TaskRef, Typed, make_block};
 use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
+use super::runnable::{Claimed, Runnable};
 use super::state::{Kind, Snapshot, State};
-use super::task::{Extra, Runnable};
+use super::task::Extra;
 use super::unobserved::{OnUnobserved, UnobservedFailure};
+use super::worker::context::WorkerContext;
 use crate::error::Error;
 use crate::panic::drop_quietly;
 
-/// Whoever is to complete a promise. The default methods are those of a source that knows only its
-/// promise.
+/// The origin of a promise's result. The default methods are those of a source that knows only its promise.
 pub(crate) trait Source: Send + Sync + 'static {
     /// Keeps the work from starting; with `stop`, asks work that runs to stop. Returns `false` if it
     /// has started or is done.
@@ -39,7 +39,7 @@ pub(crate) trait Source: Send + Sync + 'static {
         false
     }
 
-    /// The number of the task, if it is not that of the promise.
+    /// Returns the number of the task, if it is not that of the promise.
     fn id(&self) -> Option<TaskId> {
         None
     }
@@ -48,7 +48,7 @@ pub(crate) trait Source: Send + Sync + 'static {
         None
     }
 
-    /// The callback for an unobserved failure, and the name of the pool.
+    /// Returns the callback for an unobserved failure, and the name of the pool.
     fn on_unobserved(&self) -> Option<(&OnUnobserved, &str)> {
         None
     }
@@ -92,7 +92,7 @@ struct Promised<T, S> {
     source: S,
 }
 
-/// The side that gives the result.
+/// The side of a promise that gives the result.
 pub(crate) struct Promise<T>(Typed<Cell<(), T>>);
 
 impl<T: Send + 'static> Promise<T> {
@@ -110,12 +110,12 @@ impl<T: Send + 'static> Promise<T> {
         }
     }
 
-    /// A result that is there from the start.
+    /// Makes a promise that is done from the start.
     pub(crate) fn kept<S: Source>(outcome: Result<T, Error>, source: S) -> Outcome<T> {
         let kind = Kind::of(&outcome);
         let block = Promised::<T, S>::block(State::finished(kind), source);
         if kind.is_stored() {
-            // SAFETY: the block is such a value. Nobody else has seen it yet, so its place is this
+            // SAFETY: the block is such a value. No other thread has seen it yet, so its place is this
             // thread's, and it is empty.
             unsafe { block.cast::<Promised<T, S>>().as_ref().cell.store(outcome) };
         }
@@ -132,7 +132,7 @@ impl<T: Send + 'static> Promise<T> {
     /// Runs `body` on this thread as the body of the promise's task.
     #[cfg(feature = "process")]
     pub(crate) fn run_body(&self, body: impl FnOnce()) {
-        super::context::run_in_frame(self.0.clone(), |_| body(), |_, ()| ());
+        super::worker::context::run_in_frame(self.0.clone(), |_| body(), |_, ()| ());
     }
 
     pub(crate) fn id(&self) -> TaskId {
@@ -144,7 +144,7 @@ impl<T: Send + 'static> Promise<T> {
     }
 
     /// Gives the result, unless it was cancelled. `account` runs after the callbacks and before
-    /// anybody can see the result.
+    /// another thread can see the result.
     pub(crate) fn keep(&self, outcome: Result<T, Error>, account: impl FnOnce()) {
         self.0.settle(outcome, account);
     }
@@ -174,7 +174,7 @@ impl<T: Send + 'static, S: Source> Promised<T, S> {
         self.cell.state().look().is_done()
     }
 
-    /// Cancelled, or about to be: callbacks still run.
+    /// Returns whether the promise is cancelled, or about to be, while its callbacks run.
     fn is_cancelled(&self) -> bool {
         self.cell.state().look().kind() == Some(Kind::CANCELLED)
     }
@@ -200,7 +200,7 @@ unsafe impl<T: Send + 'static, S: Source> Block for Promised<T, S> {
     }
 }
 
-/// It never runs here, so the worker's part does nothing.
+/// A promise never runs here, so the worker's part does nothing.
 impl<T: Send + 'static, S: Source> Runnable for Typed<Promised<T, S>> {
     fn extra(&self) -> Option<&Extra> {
         self.source.extra()

@@ -1,7 +1,7 @@
 //! Tasks that can be suspended, by their numbers. A suspended task is in no queue, so this is where a
 //! pool finds it to withdraw it or to show it.
 //!
-//! A registry does not keep its tasks alive: one that nobody can wake any more ends when its last
+//! A registry does not keep its tasks alive: one that nothing can wake any more ends when its last
 //! reference goes. Yet it needs no promise from its callers. Rules:
 //!
 //! 1. A task that is entered has `REGISTERED` set, and is in no other registry. It is cleared when the
@@ -65,7 +65,8 @@ impl Registry {
     pub(crate) fn tasks(&self) -> Vec<TaskRef> {
         let reference = |task: &Registered| {
             let is_alive = task.state().try_add_reference();
-            // SAFETY: that has added the reference.
+            // SAFETY: `make_block` has made the block, as any task's, and `try_add_reference` has added the
+            // reference that is given away here.
             is_alive.then(|| unsafe { TaskRef::from_raw(task.0) })
         };
         self.0.values().filter_map(reference).collect()

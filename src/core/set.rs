@@ -1,9 +1,9 @@
-//! The tasks of a set that have finished, as their workers tell it.
+//! A completion queue: the tasks of a set that have finished, in that order.
 //!
 //! A finishing task pushes its number on a stack that is threaded through an array with a place
 //! for each member: one compare-and-swap, no allocation, no lock. The consumer takes the whole
-//! stack at once. The word that is the head of the stack also says whether the consumer waits, so
-//! whoever pushes to the stack of a waiting consumer knows that it is to wake it.
+//! stack at once. The word that is the head of the stack also says whether the consumer waits, so the thread
+//! that pushes to the stack of a waiting consumer knows that it has to wake it.
 
 use std::task::{Poll, Waker};
 
@@ -19,10 +19,10 @@ const EMPTY: usize = 0;
 /// push that wakes it, or by the consumer.
 const WAITING: usize = 1 << (usize::BITS - 1);
 
-/// When the consumer is to be woken.
+/// The moment at which the consumer is woken.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum WakeAt {
-    /// Whenever a task has finished: for [`poll`](CompletionSet::poll). The other ways are for
+    /// Each time that a task has finished: for [`poll`](CompletionSet::poll). The other ways are for
     /// [`poll_over`](CompletionSet::poll_over).
     Any,
     /// When one has finished.
@@ -33,6 +33,7 @@ pub(crate) enum WakeAt {
     All,
 }
 
+/// The members of a set that have finished, and the waker of the one consumer.
 pub(crate) struct CompletionSet {
     head: AtomicUsize,
     /// For each member that is on the stack, the head below it.
@@ -56,7 +57,7 @@ impl CompletionSet {
         }
     }
 
-    /// Member number `index` has finished; `failed`: with an error other than `Cancelled`.
+    /// Adds member number `index`, which has finished; `failed`: with an error other than `Cancelled`.
     pub(crate) fn finished(&self, index: usize, failed: bool) {
         let wakes = match self.wake_at {
             WakeAt::Any => true,
@@ -66,7 +67,7 @@ impl CompletionSet {
             }
             WakeAt::Failure => {
                 self.failed.fetch_or(failed, AcqRel);
-                // In this order: whoever is last does not miss it.
+                // In this order: the thread that counts the last member does not miss the failure.
                 self.unfinished.fetch_sub(1, AcqRel) == 1 || failed
             }
             WakeAt::All => self.unfinished.fetch_sub(1, AcqRel) == 1,
@@ -88,7 +89,7 @@ impl CompletionSet {
         }
     }
 
-    /// Ready once there is nothing to wait for any more.
+    /// Returns `Ready` once there is nothing to wait for any more.
     pub(crate) fn poll_over(&self, waker: &Waker) -> Poll<()> {
         self.leave(waker);
         // The waker is in place before the look, so that no end falls in between.
@@ -117,7 +118,7 @@ impl CompletionSet {
         }
     }
 
-    /// Waits, if the stack is empty. `false`: it is not.
+    /// Begins to wait, if the stack is empty. `false`: it is not.
     fn wait(&self, waker: &Waker) -> bool {
         self.leave(waker);
         let waits = self.head.compare_exchange(EMPTY, WAITING, AcqRel, Acquire);
@@ -135,7 +136,7 @@ impl CompletionSet {
         }
     }
 
-    /// Takes what is on the stack.
+    /// Takes the whole stack. `false`: it was empty.
     fn take(&self, finished: &mut Vec<usize>) -> bool {
         let mut head = self.head.swap(EMPTY, AcqRel) & !WAITING;
         let from = finished.len();

@@ -7,30 +7,30 @@
 //!
 //! # The run
 //!
-//! | phase | who may touch the body | what can come next |
+//! | phase | owner of the body | next phase |
 //! | --- | --- | --- |
-//! | `QUEUED` | nobody | `RUNNING` (a claim), `ENDED` (withdrawn) |
-//! | `RUNNING` | the thread that claimed it | `ENDED`; an async body also `SUSPENDED` or `QUEUED` |
-//! | `SUSPENDED` | nobody | `QUEUED` (woken), `ENDED` (withdrawn) |
-//! | `ENDED` | the thread that ended it, once | nothing |
+//! | `QUEUED` | none | `RUNNING` (a claim), `ENDED` (withdrawn) |
+//! | `RUNNING` | the thread that claimed the task | `ENDED`; of an async body also `SUSPENDED` or `QUEUED` |
+//! | `SUSPENDED` | none | `QUEUED` (woken), `ENDED` (withdrawn) |
+//! | `ENDED` | the thread that ended the task, once | none |
 //!
 //! # The result
 //!
-//! Open, then settled (one thread has the right to say what came of it, its `KIND` is fixed), then
-//! `DONE` (everybody may see it), then `TAKEN`. It is apart from the run, since a time limit can settle a task that
-//! still runs.
+//! Open, then settled (the `KIND` is fixed, and one thread has the right to publish), then `DONE` (visible to
+//! all threads), then `TAKEN`. The result is apart from the run, since a time limit can settle a task that still
+//! runs.
 //!
 //! # The slot of the listener
 //!
-//! | `LISTENING` | `BUSY` | `DONE` | who owns the slot |
+//! | `LISTENING` | `BUSY` | `DONE` | owner of the slot |
 //! | --- | --- | --- | --- |
-//! | `NONE` | | | nobody; it is empty |
-//! | others | | | nobody; whoever sets `BUSY` gets it |
+//! | `NONE` | | | none; the slot is empty |
+//! | others | | | none; a thread that sets `BUSY` becomes it |
 //! | `NONE` | set | | the thread that set `BUSY` |
 //! | `NONE` | set | set | the same: it sees `DONE` when it gives the slot back, and tells its listener itself |
-//! | `WATCH` | | any | the lock inside of the watch, for as long as the task lives |
+//! | `CALLBACKS` | | any | the lock of the callbacks, for as long as the task lives |
 //!
-//! So the publisher takes a listener out *before* it sets `DONE`, and never waits for anybody.
+//! The publisher takes a listener out *before* it sets `DONE`, and never waits for another thread.
 //!
 //! Every transition is a named function here, and one compare-and-swap or fetch-or.
 
@@ -50,20 +50,19 @@ const WOKEN: u64 = 1 << 2;
 const STOP: u64 = 1 << 3;
 /// Set if the task has been claimed before. Set by the first claim; never cleared.
 const STARTED: u64 = 1 << 4;
-/// Set if the result is there for all to see. Never cleared.
+/// Set once the result is visible to all threads. Set by the publisher; never cleared.
 const DONE: u64 = 1 << 5;
-/// What came of it, as a [`Kind`], or 0. Set by the thread that settles; never cleared.
+/// The [`Kind`] of the outcome, or 0. Set by the thread that settles; never cleared.
 const KIND: u64 = 0xf << KIND_SHIFT;
 const KIND_SHIFT: u32 = 6;
-/// Set if the stored result is gone from its place, or was not wanted there. Set by whoever moves
-/// it out; never cleared.
+/// Set once the result has been moved out or discarded. Set by the thread that does so; never cleared.
 const TAKEN: u64 = 1 << 10;
-/// What is in the slot; see [`Listening`].
+/// The content of the slot; see [`Listening`].
 const LISTENING: u64 = 0b11 << LISTENING_SHIFT;
 const LISTENING_SHIFT: u32 = 11;
 /// Set if a thread owns the slot. Cleared by that thread.
 const BUSY: u64 = 1 << 13;
-/// Set if nobody will ask for the result. Set by the caller's side; never cleared.
+/// Set once the caller's side has given the result up. Set by that side; never cleared.
 const ABANDONED: u64 = 1 << 14;
 /// Set if a callback was ever added, or a failure was handed to the caller's side with its future.
 /// Never cleared.
@@ -86,7 +85,7 @@ pub(crate) struct State {
     submitted: u64,
 }
 
-/// What came of a task.
+/// The kind of a task's outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Kind(u8);
 
@@ -97,7 +96,7 @@ impl Kind {
     pub(crate) const CANCELLED: Self = Self(2);
     /// `Error::TimedOut`, by a limit of the task's own; nothing is stored.
     pub(crate) const TIME_LIMIT: Self = Self(3);
-    /// Further ones are of stored errors.
+    /// The first of the kinds of stored errors.
     const FIRST_STORED_ERROR: u8 = 4;
 
     #[inline]
@@ -117,7 +116,7 @@ impl Kind {
         self != Self::CANCELLED && self != Self::TIME_LIMIT
     }
 
-    /// The name of the error.
+    /// Returns the name of the error, if it is one.
     pub(crate) fn error_name(self) -> Option<&'static str> {
         match self {
             Self::VALUE => None,
@@ -138,13 +137,13 @@ impl Kind {
     }
 }
 
-/// What is in the slot.
+/// The content of the slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Listening {
     None = 0,
     Waker = 1,
     Set = 2,
-    Watch = 3,
+    Callbacks = 3,
 }
 
 impl Listening {
@@ -158,7 +157,7 @@ impl Listening {
             0 => Self::None,
             1 => Self::Waker,
             2 => Self::Set,
-            _ => Self::Watch,
+            _ => Self::Callbacks,
         }
     }
 }
@@ -166,11 +165,11 @@ impl Listening {
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Claim {
-    /// The caller runs it, for the first time.
+    /// The task is the caller's, for the first run.
     First { takes_room: bool },
-    /// The caller runs it on, after a suspension.
+    /// The task is the caller's, after a suspension.
     Again,
-    /// Somebody else has it.
+    /// Another thread has claimed or ended the task.
     Lost,
 }
 
@@ -179,58 +178,58 @@ pub(super) enum Claim {
 pub(super) enum Suspend {
     /// The body waits for its waker.
     Waiting,
-    /// It was woken meanwhile: queue it again.
+    /// The body was woken meanwhile: the caller queues the task again.
     Requeue,
-    /// It was asked to stop: the caller ends it.
+    /// The task was asked to stop: the caller ends it.
     Stop,
 }
 
-/// How a result is made visible.
+/// The parameters of a publication.
 #[derive(Clone, Copy)]
 pub(super) struct Publication {
     pub(super) kind: Kind,
     /// The task, which runs on this thread, ends with it.
     pub(super) ends: bool,
-    /// This thread has the slot, since the last try; it is given back.
+    /// This thread owns the slot since the last try, and gives it back.
     pub(super) owns_slot: bool,
-    /// This thread holds the watch's lock.
-    pub(super) has_watch_lock: bool,
-    /// The publisher gives its reference back in the same step, if somebody wants the result.
+    /// This thread holds the lock of the callbacks.
+    pub(super) has_callbacks_lock: bool,
+    /// The publisher gives its reference back in the same step, unless the result was given up.
     pub(super) releases: bool,
 }
 
-/// What the publisher found. After `Listener` it tries again, after `Watch` in another way.
+/// The answer to a publisher. After `Listener` it tries again, after `Callbacks` in another way.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Publish {
-    /// There is a listener, which the publisher now owns: it takes it out of the slot.
+    /// There is a listener, and the publisher now owns the slot: it takes the listener out.
     Listener(Listening),
-    /// There is a watch, with callbacks and a lock: publish through that.
-    Watch,
-    /// It is done, and the publisher's reference is given back.
+    /// There are callbacks: the publisher runs them and publishes under their lock.
+    Callbacks,
+    /// The task is done, and the publisher's reference is given back.
     Released,
     /// As `Released`, and that was the last one: the publisher frees the task.
     Last,
-    /// It is done, and nobody wants the value or error: the publisher still has its reference, and
-    /// drops what it had stored.
+    /// The task is done, and the caller's side has given the result up: the publisher still has its
+    /// reference, and drops what it had stored.
     Unwanted,
-    /// It is done, and the publisher still has its reference, as it wanted.
+    /// The task is done, and the publisher still has its reference, as it wanted.
     Kept,
 }
 
-/// What the caller's side found when it wanted the slot.
+/// The answer to the caller's side when it wants the slot.
 #[must_use]
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Slot {
-    /// It has it, with this in it.
+    /// The caller owns the slot, with this in it.
     Owned(Listening),
-    /// The result is there, and there is no watch.
+    /// The task is done, and there are no callbacks.
     Done,
-    /// There is a watch; use its lock.
-    Watch,
+    /// There are callbacks: their lock is used instead.
+    Callbacks,
 }
 
-/// The task as the caller's side sees it at one moment.
+/// The state of a task at one moment.
 #[derive(Clone, Copy)]
 pub(crate) struct Snapshot(u64);
 
@@ -240,7 +239,7 @@ impl Snapshot {
         self.0 & DONE != 0
     }
 
-    /// What came of it, or is about to.
+    /// Returns the kind of the outcome once it is settled, also before it is published.
     #[inline]
     pub(crate) fn kind(self) -> Option<Kind> {
         Kind::in_word(self.0)
@@ -250,7 +249,7 @@ impl Snapshot {
         self.is_done() && self.kind() == Some(Kind::CANCELLED)
     }
 
-    /// Done with an error other than `Cancelled`.
+    /// Returns whether the task is done with an error other than `Cancelled`.
     pub(crate) fn is_failed(self) -> bool {
         self.is_done() && !matches!(self.kind(), Some(Kind::VALUE | Kind::CANCELLED))
     }
@@ -280,13 +279,13 @@ impl Snapshot {
         self.0 & PHASE == ENDED
     }
 
-    /// Queued or suspended.
+    /// Returns whether the task is queued or suspended.
     #[inline]
     pub(crate) fn is_at_rest(self) -> bool {
         matches!(self.0 & PHASE, QUEUED | SUSPENDED)
     }
 
-    /// Started and not ended.
+    /// Returns whether the task has started and not ended.
     pub(crate) fn is_underway(self) -> bool {
         self.is_started() && !self.is_ended()
     }
@@ -295,19 +294,19 @@ impl Snapshot {
         self.0 & STOP != 0
     }
 
-    /// Whether there is a body in its place.
+    /// Returns whether there is a body in the place.
     #[inline]
     pub(super) fn has_body(self) -> bool {
         self.is_at_rest()
     }
 
-    /// Whether there is a result in its place.
+    /// Returns whether there is a result in the place.
     #[inline]
     pub(super) fn has_result(self) -> bool {
         self.is_done() && !self.is_taken() && self.kind().is_some_and(Kind::is_stored)
     }
 
-    /// Whether there is a value, or a failure, that nobody has taken.
+    /// Returns whether there is a value, or a failure, that has not been taken.
     #[inline]
     pub(super) fn is_untaken(self) -> bool {
         self.is_done() && !self.is_taken() && self.kind() != Some(Kind::CANCELLED)
@@ -329,19 +328,21 @@ impl Snapshot {
 }
 
 impl State {
-    /// A queued task with a reference for the queue and one for the caller, submitted at `ticks`.
+    /// The state of a task that is queued, with a reference for the queue and one for the caller. It was
+    /// submitted at `ticks`.
     #[inline]
     pub(super) fn queued(ticks: u64, takes_room: bool) -> Self {
         let room = if takes_room { ROOM } else { 0 };
         Self { word: AtomicU64::new((2 * REF) | room | QUEUED), submitted: ticks }
     }
 
-    /// What never runs: with a reference for who finishes it and one for the caller.
+    /// The state of a promise, which never runs, with a reference for the side that keeps it and one for
+    /// the caller.
     pub(super) fn promised() -> Self {
         Self { word: AtomicU64::new((2 * REF) | ENDED), submitted: 0 }
     }
 
-    /// What has never run and is done, with a reference for the caller.
+    /// The state of a promise that was done from the start, with a reference for the caller.
     pub(super) fn finished(kind: Kind) -> Self {
         Self { word: AtomicU64::new(REF | ENDED | DONE | kind.bits()), submitted: 0 }
     }
@@ -351,13 +352,13 @@ impl State {
         Snapshot(self.word.load(Acquire))
     }
 
-    /// How long before `now` the task was submitted, in ticks.
+    /// Returns the time from the submission to `now`, in ticks.
     #[inline]
     pub(crate) fn waited(&self, now: u64) -> u64 {
         now.saturating_sub(self.submitted) // The clocks of two threads may be off by a few ticks.
     }
 
-    /// Applies `change` where it gives a new word; the answer is the old one.
+    /// Applies `change` if it gives a new word. Returns the old one, as `Err` if it gave none.
     fn update(&self, change: impl Fn(u64) -> Option<u64>) -> Result<u64, u64> {
         self.word.fetch_update(AcqRel, Acquire, change)
     }
@@ -386,7 +387,7 @@ impl State {
         self.update(|now| (now & (PHASE | STARTED) == QUEUED).then_some(now | ENDED)).is_ok()
     }
 
-    /// `QUEUED` to `ENDED`; tells whether it had started.
+    /// `QUEUED` to `ENDED`. Returns whether the task had started.
     pub(super) fn withdraw_queued(&self) -> Option<bool> {
         let before = self.advance(QUEUED, |now| now | ENDED)?;
         Some(before & STARTED != 0)
@@ -420,8 +421,8 @@ impl State {
         }
     }
 
-    /// Tells whether the caller must queue the task: `SUSPENDED` became `QUEUED`. A running task
-    /// is marked instead and queues itself.
+    /// `SUSPENDED` to `QUEUED`. Returns whether that was so, and the caller must queue the task. A running
+    /// task is marked instead, and its worker queues it.
     pub(super) fn wake(&self) -> bool {
         let before = self.update(|now| match now & PHASE {
             SUSPENDED => Some((now & !PHASE) | QUEUED),
@@ -441,13 +442,13 @@ impl State {
 
     // ---- The result ----
 
-    /// Takes the right to publish. Whoever gets it must do so.
+    /// Takes the right to publish; a thread that gets it must publish.
     #[must_use]
     pub(super) fn settle(&self, kind: Kind) -> bool {
         self.update(|now| (now & KIND == 0).then_some(now | kind.bits())).is_ok()
     }
 
-    /// Makes the result visible. What is to be stored is in its place.
+    /// Makes the result visible. A result that is stored is in its place by now.
     #[inline]
     pub(super) fn publish(&self, how: Publication) -> Publish {
         let mut now = self.word.load(Acquire);
@@ -457,7 +458,7 @@ impl State {
                 Listening::Waker | Listening::Set => {
                     ((now & !LISTENING) | BUSY, Publish::Listener(listening))
                 }
-                Listening::Watch if !how.has_watch_lock => return Publish::Watch,
+                Listening::Callbacks if !how.has_callbacks_lock => return Publish::Callbacks,
                 _ => {
                     let mut next = now | DONE | how.kind.bits();
                     if how.ends {
@@ -484,7 +485,7 @@ impl State {
         }
     }
 
-    /// The result is about to be moved out of its place, by its only taker. `false`: it has been.
+    /// Takes the right to move the result out of its place. `false`: it has been taken before.
     #[must_use]
     #[inline]
     pub(super) fn take(&self) -> bool {
@@ -494,7 +495,7 @@ impl State {
             return false;
         }
         if Snapshot(now).is_only_reference() {
-            self.word.store(now | TAKEN, Relaxed); // Nobody else can touch it.
+            self.word.store(now | TAKEN, Relaxed); // No other thread can touch the word.
             return true;
         }
         self.word.fetch_or(TAKEN, AcqRel) & TAKEN == 0
@@ -508,11 +509,11 @@ impl State {
         loop {
             let now = self.word.load(Acquire);
             let listening = Listening::in_word(now);
-            if listening == Listening::Watch {
-                return Slot::Watch;
+            if listening == Listening::Callbacks {
+                return Slot::Callbacks;
             }
-            // Another thread that adds a callback, for a few moves; or one that publishes, which
-            // has taken the slot over and is about to be done.
+            // The owner is a thread that adds a callback, for a few moves; or one that publishes, and is
+            // about to be done.
             if now & BUSY != 0 {
                 crate::sync::pause(round);
                 round = round.saturating_add(1);
@@ -528,19 +529,19 @@ impl State {
         }
     }
 
-    /// Gives the slot back with `listening` in it. `false`: the result has come, the slot counts
-    /// as empty (but for a watch), and what is in it is still this thread's.
+    /// Gives the slot back with `listening` in it. `false`: the task is done, so the slot counts as empty
+    /// (unless it holds callbacks), and its content is still this thread's.
     #[must_use]
     pub(super) fn close_slot(&self, listening: Listening) -> bool {
         let before = self.update(|now| {
-            let stays = now & DONE == 0 || listening == Listening::Watch;
+            let stays = now & DONE == 0 || listening == Listening::Callbacks;
             Some((now & !(BUSY | LISTENING)) | if stays { listening.bits() } else { 0 })
         });
         before.is_ok_and(|before| before & DONE == 0)
     }
 
-    /// Takes the slot for a watch; also of a task that is done.
-    pub(super) fn open_slot_for_watch(&self) -> Slot {
+    /// Takes the slot for callbacks; also of a task that is done.
+    pub(super) fn open_slot_for_callbacks(&self) -> Slot {
         loop {
             match self.open_slot() {
                 Slot::Done => {
@@ -559,7 +560,7 @@ impl State {
         self.word.fetch_or(OBSERVED, AcqRel);
     }
 
-    /// Nobody will ask for the result. The slot must be empty, or a watch.
+    /// Gives the result up, and returns the state before. The slot is empty, or holds callbacks.
     pub(super) fn abandon(&self) -> Snapshot {
         Snapshot(self.word.fetch_or(ABANDONED, AcqRel))
     }
@@ -588,12 +589,12 @@ impl State {
         self.update(|now| (now & REFS > 0).then_some(now + REF)).is_ok()
     }
 
-    /// `true`: that was the last one.
+    /// Gives a reference back. `true`: it was the last one, and the caller frees the task.
     #[must_use]
     #[inline]
     pub(super) fn release(&self) -> bool {
         if self.look().is_only_reference() {
-            return true; // Nobody else can touch it.
+            return true; // No other thread can touch the task.
         }
         self.word.fetch_sub(REF, AcqRel) & REFS == REF
     }
@@ -615,7 +616,7 @@ mod tests {
             kind,
             ends: true,
             owns_slot: false,
-            has_watch_lock: false,
+            has_callbacks_lock: false,
             releases: true,
         };
         state.publish(how)
@@ -691,7 +692,7 @@ mod tests {
             kind: Kind::VALUE,
             ends: true,
             owns_slot: true,
-            has_watch_lock: false,
+            has_callbacks_lock: false,
             releases: true,
         };
         assert_eq!(state.publish(how), Publish::Released);
@@ -705,13 +706,13 @@ mod tests {
         assert_eq!(publish(&state, Kind::VALUE), Publish::Released);
         assert!(!state.close_slot(Listening::Waker));
         assert_eq!(state.open_slot(), Slot::Done);
-        assert_eq!(state.open_slot_for_watch(), Slot::Owned(Listening::None));
-        assert!(!state.close_slot(Listening::Watch));
-        assert_eq!(state.open_slot(), Slot::Watch);
+        assert_eq!(state.open_slot_for_callbacks(), Slot::Owned(Listening::None));
+        assert!(!state.close_slot(Listening::Callbacks));
+        assert_eq!(state.open_slot(), Slot::Callbacks);
     }
 
     #[test]
-    fn nobody_wants_the_result_of_an_abandoned_task() {
+    fn the_result_of_an_abandoned_task_is_unwanted() {
         let state = queued();
         assert!(!state.abandon().is_done());
         assert_eq!(publish(&state, Kind::VALUE), Publish::Unwanted);

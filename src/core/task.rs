@@ -1,16 +1,16 @@
-//! A submitted job: claimed, run, withdrawn.
+//! A submitted job: how it is made, run and withdrawn.
 
 use std::io;
-use std::sync::{Arc, OnceLock, Weak};
-use std::task::{Wake, Waker};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::cell::{Block, Cell, Claimed, TaskRef, Typed, make_block};
-use super::context::{self, End, WorkerContext};
+use super::cell::{Block, Cell, TaskRef, Typed, make_block};
 use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
+use super::runnable::{Claimed, Runnable};
 use super::state::{Kind, Snapshot, State, Suspend};
 use super::unobserved::{OnUnobserved, UnobservedFailure};
+use super::worker::context::{self, End, WorkerContext};
 use crate::clock;
 use crate::error::Error;
 use crate::panic::{Panicked, drop_quietly};
@@ -18,7 +18,7 @@ use crate::sync::Mutex;
 use crate::timer::{Timer, deadline};
 use crate::trace::TaskTrace;
 
-/// What a submitter may ask for one task.
+/// The options of one task.
 #[derive(Clone, Default)]
 pub(crate) struct Options {
     pub(crate) label: Option<Arc<str>>,
@@ -42,7 +42,7 @@ impl Extra {
         self.options.label.as_ref()
     }
 
-    /// The clock of `timeout` has been started elsewhere.
+    /// Makes the part of a task whose clock of `timeout` was started elsewhere.
     #[cfg(feature = "process")]
     pub(crate) fn with_deadline(options: Options, deadline: Option<Instant>) -> Self {
         let extra = Self::new(options);
@@ -79,15 +79,15 @@ impl MaybeExtra for Extra {
     }
 }
 
-/// What a task computes. A closure is a computation that is ready at its first poll, so one cell
-/// serves closures and futures.
+/// The computation of a task. A closure is one that is ready at its first poll, so one cell serves closures
+/// and futures.
 pub(crate) trait Body: Send + Sized + 'static {
     type Output: Send + 'static;
 
-    /// Whether a poll may come back without a value.
+    /// Set if a poll may return without a value.
     const ASYNC: bool;
 
-    /// Runs it, and catches its panics.
+    /// Runs the body, and catches its panics.
     fn poll(self, task: &TaskRef) -> Polled<Self>;
 }
 
@@ -96,111 +96,38 @@ pub(crate) enum Polled<B: Body> {
     Pending(B),
 }
 
-/// What a task needs of the pool that it was submitted to.
+/// The pool that a task was submitted to, as the task needs it.
 pub(crate) trait Host: Send + Sync + 'static {
-    /// Runs `take` under the queue's lock. If it says that it took a queued task, the entry that
-    /// stays behind in the queue is counted as dead.
+    /// Runs `take` under the queue's lock, once. If it returns `true`, it took a queued task, and the entry
+    /// that stays behind in the queue is counted as dead.
     fn take_queued(&self, take: &mut dyn FnMut() -> bool) -> bool;
 
     /// Queues a woken task again.
     fn requeue(self: &Arc<Self>, task: TaskRef);
 
-    /// A task that had not started has left the queue; there is room for another.
+    /// Gives back the room of a task that has left the queue.
     fn release_room(&self);
 
-    /// An accepted task was withdrawn.
+    /// Counts an accepted task that was withdrawn.
     fn count_cancelled(&self);
 
-    /// A task has run into its time limit.
+    /// Counts a task that has run into its time limit.
     fn count_failed(&self);
 
-    /// A task with an async body has ended: it leaves the registry that it was entered in.
+    /// Takes a task with an async body, which has ended, out of the registry that it was entered in.
     fn async_ended(&self, id: TaskId);
 
-    /// A task that runs is asked to stop.
+    /// Records that a task which runs was asked to stop.
     fn asked_to_stop(&self, id: TaskId);
 
-    /// Whom to tell of failures that nobody has seen.
+    /// Returns the callback for unobserved failures.
     fn on_unobserved(&self) -> &OnUnobserved;
 
-    /// All jobs of the pool are asked to stop.
+    /// Returns whether all jobs of the pool are asked to stop.
     fn is_stopping(&self) -> bool;
 
-    /// The pool's name, for people.
+    /// Returns the pool's name, for people.
     fn name(&self) -> &str;
-}
-
-/// A task, whatever its types: a reference to it to which these were added.
-pub(crate) trait Runnable {
-    fn extra(&self) -> Option<&Extra>;
-
-    /// The number of the task, if it is not that of its cell.
-    fn id(&self) -> Option<TaskId>;
-
-    /// Whether it runs in another place than its cell knows of.
-    fn is_running(&self) -> bool;
-
-    /// The first part of [`TaskRef::take_out`].
-    fn take_out(&self) -> bool;
-
-    /// The second part, which `take_out` has left to [`TakenOut::end`].
-    ///
-    /// # Safety
-    ///
-    /// `take_out` has returned `true`, and this is called once for it.
-    unsafe fn taken_out(&self, error: Error);
-
-    /// Ends a task that is queued or suspended; a running one is asked to stop.
-    fn withdraw(&self, error: Error);
-
-    /// Ends the task, if it does not run at this moment; else asks it to stop. Returns whether it
-    /// ended.
-    fn cancel(&self) -> bool;
-
-    /// Ends the task, also while it runs, where that is possible; else as `cancel`.
-    fn kill(&self) -> bool;
-
-    /// Ends the task if it has not started, since its future is dropped.
-    fn withdraw_unstarted(&self);
-
-    /// Runs the task on this thread, if that is a worker of its pool, the task is queued, and
-    /// the stack has room.
-    fn run_in_place(&self);
-
-    /// Queues the task again. Called by the waker of an async body.
-    fn wake(&self);
-
-    /// Withdraws the task from the queue. Called when the clock of `queue_timeout` has run out.
-    fn queued_too_long(&self, limit: Duration);
-
-    /// Ends the future, and asks the job to stop. Called when the clock of `timeout` has run out.
-    fn ran_too_long(&self, limit: Duration);
-
-    fn is_stop_requested(&self) -> bool;
-
-    /// Reports a failure that nobody has seen or will see.
-    fn unobserved(&self, error: &Error);
-}
-
-/// A task that was withdrawn from the queue before it started, and that has to be ended.
-#[must_use]
-pub(crate) struct TakenOut(TaskRef);
-
-impl TaskRef {
-    /// Withdraws a task that has not started, or gives the reference back. Called under the queue's
-    /// lock, so that it is counted before anybody can find the queue empty.
-    pub(crate) fn take_out(self) -> Result<TakenOut, Self> {
-        if self.runnable().take_out() { Ok(TakenOut(self)) } else { Err(self) }
-    }
-}
-
-impl TakenOut {
-    /// Ends the task with `error`. Called without the queue's lock, since it drops the body.
-    pub(crate) fn end(self, error: Error) {
-        // SAFETY: only `TaskRef::take_out` makes a `TakenOut`, when `take_out` has returned `true`,
-        // and this consumes it.
-        unsafe { self.0.runnable().taken_out(error) };
-    }
 }
 
 /// One allocation: what the queue, the worker and the caller share.
@@ -224,7 +151,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Submitted<B, H, X> {
         let expire = move || task.queued_too_long(limit);
         let refused = {
             let mut timer = extra.timer.lock();
-            // Whoever claims or ends the task looks at the timer after that, so none is left behind.
+            // A thread that claims or ends the task looks at the timer after that, so none is left behind.
             let now = self.0.state().look();
             if !now.is_queued() || now.is_started() {
                 return;
@@ -248,7 +175,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Submitted<B, H, X> {
     pub(crate) fn refused(self, queued: TaskRef) -> B {
         debug_assert_eq!(self.0.untyped().as_ptr(), queued.as_ptr());
         let withdrawn = self.0.state().withdraw_unstarted();
-        assert!(withdrawn, "nobody else has seen the task");
+        assert!(withdrawn, "no other thread has seen the task");
         // SAFETY: this thread has moved the task from `QUEUED`, when its body was in its place, to
         // `ENDED`; so the place is its own.
         unsafe { self.0.cell.take_body() }
@@ -256,7 +183,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Submitted<B, H, X> {
 }
 
 impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
-    /// Makes a task: the queue's reference, and the submitter's.
+    /// Makes a task. Returns the queue's reference and the submitter's.
     pub(crate) fn submit(
         host: &Arc<H>,
         body: B,
@@ -289,7 +216,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         }
     }
 
-    /// Whether somebody else might settle the task while it is this thread's.
+    /// Returns whether another thread may settle the task while it is this thread's.
     fn has_rivals(&self) -> bool {
         self.extra.get().is_some_and(|extra| extra.options.timeout.is_some())
     }
@@ -333,7 +260,7 @@ unsafe impl<B: Body, H: Host, X: MaybeExtra> Block for Task<B, H, X> {
             if let Err(refused) = task.start_clock() {
                 // SAFETY: this thread has claimed the task, so the place, with the body, is its own.
                 drop_quietly(unsafe { task.cell.take_body() });
-                // SAFETY: that is so, and the body was taken.
+                // SAFETY: this thread has claimed the task, and has taken the body above.
                 return unsafe { task.finish(Err(Error::NoTimer(refused)), worker, since) };
             }
         }
@@ -343,7 +270,7 @@ unsafe impl<B: Body, H: Host, X: MaybeExtra> Block for Task<B, H, X> {
             let _entered = task.trace.enter();
             body.poll(task.untyped())
         };
-        // SAFETY: this thread has claimed the task, and the body was taken, which holds for each.
+        // SAFETY: of each call: this thread has claimed the task, and has taken the body.
         context::run_in_frame(task, run, |task, polled| unsafe {
             match polled {
                 Polled::Ready(Ok(value)) => task.finish(Ok(value), worker, since),
@@ -474,7 +401,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
     ///
     /// As for [`withdrawn`](Self::withdrawn).
     unsafe fn broken_off(&self, error: Error, dropped: impl FnOnce()) {
-        // SAFETY: the caller says so.
+        // SAFETY: the caller's duty is the same.
         unsafe { self.withdrawn(error, dropped, || self.host.count_cancelled()) };
     }
 
@@ -487,7 +414,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
         if let Some(extra) = self.extra.get() {
             extra.disarm();
         }
-        // SAFETY: whoever moves a task to `ENDED` owns the place, and by the caller the body is there.
+        // SAFETY: the thread that moves a task to `ENDED` owns the place, and by the caller the body is there.
         drop_quietly(unsafe { self.cell.take_body() });
         dropped();
         let kind = match error {
@@ -568,7 +495,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
         }
         self.withdraw(Error::Cancelled);
         let now = self.state().look();
-        // Ended without a result: another thread is withdrawing it right now.
+        // If it has ended without a result, another thread is withdrawing it right now.
         now.is_ended() && (!now.is_done() || now.is_cancelled())
     }
 
@@ -609,7 +536,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
     }
 
     fn ran_too_long(&self, limit: Duration) {
-        // First the right to say what came of it: who sees the request may end at once.
+        // The right to publish is taken first: a job that sees the request may end at once.
         if self.state().settle(Kind::TIME_LIMIT) {
             self.ask_to_stop();
             let error = Error::TimedOut { limit, started: true };
@@ -632,37 +559,11 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
     }
 
     fn unobserved(&self, error: &Error) {
-        // Not of a map's driver: the map tells what became of it.
+        // A map's driver takes no room, and the map itself tells of its failure.
         if self.state().takes_room() {
             let label = self.extra().and_then(|extra| extra.label()).map(|label| &**label);
             let (pool, id) = (self.host.name(), self.header().id());
             self.host.on_unobserved().tell(UnobservedFailure { pool, id, label, error });
         }
-    }
-}
-
-/// The waker of an async body.
-pub(crate) struct TaskWaker(TaskRef);
-
-impl TaskWaker {
-    /// The waker that `kept` refers to, as long as anybody has it, or a new one. All that a task
-    /// has at a time is one, so that its references are few.
-    pub(crate) fn get(kept: &mut Weak<Self>, task: &TaskRef) -> Waker {
-        let waker = kept.upgrade().unwrap_or_else(|| {
-            let waker = Arc::new(Self(task.clone()));
-            *kept = Arc::downgrade(&waker);
-            waker
-        });
-        Waker::from(waker)
-    }
-}
-
-impl Wake for TaskWaker {
-    fn wake(self: Arc<Self>) {
-        self.0.runnable().wake();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.0.runnable().wake();
     }
 }

@@ -1,8 +1,7 @@
-//! Failures that nobody has seen: whose future was dropped or detached, and that no callback was
-//! given.
+//! Unobserved failures: tasks that failed after their future was dropped or detached, with no callback.
 //!
-//! The caller's side gives a result up, and the publisher makes it visible, each in one step on the
-//! task's state; so one of the two comes second, finds what the other has done, and tells.
+//! The caller's side gives a result up, and the publisher makes it visible, each in one step on the task's
+//! state. One of the two comes second, finds what the other has done, and reports the failure.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +11,7 @@ use crate::error::Error;
 use crate::panic::{Quiet, quietly};
 use crate::trace;
 
-/// A task that has failed without anybody having seen that. Given to
+/// A task whose failure is unobserved. Given to
 /// [`on_unobserved_failure`](crate::ThreadPoolBuilder::on_unobserved_failure).
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
@@ -23,7 +22,7 @@ pub struct UnobservedFailure<'a> {
     pub id: TaskId,
     /// The task's label, if it was given one.
     pub label: Option<&'a str>,
-    /// Why it has no value.
+    /// The reason that it has no value.
     pub error: &'a Error,
 }
 
@@ -39,7 +38,7 @@ impl fmt::Display for UnobservedFailure<'_> {
 
 type Hook = Arc<dyn Fn(&UnobservedFailure<'_>) + Send + Sync>;
 
-/// Whom a pool tells of such failures.
+/// The report of a pool's unobserved failures.
 #[derive(Clone, Default)]
 pub(crate) struct OnUnobserved {
     hook: Option<Hook>,
@@ -54,20 +53,20 @@ impl OnUnobserved {
         Self { hook: Some(Arc::new(move |failure| hook(failure))) }
     }
 
-    /// Whether there is a hook.
+    /// Returns whether there is a hook.
     pub(crate) fn is_set(&self) -> bool {
         self.hook.is_some()
     }
 
-    /// Whether there is anybody to tell: without a hook, a subscriber of `tracing`.
+    /// Returns whether a report has a receiver: the hook or, without one, a subscriber of `tracing`.
     pub(crate) fn is_heard(&self) -> bool {
         self.is_set() || trace::is_listened_to()
     }
 
-    /// Tells of a task that has ended like this. Not under a lock: it runs user code.
+    /// Reports a task. Called without a lock, since it runs user code.
     #[cold]
     pub(crate) fn tell(&self, failure: UnobservedFailure<'_>) {
-        // What was withdrawn before it started has not failed.
+        // A task that was withdrawn before it started has not failed.
         if matches!(failure.error, Error::Cancelled | Error::TimedOut { started: false, .. }) {
             return;
         }

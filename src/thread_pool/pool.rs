@@ -20,12 +20,12 @@
 //!   that may happen; so a blocked worker tries again every [`RETRY`]. A pool breaks only if it has
 //!   no worker at all.
 //!
-//! # Shares
+//! # Local queues
 //!
-//! A worker whose tasks are quick takes several at once, its *share*; so the lock is taken once
-//! for many tasks. Others take from a share what would have to wait: all of it when its worker
+//! A worker whose tasks are quick takes several at once into its *local queue*; so the lock is taken once
+//! for many tasks. Others take from there what would have to wait: all of it when its worker
 //! blocks, or has not come back to it between two looks; half of it when they have nothing else
-//! to do. No worker sleeps while there is a task in any share.
+//! to do. No worker sleeps while there is a task in any local queue.
 //!
 //! What becomes of the tasks' room in a bounded queue, and how a pool ends, is checked by loom in
 //! `tests/models`, with this file as it is.
@@ -42,10 +42,10 @@ use crate::cache_padded::CachePadded;
 use crate::clock;
 use crate::core::TaskId;
 use crate::core::cell::Header;
-use crate::core::share::OwnShare;
-use crate::core::task::{Extra, TakenOut};
+use crate::core::local_queue::OwnLocalQueue;
 use crate::core::{
-    Body, Host, MaybeExtra, OnUnobserved, Outcome, Registry, Task, TaskRef, context,
+    Body, Extra, Host, MaybeExtra, OnUnobserved, Outcome, Registry, TakenOut, Task, TaskRef,
+    context,
 };
 use crate::dump::{self, Dump, Noted};
 use crate::error::{BrokenPool, Error};
@@ -102,7 +102,7 @@ struct State {
     woken: u64,
     /// By number; free places are used again.
     seats: Vec<Option<Arc<Seat>>>,
-    /// The seat whose share is to be looked at next.
+    /// The seat whose local queue is to be looked at next.
     next_look: usize,
     /// All that were started, but for some that have ended.
     threads: Vec<JoinHandle<()>>,
@@ -165,7 +165,7 @@ pub(super) enum Origin {
 enum Rouse {
     Nobody,
     Called(Called),
-    New(Arc<Seat>, OwnShare),
+    New(Arc<Seat>, OwnLocalQueue),
 }
 
 impl State {
@@ -217,10 +217,10 @@ impl State {
         self.active() > 0 && self.refused.as_ref().is_some_and(|refused| !refused.pause().is_zero())
     }
 
-    /// How many tasks wait, in the queue or in a share.
+    /// Returns the number of tasks that wait, in the queue or in a local one.
     fn waiting(&self) -> usize {
-        let shared: usize = self.seats().map(|seat| seat.share.len()).sum();
-        (self.queue.entries() + shared).saturating_sub(self.queue.dead())
+        let local: usize = self.seats().map(|seat| seat.local_queue.len()).sum();
+        (self.queue.entries() + local).saturating_sub(self.queue.dead())
     }
 
     /// The worker at `seat` looks at the queue no more. In one step with its decision, since
@@ -255,7 +255,7 @@ impl State {
     /// be dropped once the lock is released.
     fn withdraw_unstarted(&mut self) -> (Vec<TakenOut>, Tasks) {
         for seat in self.seats.iter().flatten() {
-            self.queue.put_back(std::iter::from_fn(|| seat.share.take()).collect());
+            self.queue.put_back(std::iter::from_fn(|| seat.local_queue.take()).collect());
         }
         let (mut withdrawn, mut dead) = (Vec::new(), Vec::new());
         for task in self.queue.take_unstarted() {
@@ -267,9 +267,9 @@ impl State {
         (withdrawn, dead)
     }
 
-    /// A task for a worker whose own share is empty, and up to `more` others for that.
-    fn take_tasks(&mut self, own: &mut OwnShare, more: usize) -> Option<TaskRef> {
-        self.free_stuck_share();
+    /// Takes a task for a worker whose local queue is empty, and up to `more` others for that.
+    fn take_tasks(&mut self, own: &mut OwnLocalQueue, more: usize) -> Option<TaskRef> {
+        self.free_stuck_queue();
         if let Some(task) = self.queue.pop() {
             let fair = self.queue.entries() / (2 * self.active().max(1));
             if more > 0 && fair > 0 {
@@ -277,29 +277,29 @@ impl State {
             }
             return Some(task);
         }
-        let full = self.seats().find(|seat| !seat.share.is_empty())?;
-        let half = full.share.len() / 2;
-        let task = full.share.take()?;
-        own.fill(std::iter::from_fn(|| full.share.take()).take(half.min(own.room())));
+        let full = self.seats().find(|seat| !seat.local_queue.is_empty())?;
+        let half = full.local_queue.len() / 2;
+        let task = full.local_queue.take()?;
+        own.fill(std::iter::from_fn(|| full.local_queue.take()).take(half.min(own.room())));
         Some(task)
     }
 
-    /// Puts a share back into the queue whose worker has not come back to it since it was last
+    /// Puts the tasks of a local queue back whose worker has not come back to it since it was last
     /// looked at. Each call looks at one.
-    fn free_stuck_share(&mut self) {
+    fn free_stuck_queue(&mut self) {
         self.next_look = (self.next_look + 1) % self.seats.len().max(1);
         if let Some(Some(seat)) = self.seats.get(self.next_look) {
             if seat.is_stuck() {
-                self.queue.put_back(std::iter::from_fn(|| seat.share.take()).collect());
+                self.queue.put_back(std::iter::from_fn(|| seat.local_queue.take()).collect());
             }
         }
     }
 
-    /// Puts all shares back into the queue, so that it has all that waits.
-    fn gather_shares(&mut self, now: u64) {
-        let shares = self.seats.iter().flatten().map(|seat| &seat.share);
+    /// Puts the tasks of all local queues back, so that the queue has all that waits.
+    fn gather_local_queues(&mut self, now: u64) {
+        let locals = self.seats.iter().flatten().map(|seat| &seat.local_queue);
         let mut tasks: Tasks =
-            shares.flat_map(|share| std::iter::from_fn(|| share.take())).collect();
+            locals.flat_map(|local| std::iter::from_fn(|| local.take())).collect();
         tasks.sort_by_key(|task| std::cmp::Reverse(task.header().state.waited(now)));
         self.queue.put_back(tasks);
     }
@@ -457,7 +457,7 @@ impl Pool {
         if state.active() >= self.config.max_workers || state.pauses() {
             return Rouse::Nobody;
         }
-        // In this order: a worker is busy before it takes what was waiting in its share.
+        // In this order: a worker is busy before it takes what was waiting in its local queue.
         let waiting = state.waiting();
         let now = clock::now();
         let about_to_look = state.seats().filter(|seat| seat.is_about_to_look(now)).count();
@@ -466,7 +466,7 @@ impl Pool {
         }
         let free = state.seats.iter().position(Option::is_none);
         let index = free.unwrap_or(state.seats.len());
-        let own = OwnShare::new();
+        let own = OwnLocalQueue::new();
         let seat = Arc::new(Seat::new(index, own.clone()));
         if free.is_some() {
             state.seats[index] = Some(Arc::clone(&seat));
@@ -487,7 +487,7 @@ impl Pool {
         }
     }
 
-    fn start_worker(self: &Arc<Self>, seat: Arc<Seat>, own: OwnShare) {
+    fn start_worker(self: &Arc<Self>, seat: Arc<Seat>, own: OwnLocalQueue) {
         let spawned = worker::spawn(self, &seat, own);
         let mut state = self.state.lock();
         state.starting -= 1;
@@ -559,14 +559,14 @@ impl Pool {
     // ---- The worker's view ----
 
     /// The next task for the worker at `seat`; waits for one. With it the worker may take up to
-    /// `more` others into its own share. `None`: the worker is to end.
+    /// `more` others into its local queue. `None`: the worker is to end.
     pub(super) fn next_task(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
-        own: &mut OwnShare,
+        own: &mut OwnLocalQueue,
         more: usize,
     ) -> Option<TaskRef> {
-        if !seat.share.is_empty() {
+        if !seat.local_queue.is_empty() {
             // Before it takes one: nobody is to count on it to look at the queue.
             seat.set_busy();
             if let Some(task) = own.take() {
@@ -618,7 +618,7 @@ impl Pool {
     }
 
     /// A worker is about to wait inside of a job, or of what belongs to its end: its place and its
-    /// share are free for others.
+    /// local queue are free for others.
     pub(super) fn block(self: &Arc<Self>, seat: &Seat) {
         let mut state = self.state.lock();
         state.blocked += 1;
@@ -633,7 +633,7 @@ impl Pool {
     /// The worker at `seat` is not to be counted on: what waits for it is for others.
     fn hold_up(self: &Arc<Self>, mut state: MutexGuard<'_, State>, seat: &Seat) {
         seat.set_busy();
-        state.queue.put_back(std::iter::from_fn(|| seat.share.take()).collect());
+        state.queue.put_back(std::iter::from_fn(|| seat.local_queue.take()).collect());
         let rouse = if state.waiting() == 0 { Rouse::Nobody } else { self.find_worker(&mut state) };
         self.rouse(state, rouse);
     }
@@ -807,7 +807,7 @@ impl Pool {
         // Only what must fit together is read under the lock; submitters and workers need it.
         let (state, seats, asked_to_stop, count, queued, suspended) = {
             let mut state = self.state.lock();
-            state.gather_shares(now);
+            state.gather_local_queues(now);
             let phase = match &state.phase {
                 Phase::Broken(cause) => dump::State::Broken(cause.clone()),
                 _ if state.has_ended() => dump::State::Ended,

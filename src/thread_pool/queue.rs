@@ -57,7 +57,7 @@ impl Queue {
         self.entries.len()
     }
 
-    /// How many entries are dead, here or in the workers' shares.
+    /// How many entries are dead, here or in the workers' local queues.
     pub(super) fn dead(&self) -> usize {
         self.dead
     }

@@ -11,7 +11,7 @@ use crate::clock;
 use crate::core::TaskId;
 use crate::core::TaskRef;
 use crate::core::context::{self, End, WorkerContext};
-use crate::core::share::{OwnShare, Share};
+use crate::core::local_queue::{LocalQueue, OwnLocalQueue};
 use crate::core::waits::Waits;
 use crate::dump;
 use crate::fork;
@@ -38,8 +38,8 @@ pub(super) struct Seat {
     pub(super) index: usize,
     pub(super) metrics: WorkerMetrics,
     /// Tasks that are its turn next.
-    pub(super) share: Share,
-    /// The share as it was when another worker last looked at it.
+    pub(super) local_queue: LocalQueue,
+    /// The local queue as it was when another worker last looked at it.
     seen: AtomicU64,
     /// [`BUSY`] with a task; [`LOOKS`] while it looks for one or waits for one; in between, when its
     /// task ended: set just before the task's result is published, so that the next submission finds
@@ -69,11 +69,11 @@ impl Running {
 }
 
 impl Seat {
-    pub(super) fn new(index: usize, share: Share) -> Self {
+    pub(super) fn new(index: usize, local_queue: LocalQueue) -> Self {
         Self {
             index,
             metrics: WorkerMetrics::new(),
-            share,
+            local_queue,
             seen: AtomicU64::new(0),
             free_since: AtomicU64::new(LOOKS),
             id: AtomicU64::new(0),
@@ -109,11 +109,11 @@ impl Seat {
         }
     }
 
-    /// Whether its share is as it was at the last call, and not empty. Called under the pool's
+    /// Returns whether the local queue is as it was at the last call, and not empty. Called under the pool's
     /// lock.
     pub(super) fn is_stuck(&self) -> bool {
-        let version = self.share.version();
-        self.seen.swap(version, Relaxed) == version && !self.share.is_empty()
+        let version = self.local_queue.version();
+        self.seen.swap(version, Relaxed) == version && !self.local_queue.is_empty()
     }
 
     /// The tasks on its stack, outermost first.
@@ -179,9 +179,9 @@ struct Worker {
 }
 
 impl Worker {
-    /// How many tasks it takes into its share at once. To take the lock costs little against a
+    /// Returns the number of tasks that it takes into its local queue at once. To take the lock costs little against a
     /// task of some microseconds; such are taken one by one.
-    fn share_size(&self) -> usize {
+    fn local_queue_room(&self) -> usize {
         if self.pace.get() < QUICK { usize::MAX } else { 0 }
     }
 
@@ -283,7 +283,7 @@ fn reserved_stack(pool: &Pool) -> usize {
 pub(super) fn spawn(
     pool: &Arc<Pool>,
     seat: &Arc<Seat>,
-    mut own: OwnShare,
+    mut own: OwnLocalQueue,
 ) -> io::Result<JoinHandle<()>> {
     let name = pool.worker_name(seat);
     let (pool, seat) = (Arc::clone(pool), Arc::clone(seat));
@@ -294,7 +294,7 @@ pub(super) fn spawn(
     })
 }
 
-fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnShare) {
+fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnLocalQueue) {
     let _runtime =
         pool.config.runtime.as_ref().map(|runtime| tokio::runtime::Handle::enter(runtime));
     if let Some(initializer) = &pool.config.initializer {
@@ -319,12 +319,12 @@ fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnShare) {
         last_end: Cell::new(None),
     });
     context::run_as_worker(worker.clone(), || {
-        while let Some(task) = pool.next_task(seat, own, worker.share_size()) {
+        while let Some(task) = pool.next_task(seat, own, worker.local_queue_room()) {
             match task.claim() {
                 Some(claimed) => claimed.run(&*worker),
                 None => pool.dead_popped(),
             }
-            if seat.share.is_empty() {
+            if seat.local_queue.is_empty() {
                 worker.last_end.set(None); // The next one may have to be waited for.
             }
         }

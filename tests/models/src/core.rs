@@ -4,32 +4,33 @@
 pub(crate) mod cell;
 #[path = "../../../src/core/id.rs"]
 pub(crate) mod id;
+#[path = "../../../src/core/listener.rs"]
+mod listener;
 #[path = "../../../src/core/outcome.rs"]
 pub(crate) mod outcome;
 #[path = "../../../src/core/promise.rs"]
 pub(crate) mod promise;
 #[path = "../../../src/core/registry.rs"]
 mod registry;
+#[path = "../../../src/core/runnable.rs"]
+pub(crate) mod runnable;
 #[path = "../../../src/core/set.rs"]
 pub(crate) mod set;
-#[path = "../../../src/core/share.rs"]
-pub(crate) mod share;
 #[path = "../../../src/core/state.rs"]
 pub(crate) mod state;
 #[path = "../../../src/core/task.rs"]
 pub(crate) mod task;
 #[path = "../../../src/core/unobserved.rs"]
 pub(crate) mod unobserved;
-#[path = "../../../src/core/waits.rs"]
-pub(crate) mod waits;
-#[path = "../../../src/core/watch.rs"]
-mod watch;
+mod worker;
 
-pub(crate) use crate::doubles::{context, parker, slab};
+pub(crate) use crate::doubles::slab;
 pub(crate) use cell::TaskRef;
 pub(crate) use id::TaskId;
 pub(crate) use outcome::Outcome;
 pub(crate) use registry::Registry;
-pub(crate) use task::{Body, Host, MaybeExtra, Task};
+pub(crate) use runnable::TakenOut;
+pub(crate) use task::{Body, Extra, Host, MaybeExtra, Task};
 pub(crate) use unobserved::OnUnobserved;
-pub use waits::Awaited;
+pub use worker::waits::Awaited;
+pub(crate) use worker::{context, local_queue, parker, waits};

@@ -67,13 +67,13 @@ fn check_with(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
 #[cfg(test)]
 mod claim_model;
 #[cfg(test)]
+mod local_queue_model;
+#[cfg(test)]
 mod permits_model;
 #[cfg(test)]
 mod queue_model;
 #[cfg(test)]
 mod set_model;
-#[cfg(test)]
-mod share_model;
 #[cfg(test)]
 mod shutdown_model;
 #[cfg(test)]

@@ -81,7 +81,7 @@ fn a_task_is_submitted_meanwhile() {
 
 /// They are enough for the worker to take two at once. What it has not started is withdrawn too.
 #[test]
-fn tasks_are_in_a_share() {
+fn tasks_are_in_a_local_queue() {
     check_with(3, || {
         let pool = TestPool::new(1);
         let submitted = [pool.submit(), pool.submit(), pool.submit()];

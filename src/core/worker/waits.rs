@@ -1,19 +1,19 @@
-//! What the jobs of a worker wait for, for whoever looks at the pool from outside. Written when a
-//! job is about to block, so that it costs nothing besides a wait.
+//! The waits of a worker's jobs, for dumps. Written when a job is about to block, so that they cost nothing
+//! beside the wait itself.
 
 use std::fmt;
 
 use super::context::FrameId;
-use super::id::TaskId;
+use crate::core::id::TaskId;
 use crate::sync::Mutex;
 
-/// What a job waits for.
+/// The thing that a job waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Awaited {
     /// A single future: a task, perhaps of another pool, or a promise.
     Task(TaskId),
-    /// So many futures, by [`wait`](crate::wait()), or what was left of them, by
+    /// A set of this many futures: by [`wait`](crate::wait()), or those that were left, by
     /// [`as_completed`](crate::as_completed()).
     Set(usize),
     /// The results of a map.
@@ -44,19 +44,19 @@ impl fmt::Display for Awaited {
     }
 }
 
-/// So many futures that are pending in one job are named; of the others only the number is known.
+/// Maximum number of futures pending in one job that are named; of the others only the number is known.
 const MOST_NAMED: usize = 8;
 
 /// The waits of one worker.
 pub(crate) struct Waits(Mutex<Vec<Wait>>);
 
-/// What one job waits for.
+/// The waits of one job.
 pub(crate) struct Wait {
     frame: FrameId,
     task: TaskId,
-    /// It blocks its thread for this.
+    /// The thing for which it blocks its thread.
     blocked: Option<Awaited>,
-    /// It has polled these, and they were pending.
+    /// The futures that it has polled and that were pending.
     pending: Vec<Awaited>,
     more_pending: usize,
 }
@@ -66,7 +66,7 @@ impl Waits {
         Self(Mutex::new(Vec::new()))
     }
 
-    /// Changes what the task in this frame waits for.
+    /// Changes the waits of the task in this frame.
     pub(super) fn change(&self, frame: FrameId, task: TaskId, change: impl FnOnce(&mut Wait)) {
         let mut waits = self.0.lock();
         let place = waits.iter().position(|wait| wait.frame == frame).unwrap_or_else(|| {
@@ -85,7 +85,7 @@ impl Waits {
         self.0.lock().retain(|wait| is_there(wait.frame));
     }
 
-    /// What `task` waits for: what is known by name, and how many besides.
+    /// Returns the waits of `task` that are known by name, and the number of others.
     pub(crate) fn of(&self, task: TaskId) -> (Vec<Awaited>, usize) {
         let waits = self.0.lock();
         let Some(wait) = waits.iter().find(|wait| wait.task == task) else {
@@ -118,7 +118,7 @@ impl Wait {
         }
     }
 
-    /// One that was pending is so no more; `None`: nobody knows which.
+    /// Removes a future that is pending no more; `None`: it is not known which.
     pub(super) fn remove(&mut self, awaited: Option<Awaited>) {
         let is_it = |pending: &Awaited| awaited.is_some_and(|awaited| pending.is_same(&awaited));
         let named = self.pending.iter().position(is_it);

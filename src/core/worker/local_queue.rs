@@ -1,23 +1,23 @@
 //! The tasks that a worker has taken from the queue and not started: a ring that its worker
-//! fills, and from which anybody may take, oldest first.
+//! fills, and from which any thread may take, oldest first.
 //!
-//! Both ends of the ring are in one word, so that to take is one compare-and-swap. They only
-//! grow, and a place is written again only after both ends have moved on by a whole round: whoever
-//! read an old pointer there finds the word changed and tries again.
+//! Both ends of the ring are in one word, so that a task is taken by one compare-and-swap. They only grow, and
+//! a place is written again only after both ends have moved on by a whole round: a thread that has read an old
+//! pointer there finds the word changed and tries again.
 
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::cell::{Header, TaskRef};
+use crate::core::cell::{Header, TaskRef};
 use crate::sync::atomic::{
     AtomicPtr, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
 
-/// How many tasks a share can hold; a power of two.
+/// The number of tasks for which a local queue has room; a power of two.
 const CAPACITY: u32 = 64;
 
 struct Ring {
-    /// Where the next one is taken (upper half) and where the next one is put (lower half).
+    /// The positions where the next task is taken (upper half) and where the next one is put (lower half).
     ends: AtomicU64,
     places: [AtomicPtr<Header>; CAPACITY as usize],
 }
@@ -30,25 +30,25 @@ fn join(take: u32, put: u32) -> u64 {
     u64::from(take) << 32 | u64::from(put)
 }
 
-/// The side that anybody may have.
+/// The tasks that a worker took ahead, as any thread may see and take them.
 #[derive(Clone)]
-pub(crate) struct Share(Arc<Ring>);
+pub(crate) struct LocalQueue(Arc<Ring>);
 
-/// The side of the worker, which alone fills it.
-pub(crate) struct OwnShare(Share);
+/// The local queue of this worker, which alone fills it.
+pub(crate) struct OwnLocalQueue(LocalQueue);
 
-impl OwnShare {
+impl OwnLocalQueue {
     pub(crate) fn new() -> Self {
         let places = std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut()));
-        Self(Share(Arc::new(Ring { ends: AtomicU64::new(0), places })))
+        Self(LocalQueue(Arc::new(Ring { ends: AtomicU64::new(0), places })))
     }
 
-    /// How many more it can hold.
+    /// Returns the number of tasks that still fit.
     pub(crate) fn room(&self) -> usize {
         CAPACITY as usize - self.0.len()
     }
 
-    /// Puts tasks at its end, as many as there is room for.
+    /// Puts tasks at the end, as many as there is room for.
     pub(crate) fn fill(&mut self, tasks: impl Iterator<Item = TaskRef>) {
         let ring = &self.0.0;
         let mut ends = ring.ends.load(Acquire);
@@ -66,15 +66,15 @@ impl OwnShare {
     }
 }
 
-impl std::ops::Deref for OwnShare {
-    type Target = Share;
+impl std::ops::Deref for OwnLocalQueue {
+    type Target = LocalQueue;
 
-    fn deref(&self) -> &Share {
+    fn deref(&self) -> &LocalQueue {
         &self.0
     }
 }
 
-impl Share {
+impl LocalQueue {
     pub(crate) fn len(&self) -> usize {
         let (take, put) = split(self.0.ends.load(Acquire));
         put.wrapping_sub(take) as usize
@@ -84,7 +84,7 @@ impl Share {
         self.len() == 0
     }
 
-    /// Changes with every task that is put or taken.
+    /// Returns a number that changes with every task that is put or taken.
     pub(crate) fn version(&self) -> u64 {
         self.0.ends.load(Relaxed)
     }
@@ -102,9 +102,9 @@ impl Share {
             let next = join(take.wrapping_add(1), put);
             match ring.ends.compare_exchange_weak(ends, next, AcqRel, Acquire) {
                 Ok(_) => {
-                    // SAFETY: the place had this task in it as long as the word was `ends`, and
-                    // this is the one thread that has moved the word on; so the reference that was
-                    // put there is its own.
+                    // SAFETY: `fill` put a reference there. The place held it as long as the word was
+                    // `ends`, and this is the one thread that has moved the word on from there, so the
+                    // reference is its own.
                     return NonNull::new(task).map(|task| unsafe { TaskRef::from_raw(task) });
                 }
                 Err(changed) => ends = changed,
@@ -118,7 +118,7 @@ impl Drop for Ring {
         let (mut take, put) = split(self.ends.load(Acquire));
         while take != put {
             let task = self.places[(take % CAPACITY) as usize].load(Relaxed);
-            // SAFETY: nobody else is left, so the references that were put there are this one's.
+            // SAFETY: `fill` put a reference there, no thread has taken it, and none can any more.
             drop(NonNull::new(task).map(|task| unsafe { TaskRef::from_raw(task) }));
             take = take.wrapping_add(1);
         }
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn tasks_come_out_in_order_and_no_more_go_in_than_fit() {
-        let mut own = OwnShare::new();
+        let mut own = OwnLocalQueue::new();
         let tasks: Vec<_> = (0..CAPACITY as usize + 3).map(|_| task()).collect();
         let ids: Vec<_> = tasks.iter().map(|task| task.header().id()).collect();
         let mut tasks = tasks.into_iter();
@@ -150,23 +150,23 @@ mod tests {
         let taken: Vec<_> = std::iter::from_fn(|| own.take()).map(|t| t.header().id()).collect();
         assert_eq!(taken, ids[..CAPACITY as usize]);
         own.fill(tasks);
-        assert_eq!(own.len(), 3); // dropped with the share
+        assert_eq!(own.len(), 3); // dropped with the queue
     }
 
     #[test]
     fn each_task_is_taken_once_under_stress() {
         const TASKS: usize = if cfg!(miri) { 100 } else { 20_000 };
-        let mut own = OwnShare::new();
+        let mut own = OwnLocalQueue::new();
         let over = AtomicBool::new(false);
-        let take = |share: &Share| share.take().map(|task| task.header().id());
+        let take = |queue: &LocalQueue| queue.take().map(|task| task.header().id());
         let taken = std::thread::scope(|scope| {
             let thieves: Vec<_> = (0..3)
                 .map(|_| {
-                    let (share, over) = (own.clone(), &over);
+                    let (queue, over) = (own.clone(), &over);
                     scope.spawn(move || {
                         let mut ids = Vec::new();
-                        while !over.load(Acquire) || !share.is_empty() {
-                            ids.extend(take(&share));
+                        while !over.load(Acquire) || !queue.is_empty() {
+                            ids.extend(take(&queue));
                         }
                         ids
                     })

@@ -1,4 +1,4 @@
-//! What a running job can find out: its task, and the worker that it runs on.
+//! The context of a running job: its task, and the worker that it runs on.
 //!
 //! Each worker thread keeps a stack of frames, one for each task that is on it. There is more
 //! than one when a job waits for a queued task and runs it in place.
@@ -13,51 +13,50 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::cell::{RunningTask, TaskRef, Typed};
 use super::waits::{Awaited, Wait, Waits};
+use crate::core::cell::{RunningTask, TaskRef, Typed};
 
-/// What a worker thread offers to the tasks that run on it.
+/// A worker thread, as the tasks that run on it see it.
 pub(crate) trait WorkerContext {
-    /// The address of the pool, to compare.
+    /// Returns the address of the pool, to compare.
     fn host(&self) -> *const ();
 
-    /// Whether the stack has room for one more task in place.
+    /// Returns whether the stack has room for one more task in place.
     fn has_stack(&self) -> bool;
 
-    /// A task starts here, for the first time or not. The answer is when.
+    /// Records that a task starts here, for the first time or not. Returns when, in ticks.
     fn started(&self, task: &TaskRef, first: bool, label: Option<&Arc<str>>) -> u64;
 
-    /// The task, which was here `since` then, leaves the worker.
+    /// Records that the task, which was here since `since`, leaves the worker.
     fn stopped(&self, since: u64, end: End);
 
-    /// The worker is about to block; its place is lent out.
+    /// Lends the worker's place out, since it is about to block.
     fn wait_begin(&self);
 
-    /// The worker goes on.
+    /// Takes the worker's place back, since it goes on.
     fn wait_end(&self);
 
-    /// For a blocked worker: if nobody can take its place, since the system refuses a thread, tries
-    /// that again. The answer is when to ask once more.
+    /// Asks again for a thread in the place of this worker, which is blocked, if the system has refused one.
+    /// Returns when to ask once more.
     fn seek_spare(&self) -> Option<Duration> {
         None
     }
 
-    /// Code of the user's is to run here before the worker looks for its next task.
+    /// Marks the worker as busy: code of the user's is to run here before it looks for its next task.
     fn keep_busy(&self) {}
 
-    /// Where it is noted what the worker's jobs wait for, if anybody can see it.
+    /// Returns the place for notes on what the worker's jobs wait for, if they can be seen from outside.
     fn waits(&self) -> Option<&Waits> {
         None
     }
 }
 
-/// How a stay on the worker ended.
+/// The end of a stay on the worker.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
     Completed,
     Failed,
-    /// Not an end that the worker counts: an async body was suspended, or the task was finished
-    /// from elsewhere.
+    /// No end that the worker counts: an async body was suspended, or the task was finished from elsewhere.
     Uncounted,
 }
 
@@ -67,24 +66,24 @@ pub(crate) enum End {
 struct Frame<'a> {
     /// `None` for the lowest, in which no code of the user's runs.
     below: Option<&'a Frame<'a>>,
-    /// As long as the body runs.
+    /// The task, as long as its body runs.
     task: Cell<Option<RunningTask>>,
     /// A stop request besides the task's own: that of a map.
     stop: RefCell<Option<Arc<AtomicBool>>>,
-    /// A future that is the body is being polled: what is pending in that blocks nobody.
+    /// Set while a future that is the body is polled: futures that are pending in that block no thread.
     asynchronous: Cell<bool>,
-    /// Set when the first future is pending here.
+    /// The frame's number, from the first future that was pending here.
     id: Cell<Option<FrameId>>,
-    /// Futures that were found pending here and are still there.
+    /// The number of futures that were found pending here and are still there.
     pending: Cell<usize>,
-    /// The worker's place is lent out. Only while this is the top frame.
+    /// Set while the worker's place is lent out; only in the top frame.
     lent: Cell<bool>,
-    /// It is noted what the thread blocks for.
+    /// Set while there is a note of what the thread blocks for.
     blocked: Cell<bool>,
 }
 
 impl Frame<'_> {
-    /// The frame's number, from now on.
+    /// Returns the frame's number, which it gets now if it has none.
     fn named(&self) -> FrameId {
         self.id.get().unwrap_or_else(|| {
             let id = next_frame();
@@ -103,8 +102,7 @@ impl Frame<'_> {
         }
     }
 
-    /// The body has ended. Futures that were pending in it and are still there have no part in what
-    /// follows.
+    /// Ends the body. Futures that were pending in it and are still there have no part in what follows.
     #[inline]
     fn leave_body(&self) {
         self.task.set(None);
@@ -199,24 +197,24 @@ pub(crate) fn run_as_worker(worker: Rc<dyn WorkerContext>, f: impl FnOnce()) {
     drop(worker);
 }
 
-/// The worker that this thread is. `None` also where the thread's storage is gone already.
+/// Returns the worker that this thread is. `None` also where the thread's storage is gone already.
 pub(crate) fn worker() -> Option<Rc<dyn WorkerContext>> {
     WORKER.try_with(|worker| worker.borrow().clone()).ok().flatten()
 }
 
-/// Whether this thread is a worker of the pool at `host`.
+/// Returns whether this thread is a worker of the pool at `host`.
 pub(crate) fn is_worker_of(host: *const ()) -> bool {
     HOST.get() == host
 }
 
-/// This thread is one of the pool at `host`.
+/// Makes this thread one of the pool at `host`, for the rest of its life.
 pub(crate) fn belong_to(host: *const ()) {
     HOST.set(host);
 }
 
 /// Runs `body` as the body of `task`, and then `end` with what it returned. Both may run code of the
 /// user's: where that waits, the worker's place is lent out.
-pub(super) fn run_in_frame<K, P, R>(
+pub(in crate::core) fn run_in_frame<K, P, R>(
     task: Typed<K>,
     body: impl FnOnce(&Typed<K>) -> P,
     end: impl FnOnce(Typed<K>, P) -> R,
@@ -254,13 +252,13 @@ pub(crate) fn run_polled<R>(f: impl FnOnce() -> R) -> R {
     polled
 }
 
-/// Lets `is_cancelled` be true as well while `stop` is set, for the rest of this frame.
+/// Makes `is_cancelled` true as well while `stop` is set, for the rest of this frame.
 pub(crate) fn also_stop_for(stop: Arc<AtomicBool>) {
     with_top(|top| top.map(|frame| frame.stop.replace(Some(stop))));
 }
 
-/// How long a job without a spare is held up at each poll, so that it does not keep a CPU busy. What
-/// else it polls beside is as late.
+/// The pause of a job without a spare at each poll, so that it does not keep a CPU busy. Other futures that
+/// it polls are as late.
 const BREAK: Duration = Duration::from_millis(1);
 
 /// A future's note of the frame in which it was last found pending. As long as a synchronous job
@@ -284,7 +282,7 @@ impl Pending {
         }
     }
 
-    /// The future is ready, or about to be dropped.
+    /// Ends the note: the future is ready, or about to be dropped.
     #[inline]
     pub(crate) fn over(&mut self, awaited: impl Fn() -> Awaited) {
         #[cold]
@@ -413,7 +411,7 @@ pub(crate) fn with_task<R>(f: impl FnOnce(&TaskRef) -> R) -> Option<R> {
     with_top(|top| top.and_then(|frame| frame.task.get()).map(|task| task.with(f)))
 }
 
-/// When the task that runs here reaches its time limit.
+/// Returns when the task that runs here reaches its time limit.
 pub(crate) fn deadline() -> Option<Instant> {
     with_task(|task| task.runnable().extra().and_then(|extra| extra.deadline())).flatten()
 }

@@ -32,8 +32,8 @@ thread_local! {
     static SPARE: RefCell<Option<Arc<Parker>>> = const { RefCell::new(None) };
 }
 
-/// Polls until ready or until `deadline`, then once more, and parks this thread in between. On a
-/// worker the place is lent out meanwhile, and others can see what is `awaited`.
+/// Polls until ready or until `deadline`, then once more, and parks this thread in between. On a worker the
+/// place is lent out meanwhile, and dumps show what is `awaited`.
 pub(crate) fn block_on<R>(
     awaited: impl Fn() -> Awaited,
     deadline: Option<Instant>,
@@ -50,7 +50,7 @@ pub(crate) fn block_on<R>(
             break Some(value);
         }
         context::about_to_block(&awaited);
-        // Woken already, or a wake-up for another reason: the poll above tells them apart.
+        // `park` may also return for another reason than a wake-up, so the flag decides.
         while !parker.woken.load(Acquire) {
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
