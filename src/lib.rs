@@ -108,7 +108,7 @@
 //! 2  future.rs           TaskFuture: poll, cancel, result, callbacks; the drop rule
 //!    task.rs             what a running job sees
 //!    job.rs              Job, Call and call!
-//!    function.rs         how a plain function is named for another process
+//!    function/           how a plain function is named for another process
 //!    codec/              values as bytes, and Buffer
 //! 1  core/               the task cell: state, memory, run, outcome; sets of tasks
 //!    core/worker/        what a worker's thread has: context, local queue, waits

@@ -50,7 +50,7 @@ const UNSAFE_ALLOWED: [&str; 12] = [
     "clock.rs",
     "core/",
     "fork.rs",
-    "function.rs",
+    "function/",
     "local/control_block.rs",
     "local/crash.rs",
     "local/start/helper.rs",
