@@ -109,7 +109,7 @@
 //!    task.rs             what a running job sees
 //!    job.rs              Job, Call and call!
 //!    function/           how a plain function is named for another process
-//!    codec/              values as bytes, and Buffer
+//!    codec/              values as bytes, in one format that describes itself; Buffer
 //! 1  core/               the task cell: state, memory, run, outcome; sets of tasks
 //!    core/worker/        what a worker's thread has: context, local queue, waits
 //! 0  reactor/            the thread that waits for descriptors

@@ -13,8 +13,8 @@ use crate::sys::memory::Shared;
 /// An array of numbers that travels to a worker process, and back, without a copy in the codec.
 ///
 /// The numbers are sent from where they are, and used where they have been received. Those of a
-/// `Vec` are written into a message one by one, and read out of it again. Buffers of less than
-/// 4 KiB are copied as well, since that takes less time.
+/// `Vec` are copied into a message and out of it again. Buffers of less than 4 KiB are copied as well,
+/// since that takes less time.
 ///
 /// It is immutable and shared: a clone is another handle to the same memory. It is made from a
 /// `Vec` and is read as a slice.
@@ -174,10 +174,7 @@ impl<'de, T: Element> Visitor<'de> for BufferVisitor<T> {
         if bytes.len() % size_of::<T>() != 0 {
             return Err(E::invalid_length(bytes.len(), &self));
         }
-        // The bytes may lie anywhere, so they can't be looked at as numbers.
-        let mut numbers = vec![T::zeroed(); bytes.len() / size_of::<T>()];
-        bytemuck::cast_slice_mut(&mut numbers).copy_from_slice(bytes);
-        Ok(numbers.into())
+        Ok(codec::copy_numbers(bytes).into())
     }
 }
 

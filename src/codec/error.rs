@@ -41,12 +41,6 @@ impl Error {
         Self::new("the bytes are malformed")
     }
 
-    /// The seal is broken.
-    #[cold]
-    pub(super) fn not_as_written() -> Self {
-        Self::new("what is read is not what was written")
-    }
-
     /// The type stopped early, or took no notice of an error; what came next is uncertain.
     #[cold]
     pub(super) fn broken_off() -> Self {

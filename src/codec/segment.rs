@@ -11,9 +11,11 @@ use std::cell::Cell;
 use std::marker::PhantomData;
 
 use serde_core::Serialize;
-use serde_core::de::value::{BorrowedBytesDeserializer, SeqDeserializer};
-use serde_core::de::{DeserializeOwned, Visitor};
+use serde_core::de::value::BorrowedBytesDeserializer;
+use serde_core::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde_core::forward_to_deserialize_any;
 
+use super::encoder::serializer::Serializer;
 use super::error::Error;
 use crate::sys::memory::{ReceivedSegment, Segment};
 
@@ -29,7 +31,7 @@ const INLINE: usize = 4096;
 const LOOK_BACK: usize = 8;
 
 macro_rules! numbers {
-    ($($kind:ident $number:ty,)*) => {
+    ($($kind:ident $number:ident $visit:ident,)*) => {
         /// What a buffer's numbers are.
         #[allow(unnameable_types, reason = "it is an item of a sealed trait")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +39,16 @@ macro_rules! numbers {
         pub enum ElementKind { $($kind,)* }
 
         impl ElementKind {
-            fn from_byte(byte: u8) -> Option<Self> {
-                [$(Self::$kind,)*].into_iter().find(|kind| *kind as u8 == byte)
+            #[inline]
+            pub(super) fn from_byte(byte: u8) -> Option<Self> {
+                const ALL: &[ElementKind] = &[$(ElementKind::$kind,)*];
+                ALL.get(usize::from(byte)).copied()
+            }
+
+            /// The bytes of one number.
+            #[inline]
+            pub(super) fn size(self) -> usize {
+                match self { $(Self::$kind => size_of::<$number>(),)* }
             }
         }
 
@@ -46,9 +56,60 @@ macro_rules! numbers {
             impl Number for $number {
                 const KIND: ElementKind = ElementKind::$kind;
             }
+
+            impl<'de> Deserializer<'de> for Packed<$number> {
+                type Error = Error;
+
+                #[inline]
+                fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+                    visitor.$visit(self.0)
+                }
+
+                #[inline]
+                fn deserialize_option<V: Visitor<'de>>(
+                    self,
+                    visitor: V,
+                ) -> Result<V::Value, Error> {
+                    visitor.visit_some(self)
+                }
+
+                #[inline]
+                fn deserialize_newtype_struct<V: Visitor<'de>>(
+                    self,
+                    _name: &'static str,
+                    visitor: V,
+                ) -> Result<V::Value, Error> {
+                    visitor.visit_newtype_struct(self)
+                }
+
+                forward_to_deserialize_any! {
+                    bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes
+                    byte_buf unit unit_struct seq tuple tuple_struct map struct enum identifier
+                    ignored_any
+                }
+            }
         )*
 
-        /// Shows the numbers to somebody who knows nothing of buffers.
+        /// Writes packed numbers one by one.
+        pub(super) fn write_numbers(
+            kind: ElementKind,
+            packed: &[u8],
+            to: &mut Serializer,
+        ) -> Result<(), Error> {
+            match kind {
+                $(
+                    ElementKind::$kind => {
+                        let mut numbers = packed.chunks_exact(size_of::<$number>());
+                        numbers.try_for_each(|number| {
+                            bytemuck::pod_read_unaligned::<$number>(number).serialize(&mut *to)
+                        })
+                    }
+                )*
+            }
+        }
+
+        /// Shows packed numbers to a visitor of sequences.
+        #[inline]
         pub(super) fn visit_numbers<'de, V: Visitor<'de>>(
             kind: ElementKind,
             bytes: &[u8],
@@ -57,9 +118,15 @@ macro_rules! numbers {
             match kind {
                 $(
                     ElementKind::$kind => {
-                        let numbers = bytes.chunks_exact(size_of::<$number>());
-                        let numbers = numbers.map(bytemuck::pod_read_unaligned::<$number>);
-                        visitor.visit_seq(SeqDeserializer::<_, Error>::new(numbers))
+                        type Bytes = [u8; size_of::<$number>()];
+                        let whole = bytes.len() - bytes.len() % size_of::<$number>();
+                        let numbers = bytemuck::cast_slice::<u8, Bytes>(&bytes[..whole]);
+                        let mut numbers = Run(numbers.iter().map(|n| <$number>::from_ne_bytes(*n)));
+                        let value = visitor.visit_seq(&mut numbers)?;
+                        match numbers.0.len() {
+                            0 => Ok(value),
+                            _ => Err(Error::broken_off()),
+                        }
                     }
                 )*
             }
@@ -68,7 +135,16 @@ macro_rules! numbers {
 }
 
 numbers! {
-    U8 u8, I8 i8, U16 u16, I16 i16, U32 u32, I32 i32, U64 u64, I64 i64, F32 f32, F64 f64,
+    U8 u8 visit_u8,
+    I8 i8 visit_i8,
+    U16 u16 visit_u16,
+    I16 i16 visit_i16,
+    U32 u32 visit_u32,
+    I32 i32 visit_i32,
+    U64 u64 visit_u64,
+    I64 i64 visit_i64,
+    F32 f32 visit_f32,
+    F64 f64 visit_f64,
 }
 
 /// The elements of buffers.
@@ -78,6 +154,45 @@ pub trait Number:
 {
     #[doc(hidden)]
     const KIND: ElementKind;
+}
+
+/// Copies packed numbers, which may lie anywhere, so that they can't just be looked at as numbers.
+pub(crate) fn copy_numbers<T: Number>(bytes: &[u8]) -> Vec<T> {
+    if let Ok(numbers) = bytemuck::try_cast_slice(bytes) {
+        return numbers.to_vec();
+    }
+    let mut numbers = vec![T::zeroed(); bytes.len() / size_of::<T>()];
+    bytemuck::cast_slice_mut(&mut numbers).copy_from_slice(bytes);
+    numbers
+}
+
+/// A number of a run, as a deserializer.
+struct Packed<T>(T);
+
+/// The numbers of a run.
+struct Run<I>(I);
+
+impl<'de, T, I: ExactSizeIterator<Item = T>> SeqAccess<'de> for Run<I>
+where
+    Packed<T>: Deserializer<'de, Error = Error>,
+{
+    type Error = Error;
+
+    #[inline]
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, Error> {
+        match self.0.next() {
+            Some(number) => seed.deserialize(Packed(number)).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> Option<usize> {
+        Some(self.0.len())
+    }
 }
 
 // ---- Handing over ----
@@ -206,7 +321,7 @@ impl<'de> Entered<'de> {
 /// met again in this order.
 pub(super) struct Received {
     all: Vec<Segment>,
-    met: usize,
+    pub(super) met: usize,
 }
 
 #[cold]
@@ -225,10 +340,6 @@ impl From<Vec<ReceivedSegment>> for Received {
 }
 
 impl Received {
-    pub(super) fn new(all: Vec<Segment>, met: usize) -> Self {
-        Self { all, met }
-    }
-
     fn get(&mut self, index: u32) -> Result<Segment, Error> {
         let index = index as usize;
         match self.all.get(index) {

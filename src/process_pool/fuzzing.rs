@@ -5,8 +5,8 @@ use std::io::IoSlice;
 
 use serde_core::de::DeserializeOwned;
 
+use crate::codec;
 use crate::codec::buffer::Buffer;
-use crate::codec::{self, Format};
 use crate::function::{self, Checked, NamedCall};
 use crate::remote::frame::{Frame, FrameReader};
 use crate::remote::reply::unpack_error;
@@ -64,34 +64,31 @@ fn unpack(frame: Frame) {
     }
     drop(unpack_error(&frame));
     // Segments are not cloned: their turn comes with the one type that has them.
-    values(frame.format, frame.values());
+    values(frame.values());
     let values = frame.values().to_vec();
-    drop(codec::decode::<Buffer<u64>>(frame.format, &values, frame.segments));
+    drop(codec::decode::<Buffer<u64>>(&values, frame.segments));
 }
 
-/// Decodes a message as values of several types. The first byte says in which format it is.
+/// Decodes a message as values of several types.
 pub fn message(bytes: &[u8]) {
-    let Some((&format, bytes)) = bytes.split_first() else { return };
-    if let Some(format) = Format::from_byte(format) {
-        values(format, bytes);
-    }
+    values(bytes);
 }
 
-fn values(format: Format, bytes: &[u8]) {
+fn values(bytes: &[u8]) {
     type Nested = Vec<Option<(u8, BTreeMap<String, Vec<i64>>)>>;
 
-    fn value<T: DeserializeOwned>(format: Format, bytes: &[u8]) {
-        drop(codec::decode::<T>(format, bytes, Vec::new()));
+    fn value<T: DeserializeOwned + 'static>(bytes: &[u8]) {
+        drop(codec::decode::<T>(bytes, Vec::new()));
     }
-    value::<()>(format, bytes);
-    value::<u64>(format, bytes);
-    value::<f64>(format, bytes);
-    value::<char>(format, bytes);
-    value::<String>(format, bytes);
-    value::<Vec<u8>>(format, bytes);
-    value::<Vec<()>>(format, bytes);
-    value::<Result<u32, String>>(format, bytes);
-    value::<(i8, bool, [u16; 3])>(format, bytes);
-    value::<Nested>(format, bytes);
-    value::<Buffer<f32>>(format, bytes);
+    value::<()>(bytes);
+    value::<u64>(bytes);
+    value::<f64>(bytes);
+    value::<char>(bytes);
+    value::<String>(bytes);
+    value::<Vec<u8>>(bytes);
+    value::<Vec<()>>(bytes);
+    value::<Result<u32, String>>(bytes);
+    value::<(i8, bool, [u16; 3])>(bytes);
+    value::<Nested>(bytes);
+    value::<Buffer<f32>>(bytes);
 }

@@ -80,7 +80,7 @@ fn unpack<R: Portable>(mut frame: Frame) -> Result<R, Error> {
     let segments = std::mem::take(&mut frame.segments);
     match frame.header.kind {
         Kind::Value => guarded::<R, _, _>(CodecSide::DecodeResult, || {
-            codec::decode::<R>(frame.format, frame.values(), segments)
+            codec::decode::<R>(frame.values(), segments)
         })
         .map_err(|error| Error::Codec(Box::new(error))),
         _ => Err(reply::unpack_error(&frame)),

@@ -1,9 +1,8 @@
 //! A chunk's checkpoint: how far its worker has come, in memory that outlives the worker. Both ends.
 //!
-//! The bytes of the message that the worker is putting together are copied as they are appended. What
-//! else the pool needs to read them, the length and the seal, is written to one of two records in turn,
-//! and the number of results says which; so it fits the number at any moment. The worker writes that
-//! number last.
+//! The bytes of the message that the worker is putting together are copied as they are appended. The
+//! message's length is written to one of two words in turn, and the number of results says which; so
+//! the length fits the number at any moment. The worker writes that number last.
 //!
 //! What is found there is no more to be trusted than what comes over the socket.
 
@@ -11,16 +10,16 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use super::frame::{Frame, Header, Kind};
-use crate::codec::{Encoder, Format};
+use crate::codec::Encoder;
 
 // Words of the area.
 const BEGUN: usize = 0;
 /// The index of the first item whose result is in the message, and how many there are.
 const FIRST: usize = 1;
 const COUNT: usize = 2;
-/// Two records of three words each.
-const RECORDS: usize = 3;
-const BYTES: usize = 9;
+/// The length of the message where `COUNT` is even, and where it is odd.
+const LENGTHS: usize = 3;
+const BYTES: usize = 5;
 
 /// A checkpoint in the worker's process. Without an area, every result is sent at once.
 pub(crate) struct Checkpoint<'a> {
@@ -68,10 +67,7 @@ impl<'a> Checkpoint<'a> {
         }
         self.copied = body.len();
         let count = message.len() as u64;
-        let record = RECORDS + 3 * (count as usize % 2);
-        self.store(record, body.len() as u64, Relaxed);
-        self.store(record + 1, u64::from(u32::from_le_bytes(message.seal())), Relaxed);
-        self.store(record + 2, message.format() as u64, Relaxed);
+        self.store(LENGTHS + count as usize % 2, body.len() as u64, Relaxed);
         self.store(COUNT, count, Release);
         true
     }
@@ -98,19 +94,14 @@ pub(crate) fn finished(area: &[AtomicU64], received: usize) -> Option<(Frame, us
     if count == 0 || load(FIRST)? != received as u64 {
         return None; // They were on their way, and have arrived.
     }
-    let record = RECORDS + 3 * (count as usize % 2);
-    let length = usize::try_from(load(record)?).ok().filter(|length| *length <= 8 * area.len())?;
-    let seal = u32::try_from(load(record + 1)?).ok()?;
-    let format = u8::try_from(load(record + 2)?).ok().and_then(Format::from_byte)?;
+    let length = load(LENGTHS + count as usize % 2)?;
+    let length = usize::try_from(length).ok().filter(|length| *length <= 8 * area.len())?;
     let mut body = vec![0; length];
     if !copy_out(area, BYTES, &mut body) {
         return None;
     }
-    if let (Format::Compact, Some(place)) = (format, body.first_chunk_mut()) {
-        *place = seal.to_le_bytes();
-    }
     let header = Header { kind: Kind::Value, slot: 0, number: 0, detail: 0 };
-    Some((Frame::of(header, format, body), usize::try_from(count).ok()?))
+    Some((Frame::of(header, body), usize::try_from(count).ok()?))
 }
 
 /// Copies `bytes` into the area, from word `at` on; the last word is filled up with zeros. `false`:
@@ -171,7 +162,7 @@ mod tests {
         let mut checkpoint = Checkpoint::new(&[]);
         checkpoint.begin(0);
         let mut message = Encoder::new();
-        let _appended = message.push(&1_u64).unwrap();
+        message.push(&1_u64).unwrap();
         assert!(!checkpoint.note(&message));
         checkpoint.sent(1);
         assert_eq!(begun(&[]), 0);

@@ -38,7 +38,7 @@ fn pack_loss(lost: &WorkerLost) -> PackedLoss {
 }
 
 pub(crate) fn unpack(frame: &Frame) -> Error {
-    let packed = codec::decode::<Packed>(frame.format, frame.values(), Vec::new());
+    let packed = codec::decode::<Packed>(frame.values(), Vec::new());
     let Ok((number, text, value, started, losses)) = packed else { return Error::ShutDown };
     let candidates = [
         Error::Cancelled,

@@ -18,11 +18,14 @@
 use std::borrow::Borrow;
 use std::io::{self, IoSlice};
 
-use crate::codec::{Encoded, Format, ReceivedSegment};
+use crate::codec::{Encoded, ReceivedSegment};
 use crate::function::NamedCall;
 use crate::sys::{BorrowedFd, socket};
 
 const HEADER: usize = 32;
+
+/// The format of values. There is one; a frame with another number is garbage.
+const FORMAT: u8 = 0;
 
 /// The length of a call's code in a body.
 const CODE: usize = NamedCall::BYTES;
@@ -163,7 +166,7 @@ impl<C: Borrow<Content>> Message<C> {
         let is_short = length <= SHORT;
         let mut head = Vec::with_capacity(HEADER + if is_short { length } else { before });
         head.push(header.kind as u8);
-        head.push(values.format as u8);
+        head.push(FORMAT);
         head.extend(header.slot.to_le_bytes());
         head.extend((values.segments.len() as u32).to_le_bytes());
         head.extend(header.number.to_le_bytes());
@@ -249,7 +252,6 @@ impl Unread {
 #[derive(Debug)]
 pub(crate) struct Frame {
     pub(crate) header: Header,
-    pub(crate) format: Format,
     pub(crate) code: Option<NamedCall>,
     /// Set if its values were skipped: there are none then.
     pub(crate) unread: Option<Unread>,
@@ -261,13 +263,13 @@ pub(crate) struct Frame {
 
 impl Frame {
     /// Of values that did not come in a frame.
-    pub(crate) fn of(header: Header, format: Format, body: Vec<u8>) -> Self {
-        Self { header, format, code: None, unread: None, body, values_at: 0, segments: Vec::new() }
+    pub(crate) fn of(header: Header, body: Vec<u8>) -> Self {
+        Self { header, code: None, unread: None, body, values_at: 0, segments: Vec::new() }
     }
 
     fn without_values(self) -> Self {
         let code = self.code;
-        Self { code, ..Self::of(self.header, self.format, Vec::new()) }
+        Self { code, ..Self::of(self.header, Vec::new()) }
     }
 
     /// Makes room for the next segment that is not empty. `false`: there is none.
@@ -290,7 +292,7 @@ impl Frame {
         let mut body = self.body;
         body.drain(..self.values_at); // in place: there may be no memory for a copy
         let segments = self.segments.into_iter().map(Into::into).collect();
-        Content { code: self.code, values: Encoded { format: self.format, body, segments } }
+        Content { code: self.code, values: Encoded { body, segments } }
     }
 
     /// How many bytes of values there are.
@@ -353,7 +355,6 @@ enum Stage {
 #[derive(Clone, Copy)]
 struct Shape {
     header: Header,
-    format: Format,
     segments: usize,
     length: usize,
 }
@@ -522,7 +523,9 @@ fn number(bytes: &[u8]) -> u64 {
 
 fn parse_header(bytes: &[u8; HEADER]) -> Result<Shape, Garbage> {
     let kind = Kind::from_byte(bytes[0]).ok_or(Garbage::Kind(bytes[0]))?;
-    let format = Format::from_byte(bytes[1]).ok_or(Garbage::Format(bytes[1]))?;
+    if bytes[1] != FORMAT {
+        return Err(Garbage::Format(bytes[1]));
+    }
     let segments = number(&bytes[4..8]);
     let length = number(&bytes[16..24]);
     let code = if kind.has_code() { CODE as u64 } else { 0 };
@@ -537,7 +540,7 @@ fn parse_header(bytes: &[u8; HEADER]) -> Result<Shape, Garbage> {
         number: number(&bytes[8..16]),
         detail: number(&bytes[24..32]),
     };
-    Ok(Shape { header, format, segments: segments as usize, length })
+    Ok(Shape { header, segments: segments as usize, length })
 }
 
 /// A frame without its segments, and their lengths.
@@ -546,7 +549,7 @@ fn parse_body(
     body: Vec<u8>,
     unread: Option<Unread>,
 ) -> Result<(Frame, Vec<usize>), Garbage> {
-    let Shape { header, format, segments, .. } = shape;
+    let Shape { header, segments, .. } = shape;
     let mut rest = &body[..];
     let mut take = |count: usize| {
         // `parse_header` has seen to it that the body is long enough.
@@ -565,7 +568,7 @@ fn parse_body(
         lengths.push(usize::try_from(length).map_err(|_| Garbage::Long(length))?);
     }
     let values_at = body.len() - rest.len();
-    let frame = Frame { header, format, code, unread, body, values_at, segments: Vec::new() };
+    let frame = Frame { header, code, unread, body, values_at, segments: Vec::new() };
     Ok((frame, lengths))
 }
 
@@ -582,7 +585,6 @@ mod tests {
     #[derive(Clone, Debug, PartialEq, Eq)]
     struct Parsed {
         kind: Kind,
-        format: Format,
         slot: u16,
         number: u64,
         detail: u64,
@@ -594,10 +596,9 @@ mod tests {
     impl Parsed {
         fn of(mut frame: Frame) -> Self {
             let Header { kind, slot, number, detail } = frame.header;
-            let (format, code) = (frame.format, frame.code);
-            let values = frame.values().to_vec();
+            let (code, values) = (frame.code, frame.values().to_vec());
             let segments = frame.segments.iter_mut().map(|it| it.as_mut().to_vec()).collect();
-            Self { kind, format, slot, number, detail, code, values, segments }
+            Self { kind, slot, number, detail, code, values, segments }
         }
 
         fn header(&self) -> Header {
@@ -612,7 +613,7 @@ mod tests {
                 segment.into()
             });
             let (body, segments) = (self.values.clone(), segments.collect());
-            let values = Encoded { format: self.format, body, segments };
+            let values = Encoded { body, segments };
             Content { code: self.code, values }
         }
 
@@ -668,7 +669,6 @@ mod tests {
             let segments = self.one_of(&[0, 0, 0, 1, 3]);
             Parsed {
                 kind,
-                format: self.one_of(&[Format::Compact, Format::Named]),
                 slot: self.next() as u16,
                 number: self.next(),
                 detail: self.next(),
@@ -926,7 +926,9 @@ mod tests {
                 return (frames, End::Inside(!bytes.is_empty()));
             };
             let Some(kind) = Kind::from_byte(header[0]) else { return (frames, End::Garbage) };
-            let Some(format) = Format::from_byte(header[1]) else { return (frames, End::Garbage) };
+            if header[1] != FORMAT {
+                return (frames, End::Garbage);
+            }
             let (count, length) = (number(&header[4..8]), number(&header[16..24]));
             let before = if kind.has_code() { CODE as u64 } else { 0 } + 8 * count;
             if length < before || length > isize::MAX as u64 {
@@ -949,7 +951,6 @@ mod tests {
             }
             frames.push(Parsed {
                 kind,
-                format,
                 slot: number(&header[2..4]) as u16,
                 number: number(&header[8..16]),
                 detail: number(&header[24..32]),

@@ -13,7 +13,7 @@ use super::reply::{self, guarded};
 use super::run_chunk::RunChunk;
 use super::submission::{ReplySink, Submission, Submit};
 use super::{call, checkpoint};
-use crate::codec::{self, Decoder, Encoder, Pushed};
+use crate::codec::{Decoder, Encoder};
 use crate::core::{Options, Promise};
 use crate::error::{CodecSide, Error};
 use crate::function::{self, NamedCall, UnknownCode};
@@ -168,7 +168,7 @@ impl<A: Portable, R: Portable, P: Submit> Chunks<A, R, P> {
         let segments = std::mem::take(&mut frame.segments);
         let mut done = 0;
         let unpacked = guarded::<R, _, _>(CodecSide::DecodeResult, || {
-            let mut values = Decoder::new(frame.format, frame.values(), segments);
+            let mut values = Decoder::new(frame.values(), segments);
             while done < count {
                 put(Ok(values.next::<R>()?));
                 done += 1;
@@ -237,14 +237,8 @@ impl<A: Portable, R: Portable, P: Submit> Chunks<A, R, P> {
         let side = CodecSide::EncodeArguments;
         let code = *self.code.as_ref().map_err(call::unknown_code::<A, R>)?;
         let mut encoder = Encoder::new();
-        let pushed = guarded::<A, _, _>(side, || {
-            for item in items {
-                if encoder.push(item)? == Pushed::ForTheNext {
-                    break;
-                }
-            }
-            Ok::<_, codec::Error>(())
-        });
+        let pushed =
+            guarded::<A, _, _>(side, || items.iter().try_for_each(|item| encoder.push(item)));
         match (pushed, encoder.len()) {
             (Err(error), 0) => Err(Error::Codec(Box::new(error))),
             // If there was an error, its item comes first the next time.

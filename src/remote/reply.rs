@@ -82,7 +82,7 @@ pub(crate) fn unpack_error(reply: &Frame) -> Error {
 }
 
 pub(crate) fn decode_text<T: Portable>(reply: &Frame) -> Option<T> {
-    codec::decode(reply.format, reply.values(), Vec::new()).ok()
+    codec::decode(reply.values(), Vec::new()).ok()
 }
 
 pub(crate) fn garbled() -> Error {
@@ -108,7 +108,7 @@ pub(crate) fn panic_text(panicked: &Panicked) -> PanicText {
 pub(crate) type ItemError = (u8, String, String, Option<(String, u32, u32)>);
 
 pub(crate) fn item_error(frame: &Frame) -> Error {
-    let packed = codec::decode::<ItemError>(frame.format, frame.values(), Vec::new());
+    let packed = codec::decode::<ItemError>(frame.values(), Vec::new());
     let Ok((kind, type_name, message, location)) = packed else { return garbled() };
     if kind == Kind::Panicked as u8 {
         return panicked(message, location);

@@ -82,7 +82,7 @@ impl Running {
     fn run<A: Portable, R>(&mut self, function: fn(A) -> R) -> Result<R, Reply> {
         let segments = std::mem::take(&mut self.frame.segments);
         let arguments = guarded::<A, _, _>(CodecSide::DecodeArguments, || {
-            codec::decode::<A>(self.frame.format, self.frame.values(), segments)
+            codec::decode::<A>(self.frame.values(), segments)
         });
         let arguments = arguments.map_err(|error| Reply::codec(Kind::BadArguments, error))?;
         catch(|| function(arguments)).map_err(|panicked| Reply::panicked(&panicked))

@@ -8,7 +8,7 @@ use super::checkpoint::Checkpoint;
 use super::frame::{Content, Header, Kind};
 use super::reply::{ItemError, Reply, guarded, panic_text};
 use super::run::Running;
-use crate::codec::{self, Decoder, Encoded, Encoder, Pushed};
+use crate::codec::{self, Decoder, Encoded, Encoder};
 use crate::error::{CodecError, CodecSide};
 use crate::function::Trampoline;
 use crate::panic::{Panicked, catch, drop_quietly};
@@ -33,7 +33,7 @@ fn run_chunk<A: Portable, R: Portable>(
     let segments = std::mem::take(&mut call.frame.segments);
     let call = &*call;
     let (frame, count) = (&call.frame, call.frame.header.detail);
-    let mut items = Decoder::new(frame.format, frame.values(), segments);
+    let mut items = Decoder::new(frame.values(), segments);
     let mut results = Results::new(call);
     let mut index = 0;
     while index < count {
@@ -116,10 +116,7 @@ impl<'a> Results<'a> {
     }
 
     fn push<R: Portable>(&mut self, value: &R) -> Result<(), codec::Error> {
-        if self.values.push(value)? == Pushed::ForTheNext {
-            self.send_part();
-            let _appended = self.values.push(value)?;
-        }
+        self.values.push(value)?;
         // It stays in the control block, if there is room.
         if !self.checkpoint.note(&self.values) {
             self.send_part();
@@ -135,7 +132,7 @@ impl<'a> Results<'a> {
     fn send_part(&mut self) {
         let count = self.values.len();
         if count > 0 {
-            let values = std::mem::take(&mut self.values).finish();
+            let values = self.values.finish();
             self.send(Kind::Part, count, values);
         }
     }

@@ -14,8 +14,8 @@ fn buffers_of_all_numbers_and_lengths_arrive() {
     fn check<T: Element>(number: T) {
         for len in [0, 1, 7, 1000, 5000] {
             let buffer = Buffer::from(vec![number; len]);
-            assert_compact(&buffer);
-            assert_compact(&(1_u8, vec![Some(buffer.clone()), None], buffer, "x".to_owned()));
+            assert_arrives(&buffer);
+            assert_arrives(&(1_u8, vec![Some(buffer.clone()), None], buffer, "x".to_owned()));
         }
     }
     check(200_u8);
@@ -43,7 +43,7 @@ fn large_buffers_are_not_copied() {
 
     let segments = received(&encoded.segments);
     let at = segments[0].as_ptr();
-    let (_, buffer): (u8, Buffer<f64>) = decode(encoded.format, &encoded.body, segments).unwrap();
+    let (_, buffer): (u8, Buffer<f64>) = decode(&encoded.body, segments).unwrap();
     assert_eq!(buffer.as_ptr(), at.cast());
     assert_eq!((buffer.len(), buffer[5], buffer[(8 << 20) - 1]), (8 << 20, 5.0, 8388607.0));
 }
@@ -67,7 +67,7 @@ fn clones_of_a_buffer_go_once() {
     let shared = Buffer::from(vec![1.5_f32; 2000]);
     let other = Buffer::from(vec![1.5_f32; 2000]);
     let value = vec![shared.clone(), other.clone(), shared.clone(), other, shared];
-    assert_compact(&value);
+    assert_arrives(&value);
     let encoded = encode(&value).unwrap();
     assert_eq!(encoded.segments.len(), 2);
     let value: Vec<Buffer<f32>> = decoded(&encoded).unwrap();
@@ -82,7 +82,7 @@ fn small_buffers_go_in_the_body() {
         assert_eq!(encoded.segments.len(), segments);
     }
     let odd = encode(&(1_u8, Buffer::from(vec![0.5_f64; 3]))).unwrap();
-    assert_eq!(odd.body.len(), SEAL + 1 + 1 + 5 + 24);
+    assert_eq!(odd.body.len(), 1 + 1 + 1 + 1 + 5 + 24);
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn memory_moves_between_threads() {
 // ---- Inside of other things ----
 
 #[test]
-fn buffers_in_types_that_take_the_named_format() {
+fn buffers_in_types_of_all_kinds() {
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Part {
         numbers: Buffer<i32>,
@@ -134,11 +134,11 @@ fn buffers_in_types_that_take_the_named_format() {
     }
     for len in [0, 3, 3000] {
         let part = Part { numbers: vec![-5; len].into(), bytes: vec![200; 5 * len].into() };
-        assert_compact(&part);
-        assert_named(&Flat { part: part.clone(), own: vec![0.5; len].into() });
+        assert_arrives(&part);
+        assert_arrives(&Flat { part: part.clone(), own: vec![0.5; len].into() });
         let some = Untagged::Some((0..len).map(|n| n as u16).collect());
         for value in [Untagged::None, some, Untagged::Part(part)] {
-            assert_named(&vec![value]);
+            assert_arrives(&vec![value]);
         }
     }
     // What serde does not put into its own store goes without a copy here, too.
@@ -149,7 +149,7 @@ fn buffers_in_types_that_take_the_named_format() {
     assert_eq!(encoded.segments[1].as_ptr(), flat.own.as_ptr().cast());
     let segments = received(&encoded.segments);
     let at = segments[1].as_ptr();
-    let arrived: Flat = decode(encoded.format, &encoded.body, segments).unwrap();
+    let arrived: Flat = decode(&encoded.body, segments).unwrap();
     assert_eq!(arrived, flat);
     assert_eq!(arrived.own.as_ptr(), at.cast());
 }
@@ -167,13 +167,13 @@ fn a_buffer_is_an_ordinary_sequence_for_others() {
 }
 
 #[test]
-fn buffers_and_sequences_are_read_as_one_another_in_the_named_format() {
+fn buffers_and_sequences_are_read_as_one_another() {
     for len in [3_u16, 3000] {
         let numbers: Vec<u16> = (0..len).collect();
         let buffer = Buffer::from(numbers.clone());
-        let written = encoded_as(Format::Named, &(buffer.clone(), 1)).unwrap();
+        let written = encode(&(buffer.clone(), 1)).unwrap();
         assert_eq!(decoded::<(Vec<u16>, i32)>(&written).unwrap(), (numbers.clone(), 1));
-        let written = encoded_as(Format::Named, &(numbers, 1)).unwrap();
+        let written = encode(&(numbers, 1)).unwrap();
         assert_eq!(decoded::<(Buffer<u16>, i32)>(&written).unwrap(), (buffer, 1));
     }
 }
@@ -206,34 +206,31 @@ fn nothing_stays_of_a_buffer_whose_value_panics() {
         }
     }
     let panicked = catch_unwind(|| {
-        let (mut body, mut segments) = (Body::default(), Vec::new());
-        let buffer = Buffer::from(vec![0; 5000]);
-        let _ = Panics(buffer).serialize(&mut named::Serializer::new(&mut body, &mut segments));
+        let _ = Panics(Buffer::from(vec![0; 5000]))
+            .serialize(&mut encoder::serializer::Serializer::new());
     });
     assert!(panicked.is_err());
-    let (mut body, mut segments) = (Body::default(), Vec::new());
-    let mut serializer = named::Serializer::new(&mut body, &mut segments);
+    let mut serializer = encoder::serializer::Serializer::new();
     Pretender(5).serialize(&mut serializer).unwrap();
-    assert_eq!((&body[..], segments.len()), (&[5][..], 0));
-    // The compact format has no other way to carry a buffer than by what it offers.
-    let mut serializer = compact::Serializer::new(&mut body, &mut segments, &NOTHING_KNOWN);
-    assert!(Pretender(5).serialize(&mut serializer).is_err());
+    let pretended = serializer.finish();
+    assert_eq!((&pretended.body[..], pretended.segments.len()), (&[5][..], 0));
 }
 
 // ---- What can be wrong with the bytes ----
 
-/// A compact message of a buffer, changed.
+/// A message of a buffer, changed.
 fn changed(change: impl FnOnce(&mut Vec<u8>, &mut Vec<ReceivedSegment>)) -> Result<(), Error> {
     let encoded = encode(&Buffer::from(vec![1.0_f64; 1000])).unwrap();
     let (mut body, mut segments) = (encoded.body, received(&encoded.segments));
     change(&mut body, &mut segments);
-    decode::<Buffer<f64>>(Format::Compact, &body, segments).map(|_| ())
+    decode::<Buffer<f64>>(&body, segments).map(|_| ())
 }
 
 #[test]
 fn a_record_that_is_wrong_is_an_error() {
-    // Seal, length of the record, kind, index from 1.
-    const KIND: usize = SEAL + 1;
+    // Tag, length of the record, kind, index from 1.
+    const LENGTH: usize = 1;
+    const KIND: usize = LENGTH + 1;
     const INDEX: usize = KIND + 1;
     assert!(changed(|_, _| ()).is_ok());
     let with_kind = |kind| changed(|body, _| body[KIND] = kind).unwrap_err().to_string();
@@ -255,14 +252,14 @@ fn a_record_that_is_wrong_is_an_error() {
     assert!(changed(|_, segments| segments[0] = ReceivedSegment::new(0).unwrap()).is_ok());
     // Both in a segment and in the body.
     let both = changed(|body, _| {
-        body[SEAL] += 8;
+        body[LENGTH] += 8;
         body.extend([0; 8]);
     });
     assert_eq!(both.unwrap_err().to_string(), "a buffer is malformed");
     // In the body: no whole number of numbers; and a record that is none.
     for (len, rest) in [(5 + 7, 7), (4, 0)] {
         let short = changed(|body, segments| {
-            body[SEAL] = len;
+            body[LENGTH] = len;
             body[INDEX] = 0;
             body.truncate(KIND + usize::from(len));
             body.resize(KIND + 5 + rest, 0);
@@ -278,10 +275,10 @@ fn segments_are_met_in_order() {
         let value = [vec![1_u8; 5000], vec![2; 5000]].map(Buffer::from);
         let encoded = encode(&value).unwrap();
         let mut body = encoded.body;
-        // The records have 6 bytes each: length, kind, index.
-        body[SEAL + 2] = indices[0];
-        body[SEAL + 6 + 2] = indices[1];
-        decode::<[Buffer<u8>; 2]>(Format::Compact, &body, received(&encoded.segments))
+        // Behind the sequence's tag there are 7 bytes for each: tag, length, kind, index.
+        body[1 + 3] = indices[0];
+        body[1 + 7 + 3] = indices[1];
+        decode::<[Buffer<u8>; 2]>(&body, received(&encoded.segments))
             .map(|buffers| buffers.map(|buffer| buffer[0]))
     };
     assert_eq!(message([1, 2]).unwrap(), [1, 2]);

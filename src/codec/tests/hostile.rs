@@ -7,7 +7,7 @@ use std::fmt;
 use std::num::NonZeroU8;
 use std::time::{Duration, Instant};
 
-use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::*;
@@ -71,8 +71,6 @@ enum Anything {
     Nothing(Option<()>),
 }
 
-const FORMATS: [Format; 2] = [Format::Compact, Format::Named];
-
 /// As the project's own: the same numbers on each run.
 struct Random(u64);
 
@@ -85,25 +83,23 @@ impl Random {
     }
 }
 
-fn try_decode(format: Format, body: &[u8], segments: &[Segment]) {
-    let _ = decode::<Record>(format, body, received(segments));
-    let _ = decode::<Anything>(format, body, Vec::new());
-    let _ = decode::<Vec<(u8, String)>>(format, body, Vec::new());
+fn try_decode(body: &[u8], segments: &[Segment]) {
+    let _ = decode::<Record>(body, received(segments));
+    let _ = decode::<Anything>(body, Vec::new());
+    let _ = decode::<Vec<(u8, String)>>(body, Vec::new());
 }
 
 #[test]
 fn a_message_that_is_cut_off_is_an_error() {
-    for format in FORMATS {
-        let encoded = encoded_as(format, &record(600)).unwrap();
-        assert_eq!(decoded::<Record>(&encoded).unwrap(), record(600));
-        for len in 0..encoded.body.len() {
-            let cut = decode::<Record>(format, &encoded.body[..len], received(&encoded.segments));
-            assert!(cut.is_err(), "{len}");
-        }
-        let mut longer = encoded.body.clone();
-        longer.push(0);
-        assert!(decode::<Record>(format, &longer, received(&encoded.segments)).is_err());
+    let encoded = encode(&record(600)).unwrap();
+    assert_eq!(decoded::<Record>(&encoded).unwrap(), record(600));
+    for len in 0..encoded.body.len() {
+        let cut = decode::<Record>(&encoded.body[..len], received(&encoded.segments));
+        assert!(cut.is_err(), "{len}");
     }
+    let mut longer = encoded.body.clone();
+    longer.push(0);
+    assert!(decode::<Record>(&longer, received(&encoded.segments)).is_err());
 }
 
 /// No value is taken for another one of another form; of the same form, a flipped bit can be.
@@ -111,26 +107,24 @@ fn a_message_that_is_cut_off_is_an_error() {
 fn mutated_messages() {
     const CASES: usize = 10_000;
     let mut random = Random(0x2545_f491_4f6c_dd1d);
-    for format in FORMATS {
-        let encoded = encoded_as(format, &record(600)).unwrap();
-        for _ in 0..CASES {
-            let mut body = encoded.body.clone();
-            for _ in 0..1 + random.next(3) {
-                let at = random.next(body.len());
-                match random.next(6) {
-                    0 => body[at] ^= 1 << random.next(8),
-                    1 => body[at] = random.next(256) as u8,
-                    2 => body[at] = 0xff,
-                    3 => drop(body.remove(at)),
-                    4 => body.insert(at, random.next(256) as u8),
-                    _ => {
-                        let (from, len) = (random.next(body.len()), body.len());
-                        body.copy_within(from..(from + 9).min(len), at.min(from));
-                    }
+    let encoded = encode(&record(600)).unwrap();
+    for _ in 0..CASES {
+        let mut body = encoded.body.clone();
+        for _ in 0..1 + random.next(3) {
+            let at = random.next(body.len());
+            match random.next(6) {
+                0 => body[at] ^= 1 << random.next(8),
+                1 => body[at] = random.next(256) as u8,
+                2 => body[at] = 0xff,
+                3 => drop(body.remove(at)),
+                4 => body.insert(at, random.next(256) as u8),
+                _ => {
+                    let (from, len) = (random.next(body.len()), body.len());
+                    body.copy_within(from..(from + 9).min(len), at.min(from));
                 }
             }
-            try_decode(format, &body, &encoded.segments);
         }
+        try_decode(&body, &encoded.segments);
     }
 }
 
@@ -140,30 +134,47 @@ fn random_bytes() {
     let mut random = Random(88_172_645_463_325_252);
     for _ in 0..CASES {
         let body: Vec<u8> = (0..random.next(60)).map(|_| random.next(256) as u8).collect();
-        FORMATS.into_iter().for_each(|format| try_decode(format, &body, &[]));
+        try_decode(&body, &[]);
     }
 }
 
-/// A compact message: a length, and `rest` behind it.
-fn with_length(length: u64, rest: &[u8]) -> Vec<u8> {
-    let mut body = vec![0; SEAL];
-    body.extend(postcard::to_stdvec(&length).unwrap());
+/// A message: a tag, a length, and `rest` behind it.
+fn with_length(tag: u8, mut length: u64, rest: &[u8]) -> Vec<u8> {
+    let mut body = vec![tag];
+    while length >= 0x80 {
+        body.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    body.push(length as u8);
     body.extend(rest);
     body
 }
 
+/// Those with a length.
+const LONG: [u8; 8] = [
+    tag::STRING,
+    tag::BYTES,
+    tag::SEQUENCE,
+    tag::MAP,
+    tag::BUFFER,
+    tag::RUN.start,
+    tag::RUN.end - 1,
+    tag::SHAPES,
+];
+
 #[test]
 fn lengths_that_are_lies_cost_no_memory_and_no_time() {
-    fn check<T: DeserializeOwned>() {
-        for length in [1 << 20, 1 << 32, 1 << 60, u64::MAX] {
-            for rest in [&[][..], &[0; 16]] {
-                let body = with_length(length, rest);
-                assert!(decode::<T>(Format::Compact, &body, vec![]).is_err());
+    fn check<T: DeserializeOwned + 'static>() {
+        for (tag, length) in LONG
+            .into_iter()
+            .flat_map(|tag| [1 << 20, 1 << 32, 1 << 60, u64::MAX].map(|length| (tag, length)))
+        {
+            for rest in [&[][..], &[0; 16], &[1; 16], &[0xff; 16]] {
+                assert!(decode::<T>(&with_length(tag, length, rest), vec![]).is_err());
+                let nested =
+                    [&[tag::SHORT_SEQUENCE.start + 1][..], &with_length(tag, length, rest)];
+                assert!(decode::<T>(&nested.concat(), vec![]).is_err());
             }
-        }
-        for header in [0xdb_u8, 0xc6, 0xdd, 0xdf, 0xc9] {
-            let body = [header, 0xff, 0xff, 0xff, 0xff, 1, 1, 1, 1];
-            assert!(decode::<T>(Format::Named, &body, vec![]).is_err());
         }
     }
     let start = Instant::now();
@@ -191,22 +202,22 @@ fn lengths_that_are_lies_cost_no_memory_and_no_time() {
         #[serde(skip)]
         _large: Large,
     }
-    let body = with_length(1 << 60, &[]);
-    assert!(decode::<Vec<Nothing>>(Format::Compact, &body, vec![]).is_err());
-    assert!(ITEMS.take() * size_of::<Large>() <= 2 << 20);
+    let body = with_length(tag::SEQUENCE, 1 << 60, &[]);
+    assert!(decode::<Vec<Nothing>>(&body, vec![]).is_err());
+    assert_eq!(ITEMS.take(), 0);
     // Many small lies: 9999, over and over.
-    let lies = with_length(10_000, &[0x8f, 0x4e].repeat(10_000));
-    assert!(decode::<Vec<Vec<Nothing>>>(Format::Compact, &lies, vec![]).is_err());
-    assert!(decode::<Vec<Vec<()>>>(Format::Compact, &lies, vec![]).is_err());
-    assert!(ITEMS.take() * size_of::<Large>() <= 2 << 20);
+    let lie = with_length(tag::SEQUENCE, 9999, &[]);
+    let lies = with_length(tag::SEQUENCE, 10_000, &lie.repeat(10_000));
+    assert!(decode::<Vec<Vec<Nothing>>>(&lies, vec![]).is_err());
+    assert!(decode::<Vec<Vec<()>>>(&lies, vec![]).is_err());
+    assert!(ITEMS.take() <= 10_000);
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
 }
 
-/// What the compact format can't bound it leaves to the named one.
 #[test]
 fn a_list_of_many_nothings_arrives() {
-    assert_compact(&vec![(); 1000]);
-    assert_eq!(assert_arrives(&(vec![(); 2_000_000], 1)), Format::Named);
+    assert_arrives(&vec![(); 1000]);
+    assert_arrives(&(vec![(); 2_000_000], 1));
 }
 
 /// Memory may be reserved by what a sequence says of its length.
@@ -245,14 +256,11 @@ fn no_more_items_are_promised_than_there_can_be() {
             vec![1_u8; 5].serialize(serializer)
         }
     }
-    for format in FORMATS {
-        let hint: Hint = decoded(&encoded_as(format, &Hint(None)).unwrap()).unwrap();
-        assert_eq!(hint.0, Some(5));
+    let hint: Hint = decoded(&encode(&Hint(None)).unwrap()).unwrap();
+    assert_eq!(hint.0, Some(5));
+    for tag in [tag::SEQUENCE, tag::MAP] {
+        assert!(decode::<Hint>(&with_length(tag, 1 << 60, &[1; 16]), vec![]).is_err());
     }
-    let lie = with_length(1 << 60, &[1; 16]);
-    assert!(decode::<Hint>(Format::Compact, &lie, vec![]).is_err());
-    let map = [0xdf, 0xff, 0xff, 0xff, 0xff, 1, 1, 1, 1];
-    assert!(decode::<Hint>(Format::Named, &map, vec![]).is_err());
 }
 
 // ---- Depth ----
@@ -298,13 +306,11 @@ fn values_may_be_nested_up_to_a_limit() {
     on_a_small_stack(|| {
         #[track_caller]
         fn check<T: Portable + PartialEq + Debug>(value: impl Fn(usize) -> T, levels: usize) {
-            for format in FORMATS {
-                let deepest = DEPTH / levels - 1;
-                let encoded = encoded_as(format, &value(deepest)).unwrap();
-                assert_eq!(decoded::<T>(&encoded).unwrap(), value(deepest));
-                let deeper = encoded_as(format, &value(DEPTH + 1)).map(|_| ()).unwrap_err();
-                assert!(deeper.to_string().contains("levels deep"), "{deeper}");
-            }
+            let deepest = DEPTH / levels - 1;
+            let encoded = encode(&value(deepest)).unwrap();
+            assert_eq!(decoded::<T>(&encoded).unwrap(), value(deepest));
+            let deeper = encode(&value(DEPTH + 1)).map(|_| ()).unwrap_err();
+            assert!(deeper.to_string().contains("levels deep"), "{deeper}");
             assert!(encode(&value(DEPTH + 1)).is_err());
         }
         check(list, 2);
@@ -317,18 +323,16 @@ fn values_may_be_nested_up_to_a_limit() {
 fn what_lies_side_by_side_is_not_deep() {
     #[track_caller]
     fn check<T: Portable + PartialEq + Debug + Clone>(value: T) {
-        for format in FORMATS {
-            let many = vec![value.clone(); 2 * DEPTH];
-            let encoded = encoded_as(format, &many).unwrap();
-            assert_eq!(decoded::<Vec<T>>(&encoded).unwrap(), many);
-        }
+        let many = vec![value.clone(); 2 * DEPTH];
+        let encoded = encode(&many).unwrap();
+        assert_eq!(decoded::<Vec<T>>(&encoded).unwrap(), many);
     }
     check(record(0));
     check(((1, [Some(Some(2))]), Err::<(), _>(Some("x".to_owned()))));
     check(vec![Kind::Unit, Kind::New(vec![]), Kind::Tuple(1, None)]);
     check(Kind::Struct { a: Some(None), b: Duration::ZERO });
     check(BTreeMap::from([((1, 'x'), vec![(); 3])]));
-    assert_eq!(assert_arrives(&vec![Lenient; 2 * DEPTH]), Format::Named);
+    assert_arrives(&vec![Lenient; 2 * DEPTH]);
 }
 
 /// Takes no notice of an error inside of an option.
@@ -351,30 +355,60 @@ impl<'de> Deserialize<'de> for Lenient {
 #[test]
 fn bytes_that_nest_without_end_are_an_error() {
     #[track_caller]
-    fn check<T: DeserializeOwned>(format: Format, repeated: &[u8]) {
-        let mut body = repeated.repeat(1_000_000);
-        if format == Format::Compact {
-            body.splice(0..0, [0; SEAL]);
+    fn check<T: DeserializeOwned + 'static>(shapes: &[&str], repeated: &[u8]) {
+        let mut body = vec![tag::SHAPES, shapes.len() as u8];
+        for name in shapes {
+            body.extend([1, name.len() as u8]);
+            body.extend(name.as_bytes());
         }
-        let Err(error) = decode::<T>(format, &body, vec![]) else { panic!("it was decoded") };
-        assert!(error.to_string().contains("levels deep"), "{error}");
+        for levels in [300, 1_000_000] {
+            let body = [&body[..], &repeated.repeat(levels)].concat();
+            let Err(error) = decode::<T>(&body, vec![]) else { panic!("it was decoded") };
+            assert!(error.to_string().contains("levels deep"), "{error}");
+        }
     }
     on_a_small_stack(|| {
-        check::<List>(Format::Compact, &[1]);
-        check::<Wrapped>(Format::Compact, &[1]);
-        for variant in 1..4 {
-            check::<Tree>(Format::Compact, &[variant]);
-        }
-        check::<Tree>(Format::Compact, &[4, 1]);
-        // Maps of one entry, by name.
-        check::<List>(Format::Named, b"\x81\xa4next");
-        check::<Tree>(Format::Named, b"\x81\xa3New");
-        check::<Tree>(Format::Named, b"\x81\xa5Tuple\x92");
-        check::<Tree>(Format::Named, b"\x81\xa6Struct\x81\xa5inner");
-        check::<Tree>(Format::Named, b"\x81\xa4List\x91");
-        check::<Anything>(Format::Named, &[0x91]);
-        check::<Anything>(Format::Named, b"\x81\xa1k");
+        const FIRST_STRUCT: u8 = tag::NEAR_STRUCT.start;
+        const FIRST_VARIANT: u8 = tag::NEAR_VARIANT.start;
+        const ONE_ITEM: u8 = tag::SHORT_SEQUENCE.start + 1;
+
+        check::<List>(&["next"], &[FIRST_STRUCT, tag::SOME]);
+        check::<Wrapped>(&[], &[tag::SOME]);
+        check::<Tree>(&["New"], &[FIRST_VARIANT]);
+        check::<Tree>(&["Tuple"], &[FIRST_VARIANT, ONE_ITEM + 1]);
+        check::<Tree>(&["Struct", "inner"], &[FIRST_VARIANT, FIRST_STRUCT + 1]);
+        check::<Tree>(&["List"], &[FIRST_VARIANT, ONE_ITEM]);
+        // As maps of one entry.
+        check::<Tree>(&[], &[tag::MAP, 1, 0x43, b'N', b'e', b'w']);
+        check::<Anything>(&[], &[ONE_ITEM]);
+        check::<Anything>(&[], &[tag::MAP, 1, 0x41, b'k']);
+        check::<Anything>(&["k"], &[FIRST_STRUCT]);
+        check::<Anything>(&["k"], &[FIRST_VARIANT]);
+        check::<Anything>(&[], &[tag::SOME]);
+        check::<IgnoredAny>(&["k"], &[FIRST_VARIANT]);
     });
     // An option that is there without being something.
-    on_a_small_stack(|| assert!(decode::<Wrapped>(Format::Named, &[1], vec![]).is_err()));
+    on_a_small_stack(|| assert!(decode::<Wrapped>(&[1], vec![]).is_err()));
+}
+
+#[test]
+fn shapes_that_are_wrong() {
+    let decode = |bytes: &[u8]| decode::<Kind>(bytes, vec![]);
+    assert_eq!(decode(b"\xff\x01\x01\x04Unit\x90").unwrap(), Kind::Unit);
+    for bytes in [
+        &b"\x90"[..],                                // it is not there
+        b"\xff\x01\x01\x04Unit\x91",                 // another one
+        b"\xff\x01\x01\x04Unit\xd5\x01",             // the same
+        b"\xff\x01\x01\x04Unit\xd5\xff\xff\xff\x7f", // far out
+        b"\xff\x01\x02\x04\x00Unit\x90",             // a variant with two names
+        b"\xff\x01\x00\x90",                         // with none
+        b"\xff\x02\x01\x04Unit\x90",                 // one is missing
+        b"\xff\x01\x01\x05Unit\x90",                 // not the end of a character
+        b"\xff\x01\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01\x05Unit\x90",
+        b"\x61\xff\x01\x01\x04Unit\x90", // not before a value
+        b"\xff\x00",
+        b"\xff",
+    ] {
+        assert!(decode(bytes).is_err(), "{bytes:02x?}");
+    }
 }

@@ -1,4 +1,4 @@
-//! All kinds of types: what is chosen for them, and that they arrive.
+//! All kinds of types.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -19,7 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::*;
 
-// ---- What the compact format carries ----
+// ---- What all formats carry ----
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Unit;
@@ -89,107 +89,100 @@ fn numbers_and_texts() {
     macro_rules! extremes {
         ($($number:ident)*) => {$(
             for number in [$number::MIN, $number::MAX, 0, 1, 63, 64, 127 as $number, 100] {
-                assert_compact(&number);
-                assert_compact(&(number, [number; 3], vec![Some(number)]));
+                assert_arrives(&number);
+                assert_arrives(&(number, [number; 3], vec![Some(number)]));
             }
         )*};
     }
     extremes! { u8 u16 u32 u64 u128 usize i8 i16 i32 i64 i128 isize }
     for shift in 0..128 {
         let number = 1_u128 << shift;
-        assert_compact(&(number - 1, number, number as i128, -(number as i128).max(0)));
+        assert_arrives(&(number - 1, number, number as i128, -(number as i128).max(0)));
         let number = 1_u64 << (shift % 64);
-        assert_compact(&(number - 1, number, number as i64));
+        assert_arrives(&(number - 1, number, number as i64));
     }
     for number in [0.0, -0.0, f64::MIN_POSITIVE, f64::MAX, f64::INFINITY, 0.1] {
-        assert_compact(&(number, number as f32));
+        assert_arrives(&(number, number as f32));
     }
     let nan = encode(&(f64::NAN, f32::NAN)).unwrap();
     let (long, short): (f64, f32) = decoded(&nan).unwrap();
     assert_eq!((long.to_bits(), short.to_bits()), (f64::NAN.to_bits(), f32::NAN.to_bits()));
     for char in ['\0', 'a', '\u{7f}', 'ß', '\u{ffff}', char::MAX] {
-        assert_compact(&char);
+        assert_arrives(&char);
     }
     for text in ["", "text", "zwölf", "\0\n"] {
-        assert_compact(&text.to_owned());
-        assert_compact(&Bytes(text.into()));
+        assert_arrives(&text.to_owned());
+        assert_arrives(&Bytes(text.into()));
     }
-    assert_compact(&(true, false, ()));
-    assert_compact(&vec![0_u8, 200]);
+    assert_arrives(&(true, false, ()));
+    assert_arrives(&vec![0_u8, 200]);
     for length in [15, 16, 31, 32, 255, 256, 65_535, 65_536] {
-        assert_compact(&"x".repeat(length));
-        assert_compact(&Bytes(vec![1; length]));
-        assert_compact(&vec![-1_i8; length]);
+        assert_arrives(&"x".repeat(length));
+        assert_arrives(&Bytes(vec![1; length]));
+        assert_arrives(&vec![-1_i8; length]);
     }
 }
 
 #[test]
 fn structs_and_enums() {
-    assert_compact(&Unit);
-    assert_compact(&Newtype(vec![1, 1 << 31]));
-    assert_compact(&fields(Some(1.5_f32)));
-    assert_compact(&fields(None::<Vec<()>>));
-    assert_compact(&variants());
+    assert_arrives(&Unit);
+    assert_arrives(&Newtype(vec![1, 1 << 31]));
+    assert_arrives(&fields(Some(1.5_f32)));
+    assert_arrives(&fields(None::<Vec<()>>));
+    assert_arrives(&variants());
     for variant in variants() {
-        assert_compact(&variant);
-        assert_compact(&Some(vec![(variant, Unit)]));
+        assert_arrives(&variant);
+        assert_arrives(&Some(vec![(variant, Unit)]));
     }
 }
 
 #[test]
 fn what_std_has() {
-    assert_compact(&Duration::new(1 << 40, 999_999_999));
-    assert_compact(&SystemTime::UNIX_EPOCH);
-    assert_compact(&IpAddr::V4(Ipv4Addr::LOCALHOST));
-    assert_compact(&SocketAddr::from((Ipv6Addr::LOCALHOST, 80)));
-    assert_compact(&PathBuf::from("/a/b"));
-    assert_compact(&(0..5, 'a'..='z'));
-    assert_compact(&(NonZeroU8::MAX, Wrapping(1), PhantomData::<String>));
-    assert_compact(&Cow::<str>::Owned("owned".into()));
-    assert_compact(&BTreeMap::from([((1, "a".to_owned()), Some(2)), ((3, String::new()), None)]));
-    assert_compact(&HashMap::from([([1_u8, 2], 'x'), ([3, 4], 'y')]));
-    assert_compact(&(BTreeSet::from([1, 2]), HashSet::from([(), ()])));
-    assert_compact(&(VecDeque::from([1]), LinkedList::from(["a".to_owned()])));
-    assert_compact(&(Bound::Included(1), Bound::<u8>::Unbounded, 5.., ..6, Reverse(7)));
-    assert_compact(&(OsString::from("os"), CString::new("c").unwrap().into_boxed_c_str()));
-    assert_compact(&(Cell::new(1), RefCell::new('x'), Box::<str>::from("boxed"), [1; 32]));
-    assert_compact(&HashMap::<String, Vec<u8>>::new());
-    assert_compact(&(vec![(); 1000], [[0_u8; 0]; 5], Vec::<Unit>::new()));
+    assert_arrives(&Duration::new(1 << 40, 999_999_999));
+    assert_arrives(&SystemTime::UNIX_EPOCH);
+    assert_arrives(&IpAddr::V4(Ipv4Addr::LOCALHOST));
+    assert_arrives(&SocketAddr::from((Ipv6Addr::LOCALHOST, 80)));
+    assert_arrives(&PathBuf::from("/a/b"));
+    assert_arrives(&(0..5, 'a'..='z'));
+    assert_arrives(&(NonZeroU8::MAX, Wrapping(1), PhantomData::<String>));
+    assert_arrives(&Cow::<str>::Owned("owned".into()));
+    assert_arrives(&BTreeMap::from([((1, "a".to_owned()), Some(2)), ((3, String::new()), None)]));
+    assert_arrives(&HashMap::from([([1_u8, 2], 'x'), ([3, 4], 'y')]));
+    assert_arrives(&(BTreeSet::from([1, 2]), HashSet::from([(), ()])));
+    assert_arrives(&(VecDeque::from([1]), LinkedList::from(["a".to_owned()])));
+    assert_arrives(&(Bound::Included(1), Bound::<u8>::Unbounded, 5.., ..6, Reverse(7)));
+    assert_arrives(&(OsString::from("os"), CString::new("c").unwrap().into_boxed_c_str()));
+    assert_arrives(&(Cell::new(1), RefCell::new('x'), Box::<str>::from("boxed"), [1; 32]));
+    assert_arrives(&HashMap::<String, Vec<u8>>::new());
+    assert_arrives(&(vec![(); 1000], [[0_u8; 0]; 5], Vec::<Unit>::new()));
 }
 
 #[test]
 fn options_and_results_in_one_another() {
     type Nested = Option<Option<Option<u8>>>;
     for nested in [None, Some(None), Some(Some(None)), Some(Some(Some(1)))] {
-        assert_compact::<Nested>(&nested);
+        assert_arrives::<Nested>(&nested);
     }
     for unit in [None, Some(())] {
-        assert_compact(&unit);
-        assert_compact(&Some(unit));
-        assert_compact(&(unit, unit.map(|()| Unit), 5));
+        assert_arrives(&unit);
+        assert_arrives(&Some(unit));
+        assert_arrives(&(unit, unit.map(|()| Unit), 5));
     }
     for result in [Ok(None), Ok(Some(Err(1))), Ok(Some(Ok(()))), Err("no".to_owned())] {
-        assert_compact::<Result<Option<Result<(), u8>>, String>>(&result);
+        assert_arrives::<Result<Option<Result<(), u8>>, String>>(&result);
     }
 }
 
-// ---- What takes the named format ----
+// ---- What only formats that describe themselves carry ----
 
-/// Carries a value along, so that a part can be looked at with something behind it, and in types
-/// that go by the named format.
+/// Carries a value along, so that a part can be looked at with something behind it, in a struct that
+/// leaves something out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Named<T> {
+struct Named<T> {
     value: T,
     #[serde(skip_serializing_if = "Option::is_none")]
     skipped: Option<u8>,
     last: u8,
-}
-
-pub(super) type Unsuited = Named<()>;
-
-/// A value that the compact format can't carry.
-pub(super) fn unsuited() -> Unsuited {
-    named(())
 }
 
 fn named<T>(value: T) -> Named<T> {
@@ -211,10 +204,9 @@ fn a_left_out_field_does_not_shift_the_others() {
     let plain = postcard::to_stdvec(&value).unwrap();
     let wrong: (Skip, Vec<u8>) = postcard::from_bytes(&plain).unwrap();
     assert_ne!(wrong, value);
-    assert_named(&value);
-    // Once one value of the type has left something out, all of them go by name.
+    assert_arrives(&value);
     let full = (Skip { a: Some(1), b: 2, c: 3 }, Vec::<u8>::new());
-    assert_eq!(assert_arrives(&full), Format::Named);
+    assert_arrives(&full);
 }
 
 #[test]
@@ -226,34 +218,34 @@ fn a_field_that_is_mostly_there() {
             items: Vec<u8>,
         },
     }
-    assert_eq!(assert_arrives(&Mostly::There { items: vec![1] }), Format::Compact);
-    assert_eq!(assert_arrives(&Mostly::There { items: vec![] }), Format::Named);
+    assert_arrives(&Mostly::There { items: vec![1] });
+    assert_arrives(&Mostly::There { items: vec![] });
 }
 
-/// The named format tells `Some(None)` from `None`, which rmp-serde does not.
+/// The format tells `Some(None)` from `None`, which rmp-serde does not.
 #[test]
 fn some_of_nothing_is_not_nothing() {
     type Twice = Option<Option<u8>>;
     for value in [None, Some(None), Some(Some(1))] {
-        assert_named::<Named<Twice>>(&named(value));
+        assert_arrives::<Named<Twice>>(&named(value));
     }
     let lost = rmp_serde::to_vec_named(&Twice::Some(None)).unwrap();
     assert_eq!(rmp_serde::from_slice::<Twice>(&lost).unwrap(), None);
 
-    assert_named(&named::<(_, _, Option<()>, Option<Option<Unit>>)>((
+    assert_arrives(&named::<(_, _, Option<()>, Option<Option<Unit>>)>((
         Some(()),
         Some(Unit),
         None,
         Some(None),
     )));
-    assert_named(&named(vec![Some(Some(None)), Some(Some(Some(()))), Some(None), None]));
-    assert_named(&named(Some(Newtype(vec![]))));
+    assert_arrives(&named(vec![Some(Some(None)), Some(Some(Some(()))), Some(None), None]));
+    assert_arrives(&named(Some(Newtype(vec![]))));
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Wrapped(Option<Box<Wrapped>>);
     let wrapped = |depth| (0..depth).fold(Wrapped(None), |inner, _| Wrapped(Some(inner.into())));
     for depth in [0, 1, 2, 20] {
-        assert_named(&named(wrapped(depth)));
+        assert_arrives(&named(wrapped(depth)));
     }
 
     /// A field that may be absent, null, or there.
@@ -287,7 +279,7 @@ const LOCALHOST: Option<IpAddr> = Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
 #[test]
 fn flattened_fields() {
     let others = BTreeMap::from([("b".to_owned(), 1), ("c".to_owned(), 70_000)]);
-    assert_named(&Flat { a: 1, pair: Point { x: 0.5, y: LOCALHOST }, others });
+    assert_arrives(&Flat { a: 1, pair: Point { x: 0.5, y: LOCALHOST }, others });
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -323,19 +315,19 @@ fn enums_of_other_representations() {
     let point = || super::types::Point { x: 1.0, y: LOCALHOST };
     let list = vec![None, Some(Number(-3)), Some(Text("x".into())), Some(List(vec![]))];
     for value in [Number(1 << 40), Text("text".into()), Point(point()), List(list), Null] {
-        assert_named(&value);
-        assert_named(&(1, vec![value.clone(), value]));
+        assert_arrives(&value);
+        assert_arrives(&(1, vec![value.clone(), value]));
     }
     let ip = Ipv6Addr::LOCALHOST.into();
     let with_bytes = Internal::Struct { ip, bytes: vec![1, 255], size: (u64::MAX, -1) };
     for value in [Internal::Unit, Internal::Point(point()), with_bytes] {
-        assert_named(&value);
+        assert_arrives(&value);
     }
     let tuple = Adjacent::Tuple(1, Duration::from_nanos(5));
     let some = Adjacent::Struct { x: Some(point()) };
     for value in [Adjacent::Unit, Adjacent::Newtype("a".into()), tuple, some] {
         assert_arrives(&value);
-        assert_named(&vec![(value.clone(), named(value))]);
+        assert_arrives(&vec![(value.clone(), named(value))]);
     }
 }
 
@@ -436,9 +428,9 @@ fn value() -> Value {
 
 #[test]
 fn values_that_describe_themselves() {
-    assert_named(&value());
-    assert_named(&(value(), Some(value()), 3_u8));
-    assert_named(&Result::<_, String>::Ok(vec![value()]));
+    assert_arrives(&value());
+    assert_arrives(&(value(), Some(value()), 3_u8));
+    assert_arrives(&Result::<_, String>::Ok(vec![value()]));
 }
 
 // ---- Types whose two sides don't agree ----
@@ -452,7 +444,7 @@ fn fields_that_are_only_written_or_only_read() {
         b: u8,
         c: u8,
     }
-    assert_named(&(OnlyRead { a: 1, b: 0, c: 3 }, vec![0_u8, 9, 9]));
+    assert_arrives(&(OnlyRead { a: 1, b: 0, c: 3 }, vec![0_u8, 9, 9]));
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct OnlyWritten {
@@ -461,7 +453,7 @@ fn fields_that_are_only_written_or_only_read() {
         b: u8,
         c: u8,
     }
-    assert_named(&(OnlyWritten { a: 1, b: 0, c: 3 }, vec![9_u8, 9]));
+    assert_arrives(&(OnlyWritten { a: 1, b: 0, c: 3 }, vec![9_u8, 9]));
 
     // As many fields, of the same types; the last one has a default.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -473,7 +465,7 @@ fn fields_that_are_only_written_or_only_read() {
         password: String,
     }
     let user = User { id: String::new(), name: "a name".into(), password: String::new() };
-    assert_named(&user);
+    assert_arrives(&user);
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(tag = "type")]
@@ -481,11 +473,11 @@ fn fields_that_are_only_written_or_only_read() {
         name: String,
         last: Vec<u8>,
     }
-    assert_named(&(Tagged { name: "x".into(), last: vec![1] }, "behind".to_owned()));
+    assert_arrives(&(Tagged { name: "x".into(), last: vec![1] }, "behind".to_owned()));
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Tuple(u8, Vec<u8>, #[serde(skip_serializing, default)] u8);
-    assert_named(&(Tuple(1, vec![1], 0), 5_u8));
+    assert_arrives(&(Tuple(1, vec![1], 0), 5_u8));
 
     // Left out on both sides: that is its form.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -495,7 +487,7 @@ fn fields_that_are_only_written_or_only_read() {
         b: u8,
         c: u8,
     }
-    assert_compact(&(Skipped { a: 1, b: 0, c: 3 }, 4));
+    assert_arrives(&(Skipped { a: 1, b: 0, c: 3 }, 4));
 }
 
 #[test]
@@ -515,9 +507,9 @@ fn variants_after_a_skipped_one() {
     let plain = postcard::to_stdvec(&Gap::C).unwrap();
     assert_eq!(postcard::from_bytes::<Gap>(&plain).unwrap(), Gap::D);
     // The ones before it are not touched.
-    assert_eq!(assert_arrives(&Gap::A), Format::Compact);
+    assert_arrives(&Gap::A);
     for value in [Gap::C, Gap::D, Gap::E(1), Gap::F(2)] {
-        assert_named(&value);
+        assert_arrives(&value);
     }
 }
 
@@ -530,7 +522,7 @@ fn other_names() {
         type_name: u8,
         other_name: u8,
     }
-    assert_compact(&Renamed { type_name: 1, other_name: 2 });
+    assert_arrives(&Renamed { type_name: 1, other_name: 2 });
 
     // The decoder is told of more names than there are fields.
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -539,7 +531,7 @@ fn other_names() {
         is: u8,
         next: u8,
     }
-    assert_named(&(Alias { is: 1, next: 2 }, 3_u8));
+    assert_arrives(&(Alias { is: 1, next: 2 }, 3_u8));
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     enum Aliases {
@@ -593,7 +585,7 @@ fn what_is_written_as_one_type_and_read_as_another() {
         B: DeserializeOwned + Send + 'static,
     {
         for value in values {
-            assert_named(&(Asymmetric::<A, B>(value, PhantomData), 0_u8, "behind".to_owned()));
+            assert_arrives(&(Asymmetric::<A, B>(value, PhantomData), 0_u8, "behind".to_owned()));
         }
     }
     written_and_read_as::<u8, u64>([3, 200]);
@@ -640,50 +632,47 @@ fn lengths_that_are_not_known_or_not_true() {
         let items = vec![7; length];
         for announced in [None, Some(0), Some(length + 1), Some(20), Some(100_000)] {
             let encoded = encode(&(Announced(announced, items.clone()), 5)).unwrap();
-            assert_eq!(encoded.format, Format::Named);
             let (arrived, behind): (Announced, i32) = decoded(&encoded).unwrap();
             assert_eq!((arrived.1, behind), (items.clone(), 5));
         }
     }
     // After one that was true.
     let encoded = |announced| encode(&vec![Announced(Some(announced), vec![7; 3])]).unwrap();
-    for (announced, format) in [(3, Format::Compact), (2, Format::Named)] {
-        assert_eq!(encoded(announced).format, format);
+    for announced in [3, 2] {
         let arrived: Vec<Announced> = decoded(&encoded(announced)).unwrap();
         assert_eq!(arrived[0].1, [7; 3]);
     }
 }
 
-// ---- What becomes known of a type ----
+// ---- Values of one type ----
 
-/// A type is not trusted with what it has not shown yet.
 #[test]
 fn later_values_may_show_more_of_the_type() {
     type Answer = Result<Value, String>;
-    assert_eq!(assert_arrives::<Answer>(&Err("not yet".into())), Format::Compact);
-    assert_eq!(assert_arrives::<Answer>(&Ok(value())), Format::Named);
-    assert_eq!(assert_arrives::<Answer>(&Err("not yet".into())), Format::Named);
+    assert_arrives::<Answer>(&Err("not yet".into()));
+    assert_arrives::<Answer>(&Ok(value()));
+    assert_arrives::<Answer>(&Err("not yet".into()));
 
-    assert_eq!(assert_arrives(&(vec![1], None::<Value>)), Format::Compact);
-    assert_eq!(assert_arrives(&(vec![1], Some(Value::Null))), Format::Named);
+    assert_arrives(&(vec![1], None::<Value>));
+    assert_arrives(&(vec![1], Some(Value::Null)));
 
-    assert_eq!(assert_arrives::<(Vec<Value>, u8)>(&(vec![], 1)), Format::Compact);
-    assert_eq!(assert_arrives(&(vec![value()], 1_u8)), Format::Named);
+    assert_arrives::<(Vec<Value>, u8)>(&(vec![], 1));
+    assert_arrives(&(vec![value()], 1_u8));
 
     // Two of the same kind, of which one was seen.
-    assert_eq!(assert_arrives(&(Some(1), None::<Value>, 0_u8)), Format::Compact);
-    assert_eq!(assert_arrives(&(None::<i32>, Some(Value::Null), 0_u8)), Format::Named);
+    assert_arrives(&(Some(1), None::<Value>, 0_u8));
+    assert_arrives(&(None::<i32>, Some(Value::Null), 0_u8));
     type Two = (Result<u8, String>, Result<Value, String>);
-    assert_eq!(assert_arrives::<Two>(&(Ok(1), Err(String::new()))), Format::Compact);
-    assert_eq!(assert_arrives::<Two>(&(Ok(1), Ok(Value::Null))), Format::Named);
+    assert_arrives::<Two>(&(Ok(1), Err(String::new())));
+    assert_arrives::<Two>(&(Ok(1), Ok(Value::Null)));
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Both {
         a: Option<u8>,
         b: Option<Value>,
     }
-    assert_eq!(assert_arrives(&Both { a: Some(1), b: None }), Format::Compact);
-    assert_eq!(assert_arrives(&Both { a: None, b: Some(Value::Null) }), Format::Named);
+    assert_arrives(&Both { a: Some(1), b: None });
+    assert_arrives(&Both { a: None, b: Some(Value::Null) });
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     struct Tree {
@@ -692,62 +681,105 @@ fn later_values_may_show_more_of_the_type() {
     }
     let tree = |children, extra| Tree { children, extra };
     let bare = tree(vec![tree(vec![], None)], Some(BTreeMap::new()));
-    assert_eq!(assert_arrives(&bare), Format::Compact);
+    assert_arrives(&bare);
     let full = tree(vec![tree(vec![], Some([("k".to_owned(), value())].into()))], None);
-    assert_eq!(assert_arrives(&full), Format::Named);
+    assert_arrives(&full);
 }
 
-/// A value is checked when it shows something new, and then no more.
+/// Whatever reads a struct in order is tried once, and again by name if that was not what it expects.
 #[test]
-fn a_value_is_decoded_by_its_encoder_only_if_it_is_new() {
+fn a_value_is_decoded_once_or_twice() {
     thread_local!(static DECODED: Cell<u32> = const { Cell::new(0) });
 
-    #[derive(Clone, Serialize)]
-    struct Counted {
-        pair: (u8, Unit),
-    }
-    impl<'de> Deserialize<'de> for Counted {
+    #[derive(Serialize)]
+    struct Counted<T>(T);
+    impl<'de, T: Deserialize<'de>> Deserialize<'de> for Counted<T> {
         fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            #[derive(Deserialize)]
-            struct Counted {
-                pair: (u8, Unit),
-            }
             DECODED.set(DECODED.get() + 1);
-            Counted::deserialize(deserializer).map(|Counted { pair }| Self { pair })
+            T::deserialize(deserializer).map(Self)
         }
     }
-    let checks = |value: &[(u8, Option<Counted>)]| {
-        encode(&value.to_vec()).unwrap();
+    fn times<T: Portable>(value: T) -> u32 {
+        let values = [Counted(value)];
+        let encoded = encode(&values).unwrap();
+        assert_eq!(DECODED.take(), 0);
+        decoded::<[Counted<T>; 1]>(&encoded).unwrap();
         DECODED.take()
-    };
-    let (none, some) = ((1, None), (2, Some(Counted { pair: (1, Unit) })));
-    assert_eq!(checks(&[]), 0);
-    assert_eq!(checks(std::slice::from_ref(&none)), 0);
-    assert_eq!(checks(std::slice::from_ref(&some)), 1);
-    // Nothing in it is new, neither the number of items nor their order.
-    assert_eq!(checks(&[some.clone(), some.clone()]), 0);
-    assert_eq!(checks(&[none.clone(), some.clone(), none, some]), 0);
+    }
+    assert_eq!(times((1_u8, value())), 1);
+    assert_eq!(times(fields(Some(variants()))), 1);
+    #[derive(Serialize, Deserialize)]
+    struct Alias {
+        #[serde(alias = "was", alias = "is_not")]
+        is: u8,
+        #[serde(alias = "a")]
+        next: u8,
+    }
+    assert_eq!(times(Alias { is: 1, next: 2 }), 1);
+    // The type shows only at its end that it has a field of which nothing came.
+    #[derive(Serialize, Deserialize)]
+    struct OnlyRead {
+        a: u8,
+        #[serde(skip_serializing, default)]
+        #[allow(dead_code, reason = "that is the case")]
+        b: u8,
+        #[serde(default)]
+        c: u8,
+    }
+    assert_eq!(times(OnlyRead { a: 1, b: 2, c: 3 }), 2);
+}
+
+/// The others of a list are read, with the error in between.
+#[test]
+fn values_behind_one_that_can_not_be_decoded() {
+    #[derive(Debug, PartialEq, Serialize)]
+    struct Pair {
+        even: u8,
+        name: String,
+    }
+    impl<'de> Deserialize<'de> for Pair {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            #[derive(Deserialize)]
+            struct Pair {
+                even: Even,
+                name: String,
+            }
+            Pair::deserialize(deserializer).map(|Pair { even, name }| Self { even: even.0, name })
+        }
+    }
+    let mut encoder = Encoder::new();
+    let pair = |even| Pair { even, name: format!("number {even}") };
+    (0..6).for_each(|even| encoder.push(&pair(even)).unwrap());
+    let encoded = encoder.finish();
+    let mut values = Decoder::new(&encoded.body, vec![]);
+    for even in 0..6 {
+        match values.next::<Pair>() {
+            Ok(value) => assert_eq!(value, pair(even)),
+            Err(error) => assert_eq!((error.to_string().as_str(), even % 2), ("an odd number", 1)),
+        }
+    }
+    values.finish().unwrap();
+}
+
+/// An even number, for its decoder.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Even(u8);
+
+impl<'de> Deserialize<'de> for Even {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Even(u8);
+        match Even::deserialize(deserializer)? {
+            Even(odd) if odd % 2 == 1 => Err(serde::de::Error::custom("an odd number")),
+            Even(even) => Ok(Self(even)),
+        }
+    }
 }
 
 #[test]
 fn a_value_that_can_not_be_decoded_is_an_error_with_its_own_text() {
-    #[derive(Clone, Debug, PartialEq, Serialize)]
-    struct Even(u8);
-    impl<'de> Deserialize<'de> for Even {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            #[derive(Deserialize)]
-            struct Even(u8);
-            match Even::deserialize(deserializer)? {
-                Even(odd) if odd % 2 == 1 => Err(serde::de::Error::custom("an odd number")),
-                Even(even) => Ok(Self(even)),
-            }
-        }
-    }
     assert_eq!(decoded::<Even>(&encode(&Even(2)).unwrap()).unwrap(), Even(2));
     let odd = decoded::<Even>(&encode(&Even(3)).unwrap()).unwrap_err();
-    assert_eq!(odd.to_string(), "an odd number");
-    // And also if the compact format is trusted with the type.
-    let odd = decoded::<Even>(&encoded_as(Format::Compact, &Even(3)).unwrap()).unwrap_err();
     assert_eq!(odd.to_string(), "an odd number");
 
     #[derive(Deserialize)]
@@ -763,7 +795,7 @@ fn a_value_that_can_not_be_decoded_is_an_error_with_its_own_text() {
 
 /// Some types have only one form, a text.
 #[test]
-fn a_type_that_refuses_the_compact_format() {
+fn a_type_that_is_only_for_people() {
     #[derive(Clone, Debug, PartialEq)]
     struct TextOnly(u8);
     impl Serialize for TextOnly {
@@ -780,7 +812,7 @@ fn a_type_that_refuses_the_compact_format() {
             text.parse().map(TextOnly).map_err(serde::de::Error::custom)
         }
     }
-    assert_named(&TextOnly(5));
+    assert_arrives(&TextOnly(5));
 }
 
 #[test]
@@ -793,13 +825,13 @@ fn an_error_that_the_type_ignores_is_not_lost() {
             Ok(Self(T::deserialize(deserializer).unwrap_or_default()))
         }
     }
-    assert_compact(&(Lenient(5), 6));
-    assert_named(&(Lenient(value()), 6));
+    assert_arrives(&(Lenient(5), 6));
+    assert_arrives(&(Lenient(value()), 6));
     // A list that is left in its middle: what comes next is not what it seems to be. Here an array
     // of two has an array of one, and in that 5, which would be taken for the second item; or an
     // enum's map, whose value would be.
-    for bytes in [&b"\x92\x91\x05"[..], b"\x92\x81\xa1A\x05"] {
-        let pair = decode::<(Lenient<LenientEnum>, u8)>(Format::Named, bytes, vec![]);
+    for bytes in [&b"\x62\x61\x05"[..], b"\x62\xd3\x01\x41A\x05"] {
+        let pair = decode::<(Lenient<LenientEnum>, u8)>(bytes, vec![]);
         assert_eq!(pair.unwrap_err().to_string(), "the value was not read to its end");
     }
     #[derive(Debug, Default, Deserialize)]
@@ -809,9 +841,9 @@ fn an_error_that_the_type_ignores_is_not_lost() {
     }
 
     // The last value is missing.
-    let pair = decode::<(u8, Lenient<u8>)>(Format::Named, b"\x92\x01", vec![]);
+    let pair = decode::<(u8, Lenient<u8>)>(b"\x62\x01", vec![]);
     assert_eq!(pair.unwrap_err().to_string(), "the value was not read to its end");
-    let mut pair = encoded_as(Format::Compact, &(1_u8, Lenient(2_u8))).unwrap();
+    let mut pair = encode(&(1_u8, Lenient(2_u8))).unwrap();
     pair.body.pop();
     let pair = decoded::<(u8, Lenient<u8>)>(&pair);
     assert_eq!(pair.unwrap_err().to_string(), "the value was not read to its end");
@@ -835,7 +867,7 @@ fn an_error_that_the_type_ignores_is_not_lost() {
             deserializer.deserialize_seq(FirstVisitor)
         }
     }
-    let pair = decode::<(First, u8)>(Format::Named, b"\x92\x92\x01\x02", vec![]);
+    let pair = decode::<(First, u8)>(b"\x62\x62\x01\x02", vec![]);
     let pair = pair.map(|(First(first), second)| (first, second));
     assert_eq!(pair.unwrap_err().to_string(), "the value was not read to its end");
 }
@@ -843,33 +875,115 @@ fn an_error_that_the_type_ignores_is_not_lost() {
 // ---- The bytes ----
 
 #[test]
-fn the_bytes_are_those_of_postcard_and_messagepack() {
+fn the_bytes_are_those_of_the_table() {
     #[track_caller]
-    fn check<T: Portable>(value: T) {
-        let compact = encoded_as(Format::Compact, &value).unwrap();
-        assert_eq!(compact.body[SEAL..], postcard::to_stdvec(&value).unwrap());
-        let mut bytes = Vec::new();
-        let mut serializer =
-            rmp_serde::Serializer::new(&mut bytes).with_struct_map().with_human_readable();
-        value.serialize(&mut serializer).unwrap();
-        assert_eq!(encoded_as(Format::Named, &value).unwrap().body, bytes);
+    fn check<T: Portable>(value: T, bytes: &[u8]) {
+        let encoded = encode(&value).unwrap();
+        assert_eq!(encoded.body, bytes, "{:02x?}", encoded.body);
     }
-    for shift in 0..128 {
-        let number = (1_u128 << shift) - 1;
-        check((number, number as i128, -(number as i128)));
-        check((number as u64, number as i64, -(number as i64 / 2)));
-        check((number as u32, number as i32, number as u16, number as i16));
-        check((number as u8, number as i8));
+    check(63_u8, &[0x3f]);
+    check("ab".to_owned(), b"\x42ab");
+    check("x".repeat(32), &[b"\xd0\x20", &[b'x'; 32][..]].concat());
+    check((1, -1, -16), &[0x63, 1, 0xb0, 0xbf]);
+    check(vec![(); 15], &[&[0x6f][..], &[0xc0; 15]].concat());
+    check(vec![(); 130], &[&[0xd2, 0x82, 0x01][..], &[0xc0; 130]].concat());
+    check((false, true, ()), &[0x63, 0xc1, 0xc2, 0xc0]);
+    check([None, Some(Some(1))], &[0x62, 0xc0, 0xc3, 0xc3, 1]);
+    check(64_u64, &[0xc4, 64]);
+    check(-17_i64, &[0xc8, 239]);
+    check(256_u16, &[0xc5, 0, 1]);
+    check(-129_i128, &[0xc9, 0x7f, 0xff]);
+    check(1_u128 << 16, &[0xc6, 0, 0, 1, 0]);
+    check(i32::MIN, &[0xca, 0, 0, 0, 0x80]);
+    check(u64::MAX, &[0xc7, 255, 255, 255, 255, 255, 255, 255, 255]);
+    check(i64::MIN, &[0xcb, 0, 0, 0, 0, 0, 0, 0, 0x80]);
+    check(u128::MAX, &[&[0xcc][..], &[255; 16]].concat());
+    check(i128::MIN, &[&[0xcd][..], &[0; 15], &[0x80]].concat());
+    check(1.5_f32, &[0xce, 0, 0, 0xc0, 0x3f]);
+    check(1.5_f64, &[0xcf, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f]);
+    check(Bytes(vec![1, 2]), &[0xd1, 2, 1, 2]);
+    check('x', b"\x41x");
+    check(BTreeMap::from([('a', 1)]), b"\xd3\x01\x41a\x01");
+    check(vec![7_u8; 8], &[0xe0, 8, 7, 7, 7, 7, 7, 7, 7, 7]);
+    check(([-2_i16; 8],), &[&[0x61, 0xe3, 8][..], &[0xfe, 0xff].repeat(8)].concat());
+    check(Newtype(vec![1; 7]), &[0x67, 1, 1, 1, 1, 1, 1, 1]);
+    check(Variants::Unit, b"\xff\x01\x01\x04Unit\x90");
+    check(vec![Pair(1, "x".into()); 2], b"\x62\x62\x01\x41x\x62\x01\x41x");
+    // The shapes are numbered in the order in which they are complete.
+    let inner = || Variants::Struct { x: true, y: None };
+    let value = fields(Some(vec![inner(), Variants::Newtype(0.5), inner()]));
+    check(
+        Fields { nested: [].into(), ..value },
+        &[
+            &b"\xff\x04\x01\x06Struct\x02\x01\x01xy\x01\x07Newtype\x03\x01\x1f\x06a"[..],
+            b"a_name_of_more_than_eight_bytesnested\x73\xc5\x2c\x01\xc3\x63",
+            b"\xa0\x71\xc2\xc0\xa2\xcf\0\0\0\0\0\0\xe0\x3f\xa0\x71\xc2\xc0\x60",
+        ]
+        .concat(),
+    );
+}
+
+/// The bytes depend neither on what the thread has met, nor on where the compiler puts names.
+#[test]
+fn shapes_are_found_by_their_names() {
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct Holes {
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        a: Option<u8>,
+        #[serde(skip_serializing_if = "Vec::is_empty", default)]
+        children: Vec<Holes>,
+        #[serde(skip_serializing_if = "Option::is_none", default)]
+        b: Option<u8>,
     }
-    check((1.5_f32, f64::NAN, true, false, 'ß', '\0', (), Unit));
-    check(("text".to_owned(), Bytes(vec![1, 2]), vec![0_u8, 255]));
-    check(variants());
-    check(fields(Some(variants())));
-    check((LOCALHOST, Duration::from_secs(1), SystemTime::UNIX_EPOCH));
-    check((Newtype(vec![]), [Some(1), None], Ok::<u8, String>(1)));
-    check(BTreeMap::from([((1, 'a'), "x".to_owned()), ((2, 'b'), String::new())]));
-    for length in [15, 16, 31, 32, 255, 256, 65_535, 65_536] {
-        check((vec![1_u64; length], "x".repeat(length), Bytes(vec![2; length])));
-        check((0..length).map(|n| (n, ())).collect::<BTreeMap<_, _>>());
+    // All combinations, of which some have as many fields as others.
+    let leaf = |n: u8| Holes {
+        a: (n & 1 > 0).then_some(n),
+        children: vec![],
+        b: (n & 2 > 0).then_some(n),
+    };
+    let tree = |n: u8| Holes { children: vec![leaf(n & 3), leaf(n >> 2 & 3)], ..leaf(n >> 4 & 3) };
+    for n in 0..64 {
+        assert_arrives(&tree(n));
+        assert_arrives(&(tree(n), tree(63 - n), tree(n ^ 21)));
     }
+    assert_arrives(&(0..64).map(tree).collect::<Vec<_>>());
+
+    /// Names of one struct, at addresses of their own.
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Moving {
+        a: u8,
+    }
+    impl Serialize for Moving {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeStruct;
+            let leak = |name: &str| -> &'static str { Box::leak(name.to_owned().into()) };
+            let mut fields = serializer.serialize_struct(leak("Moving"), 1)?;
+            fields.serialize_field(leak("a"), &self.a)?;
+            fields.end()
+        }
+    }
+    let values = || (0..20).map(|a| Moving { a }).collect::<Vec<_>>();
+    assert_arrives(&values());
+    let bytes = encode(&values()).unwrap().body;
+    let items = (0..20).flat_map(|a| [0x70, a]);
+    assert_eq!(
+        bytes,
+        b"\xff\x01\x01\x01a\xd2\x14".iter().copied().chain(items).collect::<Vec<_>>()
+    );
+
+    // More of them than short numbers.
+    macro_rules! many {
+        ($($name:ident)*) => {{
+            #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+            enum Many { $($name { $name: u8 }, )* }
+            vec![$(Many::$name { $name: 1 }),*]
+        }};
+    }
+    #[allow(non_camel_case_types, non_snake_case)]
+    let many = many! {
+        a b c d e f g h i j k l m n o p q r s t u v w x y z
+        aa ab ac ad ae af ag ah ai aj ak al am an ao ap aq ar as_ at au av aw ax ay az
+    };
+    assert_arrives(&many);
+    assert_arrives(&[many.clone(), many].concat());
 }

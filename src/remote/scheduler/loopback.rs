@@ -219,7 +219,7 @@ impl World {
             }
             Event::Reply(number, header) => {
                 drop(inner);
-                let frame = (None, Frame::of(header, Default::default(), Vec::new()));
+                let frame = (None, Frame::of(header, Vec::new()));
                 let first = pool.received(number, vec![frame], false, None);
                 first.into_iter().for_each(UserCode::run);
             }

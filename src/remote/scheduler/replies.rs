@@ -43,7 +43,7 @@ fn without_values(header: Header, kind: Kind, what: &str, unread: Unread) -> Fra
     let (side, type_name) = (CodecSide::DecodeArguments, "unknown".to_owned());
     let error = CodecError { side, type_name, message: unread.describe(what) };
     let Reply { kind, values } = Reply::codec(kind, error);
-    Frame::of(Header { kind, ..header }, values.format, values.body)
+    Frame::of(Header { kind, ..header }, values.body)
 }
 
 impl<T: Transport> ReplySink for Forward<T> {

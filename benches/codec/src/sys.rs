@@ -1,0 +1,2 @@
+#[path = "../../../src/sys/memory.rs"]
+pub(crate) mod memory;

@@ -1,0 +1,118 @@
+//! The writing side: values put into a message.
+
+pub(super) mod body;
+mod pack;
+mod parts;
+pub(super) mod serializer;
+pub(super) mod shapes;
+
+use std::any::TypeId;
+
+use self::serializer::Serializer;
+use super::error::Error;
+use super::{DEPTH, Encoded, block};
+use crate::portable::Portable;
+
+/// Encodes a message with one value.
+pub(crate) fn encode<T: Portable>(value: &T) -> Result<Encoded, Error> {
+    let mut encoder = Encoder::new();
+    encoder.push(value)?;
+    Ok(encoder.finish())
+}
+
+/// Room for a small value and its tags; larger ones let it grow.
+const ROOM: usize = 64;
+
+/// Puts values into one message.
+pub(crate) struct Encoder {
+    values: usize,
+    to: Serializer,
+}
+
+impl Default for Encoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Encoder {
+    pub(crate) fn new() -> Self {
+        Self { values: 0, to: Serializer::new() }
+    }
+
+    /// Number of values.
+    pub(crate) fn len(&self) -> usize {
+        self.values
+    }
+
+    pub(crate) fn has_segments(&self) -> bool {
+        !self.to.segments.is_empty()
+    }
+
+    /// The bytes so far, which are those of whole values. [`push`](Self::push) appends to them, and
+    /// never changes them.
+    pub(crate) fn body(&self) -> &[u8] {
+        &self.to.body
+    }
+
+    /// Appends a value. After an error, or a panic of the value's, the message is as before.
+    pub(crate) fn push<T: Portable>(&mut self, value: &T) -> Result<(), Error> {
+        let mut draft = Draft::new(&mut self.to);
+        if !block::write(value, &mut draft.to.body)? {
+            draft.serialize(value)?;
+        }
+        std::mem::forget(draft);
+        self.values += 1;
+        Ok(())
+    }
+
+    /// Takes the message. The next value is the first one of another message.
+    #[inline]
+    pub(crate) fn finish(&mut self) -> Encoded {
+        self.values = 0;
+        self.to.finish()
+    }
+}
+
+/// A value that is being appended. If this is dropped, there was none.
+struct Draft<'a> {
+    to: &'a mut Serializer,
+    start: usize,
+    segments: usize,
+    shapes: usize,
+}
+
+impl<'a> Draft<'a> {
+    #[inline]
+    fn new(to: &'a mut Serializer) -> Self {
+        let (start, segments, shapes) = (to.body.len(), to.segments.len(), to.shape_count());
+        Self { to, start, segments, shapes }
+    }
+
+    #[inline]
+    fn serialize<T: Portable>(&mut self, value: &T) -> Result<(), Error> {
+        let value_type = TypeId::of::<T>();
+        if self.start == 0 {
+            self.to.body.reserve(ROOM + size_of::<T>())?;
+            self.to.declare_expected(value_type)?;
+        }
+        let declared = self.to.body.len() - self.start;
+        self.to.start();
+        value.serialize(&mut *self.to)?;
+        if self.to.depth != DEPTH {
+            // Something was left in its middle.
+            return Err(Error::new("the type has ignored an error of the encoder"));
+        }
+        self.to.declare(value_type, self.start, self.shapes, declared)
+    }
+}
+
+impl Drop for Draft<'_> {
+    fn drop(&mut self) {
+        self.to.body.as_vec().truncate(self.start);
+        self.to.segments.truncate(self.segments);
+        if let Some(shapes) = &mut self.to.shapes {
+            shapes.truncate(self.shapes);
+        }
+    }
+}
