@@ -32,7 +32,7 @@ extern crate self as tokio;
 mod core;
 
 mod local;
-#[path = "../../../src/thread_pool/pool.rs"]
+#[path = "../../../src/thread_pool/pool/mod.rs"]
 mod pool;
 #[path = "../../../src/thread_pool/queue.rs"]
 mod queue;

@@ -1,0 +1,78 @@
+//! What a task asks of its pool.
+
+use std::sync::Arc;
+
+use super::{Origin, Pool, State};
+use crate::core::{Host, OnUnobserved, TaskId, TaskRef};
+use crate::panic::wake_all;
+use crate::sync::atomic::Ordering::Relaxed;
+
+impl Host for Pool {
+    fn take_queued(&self, take: &mut dyn FnMut() -> bool) -> bool {
+        let swept = {
+            let mut state = self.state.lock();
+            if !take() {
+                return false;
+            }
+            state.queue.one_died()
+        };
+        drop(swept);
+        true
+    }
+
+    fn requeue(self: &Arc<Self>, task: TaskRef) {
+        if let Err((task, error)) = self.push(task, Origin::Woken) {
+            task.runnable().withdraw(error);
+        }
+    }
+
+    fn release_room(&self) {
+        if let Some(room) = self.room() {
+            room.release(1);
+        }
+    }
+
+    fn count_cancelled(&self) {
+        self.cancelled.fetch_add(1, Relaxed);
+    }
+
+    fn count_failed(&self) {
+        self.timed_out.fetch_add(1, Relaxed);
+    }
+
+    fn async_ended(&self, id: TaskId) {
+        let (is_over, wakers) = {
+            let mut state = self.state.lock();
+            state.async_tasks.remove(id);
+            (state.is_over(), state.wakers_at_end())
+        };
+        if is_over {
+            self.sleep.wake_all();
+        }
+        wake_all(wakers);
+    }
+
+    fn asked_to_stop(&self, id: TaskId) {
+        let mut state = self.state.lock();
+        let State { asked_to_stop, seats, .. } = &mut *state;
+        if asked_to_stop.contains(&id) {
+            return;
+        }
+        if asked_to_stop.len() == asked_to_stop.capacity() {
+            asked_to_stop.retain(|id| seats.iter().flatten().any(|seat| seat.runs(*id)));
+        }
+        asked_to_stop.push(id);
+    }
+
+    fn on_unobserved(&self) -> &OnUnobserved {
+        &self.config.on_unobserved
+    }
+
+    fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+
+    fn name(&self) -> &str {
+        &self.config.thread_name_prefix
+    }
+}

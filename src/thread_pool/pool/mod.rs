@@ -1,0 +1,280 @@
+//! The pool itself: its queue, its workers, its life.
+//!
+//! One lock guards the queue and the counts of workers; it is held for a few moves and never
+//! while user code runs, a thread starts, or somebody is woken.
+//!
+//! # Workers come and go
+//!
+//! * A submission wakes an idle worker if there is one that was not woken yet. Otherwise it
+//!   starts one, if there are fewer than `max_workers` and more tasks wait than workers are about
+//!   to look for one. A worker counts as about to look from just before its task's result is
+//!   published, so whoever has seen a result finds that worker free. Code of the user's that belongs
+//!   to the end of a task runs before that: callbacks, and the destructor of a result that nobody
+//!   wants. Only wakers can't; a worker that is held up in one for long is not counted on any more.
+//! * A worker that waits for another task is *blocked*: it does not count against `max_workers`
+//!   meanwhile, so a spare can start. When it goes on there may be one worker too many; the next
+//!   one to look for a task retires.
+//! * A worker that retires with tasks in the queue hands its wake-up on.
+//! * If the system refuses a thread, the pool goes on with the workers that it has, and tries again
+//!   when a task is submitted or taken, or a worker blocks. If all workers are blocked, nothing of
+//!   that may happen; so a blocked worker tries again every [`RETRY`]. A pool breaks only if it has
+//!   no worker at all.
+//!
+//! # Local queues
+//!
+//! A worker whose tasks are quick takes several at once into its *local queue*; so the lock is taken once
+//! for many tasks. Others take from there what would have to wait: all of it when its worker
+//! blocks, or has not come back to it between two looks; half of it when they have nothing else
+//! to do. No worker sleeps while there is a task in any local queue.
+//!
+//! What becomes of the tasks' room in a bounded queue, and how a pool ends, is checked by loom in
+//! `tests/models`, with this file as it is.
+
+mod ending;
+mod host;
+mod observe;
+mod state;
+mod workers;
+
+pub(crate) use self::ending::Ending;
+use self::state::{Phase, Refused, State};
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::builder::Config;
+use super::queue::{Queue, Tasks};
+use super::sleep::{Called, Sleep, Sleepers};
+use super::worker::{self, Seat};
+use crate::cache_padded::CachePadded;
+use crate::clock;
+use crate::core::local_queue::OwnLocalQueue;
+use crate::core::{Body, Host, MaybeExtra, Outcome, Task, TaskRef};
+use crate::error::Error;
+use crate::fork::Own;
+use crate::map::engine::AfterChunk;
+use crate::room::Room;
+use crate::sync::atomic::{AtomicBool, AtomicU64};
+use crate::sync::{Mutex, MutexGuard};
+
+/// Aligned, so that the count of references, which every submission changes, is not in a cache
+/// line with what every worker reads.
+#[repr(align(128))]
+pub(crate) struct Pool {
+    pub(crate) config: Config,
+    /// Beside what workers read, the lock makes a burst of tiny tasks take up to half as long again.
+    state: CachePadded<Own<Mutex<State>>>,
+    /// Idle workers wait here.
+    sleep: Sleep,
+    /// Room in a bounded queue.
+    room: Option<Room>,
+    /// Counted by whoever withdraws a task, which need not be a worker.
+    cancelled: AtomicU64,
+    /// Counted by the timer; failures that a worker sees are in its own metrics.
+    timed_out: AtomicU64,
+    /// Every job is asked to stop.
+    stopping: AtomicBool,
+    /// Set under the lock when the system refuses a thread while tasks wait and all workers are
+    /// blocked; cleared by a blocked worker that finds it otherwise.
+    starved: AtomicBool,
+    /// Held by the one that joins the threads; the others wait for it.
+    joining: Mutex<()>,
+}
+
+/// After a refusal a pool with workers asks for no thread for so long.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// The reason for which a task is queued. It decides what a closed pool still takes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Caller,
+    /// A job of a map that was accepted before.
+    Continuation,
+    /// A caller, with an async body.
+    AsyncCaller,
+    /// A started task that was woken.
+    Woken,
+}
+
+/// Somebody to set in motion, once the lock is released.
+#[must_use]
+enum Rouse {
+    Nobody,
+    Called(Called),
+    New(Arc<Seat>, OwnLocalQueue),
+}
+
+impl Pool {
+    pub(crate) fn new(config: Config) -> Arc<Self> {
+        let room = config.queue_capacity.map(Room::new);
+        let pool = Arc::new(Self {
+            config,
+            state: CachePadded(Own::new(Mutex::new(State::new(Phase::Open)), State::abroad)),
+            sleep: Sleep::new(),
+            room,
+            cancelled: AtomicU64::new(0),
+            timed_out: AtomicU64::new(0),
+            stopping: AtomicBool::new(false),
+            starved: AtomicBool::new(false),
+            joining: Mutex::new(()),
+        });
+        pool.config.instruments.include(&pool);
+        pool
+    }
+
+    /// The pool's address, to tell pools apart.
+    pub(crate) fn address(self: &Arc<Self>) -> *const () {
+        Arc::as_ptr(self).cast()
+    }
+
+    // ---- Room in the queue ----
+
+    /// A forked child has none: another thread may have held its lock.
+    fn room(&self) -> Option<&Room> {
+        self.room.as_ref().filter(|_| self.state.is_home())
+    }
+
+    /// Takes room for one task; a task gives it back when it starts or is withdrawn.
+    #[inline]
+    pub(crate) fn take_room(&self) -> Result<(), Error> {
+        match self.room() {
+            None => Ok(()),
+            Some(room) => room.take().map_err(|no_room| no_room.into_error(|| self.refusal())),
+        }
+    }
+
+    pub(crate) async fn wait_for_room(&self) -> Result<(), Error> {
+        if let Some(room) = self.room() {
+            if !room.wait().await {
+                return Err(self.refusal());
+            }
+        }
+        if matches!(self.state.lock().phase, Phase::Open) {
+            return Ok(());
+        }
+        self.release_room();
+        Err(self.refusal())
+    }
+
+    pub(crate) fn check_open(&self) -> Result<(), Error> {
+        let is_open = matches!(self.state.lock().phase, Phase::Open);
+        if is_open { Ok(()) } else { Err(self.refusal()) }
+    }
+
+    /// Why the pool takes no tasks.
+    #[cold]
+    pub(crate) fn refusal(&self) -> Error {
+        match &self.state.lock().phase {
+            Phase::Broken(cause) => Error::BrokenPool(cause.clone()),
+            _ => Error::ShutDown,
+        }
+    }
+
+    /// Why the pool does not go on with a map that it had accepted.
+    pub(crate) fn withdrawal(&self) -> Error {
+        let state = self.state.lock();
+        match (&state.phase, &state.refused) {
+            (Phase::Broken(cause), _) => Error::BrokenPool(cause.clone()),
+            (_, Some(refused)) if state.live == 0 => Error::BrokenPool(refused.cause.clone()),
+            _ => Error::Cancelled,
+        }
+    }
+
+    // ---- The queue ----
+
+    /// Makes a task and queues it, or gives its body back. A caller has taken room for it, which
+    /// is free again then.
+    pub(crate) fn enqueue<B: Body, X: MaybeExtra>(
+        self: &Arc<Self>,
+        body: B,
+        extra: X,
+        origin: Origin,
+    ) -> Result<Outcome<B::Output>, (B, Error)> {
+        let takes_room = origin != Origin::Continuation;
+        let (task, submitted) = Task::submit(self, body, extra, takes_room);
+        match self.push(task, origin) {
+            Ok(()) => Ok(submitted.accepted()),
+            Err((task, error)) => {
+                if takes_room {
+                    self.release_room();
+                }
+                Err((submitted.refused(task), error))
+            }
+        }
+    }
+
+    /// Queues a task and sees that somebody will run it, or gives it back.
+    fn push(self: &Arc<Self>, task: TaskRef, origin: Origin) -> Result<(), (TaskRef, Error)> {
+        let mut state = self.state.lock();
+        let accepted = match (&state.phase, origin) {
+            (Phase::Open, _) | (Phase::Closed(_), Origin::Woken) => true,
+            (Phase::Closed(is_cancelled), Origin::Continuation) => !is_cancelled,
+            _ => false,
+        };
+        if !accepted {
+            drop(state);
+            return Err((task, self.refusal()));
+        }
+        state.pushed += 1;
+        match origin {
+            Origin::Caller | Origin::Continuation => {}
+            Origin::AsyncCaller => state.async_tasks.insert(&task),
+            Origin::Woken => state.woken += 1,
+        }
+        state.queue.push(task);
+        if state.may_find_worker(self.config.max_workers) {
+            let rouse = self.find_worker(&mut state);
+            self.rouse(state, rouse);
+        }
+        Ok(())
+    }
+
+    /// What a map's driver does between two chunks.
+    pub(crate) fn after_chunk(&self) -> AfterChunk {
+        let state = self.state.lock();
+        match state.phase {
+            Phase::Closed(true) | Phase::Broken(_) => AfterChunk::GiveUp,
+            _ if state.waiting() == 0 => AfterChunk::GoOn,
+            _ => AfterChunk::Requeue,
+        }
+    }
+
+    /// Chooses who is to look at the queue.
+    fn find_worker(&self, state: &mut State) -> Rouse {
+        let called = self.sleep.call(&mut state.sleepers);
+        if called != Called::Nobody {
+            return Rouse::Called(called);
+        }
+        if state.active() >= self.config.max_workers || state.pauses() {
+            return Rouse::Nobody;
+        }
+        // In this order: a worker is busy before it takes what was waiting in its local queue.
+        let waiting = state.waiting();
+        let now = clock::now();
+        let about_to_look = state.seats().filter(|seat| seat.is_about_to_look(now)).count();
+        if waiting <= about_to_look {
+            return Rouse::Nobody;
+        }
+        let free = state.seats.iter().position(Option::is_none);
+        let index = free.unwrap_or(state.seats.len());
+        let own = OwnLocalQueue::new();
+        let seat = Arc::new(Seat::new(index, own.clone()));
+        if free.is_some() {
+            state.seats[index] = Some(Arc::clone(&seat));
+        } else {
+            state.seats.push(Some(Arc::clone(&seat)));
+        }
+        state.live += 1;
+        state.starting += 1;
+        Rouse::New(seat, own)
+    }
+
+    fn rouse(self: &Arc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
+        drop(state);
+        match rouse {
+            Rouse::Nobody => {}
+            Rouse::Called(called) => self.sleep.wake(called),
+            Rouse::New(seat, own) => self.start_worker(seat, own),
+        }
+    }
+}

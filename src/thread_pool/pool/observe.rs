@@ -1,0 +1,121 @@
+//! What is counted, and the pool at one moment.
+
+use super::{Phase, Pool, Seat, State};
+use crate::clock;
+use crate::core::Extra;
+use crate::core::cell::Header;
+use crate::dump::{self, Dump, Noted};
+use crate::instruments::Measured;
+use crate::metrics::{Metrics, Totals};
+use crate::sync::atomic::Ordering::Relaxed;
+
+impl Pool {
+    pub(super) fn totals(&self, state: &State) -> Totals {
+        let mut totals = state.totals.clone();
+        for seat in state.seats() {
+            totals.add(&seat.metrics);
+        }
+        totals.failed += self.timed_out.load(Relaxed);
+        totals
+    }
+
+    pub(super) fn counts(&self, state: &State) -> (u64, u64, u64) {
+        let totals = self.totals(state);
+        (totals.completed, totals.failed, self.cancelled.load(Relaxed))
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        // Only what must fit together is read under the lock; submitters and workers need it.
+        let (mut totals, submitted, seats, workers, idle, queued) = {
+            let state = self.state.lock();
+            let seats: Vec<_> = state.seats().cloned().collect();
+            let idle = seats.iter().filter(|seat| !seat.is_busy()).count();
+            let totals = state.totals.clone();
+            (totals, state.pushed - state.woken, seats, state.live, idle, state.waiting())
+        };
+        for seat in &seats {
+            totals.add(&seat.metrics);
+        }
+        totals.failed += self.timed_out.load(Relaxed);
+        let (completed, failed) = (totals.completed, totals.failed);
+        let (queue_time, run_time) = totals.times();
+        Metrics {
+            workers,
+            idle,
+            queued,
+            running: seats.iter().map(|seat| seat.running().len()).sum(),
+            submitted,
+            completed,
+            failed,
+            cancelled: self.cancelled.load(Relaxed),
+            workers_lost: 0,
+            queue_time,
+            run_time,
+        }
+    }
+
+    /// The name of a worker's thread.
+    pub(crate) fn worker_name(&self, seat: &Seat) -> String {
+        format!("{}_{}", self.config.thread_name_prefix, seat.index)
+    }
+
+    pub(crate) fn dump(&self) -> Dump {
+        let now = clock::now();
+        let note = |header: &Header, extra: Option<&Extra>| Noted {
+            id: header.id(),
+            label: extra.and_then(|extra| extra.label().cloned()),
+            ticks: header.state.waited(now),
+        };
+        let note_suspended = |header: &Header, extra: Option<&Extra>| {
+            let now = header.state.look();
+            (now.is_at_rest() && !now.is_queued()).then(|| note(header, extra))
+        };
+        // Only what must fit together is read under the lock; submitters and workers need it.
+        let (state, seats, asked_to_stop, count, queued, suspended) = {
+            let mut state = self.state.lock();
+            state.gather_local_queues(now);
+            let phase = match &state.phase {
+                Phase::Broken(cause) => dump::State::Broken(cause.clone()),
+                _ if state.has_ended() => dump::State::Ended,
+                Phase::Open => dump::State::Open,
+                Phase::Closed(false) => dump::State::Draining,
+                Phase::Closed(true) => dump::State::Cancelling,
+            };
+            let seats: Vec<_> = state.seats().cloned().collect();
+            let queued = state.queue.first(dump::LOOKED_AT);
+            let queued = queued.map(|task| note(task.header(), task.runnable().extra()));
+            let queued: Vec<_> = queued.collect();
+            let suspended = state.async_tasks.look(dump::LOOKED_AT, note_suspended);
+            (phase, seats, state.asked_to_stop.clone(), state.waiting(), queued, suspended)
+        };
+        let stopping = self.stopping.load(Relaxed);
+        let is_asked_to_stop = |id| stopping || asked_to_stop.contains(&id);
+        let workers = seats.iter().map(|seat| dump::Worker {
+            name: self.worker_name(seat),
+            pid: None,
+            cpu_time: None,
+            peak_memory: None,
+            tasks: seat.dump(is_asked_to_stop),
+            is_leaving: false,
+            is_stopped: false,
+        });
+        Dump {
+            pool: self.config.thread_name_prefix.clone(),
+            state,
+            max_workers: self.config.max_workers,
+            workers: workers.collect(),
+            suspended: Noted::into_waiting(suspended),
+            queue: dump::Queue::new(count, self.config.queue_capacity, queued),
+        }
+    }
+
+    pub(crate) fn max_workers(&self) -> usize {
+        self.config.max_workers
+    }
+}
+
+impl Measured for Pool {
+    fn export(&self) {
+        self.config.instruments.export(|| self.metrics());
+    }
+}

@@ -1,0 +1,221 @@
+//! What a pool knows of its queue and its workers. All of it is under the pool's lock.
+
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use super::{Queue, RETRY, Seat, Sleepers, Tasks};
+use crate::core::local_queue::OwnLocalQueue;
+use crate::core::{Registry, TakenOut, TaskId, TaskRef};
+use crate::error::BrokenPool;
+use crate::map::engine::Begin;
+use crate::metrics::Totals;
+use crate::panic::KeptWaker;
+use crate::shutdown::Waiters;
+use crate::sync::Mutex;
+use crate::sync::thread::JoinHandle;
+
+/// What every push looks at comes first, and lies together.
+#[repr(C)]
+pub(super) struct State {
+    pub(super) queue: Queue,
+    pub(super) sleepers: Sleepers,
+    /// Workers that have a seat, and those of them that wait inside of a job.
+    pub(super) live: usize,
+    pub(super) blocked: usize,
+    pub(super) phase: Phase,
+    /// Number of pushes, and how many of them were of a task that had been accepted before. Apart, so
+    /// that a submission counts without a branch.
+    pub(super) pushed: u64,
+    pub(super) woken: u64,
+    /// By number; free places are used again.
+    pub(super) seats: Vec<Option<Arc<Seat>>>,
+    /// The seat whose local queue is to be looked at next.
+    pub(super) next_look: usize,
+    /// All that were started, but for some that have ended.
+    pub(super) threads: Vec<JoinHandle<()>>,
+    /// Threads that are being started and are not in `threads` yet.
+    pub(super) starting: usize,
+    /// The system's last refusal to start a thread, until one is started.
+    pub(super) refused: Option<Refused>,
+    /// Tasks with async bodies that have not ended. A suspended one is in no queue.
+    pub(super) async_tasks: Registry,
+    /// Maps that may not have begun in earnest.
+    pub(super) maps: Vec<Weak<dyn Begin>>,
+    /// Tasks that were asked to stop while they ran, and perhaps some that have ended.
+    pub(super) asked_to_stop: Vec<TaskId>,
+    /// Of workers that have ended.
+    pub(super) totals: Totals,
+    /// What was counted when the first shutdown began.
+    pub(super) at_shutdown: Option<(u64, u64, u64)>,
+    pub(super) waiting_for_end: Waiters,
+}
+
+impl AsMut<Sleepers> for State {
+    fn as_mut(&mut self) -> &mut Sleepers {
+        &mut self.sleepers
+    }
+}
+
+pub(super) struct Refused {
+    pub(super) at: Instant,
+    pub(super) cause: BrokenPool,
+}
+
+impl Refused {
+    /// How long the pool asks for no other thread.
+    pub(super) fn pause(&self) -> Duration {
+        RETRY.saturating_sub(self.at.elapsed())
+    }
+}
+
+pub(super) enum Phase {
+    Open,
+    /// No new tasks; with `true`, no continuations of maps either.
+    Closed(bool),
+    Broken(BrokenPool),
+}
+
+impl State {
+    pub(crate) fn new(phase: Phase) -> Self {
+        Self {
+            queue: Queue::default(),
+            phase,
+            pushed: 0,
+            woken: 0,
+            seats: Vec::new(),
+            threads: Vec::new(),
+            starting: 0,
+            refused: None,
+            live: 0,
+            blocked: 0,
+            sleepers: Sleepers::default(),
+            next_look: 0,
+            async_tasks: Registry::default(),
+            maps: Vec::new(),
+            asked_to_stop: Vec::new(),
+            totals: Totals::new(),
+            at_shutdown: None,
+            waiting_for_end: Waiters::default(),
+        }
+    }
+
+    /// What a forked child has of the pool.
+    pub(super) fn abroad() -> Mutex<Self> {
+        Mutex::new(Self::new(Phase::Broken(BrokenPool::abroad())))
+    }
+
+    pub(super) fn active(&self) -> usize {
+        self.live - self.blocked
+    }
+
+    /// Whether there is anybody to wake, or one more worker to start.
+    pub(super) fn may_find_worker(&self, max_workers: usize) -> bool {
+        self.sleepers.can_be_called() || self.active() < max_workers
+    }
+
+    /// Whether tasks wait and no worker will look at them before one that is blocked goes on.
+    pub(super) fn is_starved(&self) -> bool {
+        self.live > 0 && self.active() == 0 && self.waiting() > 0
+    }
+
+    /// Whether no thread is to be asked for, since one was refused a moment ago. A pool in which
+    /// nobody looks at the queue asks all the same.
+    pub(super) fn pauses(&self) -> bool {
+        self.active() > 0 && self.refused.as_ref().is_some_and(|refused| !refused.pause().is_zero())
+    }
+
+    /// Returns the number of tasks that wait, in the queue or in a local one.
+    pub(super) fn waiting(&self) -> usize {
+        let local: usize = self.seats().map(|seat| seat.local_queue.len()).sum();
+        (self.queue.entries() + local).saturating_sub(self.queue.dead())
+    }
+
+    /// The worker at `seat` looks at the queue no more. In one step with its decision, since
+    /// whoever pushes or blocks next must not count on it.
+    pub(super) fn retire(&mut self, seat: &Arc<Seat>) {
+        let Some(place) = self.seats.get_mut(seat.index) else { return };
+        if place.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, seat)) {
+            *place = None;
+            self.live -= 1;
+            self.totals.add(&seat.metrics);
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        !matches!(self.phase, Phase::Open)
+            && self.live == 0
+            && self.starting == 0
+            && self.waiting() == 0
+            && self.async_tasks.is_empty()
+    }
+
+    /// Whether a worker that finds the queue empty should end.
+    pub(super) fn is_over(&self) -> bool {
+        match self.phase {
+            Phase::Open => false,
+            Phase::Closed(_) => self.async_tasks.is_empty(),
+            Phase::Broken(_) => true,
+        }
+    }
+
+    /// Takes all tasks out of the queue that have not started. The second part are dead entries, to
+    /// be dropped once the lock is released.
+    pub(super) fn withdraw_unstarted(&mut self) -> (Vec<TakenOut>, Tasks) {
+        for seat in self.seats.iter().flatten() {
+            self.queue.put_back(std::iter::from_fn(|| seat.local_queue.take()).collect());
+        }
+        let (mut withdrawn, mut dead) = (Vec::new(), Vec::new());
+        for task in self.queue.take_unstarted() {
+            match task.take_out() {
+                Ok(task) => withdrawn.push(task),
+                Err(task) => dead.push(task),
+            }
+        }
+        (withdrawn, dead)
+    }
+
+    /// Takes a task for a worker whose local queue is empty, and up to `more` others for that.
+    pub(super) fn take_tasks(&mut self, own: &mut OwnLocalQueue, more: usize) -> Option<TaskRef> {
+        self.free_stuck_queue();
+        if let Some(task) = self.queue.pop() {
+            let fair = self.queue.entries() / (2 * self.active().max(1));
+            if more > 0 && fair > 0 {
+                own.fill(self.queue.pop_many(fair.min(more).min(own.room())));
+            }
+            return Some(task);
+        }
+        let full = self.seats().find(|seat| !seat.local_queue.is_empty())?;
+        let half = full.local_queue.len() / 2;
+        let task = full.local_queue.take()?;
+        own.fill(std::iter::from_fn(|| full.local_queue.take()).take(half.min(own.room())));
+        Some(task)
+    }
+
+    /// Puts the tasks of a local queue back whose worker has not come back to it since it was last
+    /// looked at. Each call looks at one.
+    pub(super) fn free_stuck_queue(&mut self) {
+        self.next_look = (self.next_look + 1) % self.seats.len().max(1);
+        if let Some(Some(seat)) = self.seats.get(self.next_look) {
+            if seat.is_stuck() {
+                self.queue.put_back(std::iter::from_fn(|| seat.local_queue.take()).collect());
+            }
+        }
+    }
+
+    /// Puts the tasks of all local queues back, so that the queue has all that waits.
+    pub(super) fn gather_local_queues(&mut self, now: u64) {
+        let locals = self.seats.iter().flatten().map(|seat| &seat.local_queue);
+        let mut tasks: Tasks =
+            locals.flat_map(|local| std::iter::from_fn(|| local.take())).collect();
+        tasks.sort_by_key(|task| std::cmp::Reverse(task.header().state.waited(now)));
+        self.queue.put_back(tasks);
+    }
+
+    pub(super) fn wakers_at_end(&mut self) -> Vec<KeptWaker> {
+        if self.has_ended() { self.waiting_for_end.take_all() } else { Vec::new() }
+    }
+
+    pub(super) fn seats(&self) -> impl Iterator<Item = &Arc<Seat>> {
+        self.seats.iter().flatten()
+    }
+}
