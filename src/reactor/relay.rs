@@ -224,8 +224,12 @@ fn stand_by<R: Reader>(reader: &Arc<R>) {
             continue;
         }
         if let Some(reading) = relay.turn.take_over(now) {
+            // Both at once: a thread that was about to wake this one, and comes late, would else say that
+            // somebody watches.
+            let mut threads = relay.threads.lock();
+            threads.standby = None;
             relay.turn.stop_watching();
-            relay.threads.lock().standby = None;
+            drop(threads);
             return go_on(reader, reading);
         }
         unchanged += 1;

@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::program::alone;
 use crate::support::{Gate, occupy, pool};
+use crate::tools;
 
 /// No wait takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(60);
@@ -165,7 +166,8 @@ fn a_pool_without_any_worker_is_broken_by_the_system_s_reason() {
     });
 }
 
-fn long(bytes: usize) -> Vec<u8> {
+fn long(bytes: usize, gate: tools::Gate) -> Vec<u8> {
+    gate.wait();
     vec![1; bytes]
 }
 
@@ -175,14 +177,18 @@ fn a_process_pool_does_without_helper_threads_for_a_while() {
     alone("threads::a_process_pool_does_without_helper_threads_for_a_while", || {
         be_unprivileged();
         let pool = ProcessPoolExecutor::builder().max_workers(1).build().unwrap();
-        assert_eq!(pool.submit(call!(long(1))).result().unwrap(), [1]);
+        let gate = tools::Gate::new();
+        gate.open();
+        assert_eq!(pool.submit(call!(long(1, gate))).result().unwrap(), [1]);
         let where_decoded = || {
             let (tell, told) = mpsc::channel();
-            let future = pool.submit(call!(long(100_000)));
+            let gate = tools::Gate::new();
+            let future = pool.submit(call!(long(100_000, gate.clone())));
             future.add_done_callback(move |result| {
                 assert!(result.is_ok());
                 tell.send(thread::current().name().map(str::to_owned)).unwrap();
             });
+            gate.open();
             assert_eq!(future.result().unwrap().len(), 100_000);
             told.recv().unwrap().unwrap()
         };
