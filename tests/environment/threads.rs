@@ -166,9 +166,13 @@ fn a_pool_without_any_worker_is_broken_by_the_system_s_reason() {
     });
 }
 
-fn long(bytes: usize, gate: tools::Gate) -> Vec<u8> {
-    gate.wait();
+fn long(bytes: usize) -> Vec<u8> {
     vec![1; bytes]
+}
+
+fn long_later(gate: tools::Gate) -> Vec<u8> {
+    gate.wait();
+    long(100_000)
 }
 
 /// Long results are for helper threads. Without any they are decoded by the thread that reads.
@@ -177,13 +181,11 @@ fn a_process_pool_does_without_helper_threads_for_a_while() {
     alone("threads::a_process_pool_does_without_helper_threads_for_a_while", || {
         be_unprivileged();
         let pool = ProcessPoolExecutor::builder().max_workers(1).build().unwrap();
-        let gate = tools::Gate::new();
-        gate.open();
-        assert_eq!(pool.submit(call!(long(1, gate))).result().unwrap(), [1]);
+        assert_eq!(pool.submit(call!(long(1))).result().unwrap(), [1]);
         let where_decoded = || {
             let (tell, told) = mpsc::channel();
             let gate = tools::Gate::new();
-            let future = pool.submit(call!(long(100_000, gate.clone())));
+            let future = pool.submit(call!(long_later(gate.clone())));
             future.add_done_callback(move |result| {
                 assert!(result.is_ok());
                 tell.send(thread::current().name().map(str::to_owned)).unwrap();
