@@ -1,5 +1,8 @@
 //! Threads that the system refuses, by a limit on how many a user may have.
 
+use std::io::Read;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -15,7 +18,6 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::program::alone;
 use crate::support::{Gate, occupy, pool};
-use crate::tools;
 
 /// No wait takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(60);
@@ -170,8 +172,15 @@ fn long(bytes: usize) -> Vec<u8> {
     vec![1; bytes]
 }
 
-fn long_later(gate: tools::Gate) -> Vec<u8> {
-    gate.wait();
+/// An address without a file, which a program without privileges may have no place for.
+fn address(name: &str) -> SocketAddr {
+    SocketAddr::from_abstract_name(name).unwrap()
+}
+
+/// Returns once whoever listens there has taken the connection and closed it.
+fn long_later(name: String) -> Vec<u8> {
+    let mut gate = UnixStream::connect_addr(&address(&name)).unwrap();
+    let _end = gate.read(&mut [0]);
     long(100_000)
 }
 
@@ -184,13 +193,14 @@ fn a_process_pool_does_without_helper_threads_for_a_while() {
         assert_eq!(pool.submit(call!(long(1))).result().unwrap(), [1]);
         let where_decoded = || {
             let (tell, told) = mpsc::channel();
-            let gate = tools::Gate::new();
-            let future = pool.submit(call!(long_later(gate.clone())));
+            let name = format!("concurrent-futures-{}", std::process::id());
+            let gate = UnixListener::bind_addr(&address(&name)).unwrap();
+            let future = pool.submit(call!(long_later(name)));
             future.add_done_callback(move |result| {
                 assert!(result.is_ok());
                 tell.send(thread::current().name().map(str::to_owned)).unwrap();
             });
-            gate.open();
+            drop(gate.accept().unwrap());
             assert_eq!(future.result().unwrap().len(), 100_000);
             told.recv().unwrap().unwrap()
         };
