@@ -14,7 +14,7 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use crate::panic::{catch, drop_quietly};
-use crate::reactor::turn::{Reading, Turn};
+use crate::reactor::turn::{Reading, Standby, Turn};
 use crate::shrink::shrink;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release, Ordering::SeqCst};
@@ -72,12 +72,12 @@ pub(crate) struct Relay<J> {
     /// There are some. Changed under their lock.
     has_jobs: AtomicBool,
     has_ended: AtomicBool,
+    standby: Standby<Thread>,
     threads: Mutex<Threads>,
 }
 
 #[derive(Default)]
 struct Threads {
-    standby: Option<Thread>,
     /// Those that were started and may not have ended.
     all: Vec<JoinHandle<()>>,
     /// The system has refused a standby, and is not asked again before that.
@@ -93,6 +93,7 @@ impl<J> Relay<J> {
             jobs: Mutex::default(),
             has_jobs: AtomicBool::new(false),
             has_ended: AtomicBool::new(false),
+            standby: Standby::none(),
             threads: Mutex::default(),
         }
     }
@@ -130,7 +131,7 @@ impl<J> Relay<J> {
 
     fn end(&self) {
         self.has_ended.store(true, SeqCst);
-        if let Some(standby) = self.threads.lock().standby.take() {
+        if let Some(standby) = self.standby.take() {
             standby.unpark();
         }
     }
@@ -179,36 +180,24 @@ fn go_on<R: Reader>(reader: &Arc<R>, mut reading: Reading) {
 /// Has the standby look at the turn now and then; starts one if there is none.
 fn wake_standby<R: Reader>(reader: &Arc<R>) {
     let relay = reader.relay();
-    let mut threads = relay.threads.lock();
-    if let Some(standby) = &threads.standby {
-        relay.turn.watch();
-        return standby.unpark();
-    }
-    if threads.retry_at.is_some_and(|at| Instant::now() < at) {
-        return;
-    }
-    let own = Arc::clone(reader);
-    threads.retry_at = match threads.spawn(R::THREAD, move || stand_by(&own)) {
-        Ok(standby) => {
-            threads.standby = Some(standby);
-            relay.turn.watch();
-            None
+    relay.standby.wake(&relay.turn, Thread::unpark, || {
+        let mut threads = relay.threads.lock();
+        if threads.retry_at.is_some_and(|at| Instant::now() < at) {
+            return None;
         }
-        Err(_refused) => Some(Instant::now() + BACK_OFF),
-    };
+        let own = Arc::clone(reader);
+        let started = threads.spawn(R::THREAD, move || stand_by(&own));
+        threads.retry_at = started.is_err().then(|| Instant::now() + BACK_OFF);
+        started.ok()
+    });
 }
 
 /// Makes this thread, which has lost its turn, the standby, unless there is one.
 fn stand_by_again<R: Reader>(reader: &Arc<R>) {
     let relay = reader.relay();
-    let mut threads = relay.threads.lock();
-    if threads.standby.is_some() || relay.has_ended() {
-        return;
+    if !relay.has_ended() && relay.standby.enlist(&relay.turn, thread::current) {
+        stand_by(reader);
     }
-    threads.standby = Some(thread::current());
-    relay.turn.watch();
-    drop(threads);
-    stand_by(reader);
 }
 
 /// Watches the turn, and reads once it has taken it over.
@@ -223,13 +212,7 @@ fn stand_by<R: Reader>(reader: &Arc<R>) {
             (before, unchanged) = (now, 0);
             continue;
         }
-        if let Some(reading) = relay.turn.take_over(now) {
-            // Both at once: a thread that was about to wake this one, and comes late, would else say that
-            // somebody watches.
-            let mut threads = relay.threads.lock();
-            threads.standby = None;
-            relay.turn.stop_watching();
-            drop(threads);
+        if let Some(reading) = relay.standby.take_over(&relay.turn, now) {
             return go_on(reader, reading);
         }
         unchanged += 1;

@@ -10,6 +10,7 @@
 //! | the reader | odd to even | It reads on. |
 //! | a standby | odd to even | The turn is the standby's. The reader finds another word at its return. |
 
+use crate::sync::Mutex;
 use crate::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use crate::sync::atomic::{AtomicBool, AtomicU64, fence};
 
@@ -84,5 +85,58 @@ impl Look {
     /// The thread runs user code.
     fn is_away(self) -> bool {
         self.0 % 2 == 1
+    }
+}
+
+/// The place of the thread that stands by. Who is in it, and whether the turn is watched, change together
+/// under its lock: else a thread that is about to wake a standby, and comes late, could say that somebody
+/// watches when that standby has left.
+pub(crate) struct Standby<T>(Mutex<Option<T>>);
+
+impl<T> Standby<T> {
+    pub(crate) fn none() -> Self {
+        Self(Mutex::new(None))
+    }
+
+    /// Has the standby watch the turn: wakes it, or starts one if there is none.
+    pub(crate) fn wake(
+        &self,
+        turn: &Turn,
+        wake: impl FnOnce(&T),
+        start: impl FnOnce() -> Option<T>,
+    ) {
+        let mut place = self.0.lock();
+        if let Some(standby) = &*place {
+            turn.watch();
+            return wake(standby);
+        }
+        *place = start();
+        if place.is_some() {
+            turn.watch();
+        }
+    }
+
+    /// Makes a thread the standby, which is about to watch. `false`: there is one.
+    pub(crate) fn enlist(&self, turn: &Turn, thread: impl FnOnce() -> T) -> bool {
+        let mut place = self.0.lock();
+        if place.is_some() {
+            return false;
+        }
+        *place = Some(thread());
+        turn.watch();
+        true
+    }
+
+    /// As [`Turn::take_over`], for the standby, which then is none any more.
+    pub(crate) fn take_over(&self, turn: &Turn, since: Look) -> Option<Reading> {
+        let reading = turn.take_over(since)?;
+        let mut place = self.0.lock();
+        *place = None;
+        turn.stop_watching();
+        Some(reading)
+    }
+
+    pub(crate) fn take(&self) -> Option<T> {
+        self.0.lock().take()
     }
 }

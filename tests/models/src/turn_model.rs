@@ -4,7 +4,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::check;
-use crate::turn::Turn;
+use crate::turn::{Standby, Turn};
 
 /// What only the thread may touch that has the turn.
 struct Owned(Turn, loom::cell::UnsafeCell<u32>);
@@ -63,5 +63,29 @@ fn user_code_is_never_left_unwatched() {
         let is_to_be_woken = turn.leave(&mut reading);
         let sleeps = standby.join().unwrap();
         assert!(is_to_be_woken || !sleeps);
+    });
+}
+
+/// A thread was about to wake the standby, and comes late: that has taken over by itself, and runs user
+/// code in its turn.
+#[test]
+fn user_code_is_watched_although_a_thread_wakes_a_standby_that_has_left() {
+    check(|| {
+        let (turn, mut reading) = Turn::new();
+        let both = Arc::new((turn, Standby::none()));
+        assert!(both.1.enlist(&both.0, || ()));
+        both.0.leave(&mut reading);
+        let look = both.0.look();
+        let of_standby = Arc::clone(&both);
+        let standby = thread::spawn(move || {
+            let (turn, standby) = &*of_standby;
+            let mut reading = standby.take_over(turn, look).expect("nobody else does");
+            if turn.leave(&mut reading) {
+                standby.wake(turn, |()| (), || Some(()));
+            }
+        });
+        both.1.wake(&both.0, |()| (), || Some(()));
+        standby.join().unwrap();
+        assert!(both.1.take().is_some(), "nobody watches");
     });
 }
