@@ -1,6 +1,6 @@
 //! Numbers of a sequence, packed many at a time.
 //!
-//! Each number of a long vector would otherwise go through the [`Serializer`](super::ser::Serializer),
+//! Each number of a long vector would otherwise go through the [`Serializer`](super::serializer::Serializer),
 //! whose state is in memory. Here the numbers of one kind go into a small array first.
 
 use std::fmt::{self, Display};
