@@ -44,13 +44,13 @@ use crate::clock;
 use crate::core::TaskId;
 use crate::error::{BrokenPool, Mebibytes};
 
-/// So many tasks of the queue are looked at; the pool's lock is held meanwhile.
+/// Maximum number of queued tasks that are inspected while the lock is held.
 pub(crate) const LOOKED_AT: usize = 4096;
 
-/// So many of each kind are in the text.
+/// Maximum number of each kind in the text.
 const LISTED: usize = 10;
 
-/// So many workers are in the text; each has something to tell.
+/// Maximum number of workers in the text; each has something to tell.
 const LISTED_WORKERS: usize = 64;
 
 /// Longer labels are cut in the text.
@@ -62,7 +62,7 @@ const LABEL_LENGTH: usize = 80;
 pub struct Dump {
     /// The pool's name: its `thread_name_prefix` or `worker_name`.
     pub pool: String,
-    /// How far the pool is in its life.
+    /// The phase of the pool's life.
     pub state: State,
     /// The largest number of workers that run tasks at the same time.
     pub max_workers: usize,
@@ -75,7 +75,7 @@ pub struct Dump {
     pub suspended: Vec<Waiting>,
 }
 
-/// How far a pool is in its life.
+/// A phase of a pool's life.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum State {
@@ -104,7 +104,7 @@ pub struct Worker {
     pub cpu_time: Option<Duration>,
     /// Largest amount of memory that its process has had in RAM at a time, in bytes. `None` as above.
     pub peak_memory: Option<u64>,
-    /// What it runs. More than one if a task waits for others that run in place, on its stack: then
+    /// The tasks that it runs. More than one if a task waits for others that run in place, on its stack: then
     /// each waits for the next. None if the worker is idle, or between two tasks.
     pub tasks: Vec<Running>,
     /// It gets no more tasks, as it is about to end.
@@ -122,36 +122,36 @@ pub struct Running {
     pub id: TaskId,
     /// Its label, if it was given one.
     pub label: Option<Arc<str>>,
-    /// How long it has been on its worker.
+    /// Time since it came to its worker.
     pub elapsed: Duration,
     /// 1, or more if it runs again since earlier workers were lost with it.
     pub attempt: u32,
     /// Somebody has cancelled it, or its time limit has passed, or the pool's shutdown can't wait
     /// any longer; it has not reacted yet.
     pub is_asked_to_stop: bool,
-    /// What it waits for at this moment. Of a task in a worker process: the tasks that it has
+    /// Tasks and other futures that it waits for at this moment. Of a task in a worker process: the tasks that it has
     /// submitted to its pool and that are not done, while it waits for any of them.
     pub waits_for: Vec<Awaited>,
-    /// How many other futures it waits for, beyond those.
+    /// Number of other futures that it waits for, beyond those.
     pub waits_for_more: usize,
 }
 
-/// What waits for a worker.
+/// Tasks that wait for a worker.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Queue {
-    /// How many tasks there are.
+    /// Number of tasks.
     pub count: usize,
-    /// How many may be waiting to start, if that is limited.
+    /// Maximum number that may be waiting to start, if that is limited.
     pub capacity: Option<usize>,
     /// The wait of the task that was submitted first.
     pub oldest: Option<Duration>,
     /// The tasks that are next; at most ten.
     pub next: Vec<Waiting>,
-    /// How many tasks have which label, the most frequent first; of the first so many tasks as
+    /// Number of tasks with each label, the most frequent first; of the first so many tasks as
     /// `looked_at` says.
     pub labels: Vec<(Option<Arc<str>>, usize)>,
-    /// How many tasks were looked at; the others are only counted.
+    /// Number of tasks that were looked at; the others are only counted.
     pub looked_at: usize,
 }
 
@@ -163,7 +163,7 @@ pub struct Waiting {
     pub id: TaskId,
     /// Its label, if it was given one.
     pub label: Option<Arc<str>>,
-    /// How long ago it was submitted.
+    /// Time since its submission.
     pub elapsed: Duration,
 }
 
@@ -171,7 +171,7 @@ pub struct Waiting {
 pub(crate) struct Noted {
     pub(crate) id: TaskId,
     pub(crate) label: Option<Arc<str>>,
-    /// How many ticks of the clock ago it was submitted.
+    /// Ticks of the clock since its submission.
     pub(crate) ticks: u64,
 }
 
@@ -354,7 +354,7 @@ fn plural(count: usize) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-/// So many of something.
+/// A count with its noun: `1 task`, `2 tasks`.
 struct Count<'a>(usize, &'a str);
 
 impl fmt::Display for Count<'_> {

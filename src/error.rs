@@ -1,4 +1,4 @@
-//! What can go wrong with a task, with handing one in, and with making a pool.
+//! Errors of tasks, of submissions, and of making a pool.
 //!
 //! There is one error type for all executors, so that code which moves from threads to processes
 //! keeps its `match`. A job's own `Result` is not an error here but its value:
@@ -49,7 +49,7 @@ pub enum Error {
     TimedOut {
         /// The limit that passed.
         limit: Duration,
-        /// Whether the task had started by then.
+        /// True if the task had started by then.
         started: bool,
     },
 
@@ -93,7 +93,7 @@ pub enum Error {
     InvalidSetting {
         /// The setter's name.
         setting: &'static str,
-        /// What is allowed, and why.
+        /// The values that are allowed, and why.
         rule: String,
     },
 
@@ -147,7 +147,7 @@ impl Error {
     }
 }
 
-/// How a worker process was lost while it ran a task.
+/// The loss of a worker process while it ran a task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct WorkerLost {
@@ -157,7 +157,7 @@ pub struct WorkerLost {
     pub signal: Option<i32>,
     /// The code that it exited with.
     pub exit_code: Option<i32>,
-    /// What is known beyond that, such as a stack overflow.
+    /// The cause, if more is known, such as a stack overflow.
     pub cause: Option<String>,
     /// CPU time of all its threads, and of the processes that it had started and waited for. `None` if
     /// nothing was reported of its end.
@@ -175,7 +175,7 @@ pub struct WorkerLost {
 }
 
 impl WorkerLost {
-    /// How the process ended.
+    /// The end of the process.
     #[cfg(feature = "process")]
     pub(crate) fn how(&self) -> String {
         struct How<'a>(&'a WorkerLost);
@@ -278,7 +278,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     NAMES.iter().find(|(number, _)| *number == signal).map(|(_, name)| *name)
 }
 
-/// What could not be turned into bytes or back, on its way to or from a worker process.
+/// A value that could not be turned into bytes or back, on its way to or from a worker process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodecError {
@@ -286,7 +286,7 @@ pub struct CodecError {
     pub side: CodecSide,
     /// The type that was to be encoded or decoded.
     pub type_name: String,
-    /// What its `Serialize` or `Deserialize`, or the codec, said.
+    /// The error of its `Serialize` or `Deserialize`, or of the codec.
     pub message: String,
 }
 
@@ -337,7 +337,7 @@ impl BrokenPool {
         )
     }
 
-    /// What broke the pool: the initializer's error, its panic as [`Panicked`], or the system's
+    /// The cause: the initializer's error, its panic as [`Panicked`], or the system's
     /// refusal to start the first worker.
     pub fn cause(&self) -> &(dyn std::error::Error + Send + Sync + 'static) {
         &***self.cause
@@ -397,8 +397,8 @@ impl<J> fmt::Debug for TrySubmitError<J> {
 #[error("{unfinished} (of {total}) futures unfinished")]
 #[non_exhaustive]
 pub struct TimedOut {
-    /// How many had not finished.
+    /// Number of futures that had not finished.
     pub unfinished: usize,
-    /// How many there were.
+    /// Number of futures in all.
     pub total: usize,
 }

@@ -1,4 +1,4 @@
-//! What all executors share.
+//! The trait that all executors share.
 
 use std::fmt;
 use std::future::Future;
@@ -11,7 +11,7 @@ use crate::metrics::Metrics;
 use crate::portable::Portable;
 use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 
-/// What all executors can do, for code that is to run on any of them.
+/// An executor, for code that is to run on any of them.
 ///
 /// The bounds are the strictest of all executors. The methods of the same names on a concrete
 /// executor accept more, such as capturing closures on threads.
@@ -68,7 +68,7 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static;
 
-    /// How many tasks can run at the same time.
+    /// Returns the number of tasks that can run at the same time.
     fn max_workers(&self) -> usize;
 
     /// The executor's counters. See [`Metrics`].

@@ -57,7 +57,7 @@ pub(crate) struct Own<T> {
     home: T,
     generation: u32,
     make: fn() -> T,
-    /// That of this process, if it is not at home; or that of the process which it was forked from.
+    /// The value of this process, if it is not at home; or that of the process which it was forked from.
     abroad: AtomicPtr<Abroad<T>>,
 }
 
@@ -77,7 +77,7 @@ impl<T> Own<T> {
         Self { home, generation: 0, make, abroad: AtomicPtr::new(null_mut()) }
     }
 
-    /// Whether this process has made it.
+    /// Returns whether this process has made it.
     #[inline]
     pub(crate) fn is_home(&self) -> bool {
         self.generation == generation()

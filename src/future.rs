@@ -139,19 +139,19 @@ impl<T> TaskFuture<T> {
         self.outcome.abandon();
     }
 
-    /// Whether there is a result: a value or an error. Stays true when it has been taken.
+    /// Returns whether there is a result: a value or an error. Stays true when it has been taken.
     pub fn is_done(&self) -> bool {
         self.outcome.is_done()
     }
 
-    /// Whether the task has started and not finished. A task inside `submit_future` counts as
+    /// Returns whether the task has started and not finished. A task inside `submit_future` counts as
     /// running from its first poll on.
     pub fn is_running(&self) -> bool {
         let now = self.outcome.look();
         !now.is_done() && (now.is_underway() || self.outcome.task().runnable().is_running())
     }
 
-    /// Whether the task ended with [`Error::Cancelled`].
+    /// Returns whether the task ended with [`Error::Cancelled`].
     pub fn is_cancelled(&self) -> bool {
         self.outcome.look().is_cancelled()
     }
@@ -246,7 +246,7 @@ impl<T> TaskFuture<T> {
         self.outcome.add_callback(Box::new(callback));
     }
 
-    /// What is waited for, in a dump.
+    /// The future as a dump shows it to be waited for.
     fn awaited(&self) -> Awaited {
         Awaited::Task(self.id())
     }
@@ -277,7 +277,7 @@ impl<T> TaskFuture<T> {
         self.outcome.observe_failure();
     }
 
-    /// Whether it ended with an error other than `Cancelled`.
+    /// Returns whether it ended with an error other than `Cancelled`.
     pub(crate) fn is_failed(&self) -> bool {
         self.outcome.look().is_failed()
     }
@@ -363,7 +363,7 @@ impl<T: Send + 'static> Completer<T> {
         self.promise.keep(result, || ());
     }
 
-    /// Whether nobody waits any more: the future was cancelled, or dropped without a callback.
+    /// Returns whether nobody waits any more: the future was cancelled, or dropped without a callback.
     pub fn is_cancelled(&self) -> bool {
         let now = self.promise.look();
         now.is_cancelled() || now.is_abandoned()

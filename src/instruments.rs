@@ -168,7 +168,7 @@ mod series {
         times: [numbers::Histogram; 2],
     }
 
-    /// What an export has to add.
+    /// The differences that an export has to add.
     struct Changes {
         counters: [u64; 5],
         gauges: [f64; 3],

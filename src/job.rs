@@ -1,4 +1,4 @@
-//! What can be submitted: closures, and calls of plain functions.
+//! Jobs to be submitted: closures, and calls of plain functions.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ use std::fmt;
 /// let one = pool.submit(move || *shared);
 /// ```
 pub trait Job: Send + 'static {
-    /// What it computes.
+    /// The type of its value.
     type Output: Send + 'static;
 
     /// Runs it.

@@ -66,7 +66,7 @@ impl Histogram {
         Self { counts: vec![0; BUCKETS], ticks: 0 }
     }
 
-    /// How many durations were recorded.
+    /// Number of durations that were recorded.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
@@ -194,7 +194,7 @@ impl Recorder {
     }
 }
 
-/// What one worker has counted. Written by that worker alone, read by anyone.
+/// The counts of one worker. Written by that worker alone, read by anyone.
 pub(crate) struct WorkerMetrics {
     completed: AtomicU64,
     failed: AtomicU64,

@@ -13,7 +13,7 @@ use crate::panic::KeptWaker;
 /// The most that can be asked for.
 const MOST: usize = Semaphore::MAX_PERMITS;
 
-/// Whether there can be a queue of this capacity.
+/// Returns whether there can be a queue of this capacity.
 pub(crate) fn check_capacity(capacity: Option<usize>) -> Result<(), Error> {
     let rule = match capacity {
         Some(0) => "must be at least 1: a queue without room takes no tasks".to_owned(),
@@ -90,7 +90,7 @@ impl Room {
         self.free.add_permits(count);
     }
 
-    /// Nobody gets room any more.
+    /// Closes the room: no more is given.
     pub(crate) fn close(&self) {
         self.free.close();
     }

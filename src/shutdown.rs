@@ -1,4 +1,4 @@
-//! How an executor ends.
+//! The end of an executor.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::panic::KeptWaker;
 use crate::timer::Delay;
 
-/// What happens at a shutdown to tasks that were accepted and have not started. Tasks that run
+/// The fate of tasks that were accepted and have not started at a shutdown. Tasks that run
 /// are always waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
@@ -23,7 +23,7 @@ pub enum Shutdown {
     CancelQueued,
 }
 
-/// What a shutdown came to. The counts start at the first shutdown of the executor, so all who
+/// The outcome of a shutdown. The counts start at the first shutdown of the executor, so all who
 /// wait for it get the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -48,14 +48,14 @@ pub struct RunningTask {
     pub id: TaskId,
     /// Its label, if it was given one.
     pub label: Option<Arc<str>>,
-    /// How long it has been on its worker.
+    /// Time since it came to its worker.
     pub elapsed: Duration,
 }
 
 /// The place of one [`ShutdownFuture`] among those who wait for the end; `None`: it does not wait.
 pub(crate) type Place = Option<u64>;
 
-/// Who waits for the end of an executor: one waker for each future, that of its last poll. Behind the
+/// Waiters for the end of an executor: one waker for each future, that of its last poll. Behind the
 /// executor's lock; wakers that leave are user code and are dropped once it is released.
 #[derive(Default)]
 pub(crate) struct Waiters {
@@ -84,9 +84,9 @@ impl Waiters {
     }
 }
 
-/// What a shutdown needs of an executor.
+/// An executor, as a shutdown needs it.
 pub(crate) trait Closing: Send + Sync {
-    /// Whether all has ended; if not, `waker` is woken then, in place of what the same future has left
+    /// Returns whether all has ended; if not, `waker` is woken then, in place of what the same future has left
     /// before.
     fn poll_ended(&self, place: &mut Place, waker: &Waker) -> Poll<()>;
 
@@ -98,7 +98,7 @@ pub(crate) trait Closing: Send + Sync {
     /// The deadline has come: withdraws what is queued and asks what runs to stop.
     fn escalate(&self);
 
-    /// Whether this thread runs a job of the executor, which can't end while the job waits.
+    /// Returns whether this thread runs a job of the executor, which can't end while the job waits.
     fn is_inside(&self) -> bool;
 
     /// Waits for the threads themselves, which have nothing more to do.

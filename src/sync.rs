@@ -13,7 +13,7 @@ pub(crate) use std::thread;
 /// in which the next task often comes.
 const SPINS: u32 = 64;
 
-/// How often a worker without a task looks for one before it sleeps: some 50 microseconds on an
+/// Number of looks of a worker without a task before it sleeps: some 50 microseconds on an
 /// idle CPU.
 pub(crate) const WATCH_ROUNDS: u32 = SPINS + 320;
 

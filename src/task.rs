@@ -1,4 +1,4 @@
-//! What a running job can find out about itself.
+//! A running job's view of itself.
 //!
 //! Outside of a job these functions answer as for a job that nobody has asked to stop.
 
@@ -9,7 +9,7 @@ pub use crate::core::TaskId;
 use crate::core::context;
 use crate::error::Error;
 
-/// Whether this job is asked to stop: its future was cancelled while it ran, its time limit has
+/// Returns whether this job is asked to stop: its future was cancelled while it ran, its time limit has
 /// passed, the map that it belongs to was dropped, or its pool's shutdown deadline has come.
 ///
 /// A job that takes long looks at this now and then and returns early. Cheap: two loads.

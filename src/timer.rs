@@ -23,10 +23,10 @@ use crate::panic::{KeptWaker, drop_quietly, quietly};
 use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use crate::sync::{Condvar, Mutex};
 
-/// How long the thread waits for another time limit before it ends.
+/// Time for which the thread waits for another time limit before it ends.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// How long a future without a timer is held up at each poll, so that it does not keep a CPU busy.
+/// Time for which a future without a timer is held up at each poll, so that it does not keep a CPU busy.
 const BREAK: Duration = Duration::from_millis(1);
 
 /// A stand-in asks for a thread again after so long.
@@ -97,7 +97,7 @@ impl Timer {
         (keeper.add(&mut clock, at, action), is_kept)
     }
 
-    /// Whether it is not one of the process that this one was forked from.
+    /// Returns whether it is not one of the process that this one was forked from.
     fn is_here(&self) -> bool {
         std::ptr::eq(self.keeper, KEEPER.get())
     }

@@ -25,7 +25,7 @@ pub enum ReturnWhen {
     AllCompleted,
 }
 
-/// What [`wait`] found, each part in the order of the input. Take the results with
+/// The result of [`wait`], each part in the order of the input. Take the results with
 /// [`TaskFuture::result`] or by awaiting; for those in `done` that does not wait.
 #[derive(Debug)]
 pub struct DoneAndNotDone<T> {
@@ -84,7 +84,7 @@ pub struct Wait<T> {
     pending_here: context::Pending,
 }
 
-/// What has happened to the futures so far, and who waits for them.
+/// The state of the futures so far, and their waiter.
 impl<T> Wait<T> {
     /// Comes back at the latest after `limit`, counted from this call, with what has finished by
     /// then. That is no error.

@@ -16,7 +16,7 @@ use super::tag;
 /// The tag of a tuple of one, before the block of an argument.
 const ARGUMENT: &[u8] = &[tag::SHORT_SEQUENCE.start + 1];
 
-/// Whether `T` can be one of these at all, which the compiler knows.
+/// Returns whether `T` can be one of these at all, which the compiler knows.
 const fn may_be_vector<T>() -> bool {
     size_of::<T>() == size_of::<Vec<u8>>() && std::mem::needs_drop::<T>()
 }

@@ -5,7 +5,7 @@ use std::fmt::{self, Display};
 
 use serde_core::{de, ser};
 
-/// What the codec, or the type's own serde code, said.
+/// The error of the codec, or of the type's own serde code.
 ///
 /// It is a pointer, so that the many `Result<(), Error>` between serde's calls fit a register.
 pub(crate) struct Error(Box<Cow<'static, str>>);

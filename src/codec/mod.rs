@@ -86,7 +86,7 @@ pub(crate) use crate::sys::memory::{ReceivedSegment, Segment};
 
 use serde_core::de::DeserializeOwned;
 
-/// How deep values may be nested. A level can take some kilobytes of stack, of which a thread has
+/// Maximum depth of nested values. A level can take some kilobytes of stack, of which a thread has
 /// two megabytes.
 const DEPTH: usize = 256;
 

@@ -19,7 +19,7 @@ use super::encoder::serializer::Serializer;
 use super::error::Error;
 use crate::sys::memory::{ReceivedSegment, Segment};
 
-/// How a buffer calls itself as a newtype struct. No other type has such a name.
+/// The name of a buffer as a newtype struct. No other type has such a name.
 pub(crate) const BUFFER: &str = "$concurrent_futures::Buffer";
 
 /// Buffers below this many bytes are copied into the body: a segment costs its own allocation on
@@ -32,7 +32,7 @@ const LOOK_BACK: usize = 8;
 
 macro_rules! numbers {
     ($($kind:ident $number:ident $visit:ident,)*) => {
-        /// What a buffer's numbers are.
+        /// The type of a buffer's numbers.
         #[allow(unnameable_types, reason = "it is an item of a sealed trait")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
@@ -203,7 +203,7 @@ pub(crate) struct Offer {
     kind: ElementKind,
 }
 
-/// What the codec has for a buffer.
+/// The codec's offer for a buffer.
 pub(crate) struct Given {
     pub(crate) kind: ElementKind,
     /// `None`: the numbers come as bytes.
@@ -245,7 +245,7 @@ pub(super) fn take_offer() -> Option<Offer> {
     OFFERED.try_with(Cell::take).ok().flatten()
 }
 
-/// What the codec has for the buffer that is asked to visit a newtype struct right now.
+/// The codec's offer for the buffer that is asked to visit a newtype struct right now.
 pub(crate) fn take_given() -> Option<Given> {
     GIVEN.try_with(Cell::take).ok().flatten()
 }

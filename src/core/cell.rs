@@ -292,7 +292,7 @@ pub(crate) unsafe trait Block: Send + Sync + Sized + 'static {
     type Body: Send + 'static;
     type Output: Send + 'static;
 
-    /// Whether a body can be suspended, so that a [`Registry`](super::Registry) may know the task.
+    /// True if a body can be suspended, so that a [`Registry`](super::Registry) may know the task.
     const SUSPENDS: bool;
 
     /// The reference as the interface of all tasks.

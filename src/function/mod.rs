@@ -1,4 +1,4 @@
-//! How a plain function is named, so that another process of the same program can call it.
+//! Names of plain functions, by which another process of the same program can call them.
 //!
 //! An *image* is the program's file or a shared library's, as it lies in memory. The address of a
 //! function differs from process to process, but not how far it is from its image's base. So that
@@ -93,7 +93,7 @@ pub(crate) struct NamedCall {
     function: Reference,
 }
 
-/// What is known of a call that came over the wire and is not wrong.
+/// The result of the check of a call that came over the wire and is not wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Checked {
     /// This process has named it, or a function begins where it says.
@@ -241,11 +241,11 @@ struct Reference {
     offset: u64,
 }
 
-/// What of an image something is in.
+/// A part of an image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Part {
     Code,
-    /// What nothing writes to once the image is loaded. An [`Entry`] is here.
+    /// Memory that nothing writes to once the image is loaded. An [`Entry`] is here.
     Constants,
 }
 
@@ -290,7 +290,7 @@ pub(crate) fn copy_name() -> Result<String, UnknownCode> {
 #[cfg(target_os = "linux")]
 pub(crate) const EXECUTED: &str = "/proc/self/exe";
 
-/// How to execute the program that this process runs once more.
+/// A way to execute the program that this process runs once more.
 #[cfg(target_os = "linux")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum ProgramFile {

@@ -1,4 +1,4 @@
-//! What a worker and the pool see of each other at all times, also after the worker has died: one
+//! The control block: memory that a worker and the pool both see, also after the worker has died: one
 //! page of memory that both have mapped.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire};
@@ -15,7 +15,7 @@ pub(crate) const STACK_OVERFLOW: u32 = 2;
 /// What a worker has written may be anything: it may have gone wrong before it died.
 #[repr(C)]
 pub(crate) struct ControlBlock {
-    /// What the worker's last fault was. If the worker has ended otherwise than by `signal`, the program
+    /// The kind of the worker's last fault. If the worker has ended otherwise than by `signal`, the program
     /// has a handler of its own, which has dealt with the fault: the one of the standard library,
     /// which is there if [`init`](crate::init) was needed, aborts after a stack overflow.
     pub(crate) cause: AtomicU32,
@@ -27,9 +27,9 @@ pub(crate) struct ControlBlock {
     pub(crate) pid: AtomicU32,
     /// To what level of events anybody listens in the pool's process: 0 is nobody, 5 is to all.
     pub(crate) level: AtomicU32,
-    /// How many workers the pool may have. Set before the worker starts.
+    /// Maximum number of workers of the pool. Set before the worker starts.
     pub(crate) max_workers: AtomicU32,
-    /// What became of each task.
+    /// The claim of the task in each slot.
     pub(crate) claims: [AtomicU32; SLOTS],
     /// When each task was begun.
     pub(crate) started_at: [AtomicU64; SLOTS],
@@ -43,7 +43,7 @@ pub(crate) type SharedControlBlock = SharedMemory<ControlBlock>;
 unsafe impl Shareable for ControlBlock {}
 
 impl ControlBlock {
-    /// Whether what the process has died of, a signal, was that the main thread's stack was used up.
+    /// Returns whether `signal` killed the worker because its main stack overflowed.
     pub(crate) fn is_stack_overflow(&self, signal: i32) -> bool {
         self.cause.load(Acquire) == STACK_OVERFLOW
             && (self.signal.load(Acquire) == signal.unsigned_abs()

@@ -1,4 +1,4 @@
-//! What a worker says of a fault: its handler notes it in the [`ControlBlock`], and lets the signal take its
+//! The handler of faults in a worker: it notes a fault in the [`ControlBlock`], and lets the signal take its
 //! course.
 
 use std::cell::UnsafeCell;
@@ -31,7 +31,7 @@ static PAGE: AtomicPtr<ControlBlock> = AtomicPtr::new(null_mut());
 /// The lowest address that the main thread's stack may grow to.
 static STACK_END: AtomicUsize = AtomicUsize::new(0);
 
-/// What is written before there is a second thread or a fault, and then left alone.
+/// A value that is written before there is a second thread or a fault, and then left alone.
 struct Early<T>(UnsafeCell<T>);
 
 // SAFETY: `install` writes, in a process with one thread. The handler reads, and `install` has
@@ -40,7 +40,7 @@ unsafe impl<T> Sync for Early<T> {}
 
 static HANDLER_STACK: Early<[u8; STACK]> = Early(UnsafeCell::new([0; STACK]));
 
-/// What was done about each of the signals before.
+/// The earlier action of each of the signals.
 static EARLIER: Early<[MaybeUninit<sigaction>; SIGNALS.len()]> =
     Early(UnsafeCell::new([MaybeUninit::uninit(); SIGNALS.len()]));
 

@@ -21,7 +21,7 @@ pub(crate) struct Family(pub(crate) u64);
 
 const MARK: u64 = 1 << 62;
 
-/// So many bits are a family's own.
+/// Number of bits that are a family's own.
 const OWN_BITS: u32 = 23;
 
 impl Family {
@@ -40,7 +40,7 @@ impl Family {
         }))
     }
 
-    /// What the family has in common with those within it, and with the outermost that it is in.
+    /// The part that the family has in common with those within it, and with the outermost that it is in.
     fn outermost(self) -> u64 {
         self.0 >> OWN_BITS
     }

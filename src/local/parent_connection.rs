@@ -48,7 +48,7 @@ pub(crate) struct ParentConnection {
 struct Inbox {
     /// A thread reads.
     has_reader: bool,
-    /// What it has read for the main thread.
+    /// Tasks that the reading thread has read for the main thread.
     tasks: VecDeque<Frame>,
     is_closed: bool,
     /// Tasks that were submitted and have no answer yet.

@@ -5,7 +5,7 @@ use super::parent_connection::ParentConnection;
 use crate::remote::worker;
 use crate::sys::OwnedFd;
 
-/// What a worker begins with.
+/// The connection and the memory that a worker begins with.
 pub(crate) struct WorkerStart {
     /// Its end of the stream. It blocks.
     pub(crate) socket: OwnedFd,

@@ -14,11 +14,11 @@ pub(crate) struct Work<'a, A, R> {
     pub(super) items: &'a mut Items<A>,
     /// Where the results go.
     pub(super) place: Segment<R>,
-    /// Whether to stop when it takes much longer than a chunk should.
+    /// True if to stop when it takes much longer than a chunk should.
     pub(super) patience: bool,
 }
 
-/// What came of it.
+/// The outcome of a chunk.
 pub(crate) struct Computed<R> {
     pub(super) chunk: Chunk<R>,
     /// The rest of the place.

@@ -6,14 +6,14 @@ use super::segment::Segment;
 use crate::error::Error;
 use crate::panic::catch;
 
-/// How long a worker should be busy with one chunk: long against the cost of getting it
+/// Time for which a worker should be busy with one chunk: long against the cost of getting it
 /// (about a microsecond), short against what a person or a load balancer notices.
 pub(super) const TARGET: Duration = Duration::from_micros(250);
 
-/// How long items are computed without a look at the clock, which costs some 25 ns.
+/// Time for which items are computed without a look at the clock, which costs some 25 ns.
 const CLOCK_EVERY: Duration = Duration::from_micros(16);
 
-/// How many blocks of items lie between two looks at the clock. After each block the worker looks
+/// Number of blocks of items between two looks at the clock. After each block the worker looks
 /// whether it is to stop or to share. A look after each item would cost more than a tiny item,
 /// and keep the compiler from a good loop; what takes a microsecond is a block by itself.
 const BLOCKS: usize = 32;
@@ -24,16 +24,16 @@ const LONGEST_BLOCK: usize = 64;
 /// The most items in a chunk. Room for all of its results is reserved.
 const LONGEST_CHUNK: usize = 1 << 20;
 
-/// How many items of a worker's share are left for shorter chunks.
+/// Number of items of a worker's share that are left for shorter chunks.
 const AT_THE_END: usize = 1024;
 
-/// How many bytes of results are moved to have one chunk instead of two.
+/// Maximum number of bytes of results that are moved to have one chunk instead of two.
 const SMALL: usize = 1024;
 
 /// The results of neighbouring items, in order.
 pub(super) struct Chunk<R> {
     values: Segment<R>,
-    /// What has no value: the offset in the chunk, and why.
+    /// Items without a value: the offset in the chunk, and why.
     errors: Vec<(usize, Error)>,
 }
 
@@ -56,7 +56,7 @@ impl<R> Chunk<R> {
         }
     }
 
-    /// What has been computed, and the rest of its place.
+    /// The results so far, and the rest of their place.
     pub(super) fn split(self) -> (Self, Segment<R>) {
         let count = self.len();
         let Self { values: mut rest, errors } = self;
@@ -159,7 +159,7 @@ fn push_all<A, R>(
     values.fill(items.take(count).map(f));
 }
 
-/// How many items of this length fill a time; one at least.
+/// Returns the number of items of this length that fill a time; one at least.
 fn how_many(time: Duration, per_item: Duration) -> usize {
     // The cast saturates, also where an item took no time that the clock would show.
     (time.div_duration_f64(per_item) as usize).max(1)
@@ -210,7 +210,7 @@ impl<R> Iterator for ChunkItems<R> {
     }
 }
 
-/// How many items make a chunk.
+/// The number of items in a chunk.
 #[derive(Clone, Copy)]
 pub(super) enum ChunkSize {
     Fixed(usize),

@@ -1,4 +1,4 @@
-//! What a map's workers do: take items, compute them, leave the results in their places.
+//! The engine of a map: its workers take items, compute them, and leave the results in their places.
 //!
 //! A *driver* is a job on the pool that takes a chunk of the input, computes it, and goes on with
 //! the next, as long as the window has room. There are as many as the pool has workers, at most;
@@ -35,25 +35,25 @@ use crate::panic::{KeptWaker, Quiet, catch, drop_quietly};
 use crate::sync::Mutex;
 use crate::trace::MapTrace;
 
-/// What a map needs of its executor.
+/// An executor, as a map needs it.
 pub(crate) trait Crew: Send + Sync + 'static {
-    /// How many drivers are useful at the same time.
+    /// Returns the number of drivers that are useful at the same time.
     fn size(&self) -> usize;
 
-    /// Whether a new map is accepted.
+    /// Returns whether a new map is accepted.
     fn check_open(&self) -> Result<(), Error>;
 
     /// Queues a driver. It is dropped without running if the executor takes nothing more, or
     /// comes to its end before, or if the future is dropped before.
     fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()>;
 
-    /// What a driver does after a chunk.
+    /// Returns the next step of a driver after a chunk.
     fn after_chunk(&self) -> AfterChunk;
 
     /// Why a driver was dropped without running.
     fn refusal(&self) -> Error;
 
-    /// Whether this thread may compute a chunk of a map that it waits for.
+    /// Returns whether this thread may compute a chunk of a map that it waits for.
     fn may_help(&self) -> bool;
 }
 
@@ -89,10 +89,10 @@ pub(super) trait Source<R>: Send + Sync {
     /// `count` items more have reached the consumer; there may be room for others.
     fn delivered(self: Arc<Self>, count: usize);
 
-    /// Whether the workers may run ahead only so far. Fixed by the first poll.
+    /// Returns whether the workers may run ahead only so far. Fixed by the first poll.
     fn is_bounded(&self) -> bool;
 
-    /// Whether item `index` has been taken from the input.
+    /// Returns whether item `index` has been taken from the input.
     fn is_taken(&self, index: usize) -> bool;
 
     /// Computes one chunk on this thread, if it may and there is one.
@@ -115,7 +115,7 @@ pub(super) enum Setting {
 #[derive(Clone, Copy)]
 pub(super) enum Wanted {
     Any,
-    /// That which starts with this item.
+    /// The chunk that starts with this item.
     From(usize),
     /// The same, but there is no hurry: all of them are wanted.
     All(usize),
@@ -187,7 +187,7 @@ struct State<A, R, I> {
     /// Items taken from the input, and those of them that the consumer has.
     taken: usize,
     delivered: usize,
-    /// How far `taken` may be ahead of `delivered`. Not known until the user has had the
+    /// Maximum distance of `taken` ahead of `delivered`. Not known until the user has had the
     /// opportunity to say; a single item is right under every window.
     window: Option<usize>,
     chunk_size: ChunkSize,
@@ -342,7 +342,7 @@ where
         }
     }
 
-    /// Whether a driver is to be started; it is counted already then.
+    /// Returns whether a driver is to be started; it is counted already then.
     fn count_driver(&self, state: &mut State<A, R, I>) -> bool {
         let is_due = state.has_work()
             && state.drivers < self.crew.size()
@@ -352,7 +352,7 @@ where
         is_due
     }
 
-    /// What a driver does when it has changed the state: wakes the consumer if there is something
+    /// Ends a change of the state: wakes the consumer if there is something
     /// for it, and starts another driver if there is work for one more.
     fn publish(self: &Arc<Self>, mut state: MutexGuard<'_, State<A, R, I>>) {
         let consumer = state.consumer_to_wake();
@@ -567,7 +567,7 @@ where
     F: Apply<A, R>,
     C: Crew,
 {
-    /// Nobody will set a window any more: all of the input may be taken.
+    /// Fixes the window, which is not set any more: all of the input may be taken.
     fn begin(self: Arc<Self>) {
         self.state.lock().window.get_or_insert(usize::MAX);
         self.advance();

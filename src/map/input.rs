@@ -31,7 +31,7 @@ impl<A: 'static, I: Iterator<Item = A> + 'static> Input<A, I> {
         }
     }
 
-    /// How many items there will be, if that is sure.
+    /// Number of items that there will be, if that is sure.
     pub(super) fn len(&self) -> Option<usize> {
         match self {
             Self::Known(items) => Some(items.len()),

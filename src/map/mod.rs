@@ -93,7 +93,7 @@ where
 #[must_use = "dropping a Map stops it; await it, or read it as a stream"]
 pub struct Map<T> {
     consumer: Consumer<T>,
-    /// What has been gathered, when awaited.
+    /// Results that have been gathered, when awaited.
     all: Option<Segment<T>>,
 }
 
@@ -306,7 +306,7 @@ impl<T> fmt::Debug for Unordered<T> {
     }
 }
 
-/// What both kinds of results share.
+/// The part that both kinds of results share.
 struct Consumer<T> {
     source: Arc<dyn Source<T>>,
     /// The next item that is wanted; `None`: any.

@@ -55,7 +55,7 @@ impl<T> Segment<T> {
         self
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     pub(super) fn len(&self) -> usize {
         self.end - self.start
     }
@@ -64,7 +64,7 @@ impl<T> Segment<T> {
         self.end == self.start
     }
 
-    /// How many values there could be.
+    /// Returns the number of values that there could be.
     pub(super) fn slots(&self) -> usize {
         self.limit - self.start
     }

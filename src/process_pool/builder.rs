@@ -1,4 +1,4 @@
-//! How a pool is made.
+//! The builder of a pool.
 
 use std::ffi::OsString;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! What the fuzz targets of `tests/fuzz` call. Compiled for them alone, with `--cfg fuzzing`.
+//! Entry points for the fuzz targets of `tests/fuzz`. Compiled for them alone, with `--cfg fuzzing`.
 
 use std::collections::BTreeMap;
 use std::io::IoSlice;

@@ -84,7 +84,7 @@ pub struct ProcessPoolExecutor {
     handle: Arc<Handle>,
 }
 
-/// What the clones share. Workers and tasks hold the pool, not this.
+/// The part that clones share. Workers and tasks hold the pool, not this.
 struct Handle {
     pool: Arc<ProcessPool>,
 }
@@ -208,7 +208,7 @@ impl ProcessPoolExecutor {
         self.pool().metrics()
     }
 
-    /// What the pool does at this moment, as a text for people: which process runs what since when,
+    /// Returns a snapshot of the pool for people: which process runs what since when,
     /// what is queued, who waits for whom. For when something is wrong; see [`dump`](crate::dump).
     ///
     /// ```

@@ -66,7 +66,7 @@ impl<'a> ProcessTaskOptions<'a> {
         self
     }
 
-    /// How often the task may run again after a worker was lost with it. By this you say that it
+    /// Maximum number of times that the task runs again after a worker was lost with it. By this you say that it
     /// may run twice: the worker may have died at any point of it. Default: 0. If `n + 1` workers
     /// were lost, the task is given up; the error lists them all.
     pub fn retries(mut self, n: u32) -> Self {

@@ -19,7 +19,7 @@ use crate::shrink::shrink;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release, Ordering::SeqCst};
 
-/// How long user code may keep the thread. It is seen after twice that at most.
+/// Longest time that user code may keep the thread. It is seen after twice that at most.
 const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Number of looks without any user code between them after which the standby sleeps. Until then it
@@ -29,12 +29,12 @@ const LOOKS: u32 = 16;
 /// The time between two attempts to start a standby that the system refuses.
 const BACK_OFF: Duration = Duration::from_millis(10);
 
-/// What is read, and what is done for it.
+/// A source of messages, and of user code to run for them.
 pub(crate) trait Reader: Send + Sync + 'static {
     /// User code to run for what was read.
     type Job: Send;
 
-    /// What the thread that reads has for itself, and loses with its turn.
+    /// State of the thread that reads, lost with its turn.
     type Own: Default;
 
     const THREAD: &'static str;
@@ -67,7 +67,7 @@ pub(crate) struct Relay<J> {
     turn: Turn,
     /// Until it has begun.
     first: Mutex<Option<Reading>>,
-    /// What is to be run, in this order.
+    /// Jobs to run, in this order.
     jobs: Mutex<VecDeque<J>>,
     /// There are some. Changed under their lock.
     has_jobs: AtomicBool,

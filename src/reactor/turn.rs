@@ -77,7 +77,7 @@ impl Turn {
     }
 }
 
-/// What a standby has seen of a turn.
+/// The word of a turn, as a standby has seen it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Look(u64);
 

@@ -25,7 +25,7 @@ const BYTES: usize = 5;
 pub(crate) struct Checkpoint<'a> {
     area: &'a [AtomicU64],
     first: u64,
-    /// How many bytes of the message are there.
+    /// Number of bytes of the message that are in the area.
     copied: usize,
 }
 

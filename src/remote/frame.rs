@@ -36,7 +36,7 @@ const BUFFER: usize = 64 * 1024;
 /// A body that lacks more than this is read into its place directly.
 const DIRECT: usize = 16 * 1024;
 
-/// What a frame is about.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Kind {
@@ -47,7 +47,7 @@ pub(crate) enum Kind {
     Initialize = 2,
     /// Run a function with each of the values in the body.
     Chunk = 3,
-    /// What came of a task that the worker has submitted. In place of a claim it has the kind of the
+    /// The outcome of a task that the worker has submitted. In place of a claim it has the kind of the
     /// reply; the detail is the reply's, or of a chunk whose worker has died, how many items that had
     /// begun.
     Answer = 4,
@@ -82,7 +82,7 @@ pub(crate) enum Kind {
     Waits = 33,
     /// It goes on.
     GoesOn = 34,
-    /// What the task, or what it has started, tells a subscriber; see [`events`](crate::remote::trace_relay).
+    /// An event for a subscriber, of the task or of what it has started; see [`events`](crate::remote::trace_relay).
     Event = 38,
     /// Withdraw a task that this worker has submitted; with a detail of 1, have it asked to stop if
     /// it runs, and tell if it is too late.
@@ -115,12 +115,12 @@ impl Kind {
         ALL.into_iter().find(|kind| *kind as u8 == byte)
     }
 
-    /// Whether the body begins with a call's code.
+    /// Returns whether the body begins with a call's code.
     fn has_code(self) -> bool {
         matches!(self, Kind::Call | Kind::Initialize | Kind::Chunk | Kind::Submit)
     }
 
-    /// Whether it is the one reply to a task.
+    /// Returns whether it is the one reply to a task.
     pub(crate) fn is_reply(self) -> bool {
         (Kind::Value as u8..Kind::Submit as u8).contains(&(self as u8))
     }
@@ -184,7 +184,7 @@ impl<C: Borrow<Content>> Message<C> {
         Self { head, content, is_short, sent: 0 }
     }
 
-    /// How many bytes are left.
+    /// Returns the number of bytes that are left to send.
     pub(crate) fn missing(&self) -> usize {
         self.pieces().map(<[u8]>::len).sum::<usize>() - self.sent
     }
@@ -229,9 +229,9 @@ pub(crate) fn write(to: BorrowedFd<'_>, header: Header, content: &Content) -> io
 /// Why a frame has arrived without its values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unread {
-    /// How many bytes of values there were.
+    /// Number of bytes of values that there were.
     size: u64,
-    /// How many the reader takes, if there were more; else there was no memory for them.
+    /// Maximum that the reader takes, if there were more; else there was no memory for them.
     limit: Option<u64>,
 }
 
@@ -295,7 +295,7 @@ impl Frame {
         Content { code: self.code, values: Encoded { body, segments } }
     }
 
-    /// How many bytes of values there are.
+    /// Returns the number of bytes of values.
     pub(crate) fn len(&self) -> usize {
         self.values().len() + self.segments.iter().map(|segment| segment.len()).sum::<usize>()
     }
@@ -320,11 +320,11 @@ const LONGEST: u64 = 1 << 47;
 /// Puts frames together from what a socket has.
 pub(crate) struct FrameReader {
     buffer: Box<[u8]>,
-    /// What was read and not looked at yet.
+    /// Range of the buffer that was read and not looked at yet.
     start: usize,
     end: usize,
     stage: Stage,
-    /// How many bytes of values a frame may have.
+    /// Maximum number of bytes of values in a frame.
     limit: u64,
 }
 
@@ -351,7 +351,7 @@ enum Stage {
     },
 }
 
-/// What a header says of its frame.
+/// The fields of a header that describe its frame.
 #[derive(Clone, Copy)]
 struct Shape {
     header: Header,
@@ -410,7 +410,7 @@ impl FrameReader {
         Ok(received)
     }
 
-    /// Whether a frame has arrived in part.
+    /// Returns whether a frame has arrived in part.
     #[cfg(test)]
     pub(crate) fn is_inside(&self) -> bool {
         self.start < self.end || !matches!(self.stage, Stage::Header)

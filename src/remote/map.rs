@@ -39,19 +39,19 @@ struct UnderWay {
     is_stopped: bool,
 }
 
-/// What came of a chunk.
+/// The outcome of a chunk.
 struct Outcome {
     parts: Parts,
     /// The reply, without its results.
     reply: Result<Frame, Error>,
 }
 
-/// What came of a chunk before its reply.
+/// The results of a chunk that came before its reply.
 pub(crate) struct Parts {
     items: usize,
     /// Messages with results, in order, and how many each has.
     pub(crate) messages: Vec<(Frame, usize)>,
-    /// How many items had been begun when the worker died.
+    /// Number of items that had been begun when the worker died.
     pub(crate) begun: usize,
 }
 
@@ -60,7 +60,7 @@ impl Parts {
         Self { items, messages: Vec::new(), begun: 0 }
     }
 
-    /// How many results there are.
+    /// Returns the number of results.
     fn count(&self) -> usize {
         self.messages.iter().map(|(_, count)| count).sum()
     }

@@ -49,7 +49,7 @@ impl Reply {
         Self::text(kind, &(error.type_name, error.message))
     }
 
-    /// Nobody wants the value any more.
+    /// A reply without a value, which is not wanted any more.
     pub(crate) fn stopped() -> Self {
         Self { kind: Kind::Failed, values: Encoded::default() }
     }

@@ -11,7 +11,7 @@ use crate::function::Trampoline;
 use crate::panic::{catch, drop_quietly};
 use crate::portable::Portable;
 
-/// What a running call needs of the process that it runs in.
+/// The process that a call runs in, as the call needs it.
 pub(crate) trait Desk: Send + Sync {
     /// Returns whether the task in this slot is asked to stop.
     fn is_asked_to_stop(&self, slot: u16) -> bool;

@@ -71,7 +71,7 @@ fn run_chunk<A: Portable, R: Portable>(
     Ok(Reply { kind: Kind::Value, values: results.values.finish() })
 }
 
-/// What is done with an item.
+/// A step of the work on an item.
 #[derive(Clone, Copy)]
 enum Step {
     Decode,

@@ -1,4 +1,4 @@
-//! What a pool is given to have done, and who is to have the result. In the submitter's process.
+//! A submission to a pool, and the receiver of its result. In the submitter's process.
 
 use std::sync::atomic::AtomicU64;
 

@@ -86,7 +86,7 @@ impl Segment {
         Some(Shared { start: values.cast(), len: values.len(), owner: Arc::clone(&self.owner) })
     }
 
-    /// Whether it is the very same memory.
+    /// Returns whether it is the very same memory.
     pub(crate) fn is(&self, other: &Self) -> bool {
         ptr::eq::<[u8]>(&**self, &**other)
     }

@@ -37,7 +37,7 @@ pub(crate) fn explain<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) 
 /// The size of the area behind the value in [`SharedMemory`], in bytes, unless the system allows less.
 pub(crate) const AREA: usize = 256 * 1024;
 
-/// What a process can be told by force.
+/// A signal to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
     /// To end. It may handle that, or take no notice.
@@ -49,7 +49,7 @@ pub(crate) enum Signal {
 /// The exit code of a worker that could not be set up; it is that of a Rust program that panics.
 pub(crate) const UNFIT: i32 = 101;
 
-/// How a process ended.
+/// The end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExitStatus {
     /// It exited with this code.
@@ -77,7 +77,7 @@ impl ExitStatus {
     }
 }
 
-/// What a process has used.
+/// The resources that a process has used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Usage {
     /// The CPU time of all its threads, and of the children that it has reaped.

@@ -16,7 +16,7 @@ pub(crate) fn unsupported<T>() -> io::Result<T> {
     ))
 }
 
-/// What there is none of.
+/// A type without values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum None {}
 

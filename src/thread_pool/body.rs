@@ -1,4 +1,4 @@
-//! What a task of this pool computes: a job, or a future.
+//! The body of a task of this pool: a job, or a future.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! How a pool is made.
+//! The builder of a pool.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::instruments::Instruments;
 use crate::panic::Quiet;
 use crate::room;
 
-/// What a task has at least, as any thread of Rust's standard library has.
+/// Smallest stack of a task, which any thread of Rust's standard library has.
 const DEFAULT_STACK_SIZE: usize = 2 * 1024 * 1024;
 
 type Initializer = Arc<dyn Fn() -> Result<(), Box<dyn StdError + Send + Sync>> + Send + Sync>;
@@ -33,7 +33,7 @@ pub(super) struct Config {
     pub(super) is_internal: bool,
 }
 
-/// What an initializer may return: `()`, or a `Result<(), E>` with any error.
+/// The values that an initializer may return: `()`, or a `Result<(), E>` with any error.
 ///
 /// Sealed.
 pub trait InitializerOutcome: sealed::Outcome {}

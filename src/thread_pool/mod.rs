@@ -104,7 +104,7 @@ pub struct ThreadPoolExecutor {
     handle: Arc<Handle>,
 }
 
-/// What the clones share. Workers and tasks hold the pool, not this.
+/// The part that clones share. Workers and tasks hold the pool, not this.
 struct Handle {
     pool: Arc<Pool>,
 }
@@ -148,7 +148,7 @@ impl ThreadPoolExecutor {
         &self.handle.pool
     }
 
-    /// Whether this thread is one of the pool's.
+    /// Returns whether this thread is one of the pool's.
     #[cfg(feature = "process")]
     pub(crate) fn is_running_here(&self) -> bool {
         context::is_worker_of(self.pool().address())
@@ -269,7 +269,7 @@ impl ThreadPoolExecutor {
         self.pool().metrics()
     }
 
-    /// What the pool does at this moment, as a text for people: who runs what since when, what is
+    /// Returns a snapshot of the pool for people: who runs what since when, what is
     /// queued, who waits for whom. For when something is wrong; see [`dump`](crate::dump).
     ///
     /// ```

@@ -18,7 +18,7 @@ const FEW: usize = 32;
 #[derive(Default)]
 pub(super) struct Queue {
     entries: VecDeque<TaskRef>,
-    /// How many entries are dead, at least: a worker may have taken one out and not said so yet.
+    /// Number of dead entries, at least: a worker may have taken one out and not said so yet.
     dead: usize,
 }
 
@@ -52,12 +52,12 @@ impl Queue {
         self.entries.iter().take(most).filter(is_queued)
     }
 
-    /// How many entries there are, dead ones included.
+    /// Returns the number of entries, dead ones included.
     pub(super) fn entries(&self) -> usize {
         self.entries.len()
     }
 
-    /// How many entries are dead, here or in the workers' local queues.
+    /// Returns the number of dead entries, here or in the workers' local queues.
     pub(super) fn dead(&self) -> usize {
         self.dead
     }

@@ -1,4 +1,4 @@
-//! How workers without a task wait, and how one of them is called.
+//! Workers without a task: they wait, and are called.
 //!
 //! To wake a sleeping thread costs a system call for who does it, and tens of microseconds until
 //! the thread runs, most of all if its CPU has gone to sleep with it. So an idle worker may first
@@ -44,7 +44,7 @@ const WAKE_UP: u64 = 200_000;
 /// Short pauses after which the workers of a pool watch again that has lost a CPU by watching.
 const DISTRUST: i8 = 32;
 
-/// How many may watch at a time.
+/// Maximum number of workers that watch at a time.
 const WATCHERS: usize = 1;
 
 /// Where workers wait. The [`Sleepers`] are under the pool's lock.
@@ -56,7 +56,7 @@ pub(super) struct Sleep {
     looked: AtomicU64,
 }
 
-/// Who waits.
+/// The workers that wait.
 #[derive(Default)]
 pub(super) struct Sleepers {
     watching: Waiters,
@@ -133,13 +133,13 @@ impl Waiters {
 }
 
 impl Sleepers {
-    /// Whether a call would find anybody.
+    /// Returns whether a call would find a worker.
     pub(super) fn can_be_called(&self) -> bool {
         self.watching.can_be_called() || self.asleep.can_be_called()
     }
 }
 
-/// Who was called. A sleeper is to be woken once the lock is released.
+/// The worker that was called. A sleeper is to be woken once the lock is released.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Called {

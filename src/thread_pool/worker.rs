@@ -25,7 +25,7 @@ use crate::sync::thread::{Builder, JoinHandle};
 /// A task of less ticks is quick: some microseconds.
 const QUICK: u64 = 8_000;
 
-/// Whoever has not come back after so many ticks, tens of milliseconds, is held up by a waker. Far
+/// Number of ticks, tens of milliseconds, after which a worker that has not come back is held up by a waker. Far
 /// longer than a thread waits for its CPU, so that what follows a result finds the same worker.
 const HELD_UP: u64 = 1 << 26;
 
@@ -33,7 +33,7 @@ const HELD_UP: u64 = 1 << 26;
 const BUSY: u64 = u64::MAX;
 const LOOKS: u64 = 0;
 
-/// What others may know of a worker.
+/// The part of a worker that others see.
 pub(super) struct Seat {
     pub(super) index: usize,
     pub(super) metrics: WorkerMetrics,
@@ -51,7 +51,7 @@ pub(super) struct Seat {
     since: AtomicU64,
     /// Other tasks on its stack.
     others: Mutex<Vec<Running>>,
-    /// What these tasks wait for.
+    /// The tasks that these tasks wait for.
     pub(super) waits: Waits,
 }
 
@@ -100,7 +100,7 @@ impl Seat {
         self.free_since.store(now, Release);
     }
 
-    /// Whether it will come to the queue within a moment.
+    /// Returns whether it will come to the queue within a moment.
     pub(super) fn is_about_to_look(&self, now: u64) -> bool {
         match self.free_since.load(Acquire) {
             BUSY => false,
@@ -171,7 +171,7 @@ struct Worker {
     generation: u32,
     /// Tasks on the stack.
     depth: Cell<usize>,
-    /// How long a task took of late, in ticks: a mean in which each task counts for an
+    /// Recent duration of a task, in ticks: a mean in which each task counts for an
     /// eighth.
     pace: Cell<u64>,
     /// When the last task ended, if the next one follows at once: then it begins at that moment.

@@ -116,7 +116,7 @@ impl Drop for Fields<'_, '_> {
 pub(super) struct ByName<'d, 'de> {
     pub(super) from: &'d mut Decoder<'de>,
     pub(super) names: Names<'de>,
-    /// How many values are left.
+    /// Returns the number of values that are left.
     pub(super) left: usize,
 }
 

@@ -136,7 +136,7 @@ impl<'de> Decoder<'de> {
     }
 }
 
-/// What types mostly ask for when it is there; whatever else comes is shown as it is.
+/// Methods for the values that types mostly ask for; any other value is shown as it is.
 macro_rules! expected {
     ($($deserialize:ident |$from:ident, $tag:ident, $visitor:ident| {
         $($pattern:pat => $visit:expr,)*

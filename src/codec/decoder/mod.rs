@@ -16,7 +16,7 @@ pub(crate) struct Decoder<'de> {
     bytes: std::slice::Iter<'de, u8>,
     segments: Received,
     shapes: Vec<Shape<'de>>,
-    /// How many more levels there may be.
+    /// Number of levels that there may be beyond this one.
     depth: usize,
     /// Structs are read by name, and not in order.
     by_name: bool,
@@ -286,7 +286,7 @@ impl<'de> Decoder<'de> {
 }
 
 impl<'de> Shape<'de> {
-    /// Whether these are the names of fields that a type has, in its order. A type may have more: the
+    /// Returns whether these are the names of fields that a type has, in its order. A type may have more: the
     /// other names of a field are among them.
     #[inline]
     fn is_of(&mut self, fields: &'static [&'static str]) -> bool {

@@ -12,7 +12,7 @@ use super::body::Body;
 use crate::codec::error::Error;
 use crate::codec::segment::ElementKind;
 
-/// How many numbers are put together before they are appended.
+/// Number of numbers that are put together before they are appended.
 const CHUNK: usize = 64;
 
 /// Appends numbers of `kind`, without tags, until the iterator gives something else. Returns that, and

@@ -139,7 +139,7 @@ pub(in crate::codec) struct Fields<'s> {
     pub(super) open: Open,
     /// Where its header begins and ends.
     pub(super) header: (usize, usize),
-    /// How many levels end with it.
+    /// Number of levels that end with it.
     pub(super) levels: usize,
 }
 

@@ -25,7 +25,7 @@ pub(in crate::codec) struct Serializer {
     pub(super) segments: Vec<Segment>,
     /// Taken by the first value that needs some.
     pub(super) shapes: Option<Box<Shapes>>,
-    /// How many more levels there may be.
+    /// Number of levels that there may be beyond this one.
     pub(super) depth: usize,
     pub(super) run: Run,
     /// Of a run, or of what may become one: where its sequence begins, and how many items that has

@@ -31,7 +31,7 @@ thread_local! {
     static LAST: Cell<Option<TypeId>> = const { Cell::new(None) };
 }
 
-/// Whether a message that begins with a value of this type is likely to have the shapes of the last
+/// Returns whether a message that begins with a value of this type is likely to have the shapes of the last
 /// one that has had some.
 #[inline]
 pub(super) fn are_expected(first: TypeId) -> bool {

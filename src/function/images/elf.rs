@@ -1,4 +1,4 @@
-//! What the C library and the file's headers tell of an image, as `elf(5)` and `dl_iterate_phdr(3)` say.
+//! The headers of an image, from the C library and the file, as `elf(5)` and `dl_iterate_phdr(3)` say.
 
 use std::ffi::{CStr, OsStr, c_int, c_void};
 use std::ops::Range;
@@ -82,7 +82,7 @@ pub(super) fn in_file(info: &dl_phdr_info, header: &Header) -> Range<usize> {
 /// The linker's table of all functions, sorted by their addresses, which is there for unwinding:
 /// `.eh_frame_hdr` of the Linux Standard Base.
 pub(super) struct Unwinding<'a> {
-    /// What its numbers are counted from.
+    /// The address that its numbers are counted from.
     start: usize,
     /// Where each function begins, and where its record is.
     table: &'a [u8],

@@ -101,7 +101,7 @@ impl Maps {
 }
 
 impl<'a> MappedFile<'a> {
-    /// Whether the file at `path` has this file's number.
+    /// Returns whether the file at `path` has this file's number.
     pub(super) fn is_at(&self, path: &Path) -> bool {
         self.metadata(path).is_some()
     }

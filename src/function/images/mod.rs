@@ -36,7 +36,7 @@ pub(super) fn address_of(reference: Reference, part: Part) -> Result<usize, Unkn
     in_image(reference, |image| image.address_of(reference, part))?
 }
 
-/// Whether this process has the image.
+/// Returns whether this process has the image.
 pub(super) fn has_image(reference: Reference) -> bool {
     in_image(reference, |_| ()).is_ok()
 }
@@ -65,7 +65,7 @@ pub(super) fn constants(reference: Reference) -> Result<Words, UnknownCode> {
     words.flatten().ok_or_else(|| no_image(reference))
 }
 
-/// Whether a function begins there: an error, if not.
+/// Returns whether a function begins there: an error, if not.
 pub(super) fn check_beginning(reference: Reference) -> Result<Checked, UnknownCode> {
     let (base, address) = in_image(reference, |image| {
         image.address_of(reference, Part::Code).map(|address| (image.base, address))
@@ -163,7 +163,7 @@ impl Libraries {
     }
 }
 
-/// How many images were loaded so far, and how many were unloaded. An address may belong to
+/// Number of images that were loaded so far, and number of those that were unloaded. An address may belong to
 /// another image whenever these change.
 type Generation = (u64, u64);
 
@@ -211,13 +211,13 @@ fn read_images() -> (Option<Image>, Libraries) {
 /// A file that is mapped into this process.
 struct Image {
     file: PathBuf,
-    /// What its offsets are counted from.
+    /// The address that its offsets are counted from.
     base: usize,
     /// Its lowest address.
     start: usize,
     /// Its executable segments.
     code: Vec<Range<usize>>,
-    /// What it can't write to, once it is loaded.
+    /// Ranges that it can't write to, once it is loaded.
     constants: Vec<Range<usize>>,
     /// `None`: nothing tells it from other builds of it.
     digest: Option<u64>,
@@ -357,7 +357,7 @@ mod tests {
         }
     }
 
-    /// What stands in for the build id of an image that has none.
+    /// The file's identity stands in for the build id of an image that has none.
     #[test]
     fn a_file_is_told_from_others_while_it_is_mapped() {
         let program = program().unwrap();

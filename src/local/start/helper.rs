@@ -16,7 +16,7 @@ use crate::sys::process::{self, PidFd};
 use crate::sys::spawn::Spawn;
 use crate::sys::{self, ExitStatus, Signal, control, descriptors, explain, signals};
 
-/// How long a helper may take to end by itself: longer than it waits for the processes that it kills.
+/// Longest time that a helper may take to end by itself: longer than it waits for the processes that it kills.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A process that runs the same program as this one, and is to end when the other end of its stdin is
@@ -171,7 +171,7 @@ fn loader_and_options(arguments: &[OsString]) -> io::Result<Vec<OsString>> {
     Ok(words)
 }
 
-/// Whether a helper can be started. The error says what to do.
+/// Checks that a helper can be started. The error says what to do.
 pub(crate) fn can_start() -> io::Result<()> {
     if has_raised_privileges() {
         return Err(io::Error::new(
@@ -222,7 +222,7 @@ pub(crate) fn take_control() -> io::Result<Option<OwnedFd>> {
     descriptors::take_stdin().map(Some)
 }
 
-/// What the runtime of Rust does before `main`, and has not done here: who writes to what nobody reads
+/// Ignores SIGPIPE, as std does before `main`, which has not run here: writing to a closed pipe
 /// gets an error.
 pub(crate) fn ignore_sigpipe() {
     signals::ignore_sigpipe();

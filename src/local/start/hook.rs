@@ -31,13 +31,13 @@ extern "C" fn hook() {
     start::before_main(|| later().iter().for_each(|next| next()));
 }
 
-/// Whether the hook can stand in for the runtime: the list that it is in was found, and is that of
+/// Returns whether the hook can stand in for the runtime: the list that it is in was found, and is that of
 /// the program itself. The list of a shared library is called before the program's.
 pub(crate) fn is_in_charge() -> bool {
     own_image().is_some_and(|image| image.is_program && image.slot().is_some())
 }
 
-/// What comes after the hook.
+/// The constructors after the hook.
 fn later() -> &'static [Constructor] {
     let image = own_image();
     image.and_then(|image| image.slot().and_then(|at| image.list.get(at + 1..))).unwrap_or(&[])

@@ -1,4 +1,4 @@
-//! How a process of the program becomes the zygote, and whether that can be.
+//! The start of a helper process, the zygote: checks in the pool's process, and the way from `main` in its own.
 //!
 //! The process is started with a variable in its environment. Before `main` a hook sees it
 //! ([`hook`]), and the process never gets to `main`. Where that can't work, [`init`] does the
@@ -95,7 +95,7 @@ pub(crate) fn become_worker() {
     IS_ZYGOTE.store(false, Relaxed);
 }
 
-/// Whether worker processes can be started by this one. The error says what to do.
+/// Checks that this process can start worker processes. The error says what to do.
 pub(crate) fn check_can_start() -> io::Result<()> {
     helper::can_start()?;
     let refuse = |why: &str| Err(io::Error::new(io::ErrorKind::Unsupported, why.to_owned()));

@@ -20,7 +20,7 @@ const FASTEST: f64 = (4_u64 << 30) as f64;
 /// The pause between two looks, at least and at most.
 const PAUSE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
 
-/// How long a worker that uses `used` of `limit` need not be looked at.
+/// Returns the time for which a worker that uses `used` of `limit` need not be looked at.
 fn pause(used: u64, limit: u64) -> Duration {
     let [least, most] = PAUSE;
     Duration::from_secs_f64(limit.saturating_sub(used) as f64 / FASTEST).clamp(least, most)

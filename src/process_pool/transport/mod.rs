@@ -33,13 +33,13 @@ const HELPER: u32 = u32::MAX;
 /// it itself. It is killed.
 const DEATH_LIMIT: Duration = Duration::from_millis(500);
 
-/// How long the pool then waits to be told how it died: as long as a machine with much else to do
+/// Longest time that the pool then waits to be told how it died: as long as a machine with much else to do
 /// may take.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) type ProcessPool = Pool<Processes>;
 
-/// What all workers of a pool are to have.
+/// Settings of the worker processes of a pool.
 pub(crate) struct Settings {
     pub(crate) max_workers: usize,
     pub(crate) worker_name: String,
@@ -63,7 +63,7 @@ pub(crate) struct Processes {
     memory: MemoryLimit,
 }
 
-/// What is left of a pool that has ended.
+/// The helper process of a pool that has ended, and what it was started with.
 pub(crate) struct Remains {
     zygote: Option<Zygote>,
     launch: Option<Launch>,

@@ -12,7 +12,7 @@ use crate::remote::frame::Kind;
 use crate::remote::scheduler::transport::{EndBy, Hub, NotStarted, Transport};
 use crate::trace::Outbox;
 
-/// So many workers in a row may die before they have run anything. Then the pool is broken.
+/// Number of workers in a row that die before they have run anything, which breaks the pool.
 const MOST_FALSE_STARTS: usize = 5;
 
 /// Numbers of workers begin again here. The last one is the transport's.

@@ -8,7 +8,7 @@ use crate::core::TaskId;
 use crate::dump::{self, Awaited, Dump, Noted};
 use crate::remote::scheduler::transport::{Transport, WorkerLink};
 
-/// So many of the calls that a task waits for are named.
+/// Maximum number of calls that a task waits for and a dump names.
 const MOST_NAMED: usize = 8;
 
 impl<T: Transport> Pool<T> {
@@ -92,7 +92,7 @@ impl<T: Transport> State<T> {
         }
     }
 
-    /// What was sent ahead and has not started, and what is in the queue; each in submission.
+    /// Tasks that were sent ahead and have not started, then those in the queue.
     fn queued_tasks(&self, now: u64) -> impl Iterator<Item = Noted> {
         let ahead = self.workers.iter().flat_map(|(number, worker)| {
             worker.sent.iter().filter(|sent| self.is_with(*number, **sent)).map(|sent| sent.number)

@@ -28,7 +28,7 @@ impl<T: Transport> Drop for Unfinished<T> {
     }
 }
 
-/// What is left to do at the end, once the lock is released.
+/// Work that is left at the end, to be done after the lock is released.
 pub(super) struct End<T: Transport> {
     remains: T::Remains,
     starts: Starts<TimerOf<T>>,
@@ -140,7 +140,7 @@ impl<T: Transport> Pool<T> {
         })
     }
 
-    /// Whether maps that were accepted are not gone on with.
+    /// Returns whether maps that were accepted are not gone on with.
     pub(crate) fn has_given_up(&self) -> bool {
         matches!(self.state.lock().phase, Phase::Closed(true) | Phase::Broken(_))
     }

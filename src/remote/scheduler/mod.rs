@@ -272,7 +272,7 @@ impl<T: Transport> Pool<T> {
         }
     }
 
-    /// Whether the user code that this thread runs is the pool's, which does not end before that.
+    /// Returns whether the user code that this thread runs is the pool's, which does not end before that.
     fn is_delivering_here(&self) -> bool {
         std::ptr::eq(DELIVERING.get(), std::ptr::from_ref(self).cast())
     }
@@ -449,7 +449,7 @@ impl<T: Transport> Pool<T> {
         false
     }
 
-    /// Nobody wants the task: it ends as cancelled, or is asked to stop.
+    /// Ends a task that nobody wants as cancelled, or asks it to stop.
     pub(crate) fn cancel(self: &Arc<Self>, number: u64) {
         let mut state = self.state.lock();
         self.cancel_or_stop(&mut state, number, true);

@@ -1,4 +1,4 @@
-//! What workers send: replies, and tasks of their own.
+//! Frames from workers: replies, and tasks of their own.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -27,7 +27,7 @@ use crate::trace::TaskTrace;
 pub(super) struct Forward<T: Transport> {
     pool: Arc<Pool<T>>,
     worker: u32,
-    /// What the worker calls it.
+    /// The worker's number for it.
     request: u64,
     number: u64,
     suspect: Option<Suspect>,
@@ -35,7 +35,7 @@ pub(super) struct Forward<T: Transport> {
     parts: Option<Parts>,
 }
 
-/// What a frame's call was found to be, before the pool's lock was taken.
+/// The check of a frame's call, made before the pool's lock was taken.
 type CheckedCall = Result<Checked, UnknownCode>;
 
 /// The answer to a call of a worker of which `what` was skipped.

@@ -39,7 +39,7 @@ impl<Timer> Default for Starts<Timer> {
 }
 
 impl<Timer> Starts<Timer> {
-    /// Whether a worker may be asked for now. `is_pending`: another one was, and has not begun.
+    /// Returns whether a worker may be asked for now. `is_pending`: another one was, and has not begun.
     pub(super) fn may_ask(&self, is_pending: impl FnOnce() -> bool) -> bool {
         self.refusals == 0 || (self.retry.is_none() && !is_pending())
     }

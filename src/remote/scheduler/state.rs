@@ -1,4 +1,4 @@
-//! What a pool knows of its tasks and workers. All of it is under the pool's lock.
+//! The state of a pool: its tasks and workers. All of it is under the pool's lock.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Weak};
@@ -24,7 +24,7 @@ pub(crate) struct State<T: Transport> {
     pub(crate) transport: T,
     /// Tasks by number, in the order of their start. Numbers that are no task any more are skipped.
     pub(super) queue: VecDeque<u64>,
-    /// How many of them are tasks.
+    /// Number of entries of the queue that are tasks.
     pub(super) queued: usize,
     pub(super) tasks: HashMap<u64, Box<Task<T>>>,
     pub(crate) workers: BTreeMap<u32, Worker<T>>,
@@ -44,7 +44,7 @@ pub(crate) struct State<T: Transport> {
     /// Workers that died with a task.
     pub(super) workers_lost: u64,
     pub(super) metrics: WorkerMetrics,
-    /// What was counted when the first shutdown began.
+    /// The counts at the beginning of the first shutdown.
     pub(super) at_shutdown: Option<(u64, u64, u64)>,
     /// Maps that may not have begun in earnest.
     pub(super) maps: Vec<Weak<dyn Begin>>,
@@ -55,7 +55,7 @@ pub(crate) struct State<T: Transport> {
     pub(super) done: Vec<Box<dyn UserCode>>,
     /// There is nothing left to do but to let go of what the pool has.
     pub(super) has_ended: bool,
-    /// That is done as well: its processes are gone.
+    /// Set once that is done as well: the workers are gone.
     pub(super) is_over: bool,
 }
 
@@ -87,7 +87,7 @@ pub(super) struct Task<T: Transport> {
     pub(super) submitted: u64,
     pub(super) retries: u32,
     pub(super) lost: Vec<WorkerLost>,
-    /// How many workers have died, not by force, when it was the next that they would have begun.
+    /// Workers that died, unkilled, while this task was first in their pipeline and not started.
     pub(super) suspect_deaths: u32,
     pub(super) options: Options,
     #[expect(dead_code, reason = "it is there to be dropped with the task")]
@@ -101,7 +101,7 @@ impl<T: Transport> Task<T> {
         self.place == Place::Queued
     }
 
-    /// Whether the worker was sent it, and it was not taken back.
+    /// Returns whether the worker was sent it, and it was not taken back.
     pub(super) fn is_with(&self, number: u32) -> bool {
         matches!(self.place, Place::Sent { worker, .. } if worker == number)
     }
@@ -113,7 +113,7 @@ pub(super) enum Place {
     Sent { worker: u32, slot: u16 },
 }
 
-/// So many workers may die when a task was the next that they would have begun. If there is one more,
+/// Number of workers that may die while a task is first in their pipeline and not started. If there is one more,
 /// it is the task that they have died of: for want of memory to receive it, for example.
 const MOST_SUSPECT_DEATHS: u32 = 2;
 
@@ -148,13 +148,13 @@ impl<T: Transport> State<T> {
         }
     }
 
-    /// What a forked child has of the pool, whose sockets are its parent's.
+    /// The state of the pool in a forked child, where the workers are the parent's.
     pub(super) fn abroad() -> Mutex<Self> {
         let broken = Phase::Broken(BrokenPool::abroad());
         Mutex::new(Self { has_ended: true, is_over: true, ..Self::new(broken, T::abroad()) })
     }
 
-    /// Whether tasks that had begun may begin again.
+    /// Returns whether tasks that had begun may begin again.
     pub(super) fn may_run_again(&self) -> bool {
         matches!(self.phase, Phase::Open | Phase::Closed(false))
     }
@@ -164,7 +164,7 @@ impl<T: Transport> State<T> {
         self.workers.values().filter(|worker| worker.is_active()).count()
     }
 
-    /// Whether a worker was asked for that has not begun.
+    /// Returns whether a worker was asked for that has not begun.
     pub(super) fn has_pending(&self) -> bool {
         let is_pending = |worker: &Worker<T>| worker.life == Life::Working && !worker.is_spawned;
         self.workers.values().any(is_pending)
@@ -206,13 +206,13 @@ impl<T: Transport> State<T> {
         self.workers.get(&number)
     }
 
-    /// Whether the worker has the task under this claim, and it was not withdrawn.
+    /// Returns whether the worker has the task in this slot, and it was not withdrawn.
     pub(super) fn is_with(&self, number: u32, sent: Sent) -> bool {
         let task = self.tasks.get(&sent.number);
         task.is_some_and(|task| task.place == Place::Sent { worker: number, slot: sent.slot })
     }
 
-    /// Whether the worker has begun with a task that it was sent.
+    /// Returns whether the worker has begun with a task that it was sent.
     pub(super) fn has_started(&self, task: &Task<T>) -> bool {
         match task.place {
             Place::Queued => false,

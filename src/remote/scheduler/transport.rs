@@ -23,12 +23,12 @@ use crate::error::WorkerLost;
 use crate::reactor::UserCode;
 use crate::remote::frame::{Content, Header};
 
-/// What carries calls to workers, and starts and ends these.
+/// The carrier of calls to workers, which starts and ends these.
 pub(crate) trait Transport: Sized + Send + 'static {
     type Worker: WorkerLink;
     type Hub: Hub;
 
-    /// What is left to let go of, without the lock, once the pool has ended.
+    /// Resources to let go of, without the lock, once the pool has ended.
     type Remains: Send + 'static;
 
     /// A transport for the child of a fork, where the pool is broken: there are no workers.
@@ -57,12 +57,12 @@ pub(crate) trait Transport: Sized + Send + 'static {
 
 /// Why no worker was asked for.
 pub(crate) enum NotStarted {
-    /// What starts workers has ended, which is about to be told.
+    /// The starter of workers has ended, which is about to be told.
     StarterIsGone,
     Refused(io::Error),
 }
 
-/// How a worker is ended.
+/// A way to end a worker.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum EndBy {
     /// Once it has done what it was sent.
@@ -104,11 +104,11 @@ pub(crate) trait WorkerLink: Send + 'static {
     fn pid(&self) -> Option<u32>;
 }
 
-/// Whether a worker has begun with a task that it was sent.
+/// The progress of a worker with a task that it was sent.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Progress {
     NotStarted,
-    /// So long ago, if that is known. [`Duration::MAX`] if what is known can't be.
+    /// Started this long ago, if that is known. [`Duration::MAX`] if what is known can't be.
     Started(Option<Duration>),
 }
 
@@ -128,7 +128,7 @@ impl Progress {
     }
 }
 
-/// How a worker was lost.
+/// The loss of a worker.
 pub(crate) struct Loss {
     pub(crate) lost: WorkerLost,
     /// It has failed by itself: nobody has killed it, and it had been set up.

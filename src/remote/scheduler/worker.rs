@@ -8,7 +8,7 @@ use crate::remote::frame::{Content, Header, Kind};
 use crate::remote::scheduler::transport::{Transport, WorkerLink};
 use crate::remote::slots::{FreeSlots, SLOTS};
 
-/// What is sent ahead is to keep a worker busy for about this long: the time in which the pool
+/// Time for which the tasks sent ahead are to keep a worker busy: the time in which the pool
 /// gets round to sending more.
 const AHEAD: Duration = Duration::from_micros(200);
 
@@ -23,15 +23,15 @@ pub(crate) struct Worker<T: Transport> {
     pub(crate) link: T::Worker,
     /// Try of the pool to start workers that this one was asked for in.
     pub(super) of_try: u32,
-    /// What it was sent and has not replied to, in order.
+    /// Tasks that it was sent and has not replied to, in order.
     pub(crate) sent: VecDeque<Sent>,
     free_slots: FreeSlots,
     /// The duration of a task, as a moving average.
     task_time: Option<Duration>,
-    /// How many tasks it may still be sent.
+    /// Number of tasks that it may still be sent.
     pub(super) tasks_left: Option<usize>,
     pub(super) replies: u64,
-    /// How many replies there were when somebody looked, and when that was.
+    /// Number of replies at the last look, and when that was.
     last_look: Option<(u64, Duration)>,
     pub(crate) life: Life,
     /// There is a process, and it takes tasks.

@@ -31,7 +31,7 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours, theirs))
 }
 
-/// Whether `fd` may be an end of such a pair.
+/// Returns whether `fd` may be an end of such a pair.
 pub(crate) fn is_control(fd: BorrowedFd<'_>) -> bool {
     net::sockopt::socket_domain(fd) == Ok(AddressFamily::UNIX)
         && net::sockopt::socket_type(fd) == Ok(SocketType::SEQPACKET)

@@ -9,7 +9,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::descriptors::above_standard;
 
-/// What can be written to a pipe that has room without waiting (`PIPE_BUF` on Linux).
+/// Number of bytes that can be written to a pipe that has room without waiting (`PIPE_BUF` on Linux).
 pub(crate) const PIECE: usize = 4096;
 
 /// The end to read from, which does not block, and the one to write to, which does.

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::descriptors::above_standard;
 
-/// How many events one wait reports at most.
+/// Maximum number of events that one wait reports.
 const EVENTS: usize = 64;
 
 /// The key of the poller's own descriptor, not to be used for others.
@@ -25,7 +25,7 @@ pub(crate) struct Poller {
 /// A descriptor is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Event {
-    /// What it was added with.
+    /// The key that it was added with.
     pub(crate) key: u64,
     /// There is something to read, or the other side is gone.
     pub(crate) readable: bool,

@@ -134,7 +134,7 @@ impl PidFd {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Whether it could be signalled: it is there, if only to be reaped.
+    /// Returns whether it could be signalled: it is there, if only to be reaped.
     #[cfg(test)]
     pub(crate) fn signal_nothing(&self) -> io::Result<()> {
         let pid = pid_of(self.pid).ok_or(Errno::SRCH)?;
@@ -181,13 +181,13 @@ pub(crate) fn stopped_child() -> io::Result<Option<(u32, bool)>> {
     }
 }
 
-/// Whether this process has a child, be it one that has ended and is not reaped yet.
+/// Returns whether this process has a child, be it one that has ended and is not reaped yet.
 pub(crate) fn has_children() -> bool {
     let looked = changed_child(libc::P_ALL, 0, libc::WEXITED | libc::WNOWAIT);
     !looked.is_err_and(|error| is_no_child(&error))
 }
 
-/// Whether a process is a child of this one, be it one that has ended and is not reaped yet.
+/// Returns whether a process is a child of this one, be it one that has ended and is not reaped yet.
 pub(crate) fn is_child(pid: u32) -> io::Result<bool> {
     match changed_child(libc::P_PID, pid, libc::WEXITED | libc::WNOWAIT) {
         Err(error) if is_no_child(&error) => Ok(false),
@@ -203,7 +203,7 @@ pub(crate) fn kill_child(pid: u32) -> bool {
     pid.is_some_and(|pid| rustix::process::kill_process(pid, signal).is_ok())
 }
 
-/// What `waitid` reports of a child.
+/// The report of `waitid` on a child.
 struct Changed {
     pid: u32,
     code: libc::c_int,
@@ -332,14 +332,14 @@ pub(crate) fn monotonic_now() -> Duration {
     seconds + Duration::from_nanos(u64::try_from(now.tv_nsec).unwrap_or_default())
 }
 
-/// How often the kernel has killed a process for want of memory, on the whole machine. `None` if it
+/// Returns the kernel's count of processes killed for want of memory, on the whole machine. `None` if it
 /// does not tell.
 pub(crate) fn out_of_memory_kills() -> Option<u64> {
     let counters = std::fs::read_to_string("/proc/vmstat").ok()?;
     counters.lines().find_map(|line| line.strip_prefix("oom_kill ")?.parse().ok())
 }
 
-/// How much memory the machine has, in bytes. If that can't be learned, it is without bound.
+/// Returns the machine's memory, in bytes. If that can't be learned, it is without bound.
 pub(crate) fn memory_size() -> u64 {
     // SAFETY: these calls only read.
     let (pages, size) =

@@ -11,7 +11,7 @@ use super::descriptors::above_standard;
 /// The most parts that one call takes; the kernel's `UIO_MAXIOV`.
 const MAX_PARTS: usize = 1024;
 
-/// What a socket may hold, if the system allows it: it is for many bytes only, of which more go in
+/// Number of bytes that a socket may hold, if the system allows it: it is for many bytes only, of which more go in
 /// between two changes from the one process to the other.
 const BUFFER: usize = 1 << 20;
 

@@ -1,4 +1,4 @@
-//! What a task asks of its pool.
+//! The pool, as its tasks use it.
 
 use std::sync::Arc;
 

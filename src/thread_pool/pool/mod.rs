@@ -229,7 +229,7 @@ impl Pool {
         Ok(())
     }
 
-    /// What a map's driver does between two chunks.
+    /// Returns the next step of a map's driver after a chunk.
     pub(crate) fn after_chunk(&self) -> AfterChunk {
         let state = self.state.lock();
         match state.phase {

@@ -1,4 +1,4 @@
-//! What is counted, and the pool at one moment.
+//! Counts, and the pool at one moment.
 
 use super::{Phase, Pool, Seat, State};
 use crate::clock;

@@ -1,4 +1,4 @@
-//! What a pool knows of its queue and its workers. All of it is under the pool's lock.
+//! The state of a pool: its queue and workers. All of it is under the pool's lock.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::shutdown::Waiters;
 use crate::sync::Mutex;
 use crate::sync::thread::JoinHandle;
 
-/// What every push looks at comes first, and lies together.
+/// The state of a pool. The fields that every push looks at come first, and lie together.
 #[repr(C)]
 pub(super) struct State {
     pub(super) queue: Queue,
@@ -45,7 +45,7 @@ pub(super) struct State {
     pub(super) asked_to_stop: Vec<TaskId>,
     /// Of workers that have ended.
     pub(super) totals: Totals,
-    /// What was counted when the first shutdown began.
+    /// The counts at the beginning of the first shutdown.
     pub(super) at_shutdown: Option<(u64, u64, u64)>,
     pub(super) waiting_for_end: Waiters,
 }
@@ -62,7 +62,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    /// How long the pool asks for no other thread.
+    /// Returns the time for which the pool asks for no other thread.
     pub(super) fn pause(&self) -> Duration {
         RETRY.saturating_sub(self.at.elapsed())
     }
@@ -99,7 +99,7 @@ impl State {
         }
     }
 
-    /// What a forked child has of the pool.
+    /// The state of the pool in a forked child.
     pub(super) fn abroad() -> Mutex<Self> {
         Mutex::new(Self::new(Phase::Broken(BrokenPool::abroad())))
     }
@@ -108,17 +108,17 @@ impl State {
         self.live - self.blocked
     }
 
-    /// Whether there is anybody to wake, or one more worker to start.
+    /// Returns whether there is a worker to wake, or one more to start.
     pub(super) fn may_find_worker(&self, max_workers: usize) -> bool {
         self.sleepers.can_be_called() || self.active() < max_workers
     }
 
-    /// Whether tasks wait and no worker will look at them before one that is blocked goes on.
+    /// Returns whether tasks wait and no worker will look at them before one that is blocked goes on.
     pub(super) fn is_starved(&self) -> bool {
         self.live > 0 && self.active() == 0 && self.waiting() > 0
     }
 
-    /// Whether no thread is to be asked for, since one was refused a moment ago. A pool in which
+    /// Returns whether no thread is to be asked for, since one was refused a moment ago. A pool in which
     /// nobody looks at the queue asks all the same.
     pub(super) fn pauses(&self) -> bool {
         self.active() > 0 && self.refused.as_ref().is_some_and(|refused| !refused.pause().is_zero())
@@ -149,7 +149,7 @@ impl State {
             && self.async_tasks.is_empty()
     }
 
-    /// Whether a worker that finds the queue empty should end.
+    /// Returns whether a worker that finds the queue empty should end.
     pub(super) fn is_over(&self) -> bool {
         match self.phase {
             Phase::Open => false,

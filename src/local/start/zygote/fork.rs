@@ -1,4 +1,4 @@
-//! How a fork of the zygote becomes a worker.
+//! The way from a fork of the zygote to a worker. In the zygote, and in the worker.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -16,7 +16,7 @@ use crate::sys::descriptors::{self, Kept};
 use crate::sys::process::{self, PidFd, SingleThreaded};
 use crate::sys::{UNFIT, control, signals};
 
-/// What a new worker is made of.
+/// The parts of a new worker.
 pub(crate) struct Fork<'a> {
     pub(crate) settings: &'a WorkerSettings,
     pub(crate) socket: OwnedFd,

@@ -10,7 +10,7 @@ use crate::local::start;
 use crate::local::start::helper::{Helper, Surroundings};
 use crate::sys::{AsFd, BorrowedFd, ExitStatus, OwnedFd, Signal, control, explain};
 
-/// How long a request may wait for room in the control socket. The zygote takes them out all the
+/// Longest time that a request waits for room in the control socket. The zygote takes them out all the
 /// time, so it has gone wrong then.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -124,7 +124,7 @@ impl Zygote {
         }
     }
 
-    /// What it reports next; `None` if that is nothing yet. `UnexpectedEof` is its end.
+    /// Receives the next notice; `None` if there is none yet. `UnexpectedEof` is its end.
     pub(crate) fn receive(&self) -> io::Result<Option<Notice>> {
         let mut message = [0; control::MAX_MESSAGE];
         loop {

@@ -1,4 +1,4 @@
-//! What goes over the control socket: small messages of numbers and texts.
+//! Messages over the control socket, of numbers and strings. Both ends.
 
 use std::io::{self, ErrorKind};
 

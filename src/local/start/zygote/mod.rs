@@ -39,7 +39,7 @@ pub(crate) use handle::{Launch, Zygote};
 #[cfg(not(all(target_os = "linux", not(no_process_pool))))]
 pub(crate) use super::unsupported::{Launch, Zygote};
 
-/// What a zygote and its workers are to have.
+/// Settings of a zygote and its workers.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ZygoteSettings {
     /// Variables of the environment to set, and to remove.
@@ -50,22 +50,22 @@ pub(crate) struct ZygoteSettings {
     pub(crate) preload: Option<[u8; 16]>,
 }
 
-/// What one worker is to have.
+/// Settings of one worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkerSettings {
     /// The pool's number for it, by which it is reported.
     pub(crate) number: u32,
-    /// What tools show; the kernel keeps 15 bytes.
+    /// The name that tools show; the kernel keeps 15 bytes.
     pub(crate) name: String,
     /// The worker and all that its tasks start.
     pub(crate) family: Family,
     /// The most private memory that it is to use, in bytes.
     pub(crate) memory_limit: Option<u64>,
-    /// Whether the last of its stderr is kept for [`Exit::stderr_tail`].
+    /// Set to keep the last of its stderr for [`Exit::stderr_tail`].
     pub(crate) keep_stderr: bool,
 }
 
-/// What a zygote reports.
+/// A report of a zygote.
 pub(crate) enum Notice {
     /// It can fork.
     Ready,
@@ -95,7 +95,7 @@ pub(crate) enum Notice {
     Exited(Exit),
 }
 
-/// How a worker ended. Its process group was killed by then.
+/// The end of a worker. Its process group was killed by then.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Exit {
     pub(crate) number: u32,

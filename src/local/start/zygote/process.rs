@@ -27,15 +27,15 @@ const CHILDREN: u64 = CONTROL + 1;
 const PARENT: u64 = CONTROL + 2;
 const STDERR: u64 = CONTROL + 3;
 
-/// How long the zygote waits at its end for what is about to happen, so that whoever waits for it finds
+/// Longest time that the zygote waits at its end for what is about to happen, so that whoever waits for it finds
 /// nothing left to come: the end of its children, and what workers have written.
 const LAST_WAIT: Duration = Duration::from_millis(200);
 
-/// How long it waits for children that it has killed. They need a processor to end, one after the
+/// Longest time that it waits for children that it has killed. They need a processor to end, one after the
 /// other where each is the child of the one before.
 const LAST_WAIT_FOR_KILLED: Duration = Duration::from_secs(2);
 
-/// How often the zygote looks for further children at its end, at least.
+/// Longest time between two looks of the zygote for further children at its end.
 const LAST_LOOKS: Duration = Duration::from_millis(20);
 
 /// With so little to do, it can look at the kernel's counters for the first time.
@@ -74,7 +74,7 @@ fn receive_boot(control: &OwnedFd) -> io::Result<Boot> {
     Boot::decode(&message[..length])
 }
 
-/// What to do if it is a library that starts the threads.
+/// Advice for the case that a library starts the threads.
 const OF_LIBRARIES: &str = ", or, if a library starts them, keep it from that in worker processes by a variable: `.env(\"OPENBLAS_NUM_THREADS\", \"1\")` of the pool's builder for OpenBLAS, `.env(\"MALLOC_CONF\", \"background_thread:false\")` for jemalloc (`_RJEM_MALLOC_CONF` where that is linked by a Rust crate)";
 
 /// Makes the process what all workers are to be from their start. `Err` is why that can't be.
@@ -133,7 +133,7 @@ struct Zygote<'a> {
     backlog: Backlog,
     /// Nothing is read from workers, since the backlog is not empty.
     is_held_up: bool,
-    /// How often the kernel had killed for want of memory.
+    /// The kernel's count of kills for want of memory, at the last look.
     out_of_memory_kills: Option<u64>,
     has_looked: bool,
 }
@@ -335,7 +335,7 @@ impl<'a> Zygote<'a> {
         }
     }
 
-    /// Whether the kernel has killed some process for that since this was last asked.
+    /// Returns whether the kernel has killed some process for want of memory since the last call.
     fn has_run_out_of_memory(&mut self) -> bool {
         let now = sys::out_of_memory_kills();
         let before = std::mem::replace(&mut self.out_of_memory_kills, now);
@@ -430,7 +430,7 @@ impl<'a> Zygote<'a> {
     }
 }
 
-/// What a worker runs.
+/// The main function of a worker.
 #[cfg(not(test))]
 fn main_of(_: &WorkerSettings) -> fn(WorkerStart) -> i32 {
     worker::main

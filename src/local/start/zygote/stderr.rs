@@ -5,10 +5,10 @@ use std::io;
 
 use crate::sys::{AsFd, BorrowedFd, OwnedFd, pipe};
 
-/// How much is kept of each worker's.
+/// Number of bytes that are kept of each worker's stderr.
 const TAIL: usize = 4096;
 
-/// What was read from workers and not written yet. While there is something, nothing more is read, so
+/// Output that was read from workers and not written yet. While there is something, nothing more is read, so
 /// that it does not grow: a worker that writes more than is taken waits, as it would with a stderr of
 /// its own.
 #[derive(Default)]
