@@ -18,6 +18,10 @@ impl<'de> Items<'_, 'de> {
     #[inline]
     fn next<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        if self.from.is_broken {
+            // Items that take no bytes would be made from nothing, up to the length that is told.
+            return Err(Error::broken_off());
+        }
         self.left = left;
         seed.deserialize(&mut *self.from).map(Some)
     }
@@ -116,7 +120,7 @@ impl Drop for Fields<'_, '_> {
 pub(super) struct ByName<'d, 'de> {
     pub(super) from: &'d mut Decoder<'de>,
     pub(super) names: Names<'de>,
-    /// Returns the number of values that are left.
+    /// The number of values that are left.
     pub(super) left: usize,
 }
 
