@@ -166,8 +166,8 @@ impl Desk for ParentConnection {
         self.claim(slot).is_asked_to_stop()
     }
 
-    /// Whoever has a result finds the text that
-    /// the task wrote to stdout, by Rust or by C, also if this process is killed next.
+    /// Sends a reply after the text that the task wrote to stdout, by Rust or by C, so that the
+    /// caller who has the result finds that text also if this process is killed next.
     fn reply(&self, header: Header, content: &Content) -> io::Result<()> {
         let _ = io::stdout().flush();
         sys::flush_c_stdout();

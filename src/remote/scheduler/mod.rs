@@ -8,7 +8,7 @@
 //! # The way of a task
 //!
 //! 1. `submit` queues it. If a worker is idle it is sent at once; if there may be one worker more,
-//!    that is started, and the task is in its socket before the process exists.
+//!    that is started, and the task is sent to it before it runs.
 //! 2. Otherwise the thread that reads the replies sends it: with each reply it fills up the
 //!    worker that has replied, with several tasks at a time while they are quick. An idle worker
 //!    takes back what another one has not begun. See [`claim`](crate::local::claim).
@@ -17,9 +17,9 @@
 //!
 //! # The death of a worker
 //!
-//! Its socket closes. What it had not begun goes back to the front of the queue at once; what it
-//! ran waits for the helper process to tell how it died, and then fails, or is tried again. Nobody
-//! else is concerned.
+//! Its connection closes. What it had not begun goes back to the front of the queue at once; what
+//! it ran waits for the transport to tell how it died, and then fails, or is tried again. No other
+//! worker is concerned.
 
 pub(crate) mod config;
 mod dispatch;

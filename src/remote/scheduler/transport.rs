@@ -1,12 +1,12 @@
 //! The seam between the scheduler and what carries its calls to workers.
 //!
-//! A transport knows descriptors, processes and shared memory, or ranks; and no future, queue or retry. It
-//! is under the scheduler's lock: it queues what is to be sent and makes no system call that waits. What
-//! happens at the other end it tells by the `on_` functions of
-//! [`Pool`], from a thread of its own. Of one worker it tells, in this order:
+//! A transport knows descriptors, processes and shared memory, or ranks; and no future, queue or
+//! retry. It is under the scheduler's lock: it queues what is to be sent and makes no system call
+//! that waits. What happens at the other end it tells by the `on_` functions of [`Pool`], from a
+//! thread of its own. Of one worker it tells, in this order:
 //!
-//! 1. [`on_spawned`](Pool::on_spawned) or
-//!    [`on_refused`](Pool::on_refused), which is not a death and the last of that worker;
+//! 1. [`on_spawned`](Pool::on_spawned) or [`on_refused`](Pool::on_refused), which is not a death
+//!    and the last of that worker;
 //! 2. frames, by [`received`](Pool::received);
 //! 3. [`on_closed`](Pool::on_closed): nothing more comes from it;
 //! 4. [`on_exited`](Pool::on_exited), once for each worker that was not refused, and
