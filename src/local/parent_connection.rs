@@ -20,7 +20,7 @@ use crate::remote::frame::{self, Content, Frame, FrameReader, Header, Kind};
 use crate::remote::parent_pool::{self, Parent};
 use crate::remote::run::Desk;
 use crate::remote::submission::{ReplySink, Submission};
-use crate::remote::worker::Connection;
+use crate::remote::worker::PoolLink;
 use crate::shrink::shrink;
 use crate::sync::{Condvar, Mutex};
 use crate::sys::{self, AsFd, OwnedFd};
@@ -188,7 +188,7 @@ impl Desk for ParentConnection {
     }
 }
 
-impl Connection for ParentConnection {
+impl PoolLink for ParentConnection {
     fn start(&self, slot: u16) -> bool {
         self.claim(slot).start()
     }

@@ -17,7 +17,7 @@ use crate::core::{Extra, Options, Promise, Source, TaskId, TaskRef};
 use crate::panic::install_hook;
 
 /// A worker's connection to its pool.
-pub(crate) trait Connection: Desk + Parent + 'static {
+pub(crate) trait PoolLink: Desk + Parent + 'static {
     /// Waits for the next task. `None`: the pool sends no more.
     fn next_task(&self) -> io::Result<Option<Frame>>;
 
@@ -26,7 +26,7 @@ pub(crate) trait Connection: Desk + Parent + 'static {
 }
 
 /// Runs what the pool sends, until it sends no more. An error means that the pool is gone.
-pub(crate) fn serve<C: Connection>(connection: &Arc<C>) -> io::Result<()> {
+pub(crate) fn serve<C: PoolLink>(connection: &Arc<C>) -> io::Result<()> {
     install_hook();
     let desk: Arc<dyn Desk> = Arc::clone(connection) as _;
     let mut served = Ok(());
@@ -35,7 +35,7 @@ pub(crate) fn serve<C: Connection>(connection: &Arc<C>) -> io::Result<()> {
     served
 }
 
-fn serve_tasks(connection: &impl Connection, desk: &Arc<dyn Desk>) -> io::Result<()> {
+fn serve_tasks(connection: &impl PoolLink, desk: &Arc<dyn Desk>) -> io::Result<()> {
     let events = Sender::new(desk);
     while let Some(frame) = connection.next_task()? {
         let header = frame.header;
