@@ -104,8 +104,8 @@ impl ProcessPoolBuilder {
     /// Maximum private memory of a worker, in bytes. A task that uses more is lost with its worker, and
     /// [`WorkerLost::cause`](crate::WorkerLost::cause) says so. Default: no limit.
     ///
-    /// What counts is memory that is used, in RAM or swapped out, with what the preloaded function has
-    /// left there. Address space that an allocator or a thread's stack only reserves does not count, nor
+    /// The limit counts memory that is used, in RAM or swapped out, with what the preloaded function
+    /// has left there. Address space that an allocator or a thread's stack only reserves does not count, nor
     /// do files and shared mappings. The pool looks at workers that have tasks every 10 to 250 ms, the
     /// closer to the limit the more often, so a task may use more for that long. Beside that an
     /// allocation fails that would reserve more than twice the limit, on top of what a worker has

@@ -4,7 +4,7 @@
 //! message's length is written to one of two words in turn, and the number of results says which; so
 //! the length fits the number at any moment. The worker writes that number last.
 //!
-//! What is found there is no more to be trusted than what comes over the socket.
+//! The pool trusts what is there no more than what the connection brings.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};

@@ -1,4 +1,4 @@
-//! What a type's serde form can be, and what bytes can be.
+//! Tests of the codec: every serde form that a type can have, and bytes that are no value.
 
 mod buffers;
 mod hostile;

@@ -41,7 +41,7 @@ impl Random {
     }
 }
 
-/// What becomes of a task in its worker. It travels as the detail of the call.
+/// The end that a task finds in its worker. It travels as the detail of the call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fate {
     Returns,
@@ -134,7 +134,7 @@ pub(super) struct Inner {
     pub(super) refusals: u64,
     /// The longest time that a frame takes.
     pub(super) latency: Duration,
-    /// How often each task has been started.
+    /// The number of times that each task has been started.
     pub(super) starts: BTreeMap<u64, u32>,
     /// The tasks in the order of their starts.
     pub(super) order: Vec<u64>,
