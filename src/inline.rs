@@ -12,7 +12,7 @@ use crate::executor::{Permit, impl_executor};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
 use crate::map::apply::Here;
-use crate::map::engine::{AfterChunk, Crew};
+use crate::map::crew::{AfterChunk, Crew};
 use crate::map::{self, Map};
 use crate::metrics::{Metrics, Totals, WorkerMetrics};
 use crate::panic::{catch, drop_quietly, install_hook};

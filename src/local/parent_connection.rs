@@ -38,7 +38,7 @@ pub(crate) struct ParentConnection {
     arrived: Condvar,
     /// An answer has come, or it is known that a task could not be withdrawn.
     answered: Condvar,
-    /// Threads for the drivers of maps.
+    /// Threads for maps: their input, and what they send and receive.
     helpers: OnceLock<ThreadPoolExecutor>,
     /// A process that a task forks has the socket too, but must not use it.
     generation: u32,

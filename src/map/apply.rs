@@ -1,18 +1,20 @@
-//! Where a map's function is applied to its items: here, or elsewhere.
+//! Where a map's function is applied to its items: on the driver's thread, or elsewhere.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::chunk::Chunk;
+use super::elsewhere::TakesSteps;
 use super::input::Items;
 use super::segment::Segment;
-#[cfg(feature = "process")]
-use crate::error::Error;
 use crate::panic::Quiet;
 
 /// Neighbouring items to compute.
 pub(crate) struct Work<'a, A, R> {
+    /// The index of the first.
+    pub(super) first: usize,
     pub(super) items: &'a mut Items<A>,
-    /// Where the results go.
+    /// The memory for the results.
     pub(super) place: Segment<R>,
     /// True if to stop when it takes much longer than a chunk should.
     pub(super) patience: bool,
@@ -28,8 +30,19 @@ pub(crate) struct Computed<R> {
 
 /// A map's function, where it can be applied to many items.
 pub(crate) trait Apply<A, R>: Send + Sync + 'static {
-    /// Computes the items, at least one; stops after any when it `is_enough`.
-    fn apply(&self, work: Work<'_, A, R>, is_enough: &impl Fn() -> bool) -> Computed<R>;
+    /// Computes the items, at least one; stops after any when it `is_enough`. `None`: they are
+    /// computed elsewhere, and a [step](super::elsewhere::Step) will come with the outcome.
+    fn apply(
+        &self,
+        work: Work<'_, A, R>,
+        is_enough: &impl Fn() -> bool,
+        engine: impl FnOnce() -> Arc<dyn TakesSteps<R>>,
+    ) -> Option<Computed<R>>;
+
+    /// Runs `ask`, which pulls the input.
+    fn pull<T>(ask: impl FnOnce() -> T) -> T {
+        ask()
+    }
 
     /// Nothing of what is being computed is wanted any more.
     fn stop(&self) {}
@@ -49,57 +62,18 @@ where
     A: 'static,
     F: Fn(A) -> R + Send + Sync + 'static,
 {
-    fn apply(&self, work: Work<'_, A, R>, is_enough: &impl Fn() -> bool) -> Computed<R> {
-        let Work { items, place, patience } = work;
+    fn apply(
+        &self,
+        work: Work<'_, A, R>,
+        is_enough: &impl Fn() -> bool,
+        _engine: impl FnOnce() -> Arc<dyn TakesSteps<R>>,
+    ) -> Option<Computed<R>> {
+        let Work { items, place, patience, .. } = work;
         let f = &*self.0;
         let (chunk, rest, per_item) = match items {
             Items::Values(values) => Chunk::computed(values, place, patience, f, is_enough),
             Items::Integers(integers) => Chunk::computed(integers, place, patience, f, is_enough),
         };
-        Computed { chunk, rest, per_item }
-    }
-}
-
-/// A function that is applied somewhere else, for which this thread waits.
-#[cfg(feature = "process")]
-pub(crate) trait Remote<A, R>: Send + Sync + 'static {
-    /// Computes all items, and puts the results in order. The answer is how long that took there.
-    fn compute(
-        &self,
-        items: &mut dyn Iterator<Item = A>,
-        put: &mut dyn FnMut(Result<R, Error>),
-    ) -> Duration;
-
-    /// Nothing of what is being computed is wanted any more.
-    fn stop(&self);
-}
-
-#[cfg(feature = "process")]
-pub(crate) struct Elsewhere<F>(pub(crate) F);
-
-#[cfg(feature = "process")]
-impl<A, R, F> Apply<A, R> for Elsewhere<F>
-where
-    A: 'static,
-    F: Remote<A, R>,
-{
-    fn apply(&self, work: Work<'_, A, R>, _is_enough: &impl Fn() -> bool) -> Computed<R> {
-        let Work { items, place, .. } = work;
-        let count = items.len();
-        let mut chunk = Chunk::in_place(place);
-        let time = {
-            let mut put = |result| chunk.push(result);
-            match items {
-                Items::Values(values) => self.0.compute(values, &mut put),
-                Items::Integers(integers) => self.0.compute(integers, &mut put),
-            }
-        };
-        let per_item = time / u32::try_from(count.max(1)).unwrap_or(u32::MAX);
-        let (chunk, rest) = chunk.split();
-        Computed { chunk, rest, per_item }
-    }
-
-    fn stop(&self) {
-        self.0.stop();
+        Some(Computed { chunk, rest, per_item })
     }
 }

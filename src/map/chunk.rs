@@ -43,12 +43,10 @@ impl<R> Chunk<R> {
     }
 
     /// Without results so far; they will go to `place`.
-    #[cfg(feature = "process")]
     pub(super) fn in_place(place: Segment<R>) -> Self {
         Self { values: place, errors: Vec::new() }
     }
 
-    #[cfg(feature = "process")]
     pub(super) fn push(&mut self, result: Result<R, Error>) {
         match result {
             Ok(value) => self.values.fill(std::iter::once(value)),

@@ -1,4 +1,5 @@
-//! The engine of a map: its workers take items, compute them, and leave the results in their places.
+//! The engine of a map: its drivers take items, compute them or have them computed, and leave the
+//! results in their places.
 //!
 //! A *driver* is a job on the pool that takes a chunk of the input, computes it, and goes on with
 //! the next, as long as the window has room. There are as many as the pool has workers, at most;
@@ -17,16 +18,22 @@
 //! 4. If all results are wanted together, and it is known how many there will be, there is one
 //!    place for all of them: each batch of items comes with its slots, and the consumer gets
 //!    the results without a copy. It is not woken before the end then, or before an error.
+//! 5. A chunk that is computed elsewhere keeps no thread. Its driver leaves the thread with it, and
+//!    comes back, perhaps on another one, in the [step](Step) that finishes the chunk.
 
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use super::apply::{Apply, Computed, Work};
 use super::chunk::{Chunk, ChunkSize};
+use super::crew::{AfterChunk, Begin, Crew};
+use super::elsewhere::{Step, TakesSteps};
 use super::input::{Input, Items};
 use super::segment::Segment;
+use super::source::{Setting, Source, Taken, Wanted};
+use super::state::{Batch, Demand, Share, State};
 use crate::cache_padded::CachePadded;
 use crate::core::context;
 use crate::error::Error;
@@ -35,128 +42,8 @@ use crate::panic::{KeptWaker, Quiet, catch, drop_quietly};
 use crate::sync::Mutex;
 use crate::trace::MapTrace;
 
-/// An executor, as a map needs it.
-pub(crate) trait Crew: Send + Sync + 'static {
-    /// Returns the number of drivers that are useful at the same time.
-    fn size(&self) -> usize;
-
-    /// Returns whether a new map is accepted.
-    fn check_open(&self) -> Result<(), Error>;
-
-    /// Queues a driver. It is dropped without running if the executor takes nothing more, or
-    /// comes to its end before, or if the future is dropped before.
-    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()>;
-
-    /// Returns the next step of a driver after a chunk.
-    fn after_chunk(&self) -> AfterChunk;
-
-    /// Why a driver was dropped without running.
-    fn refusal(&self) -> Error;
-
-    /// Returns whether this thread may compute a chunk of a map that it waits for.
-    fn may_help(&self) -> bool;
-}
-
-#[derive(Clone, Copy)]
-pub(crate) enum AfterChunk {
-    GoOn,
-    /// Others wait: to the end of the queue.
-    Requeue,
-    /// The consumer says when to go on.
-    Stop,
-    /// The executor has come to its end.
-    GiveUp,
-}
-
-/// The consumer's view of an engine; it knows only the type of the results.
-pub(super) trait Source<R>: Send + Sync {
-    /// Changes the settings; more work may become possible by that.
-    fn set(self: Arc<Self>, change: Setting);
-
-    /// All results are wanted in one segment; that for those from item `next` on, with slots at
-    /// least for what has been taken by now.
-    fn gather(&self, next: usize) -> Segment<R>;
-
-    /// Takes a finished chunk. `delivered` items more have reached the consumer since the last
-    /// call.
-    fn poll_chunk(
-        self: Arc<Self>,
-        wanted: Wanted,
-        delivered: usize,
-        cx: &Context<'_>,
-    ) -> Poll<Taken<R>>;
-
-    /// `count` items more have reached the consumer; there may be room for others.
-    fn delivered(self: Arc<Self>, count: usize);
-
-    /// Returns whether the workers may run ahead only so far. Fixed by the first poll.
-    fn is_bounded(&self) -> bool;
-
-    /// Returns whether item `index` has been taken from the input.
-    fn is_taken(&self, index: usize) -> bool;
-
-    /// Computes one chunk on this thread, if it may and there is one.
-    fn help(self: Arc<Self>) -> bool;
-
-    /// Nothing more is to be computed, but what is there is still wanted. `false`: there is nothing
-    /// left to compute anyway.
-    fn halt(&self) -> bool;
-
-    /// No more results are wanted.
-    fn stop(&self);
-}
-
-pub(super) enum Setting {
-    Window(usize),
-    ChunkSize(usize),
-}
-
-/// Which chunk the consumer waits for.
-#[derive(Clone, Copy)]
-pub(super) enum Wanted {
-    Any,
-    /// The chunk that starts with this item.
-    From(usize),
-    /// The same, but there is no hurry: all of them are wanted.
-    All(usize),
-}
-
-pub(super) enum Taken<R> {
-    Chunk(usize, Chunk<R>),
-    /// All has been taken.
-    Finished,
-    /// The executor came to its end before the map did.
-    Failed(Error),
-}
-
-/// A map that may not have begun in earnest; see [`Engine::begin`].
-pub(crate) trait Begin: Send + Sync {
-    fn begin(self: Arc<Self>);
-}
-
 /// Items for which memory is taken in advance, at most.
 const MOST_RESERVED: usize = 4096;
-
-/// Neighbouring items that a driver is to compute.
-struct Batch<A, R> {
-    /// The index of the first.
-    first: usize,
-    items: Items<A>,
-    /// Where the results go. `None`: wherever there is memory.
-    place: Option<Segment<R>>,
-    /// By what was known when it was taken.
-    size: ChunkSize,
-}
-
-impl<A: 'static, R> Batch<A, R> {
-    fn cut(&mut self, count: usize) -> Self {
-        let items = self.items.cut(count);
-        let place = self.place.as_mut().map(|place| place.cut(count));
-        let first = self.first;
-        self.first += count;
-        Self { first, items, place, size: self.size }
-    }
-}
 
 pub(super) struct Engine<A, R, I, F, C> {
     /// Drivers change it while others read, for each item, what lies beside it.
@@ -170,92 +57,6 @@ pub(super) struct Engine<A, R, I, F, C> {
     /// The length of the input, if that is sure.
     length: Option<usize>,
     trace: MapTrace,
-}
-
-struct State<A, R, I> {
-    /// The input; `None` while a driver pulls it, and after its end.
-    input: Option<Input<A, I>>,
-    pulling: bool,
-    /// The slots for the results of all items that have not been taken.
-    place: Option<Segment<R>>,
-    /// There is or was such a place.
-    gathers: bool,
-    /// Items that were taken and given back, by a chunk that took too long.
-    given_back: VecDeque<Batch<A, R>>,
-    finished: BTreeMap<usize, Chunk<R>>,
-    has_error: bool,
-    /// Items taken from the input, and those of them that the consumer has.
-    taken: usize,
-    delivered: usize,
-    /// Maximum distance of `taken` ahead of `delivered`. Not known until the user has had the
-    /// opportunity to say; a single item is right under every window.
-    window: Option<usize>,
-    chunk_size: ChunkSize,
-    drivers: usize,
-    /// The drivers that have not begun, and perhaps some that have.
-    queued: Vec<TaskFuture<()>>,
-    computing: usize,
-    failure: Option<Error>,
-    wanted: Wanted,
-    consumer: Option<KeptWaker>,
-}
-
-impl<A, R, I> State<A, R, I> {
-    fn room(&self) -> usize {
-        self.window.unwrap_or(1).saturating_sub(self.taken - self.delivered)
-    }
-
-    fn has_work(&self) -> bool {
-        !self.given_back.is_empty() || (self.input.is_some() && self.room() > 0)
-    }
-
-    fn is_idle(&self) -> bool {
-        self.computing == 0 && !self.pulling
-    }
-
-    fn is_exhausted(&self) -> bool {
-        self.input.is_none() && self.is_idle() && self.given_back.is_empty()
-    }
-
-    /// Counts items as taken; their index and place.
-    fn take(&mut self, items: Items<A>, count: usize) -> Batch<A, R> {
-        let first = self.taken;
-        self.taken += count;
-        self.computing += 1;
-        let place = match &mut self.place {
-            Some(place) if place.slots() > count => Some(place.cut(count)),
-            // The last ones get what there is, so that nobody else has a part of this memory.
-            place => place.take(),
-        };
-        Batch { first, items, place, size: self.chunk_size }
-    }
-
-    fn finish(&mut self, first: usize, chunk: Chunk<R>) {
-        self.has_error |= chunk.has_error();
-        let before = self.finished.range_mut(..first).next_back();
-        let chunk = match before {
-            // What is gathered stays where it is.
-            Some((at, before)) if !self.gathers && at + before.len() == first => before.join(chunk),
-            _ => Some(chunk),
-        };
-        if let Some(chunk) = chunk {
-            self.finished.insert(first, chunk);
-        }
-    }
-
-    /// The consumer, if there is something for it.
-    fn consumer_to_wake(&mut self) -> Option<KeptWaker> {
-        let is_due = match self.wanted {
-            Wanted::Any => true,
-            Wanted::From(next) => self.finished.contains_key(&next),
-            // In a window there is room for others only when these have been delivered.
-            Wanted::All(next) => {
-                (self.has_error || self.window != Some(usize::MAX))
-                    && self.finished.contains_key(&next)
-            }
-        };
-        if is_due || self.is_exhausted() { self.consumer.take() } else { None }
-    }
 }
 
 /// An engine as its drivers see it.
@@ -295,25 +96,7 @@ where
         let input = Input::new(input);
         Arc::new(Self {
             length: input.len(),
-            state: CachePadded(Mutex::new(State {
-                input: Some(input),
-                pulling: false,
-                place: None,
-                gathers: false,
-                given_back: VecDeque::new(),
-                finished: BTreeMap::new(),
-                has_error: false,
-                taken: 0,
-                delivered: 0,
-                window: None,
-                chunk_size: ChunkSize::measured(),
-                drivers: 0,
-                queued: Vec::new(),
-                computing: 0,
-                failure: None,
-                wanted: Wanted::From(0),
-                consumer: None,
-            })),
+            state: CachePadded(Mutex::new(State::new(input))),
             stopped: Arc::default(),
             hungry: AtomicBool::new(false),
             f,
@@ -402,61 +185,32 @@ where
 
     /// The next items to compute. `None`: there are none, and the driver has given up its place.
     fn take_batch(self: &Arc<Self>) -> Option<Batch<A, R>> {
-        let workers = self.crew.size();
         let mut state = self.state.lock();
         if self.is_stopped() || !state.has_work() {
             state.drivers -= 1;
             self.hungry.store(state.computing > 0, Relaxed);
             return None;
         }
-        let batch = if let Some(mut batch) = state.given_back.pop_front() {
-            let length = batch.items.len();
-            let part = length.div_ceil(workers);
-            let count = state.chunk_size.next(part, workers, usize::MAX, 0);
-            state.computing += 1;
-            if count < length {
-                let part = batch.cut(count);
-                state.given_back.push_front(batch);
-                batch = part;
+        let batch = match state.share(self.crew.size()) {
+            Share::Batch(batch) => Some(batch),
+            Share::Pull(input, demand) => {
+                drop(state);
+                return self.pull(input, &demand);
             }
-            Some(batch)
-        } else {
-            let (room, window, size) = (state.room(), state.window.unwrap_or(1), state.chunk_size);
-            match state.input.take() {
-                Some(Input::Known(mut items)) => {
-                    let length = items.len();
-                    let count = size.next(room, workers, window, length).min(length);
-                    if count < length {
-                        let batch = items.cut(count);
-                        state.input = Some(Input::Known(items));
-                        items = batch;
-                    }
-                    (count > 0).then(|| state.take(items, count))
-                }
-                Some(Input::Unknown(input)) => {
-                    state.pulling = true;
-                    drop(state);
-                    return self.pull(input, |left| size.next(room, workers, window, left));
-                }
-                None => unreachable!("there is room only if there is input"),
-            }
+            Share::Nothing => None,
         };
         state.drivers -= usize::from(batch.is_none());
         self.publish(state);
         batch
     }
 
-    /// Asks the input for items, as many as `count` says when it knows the least number left.
-    fn pull(
-        self: &Arc<Self>,
-        mut input: I,
-        count: impl FnOnce(usize) -> usize,
-    ) -> Option<Batch<A, R>> {
+    /// Asks the input for items.
+    fn pull(self: &Arc<Self>, mut input: I, demand: &Demand) -> Option<Batch<A, R>> {
         let mut items = Vec::new();
-        let pulled = catch(|| {
+        let ask = || {
             let _entered = self.trace.enter();
             let (least, most) = input.size_hint();
-            let count = count(least);
+            let count = demand.items(least);
             // What an input says of its length need not be near the truth.
             items.reserve(count.min(most.unwrap_or(count)).min(MOST_RESERVED));
             while items.len() < count {
@@ -466,7 +220,8 @@ where
                 }
             }
             true
-        });
+        };
+        let pulled = F::pull(|| catch(ask));
 
         let mut state = self.state.lock();
         state.pulling = false;
@@ -490,30 +245,42 @@ where
         batch
     }
 
-    fn compute(self: &Arc<Self>, batch: Batch<A, R>) {
+    /// Computes a batch, or has it computed elsewhere. Returns whether the driver is still here.
+    fn compute(self: &Arc<Self>, batch: Batch<A, R>) -> bool {
         let Batch { first, mut items, place, size } = batch;
         if self.is_stopped() {
             self.state.lock().computing -= 1;
-            return;
+            return true;
         }
         let patience = size.is_measured();
         let is_enough = || self.is_stopped() || (patience && self.hungry.load(Relaxed));
         let place = place.unwrap_or_else(|| Segment::with_capacity(items.len()));
-        let work = Work { items: &mut items, place, patience };
-        let Computed { chunk, rest: place, per_item } = {
+        let work = Work { first, items: &mut items, place, patience };
+        let computed = {
             let _entered = self.trace.enter();
-            self.f.apply(work, &is_enough)
+            self.f.apply(work, &is_enough, || self.clone())
         };
+        let Some(Computed { chunk, rest, per_item }) = computed else { return false };
+        let rest = (items.len() > 0).then(|| {
+            let first = first + chunk.len();
+            Batch { first, items, place: Some(rest), size }
+        });
+        self.finish(first, chunk, per_item, rest);
+        true
+    }
+
+    /// Takes in the outcome of a batch, and what is left of it.
+    fn finish(
+        self: &Arc<Self>,
+        first: usize,
+        chunk: Chunk<R>,
+        per_item: Duration,
+        rest: Option<Batch<A, R>>,
+    ) {
         if self.is_stopped() {
             self.state.lock().computing -= 1;
             return;
         }
-        let rest = (items.len() > 0).then(|| Batch {
-            first: first + chunk.len(),
-            items,
-            place: Some(place),
-            size,
-        });
         let mut state = self.state.lock();
         state.computing -= 1;
         state.chunk_size.learn(per_item);
@@ -523,6 +290,24 @@ where
             self.hungry.store(false, Relaxed);
         }
         self.publish(state);
+    }
+
+    /// Returns whether the driver goes on here after a chunk.
+    fn goes_on(self: &Arc<Self>) -> bool {
+        match self.crew.after_chunk() {
+            AfterChunk::GoOn => return true,
+            AfterChunk::Requeue => self.start_driver(),
+            AfterChunk::GiveUp => self.give_up(self.crew.refusal()),
+            AfterChunk::Stop => {
+                let consumer = {
+                    let mut state = self.state.lock();
+                    state.drivers -= 1;
+                    state.consumer.take()
+                };
+                wake(consumer);
+            }
+        }
+        false
     }
 }
 
@@ -537,25 +322,46 @@ where
     fn drive(self: Arc<Self>) {
         context::also_stop_for(Arc::clone(&self.stopped));
         while let Some(batch) = self.take_batch() {
-            self.compute(batch);
-            match self.crew.after_chunk() {
-                AfterChunk::GoOn => {}
-                AfterChunk::Requeue => return self.start_driver(),
-                AfterChunk::GiveUp => return self.give_up(self.crew.refusal()),
-                AfterChunk::Stop => {
-                    let consumer = {
-                        let mut state = self.state.lock();
-                        state.drivers -= 1;
-                        state.consumer.take()
-                    };
-                    return wake(consumer);
-                }
+            if !self.compute(batch) || !self.goes_on() {
+                return;
             }
         }
     }
 
     fn lost_driver(&self) {
         self.give_up(self.crew.refusal());
+    }
+}
+
+impl<A, R, I, F, C> TakesSteps<R> for Engine<A, R, I, F, C>
+where
+    A: Send + 'static,
+    R: Send + 'static,
+    I: Iterator<Item = A> + Send + 'static,
+    F: Apply<A, R>,
+    C: Crew,
+{
+    fn run(self: Arc<Self>, first: usize, step: Step<R>) {
+        let computed = {
+            let _entered = self.trace.enter();
+            step()
+        };
+        if let Some(Computed { chunk, per_item, .. }) = computed {
+            self.finish(first, chunk, per_item, None);
+            if self.goes_on() {
+                self.drive();
+            }
+        }
+    }
+
+    fn lose(self: Arc<Self>, first: usize, results: Computed<R>, left: usize) {
+        let Computed { mut chunk, .. } = results;
+        (0..left).for_each(|_| chunk.push(Err(self.crew.refusal())));
+        let mut state = self.state.lock();
+        state.computing -= 1;
+        state.drivers -= 1;
+        state.finish(first, chunk);
+        self.publish(state);
     }
 }
 
@@ -567,7 +373,6 @@ where
     F: Apply<A, R>,
     C: Crew,
 {
-    /// Fixes the window, which is not set any more: all of the input may be taken.
     fn begin(self: Arc<Self>) {
         self.state.lock().window.get_or_insert(usize::MAX);
         self.advance();
@@ -616,13 +421,7 @@ where
             state.window.get_or_insert(usize::MAX);
             state.delivered += delivered;
             state.wanted = wanted;
-            let chunk = match wanted {
-                Wanted::From(next) | Wanted::All(next) => {
-                    state.finished.remove(&next).map(|chunk| (next, chunk))
-                }
-                Wanted::Any => state.finished.pop_first(),
-            };
-            if let Some((first, chunk)) = chunk {
+            if let Some((first, chunk)) = state.take_wanted() {
                 (Poll::Ready(Taken::Chunk(first, chunk)), None)
             } else if state.is_exhausted() && state.finished.is_empty() {
                 (Poll::Ready(Taken::Finished), None)
@@ -660,9 +459,10 @@ where
         self.state.lock().drivers += 1;
         match self.take_batch() {
             Some(batch) => {
-                self.compute(batch);
-                self.state.lock().drivers -= 1;
-                self.advance();
+                if self.compute(batch) {
+                    self.state.lock().drivers -= 1;
+                    self.advance();
+                }
                 true
             }
             None => false,

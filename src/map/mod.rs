@@ -1,15 +1,21 @@
 //! One function over many items.
 //!
 //! [`engine`] is the workers' side: they take shares of the [`input`] themselves, under the window.
-//! [`chunk`] decides how long a share is, and computes it; [`apply`] says where. [`segment`] is the memory in which items
-//! and results lie. Here is the consumer's side: results in order, or as they come.
+//! [`chunk`] decides how long a share is, and computes it; [`apply`] says where, and [`elsewhere`] how
+//! it comes back from there. [`segment`] is the memory in which items and results lie. Here is the
+//! consumer's side: results in order, or as they come.
 
 pub(crate) mod apply;
 mod chunk;
-pub(crate) mod engine;
+pub(crate) mod crew;
+#[cfg_attr(not(feature = "process"), allow(dead_code, reason = "all is computed here"))]
+pub(crate) mod elsewhere;
+mod engine;
 mod input;
 mod integers;
 mod segment;
+mod source;
+mod state;
 
 use std::fmt;
 use std::future::Future;
@@ -23,8 +29,10 @@ use futures_core::stream::FusedStream;
 
 use self::apply::Apply;
 use self::chunk::ChunkItems;
-use self::engine::{Begin, Crew, Engine, Setting, Source, Taken, Wanted};
+use self::crew::{Begin, Crew};
+use self::engine::Engine;
 use self::segment::Segment;
+use self::source::{Setting, Source, Taken, Wanted};
 use crate::core::{Awaited, context, parker};
 use crate::error::Error;
 use crate::timer::Delay;
@@ -479,8 +487,9 @@ mod tests {
     use std::sync::mpsc::{Sender, channel};
     use std::task::Waker;
 
-    use super::apply::Here;
-    use super::engine::AfterChunk;
+    use super::apply::{Computed, Here};
+    use super::crew::AfterChunk;
+    use super::elsewhere::{Elsewhere, Remote, Results};
     use super::*;
     use crate::future::TaskFuture;
     use crate::sync::{Condvar, Mutex};
@@ -752,6 +761,55 @@ mod tests {
                 let left = (items.load(SeqCst), results.load(SeqCst));
                 assert_eq!(left, (0, 0), "{ending}, {chunk:?}");
             }
+        }
+    }
+
+    /// Computes some items at once, some by another thread, and forgets 3.
+    struct Forgetful;
+
+    impl Remote<usize, usize> for Forgetful {
+        fn compute(
+            &self,
+            items: Vec<usize>,
+            mut results: Results<usize>,
+        ) -> Option<Computed<usize>> {
+            for n in items {
+                match n {
+                    3 => {
+                        drop(results.into_job(|_| unreachable!("it is not run")));
+                        return None;
+                    }
+                    5 => {
+                        let job = results.into_job(move |mut results| {
+                            results.push(Ok(2 * n));
+                            results.finish(Duration::ZERO)
+                        });
+                        std::thread::spawn(job);
+                        return None;
+                    }
+                    _ => results.push(Ok(2 * n)),
+                }
+            }
+            results.finish(Duration::ZERO)
+        }
+
+        fn stop(&self) {}
+    }
+
+    #[test]
+    fn a_step_that_is_dropped_fails_its_items() {
+        for chunk in [1, 2] {
+            let map = start(Threads::default(), Elsewhere(Forgetful), 0..8).0.chunksize(chunk);
+            let mut map = map.buffersize(usize::MAX);
+            let next = || {
+                let item =
+                    parker::block_on(|| Awaited::Map, None, |cx| Pin::new(&mut map).poll_next(cx));
+                item.unwrap()
+                    .map(|result| result.map_err(|error| matches!(error, Error::Cancelled)))
+            };
+            let all: Vec<_> = std::iter::from_fn(next).collect();
+            let expected = (0..8).map(|n| if n == 3 { Err(true) } else { Ok(2 * n) });
+            assert!(all.iter().copied().eq(expected), "{all:?}");
         }
     }
 }

@@ -29,8 +29,7 @@ use crate::executor::sealed::Sealed;
 use crate::executor::{Permit, impl_executor};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
-use crate::map::apply::Elsewhere;
-use crate::map::engine::{AfterChunk, Crew};
+use crate::map::elsewhere::Elsewhere;
 use crate::map::{self, Map};
 use crate::metrics::Metrics;
 use crate::panic::{drop_quietly, install_hook};
@@ -40,6 +39,7 @@ use crate::remote::frame::Kind;
 use crate::remote::map::Chunks;
 use crate::remote::scheduler::Ending;
 use crate::remote::scheduler::config::Config;
+use crate::remote::scheduler::crew::MapCrew;
 use crate::remote::submission::Submission;
 use crate::shutdown::{Closing, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::sys;
@@ -187,8 +187,9 @@ impl ProcessPoolExecutor {
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
     {
+        let crew = MapCrew { pool: Arc::clone(self.pool()), handle: self.clone() };
         let remote = Chunks::new(Arc::clone(self.pool()), function);
-        let (map, begin) = map::start(self.clone(), Elsewhere(remote), items.into_iter());
+        let (map, begin) = map::start(crew, Elsewhere(remote), items.into_iter());
         self.pool().add_map(begin);
         map
     }
@@ -409,31 +410,3 @@ impl Sealed for ProcessPoolExecutor {
 }
 
 impl_executor!(ProcessPoolExecutor);
-
-/// A map's drivers run on helper threads: they take items, have a worker compute them, and wait.
-impl Crew for ProcessPoolExecutor {
-    fn size(&self) -> usize {
-        // One chunk in each worker's hands, and one on the way.
-        2 * self.max_workers()
-    }
-
-    fn check_open(&self) -> Result<(), Error> {
-        if self.pool().is_open() { Ok(()) } else { Err(self.pool().refusal()) }
-    }
-
-    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
-        self.pool().start_driver(driver)
-    }
-
-    fn after_chunk(&self) -> AfterChunk {
-        if self.pool().has_given_up() { AfterChunk::GiveUp } else { AfterChunk::GoOn }
-    }
-
-    fn refusal(&self) -> Error {
-        self.pool().withdrawal()
-    }
-
-    fn may_help(&self) -> bool {
-        false
-    }
-}

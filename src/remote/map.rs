@@ -1,10 +1,15 @@
 //! A map's chunks in its submitter's process: many items in one frame, and many results.
 //!
 //! A chunk is one task to the pool. Its reply has a result for each item, in order; a part of them
-//! may come before it. While it runs, the worker leaves its [`checkpoint`] in the shared control block: so
-//! when it dies, one item is lost, the one that it ran. Results before that are taken from the
-//! control block, and the items behind it are sent again.
+//! may come before it. While it runs, the worker leaves its [`checkpoint`] in the shared control
+//! block: so when it dies, one item is lost, the one that it ran. Results before that are taken from
+//! the control block, and the items behind it are sent again.
+//!
+//! No thread waits for a reply: it is left to a helper thread as the next step of its chunk.
 
+use std::marker::PhantomData;
+use std::mem::needs_drop;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -14,21 +19,23 @@ use super::run_chunk::RunChunk;
 use super::submission::{ReplySink, Submission, Submit};
 use super::{call, checkpoint};
 use crate::codec::{Decoder, Encoder};
-use crate::core::{Options, Promise};
+use crate::core::{Options, TaskId};
 use crate::error::{CodecSide, Error};
 use crate::function::{self, NamedCall, UnknownCode};
-use crate::future::TaskFuture;
-use crate::map::apply::Remote;
+use crate::map::apply::Computed;
+use crate::map::elsewhere::{Remote, Results};
 use crate::panic::drop_quietly;
 use crate::portable::Portable;
 use crate::sync::Mutex;
 use crate::trace::TaskTrace;
 
 /// A map's function, for the pool's workers.
-pub(crate) struct Chunks<A, R, P> {
+pub(crate) struct Chunks<A, R, P>(Arc<Shared<A, R, P>>);
+
+struct Shared<A, R, P> {
     pool: P,
     code: Result<NamedCall, UnknownCode>,
-    types: std::marker::PhantomData<fn(A) -> R>,
+    types: PhantomData<fn(A) -> R>,
     under_way: Mutex<UnderWay>,
 }
 
@@ -37,13 +44,6 @@ pub(crate) struct Chunks<A, R, P> {
 struct UnderWay {
     tasks: Vec<u64>,
     is_stopped: bool,
-}
-
-/// The outcome of a chunk.
-struct Outcome {
-    parts: Parts,
-    /// The reply, without its results.
-    reply: Result<Frame, Error>,
 }
 
 /// The results of a chunk that came before its reply.
@@ -88,12 +88,180 @@ impl Parts {
     }
 }
 
-struct ChunkPromise {
-    promise: Promise<Outcome>,
-    parts: Parts,
+impl<A: Portable, R: Portable, P: Submit> Chunks<A, R, P> {
+    pub(crate) fn new(pool: P, function: fn(A) -> R) -> Self {
+        let code = function::name::<RunChunk, A, R>(function);
+        let under_way = Mutex::default();
+        Self(Arc::new(Shared { pool, code, types: PhantomData, under_way }))
+    }
 }
 
-impl ReplySink for ChunkPromise {
+impl<A: Portable, R: Portable, P: Submit> Remote<A, R> for Chunks<A, R, P> {
+    fn compute(&self, items: Vec<A>, results: Results<R>) -> Option<Computed<R>> {
+        let chunk = Chunk { map: Arc::clone(&self.0), items: Kept(items), time: Duration::ZERO };
+        chunk.send(results)
+    }
+
+    fn stop(&self) {
+        let tasks = {
+            let mut under_way = self.0.under_way.lock();
+            under_way.is_stopped = true;
+            std::mem::take(&mut under_way.tasks)
+        };
+        for task in tasks {
+            self.0.pool.cancel(task);
+        }
+    }
+}
+
+/// Neighbouring items on their way to a worker and back.
+struct Chunk<A, R, P> {
+    map: Arc<Shared<A, R, P>>,
+    items: Kept<A>,
+    /// The time that workers have computed.
+    time: Duration,
+}
+
+/// Items that are kept to the end, since those that a dead worker had not begun are sent again.
+struct Kept<A>(Vec<A>);
+
+impl<A> Drop for Kept<A> {
+    fn drop(&mut self) {
+        if needs_drop::<A>() {
+            self.0.drain(..).for_each(drop_quietly);
+        }
+    }
+}
+
+impl<A: Portable, R: Portable, P: Submit> Chunk<A, R, P> {
+    /// Sends the items that have no result, as many as go into one message; or finishes the results.
+    fn send(self, mut results: Results<R>) -> Option<Computed<R>> {
+        while results.len() < self.items.0.len() {
+            match self.map.pack(&self.items.0[results.len()..]) {
+                Ok((content, count)) => return self.submit(content, count, results),
+                Err(error) => results.push(Err(error)),
+            }
+        }
+        results.finish(self.time)
+    }
+
+    fn submit(
+        self,
+        content: Content,
+        count: usize,
+        mut results: Results<R>,
+    ) -> Option<Computed<R>> {
+        let map = Arc::clone(&self.map);
+        let number = TaskId::next().get();
+        {
+            let mut under_way = map.under_way.lock();
+            if under_way.is_stopped {
+                drop(under_way);
+                self.fail(&mut results, self.items.0.len(), || map.pool.withdrawal());
+                return results.finish(self.time);
+            }
+            under_way.tasks.push(number);
+        }
+        map.pool.submit(Submission {
+            number,
+            kind: Kind::Chunk,
+            detail: count as u64,
+            content,
+            sink: Box::new(ChunkSink { chunk: self, number, parts: Parts::of(count), results }),
+            options: Options::default(),
+            retries: 0,
+            holds_room: false,
+            trace: TaskTrace::of_current(), // the map's, which this thread is in
+        });
+        None
+    }
+
+    /// Gives the items before `end` that have no result an error.
+    fn fail(&self, results: &mut Results<R>, end: usize, error: impl Fn() -> Error) {
+        (results.len()..end).for_each(|_| results.push(Err(error())));
+    }
+
+    /// Takes in the reply to a message, and goes on with the items behind it.
+    fn replied(
+        mut self,
+        reply: Result<Frame, Error>,
+        parts: Parts,
+        mut results: Results<R>,
+    ) -> Option<Computed<R>> {
+        let Parts { items, messages, begun } = parts;
+        let first = results.len();
+        let end = first + items;
+        for (message, count) in messages {
+            unpack(message, count, &mut results);
+        }
+        match reply {
+            Ok(reply) if reply.header.kind == Kind::Value => {
+                self.time += Duration::from_nanos(reply.header.detail);
+                let left = end - results.len();
+                unpack(reply, left, &mut results);
+            }
+            Err(Error::WorkerLost(lost)) if results.len() < end => {
+                // All that it had begun is lost, but for what it has left; that is one item.
+                let begun = first.saturating_add(begun).clamp(results.len() + 1, end);
+                self.fail(&mut results, begun, || Error::WorkerLost(lost.clone()));
+            }
+            Err(Error::WorkerLost(_)) => {}
+            Ok(frame) => self.fail(&mut results, end, || reply::unpack_error(&frame)),
+            Err(_) => self.fail(&mut results, end, || self.map.pool.withdrawal()),
+        }
+        self.send(results)
+    }
+}
+
+impl<A: Portable, R: Portable, P> Shared<A, R, P> {
+    /// A message with the first of the items, as many as go into one. The error is the first one's.
+    fn pack(&self, items: &[A]) -> Result<(Content, usize), Error> {
+        let side = CodecSide::EncodeArguments;
+        let code = *self.code.as_ref().map_err(call::unknown_code::<A, R>)?;
+        let mut encoder = Encoder::new();
+        let pushed =
+            guarded::<A, _, _>(side, || items.iter().try_for_each(|item| encoder.push(item)));
+        match (pushed, encoder.len()) {
+            (Err(error), 0) => Err(Error::Codec(Box::new(error))),
+            // If there was an error, its item comes first the next time.
+            (_, count) => Ok((Content { code: Some(code), values: encoder.finish() }, count)),
+        }
+    }
+}
+
+/// Pushes the results of a message.
+fn unpack<R: Portable>(mut frame: Frame, count: usize, results: &mut Results<R>) {
+    if let Err(error) = call::check_result::<R>(&frame) {
+        return (0..count).for_each(|_| results.push(Err(Error::Codec(Box::new(error.clone())))));
+    }
+    if frame.header.kind == Kind::ItemFailed {
+        return results.push(Err(reply::item_error(&frame)));
+    }
+    let segments = std::mem::take(&mut frame.segments);
+    let mut done = 0;
+    let unpacked = guarded::<R, _, _>(CodecSide::DecodeResult, || {
+        let mut values = Decoder::new(frame.values(), segments);
+        while done < count {
+            results.push(Ok(values.next::<R>()?));
+            done += 1;
+        }
+        values.finish()
+    });
+    if let Err(error) = unpacked {
+        // Where one value can't be read, those behind it can't be told apart.
+        (done..count).for_each(|_| results.push(Err(Error::Codec(Box::new(error.clone())))));
+    }
+}
+
+/// The receiver of a message's reply.
+struct ChunkSink<A: Portable, R: Portable, P> {
+    chunk: Chunk<A, R, P>,
+    number: u64,
+    parts: Parts,
+    results: Results<R>,
+}
+
+impl<A: Portable, R: Portable, P: Submit> ReplySink for ChunkSink<A, R, P> {
     fn takes_long(&self, _length: usize) -> bool {
         false
     }
@@ -116,158 +284,10 @@ impl ReplySink for ChunkPromise {
         _trace: &TaskTrace,
         account: &dyn Fn(bool),
     ) {
-        let is_value = reply.as_ref().is_ok_and(|reply| reply.header.kind == Kind::Value);
-        let Self { promise, parts } = *self;
-        promise.keep(Ok(Outcome { parts, reply }), || account(is_value));
-    }
-}
-
-impl<A: Portable, R: Portable, P: Submit> Chunks<A, R, P> {
-    pub(crate) fn new(pool: P, function: fn(A) -> R) -> Self {
-        let code = function::name::<RunChunk, A, R>(function);
-        Self { pool, code, types: std::marker::PhantomData, under_way: Mutex::default() }
-    }
-
-    /// Has a worker compute a chunk, and waits for it. `None`: the pool takes nothing more, or the
-    /// map was stopped.
-    fn run(&self, content: Content, items: usize) -> Option<Outcome> {
-        let (promise, outcome) = Promise::new();
-        let number = promise.id().get();
-        {
-            let mut under_way = self.under_way.lock();
-            if under_way.is_stopped {
-                return None;
-            }
-            under_way.tasks.push(number);
-        }
-        let sink = ChunkPromise { promise, parts: Parts::of(items) };
-        let is_accepted = self.pool.submit(Submission {
-            number,
-            kind: Kind::Chunk,
-            detail: items as u64,
-            content,
-            sink: Box::new(sink),
-            options: Options::default(),
-            retries: 0,
-            holds_room: false,
-            trace: TaskTrace::of_current(), // the map's, which this thread is in
-        });
-        let outcome = is_accepted.then(|| TaskFuture::new(outcome).result());
-        self.under_way.lock().tasks.retain(|other| *other != number);
-        outcome?.ok()
-    }
-
-    /// Puts the results of a message.
-    fn unpack(&self, mut frame: Frame, count: usize, put: &mut dyn FnMut(Result<R, Error>)) {
-        if let Err(error) = call::check_result::<R>(&frame) {
-            return (0..count).for_each(|_| put(Err(Error::Codec(Box::new(error.clone())))));
-        }
-        if frame.header.kind == Kind::ItemFailed {
-            return put(Err(reply::item_error(&frame)));
-        }
-        let segments = std::mem::take(&mut frame.segments);
-        let mut done = 0;
-        let unpacked = guarded::<R, _, _>(CodecSide::DecodeResult, || {
-            let mut values = Decoder::new(frame.values(), segments);
-            while done < count {
-                put(Ok(values.next::<R>()?));
-                done += 1;
-            }
-            values.finish()
-        });
-        if let Err(error) = unpacked {
-            // Where one value can't be read, those behind it can't be told apart.
-            (done..count).for_each(|_| put(Err(Error::Codec(Box::new(error.clone())))));
-        }
-    }
-}
-
-impl<A: Portable, R: Portable, P: Submit> Chunks<A, R, P> {
-    /// Computes neighbouring items, and puts their results.
-    fn compute_all(&self, mut items: &[A], put: &mut dyn FnMut(Result<R, Error>)) -> Duration {
-        let mut time = Duration::ZERO;
-        while !items.is_empty() {
-            let (content, count) = match self.pack(items) {
-                Ok(packed) => packed,
-                Err(error) => {
-                    put(Err(error));
-                    items = &items[1..];
-                    continue;
-                }
-            };
-            let Some(outcome) = self.run(content, count) else {
-                items.iter().for_each(|_| put(Err(self.pool.withdrawal())));
-                return time;
-            };
-            let Outcome { parts: Parts { messages, begun, .. }, reply } = outcome;
-            let mut done = 0;
-            for (message, results) in messages {
-                self.unpack(message, results, put);
-                done += results;
-            }
-            match reply {
-                Ok(reply) if reply.header.kind == Kind::Value => {
-                    time += Duration::from_nanos(reply.header.detail);
-                    self.unpack(reply, count - done, put);
-                    done = count;
-                }
-                Err(Error::WorkerLost(lost)) if done < count => {
-                    // All that it had begun is lost, but for what it has left; that is one item.
-                    let begun = begun.clamp(done + 1, count);
-                    (done..begun).for_each(|_| put(Err(Error::WorkerLost(lost.clone()))));
-                    done = begun;
-                }
-                Err(Error::WorkerLost(_)) => {}
-                Ok(frame) => {
-                    (done..count).for_each(|_| put(Err(reply::unpack_error(&frame))));
-                    done = count;
-                }
-                Err(_) => {
-                    (done..count).for_each(|_| put(Err(self.pool.withdrawal())));
-                    done = count;
-                }
-            }
-            items = &items[done..];
-        }
-        time
-    }
-
-    /// A message with the first of the items, as many as go into one. The error is the first one's.
-    fn pack(&self, items: &[A]) -> Result<(Content, usize), Error> {
-        let side = CodecSide::EncodeArguments;
-        let code = *self.code.as_ref().map_err(call::unknown_code::<A, R>)?;
-        let mut encoder = Encoder::new();
-        let pushed =
-            guarded::<A, _, _>(side, || items.iter().try_for_each(|item| encoder.push(item)));
-        match (pushed, encoder.len()) {
-            (Err(error), 0) => Err(Error::Codec(Box::new(error))),
-            // If there was an error, its item comes first the next time.
-            (_, count) => Ok((Content { code: Some(code), values: encoder.finish() }, count)),
-        }
-    }
-}
-
-impl<A: Portable, R: Portable, P: Submit> Remote<A, R> for Chunks<A, R, P> {
-    fn compute(
-        &self,
-        items: &mut dyn Iterator<Item = A>,
-        put: &mut dyn FnMut(Result<R, Error>),
-    ) -> Duration {
-        // Kept to the end, since those that a dead worker had not begun are sent again.
-        let items: Vec<A> = items.collect();
-        let time = self.compute_all(&items, put);
-        items.into_iter().for_each(drop_quietly);
-        time
-    }
-
-    fn stop(&self) {
-        let tasks = {
-            let mut under_way = self.under_way.lock();
-            under_way.is_stopped = true;
-            std::mem::take(&mut under_way.tasks)
-        };
-        for task in tasks {
-            self.pool.cancel(task);
-        }
+        account(reply.as_ref().is_ok_and(|reply| reply.header.kind == Kind::Value));
+        let Self { chunk, number, parts, results } = *self;
+        let map = Arc::clone(&chunk.map);
+        map.under_way.lock().tasks.retain(|other| *other != number);
+        map.pool.go_on(results.into_job(move |results| chunk.replied(reply, parts, results)));
     }
 }

@@ -7,8 +7,8 @@ use crate::core::{Options, Promise, Source, TaskId};
 use crate::error::Error;
 use crate::future::TaskFuture;
 use crate::job::Call;
-use crate::map::apply::Elsewhere;
-use crate::map::engine::{AfterChunk, Crew};
+use crate::map::crew::{AfterChunk, Crew};
+use crate::map::elsewhere::Elsewhere;
 use crate::map::{self, Map};
 use crate::portable::Portable;
 use crate::remote::call;
@@ -29,7 +29,7 @@ pub(crate) trait Parent: Send + Sync {
 
     fn max_workers(&self) -> usize;
 
-    /// Threads for the drivers of maps.
+    /// Threads for maps: their input, and what they send and receive.
     fn helpers(&self) -> &ThreadPoolExecutor;
 
     /// Returns whether this is the process that it was made in, and not a fork of that.
@@ -125,9 +125,8 @@ impl ParentPool {
 }
 
 impl Submit for ParentPool {
-    fn submit(&self, submission: Submission) -> bool {
+    fn submit(&self, submission: Submission) {
         Arc::clone(&self.parent).submit(submission);
-        true
     }
 
     fn cancel(&self, number: u64) {
@@ -136,6 +135,10 @@ impl Submit for ParentPool {
 
     fn withdrawal(&self) -> Error {
         Error::Cancelled
+    }
+
+    fn go_on(&self, job: Box<dyn FnOnce() + Send>) {
+        self.parent.helpers().go_on(job).detach();
     }
 }
 

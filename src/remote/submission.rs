@@ -64,12 +64,15 @@ pub(crate) trait ReplySink: Send {
 
 /// A pool that takes submissions: here, or, for a worker, in the process of its pool.
 pub(crate) trait Submit: Send + Sync + 'static {
-    /// `false`: it is refused.
-    fn submit(&self, submission: Submission) -> bool;
+    /// Submits a call or chunk. A refusal is told to its sink.
+    fn submit(&self, submission: Submission);
 
     /// Ends a task that has not started, and asks one that runs to stop.
     fn cancel(&self, number: u64);
 
     /// Why submissions are refused, or were cancelled.
     fn withdrawal(&self) -> Error;
+
+    /// Runs code of the user's that belongs to accepted work, on a helper thread.
+    fn go_on(&self, job: Box<dyn FnOnce() + Send>);
 }

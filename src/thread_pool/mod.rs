@@ -30,7 +30,7 @@ use crate::executor::{Permit, impl_executor};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
 use crate::map::apply::Here;
-use crate::map::engine::{AfterChunk, Crew};
+use crate::map::crew::{AfterChunk, Crew};
 use crate::map::{self, Map};
 use crate::metrics::Metrics;
 use crate::panic::{drop_quietly, install_hook};

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
@@ -276,6 +276,30 @@ fn an_answer_in_a_worker_waits_for_another_one() {
     crate::support::within_limit(|| {
         let pool = pool(1);
         assert_eq!(pool.submit(call!(outer())).result().unwrap(), 42);
+        end(&pool);
+    });
+}
+
+#[test]
+fn inputs_that_block_do_not_hold_up_other_maps() {
+    crate::within_limit(|| {
+        let pool = pool(1);
+        let (items, input) = mpsc::channel::<u32>();
+        let input = Arc::new(Mutex::new(input));
+        // One more than there can be threads for maps.
+        let blocked: Vec<_> = (0..=thread::available_parallelism().unwrap().get())
+            .map(|_| {
+                let input = Arc::clone(&input);
+                pool.map(double, std::iter::from_fn(move || input.lock().unwrap().recv().ok()))
+                    .buffersize(1)
+            })
+            .collect();
+        let other = pool.map(double, (0..100).filter(|n| n % 2 == 0));
+        assert_eq!(other.result().unwrap().len(), 50);
+        drop(items);
+        for map in blocked {
+            assert_eq!(map.result().unwrap(), []);
+        }
         end(&pool);
     });
 }

@@ -352,6 +352,33 @@ impl Drop for Pending {
     }
 }
 
+/// Runs `f`, code of the user's that may block unseen: the worker's place is lent out meanwhile.
+pub(crate) fn lend_during<R>(f: impl FnOnce() -> R) -> R {
+    struct TakeBack;
+    impl Drop for TakeBack {
+        fn drop(&mut self) {
+            in_job(|frame| {
+                frame.pending.set(frame.pending.get() - 1);
+                if frame.pending.get() == 0 && frame.lent.take() {
+                    take_back();
+                }
+            });
+        }
+    }
+    fn in_job(f: impl FnOnce(&Frame<'_>)) {
+        with_top(|top| top.filter(|frame| frame.below.is_some()).map(f));
+    }
+    in_job(|frame| {
+        // As a pending future, so that other waits of `f` do not take the place back at their end.
+        frame.pending.set(frame.pending.get() + 1);
+        if !frame.lent.replace(true) {
+            lend();
+        }
+    });
+    let _take_back = TakeBack;
+    f()
+}
+
 /// Tells frames apart for as long as a future may remember one; small, since every future has
 /// room for one.
 pub(super) type FrameId = NonZeroU32;

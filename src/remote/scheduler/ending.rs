@@ -13,13 +13,13 @@ use crate::core::TaskId;
 use crate::error::{BrokenPool, Error};
 use crate::future::TaskFuture;
 use crate::instruments::Measured;
-use crate::map::engine::{Begin, Crew};
+use crate::map::crew::{Begin, Crew};
 use crate::panic::{KeptWaker, wake_all};
 use crate::remote::scheduler::transport::{EndBy, Hub, Transport, WorkerLink};
 use crate::shutdown::{self, Closing, RunningTask, Shutdown, ShutdownReport};
 use crate::thread_pool::ThreadPoolExecutor;
 
-/// A map's driver that has not ended.
+/// A job on a helper thread that has not ended.
 struct Unfinished<T: Transport>(Arc<Pool<T>>);
 
 impl<T: Transport> Drop for Unfinished<T> {
@@ -121,7 +121,7 @@ impl<T: Transport> Pool<T> {
         }
     }
 
-    /// Runs a map's driver on a helper thread. The pool does not end before it has.
+    /// Runs a map's driver on a helper thread.
     pub(crate) fn start_driver(
         self: &Arc<Self>,
         driver: Box<dyn FnOnce() + Send>,
@@ -131,13 +131,27 @@ impl<T: Transport> Pool<T> {
             drop(state);
             return TaskFuture::ready(Err(self.withdrawal()));
         }
-        self.finishing.fetch_add(1, Relaxed);
+        let job = self.unfinished(driver);
         drop(state);
+        self.helpers().go_on(job)
+    }
+
+    /// Runs code of the user's on a helper thread, for something that is not finished.
+    pub(super) fn run_on_helper(self: &Arc<Self>, job: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
+        self.helpers().go_on(self.unfinished(job))
+    }
+
+    /// The pool does not end before the job has run, or was dropped.
+    fn unfinished(
+        self: &Arc<Self>,
+        job: Box<dyn FnOnce() + Send>,
+    ) -> impl FnOnce() + Send + 'static {
+        self.finishing.fetch_add(1, Relaxed);
         let running = Unfinished(Arc::clone(self));
-        self.helpers().go_on(move || {
-            driver();
-            drop(running);
-        })
+        move || {
+            job();
+            drop(running); // the last, also if the job is dropped
+        }
     }
 
     /// Returns whether maps that were accepted are not gone on with.

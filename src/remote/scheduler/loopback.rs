@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::Pool;
 use super::transport::{EndBy, Hub, Loss, NotStarted, Progress, Transport, WorkerLink};
+use crate::codec::Encoder;
 use crate::error::WorkerLost;
 use crate::reactor::UserCode;
 use crate::remote::frame::{Content, Frame, Header, Kind};
@@ -64,8 +65,12 @@ impl Script {
         (self.fate as u64) << 32 | u64::from(self.micros)
     }
 
-    fn of_detail(detail: u64) -> Self {
+    /// The script of a call; an item of a chunk takes 1 ms.
+    fn of(Header { kind, detail, .. }: Header) -> Self {
         const FATES: [Fate; 4] = [Fate::Returns, Fate::Panics, Fate::Dies, Fate::Waits];
+        if kind == Kind::Chunk {
+            return Self { fate: Fate::Returns, micros: 1_000 * detail as u32 };
+        }
         Self { fate: FATES[(detail >> 32) as usize], micros: detail as u32 }
     }
 }
@@ -113,7 +118,7 @@ enum Event {
     Over(u32, u64),
     Waits(u32, u64, Kind),
     /// A frame reaches the pool.
-    Reply(u32, Header),
+    Reply(u32, Frame),
     Dies(u32),
     Closed(u32),
     Exited(u32, bool),
@@ -138,8 +143,9 @@ pub(super) struct Inner {
     pub(super) starts: BTreeMap<u64, u32>,
     /// The tasks in the order of their starts.
     pub(super) order: Vec<u64>,
-    /// The most tasks that a worker had at a time, and the most workers.
+    /// The most tasks that a worker had at a time, that ran at a time, and the most workers.
     pub(super) deepest: usize,
+    pub(super) most_running: usize,
     pub(super) most_workers: usize,
     pub(super) spawned: usize,
 }
@@ -159,6 +165,7 @@ impl World {
                 starts: BTreeMap::new(),
                 order: Vec::new(),
                 deepest: 0,
+                most_running: 0,
                 most_workers: 0,
                 spawned: 0,
             }),
@@ -217,10 +224,9 @@ impl World {
                     inner.reply(number, Header { kind, slot: 0, number: 0, detail: 0 });
                 }
             }
-            Event::Reply(number, header) => {
+            Event::Reply(number, frame) => {
                 drop(inner);
-                let frame = (None, Frame::of(header, Vec::new()));
-                let first = pool.received(number, vec![frame], false, None);
+                let first = pool.received(number, vec![(None, frame)], false, None);
                 first.into_iter().for_each(UserCode::run);
             }
             Event::Dies(number) => inner.die(number, true),
@@ -291,7 +297,15 @@ impl Inner {
     }
 
     fn reply(&mut self, number: u32, header: Header) {
-        self.in_order(number, 1, Event::Reply(number, header));
+        self.reply_with(number, header, 0);
+    }
+
+    /// Replies with so many results, which are units.
+    fn reply_with(&mut self, number: u32, header: Header, results: u64) {
+        let mut values = Encoder::new();
+        (0..results).for_each(|_| values.push(&()).expect("a unit can be encoded"));
+        let frame = Frame::of(header, values.finish().body);
+        self.in_order(number, 1, Event::Reply(number, frame));
     }
 
     /// Has an idle worker take the next task, or end.
@@ -308,7 +322,7 @@ impl Inner {
                 }
                 return;
             };
-            if !matches!(header.kind, Kind::Call) {
+            if !matches!(header.kind, Kind::Call | Kind::Chunk) {
                 continue; // an answer to nobody
             }
             let claim = &mut worker.claims[usize::from(header.slot)];
@@ -318,9 +332,11 @@ impl Inner {
             }
             claim.claimed = Claimed::Started(now);
             worker.running = Some(header);
+            let running = self.workers.values().filter(|worker| worker.running.is_some()).count();
+            self.most_running = self.most_running.max(running);
             *self.starts.entry(header.number).or_default() += 1;
             self.order.push(header.number);
-            let Script { fate, micros } = Script::of_detail(header.detail);
+            let Script { fate, micros } = Script::of(header);
             let time = Duration::from_micros(micros.into());
             if fate == Fate::Waits {
                 self.at(now + time / 4, Event::Waits(number, header.number, Kind::Waits));
@@ -336,13 +352,15 @@ impl Inner {
             return;
         };
         let Some(header) = worker.running.take_if(|header| header.number == task) else { return };
-        let Script { fate, micros } = Script::of_detail(header.detail);
+        let Script { fate, micros } = Script::of(header);
+        let results = if header.kind == Kind::Chunk { header.detail } else { 0 };
         let kind = match fate {
             Fate::Dies => return self.die(number, false),
             Fate::Panics => Kind::Panicked,
             Fate::Returns | Fate::Waits => Kind::Value,
         };
-        self.reply(number, Header { kind, detail: u64::from(micros) * 1000, ..header });
+        let detail = u64::from(micros) * 1000;
+        self.reply_with(number, Header { kind, detail, ..header }, results);
         self.go_on(number);
     }
 

@@ -22,6 +22,7 @@
 //! worker is concerned.
 
 pub(crate) mod config;
+pub(crate) mod crew;
 mod dispatch;
 mod dump;
 mod ending;
@@ -71,7 +72,8 @@ pub(crate) struct Pool<T: Transport> {
     room: Option<Room>,
     completed: AtomicU64,
     failed: AtomicU64,
-    /// Futures that are about to be finished, and drivers of maps. Rises under the lock.
+    /// Futures that are about to be finished, and the user's code on helper threads. Rises from zero
+    /// under the lock only.
     finishing: AtomicUsize,
     /// The pool is not open any more. Set under the lock.
     is_closing: AtomicBool,
@@ -195,8 +197,11 @@ impl<T: Transport> Measured for Pool<T> {
 }
 
 impl<T: Transport> Submit for Arc<Pool<T>> {
-    fn submit(&self, submission: Submission) -> bool {
-        self.push(submission).is_ok()
+    fn submit(&self, submission: Submission) {
+        if let Err(refused) = self.push(submission) {
+            let why = self.withdrawal();
+            refused.sink.complete(Err(why), &TaskTrace::none(), &|_| ());
+        }
     }
 
     fn cancel(&self, number: u64) {
@@ -205,6 +210,10 @@ impl<T: Transport> Submit for Arc<Pool<T>> {
 
     fn withdrawal(&self) -> Error {
         Pool::withdrawal(self)
+    }
+
+    fn go_on(&self, job: Box<dyn FnOnce() + Send>) {
+        self.run_on_helper(job).detach();
     }
 }
 

@@ -8,7 +8,7 @@ use super::starts::Starts;
 use super::worker::{Life, Sent, Worker};
 use crate::core::Options;
 use crate::error::{BrokenPool, WorkerLost};
-use crate::map::engine::Begin;
+use crate::map::crew::Begin;
 use crate::metrics::WorkerMetrics;
 use crate::reactor::UserCode;
 use crate::remote::frame::{Content, Kind};

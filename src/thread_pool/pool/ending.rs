@@ -7,7 +7,7 @@ use super::{Phase, Pool, State, Tasks};
 use crate::core::{TakenOut, context};
 use crate::error::{BrokenPool, Error};
 use crate::instruments::Measured;
-use crate::map::engine::Begin;
+use crate::map::crew::Begin;
 use crate::panic::{KeptWaker, drop_quietly, wake_all};
 use crate::shutdown::{Closing, Place, Shutdown, ShutdownReport};
 use crate::sync::MutexGuard;

@@ -52,7 +52,7 @@ use crate::core::local_queue::OwnLocalQueue;
 use crate::core::{Body, Host, MaybeExtra, Outcome, Task, TaskRef};
 use crate::error::Error;
 use crate::fork::Own;
-use crate::map::engine::AfterChunk;
+use crate::map::crew::AfterChunk;
 use crate::room::Room;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
 use crate::sync::{Mutex, MutexGuard};

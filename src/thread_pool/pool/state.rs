@@ -7,7 +7,7 @@ use super::{Queue, RETRY, Seat, Sleepers, Tasks};
 use crate::core::local_queue::OwnLocalQueue;
 use crate::core::{Registry, TakenOut, TaskId, TaskRef};
 use crate::error::BrokenPool;
-use crate::map::engine::Begin;
+use crate::map::crew::Begin;
 use crate::metrics::Totals;
 use crate::panic::KeptWaker;
 use crate::shutdown::Waiters;

@@ -1,5 +1,6 @@
 //! The scheduler over the loopback: what it decides, one thing at a time, and then random programs.
 
+mod maps;
 mod programs;
 
 use std::collections::BTreeMap;

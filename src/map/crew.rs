@@ -1,0 +1,45 @@
+//! An executor, as a map needs it.
+
+use std::sync::Arc;
+
+use crate::error::Error;
+use crate::future::TaskFuture;
+
+/// The threads that do a map's work.
+pub(crate) trait Crew: Send + Sync + 'static {
+    /// Returns the number of chunks that are useful under way at the same time.
+    fn size(&self) -> usize;
+
+    /// Returns whether a new map is accepted.
+    fn check_open(&self) -> Result<(), Error>;
+
+    /// Queues a driver. It is dropped without running if the executor takes nothing more, or
+    /// comes to its end before, or if the future is dropped before.
+    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()>;
+
+    /// Returns the next step of a driver after a chunk.
+    fn after_chunk(&self) -> AfterChunk;
+
+    /// Why a driver was dropped without running.
+    fn refusal(&self) -> Error;
+
+    /// Returns whether this thread may compute a chunk of a map that it waits for.
+    fn may_help(&self) -> bool;
+}
+
+#[derive(Clone, Copy)]
+pub(crate) enum AfterChunk {
+    GoOn,
+    /// Others wait: to the end of the queue.
+    Requeue,
+    /// The consumer says when to go on.
+    Stop,
+    /// The executor has come to its end.
+    GiveUp,
+}
+
+/// A map that may not have begun in earnest.
+pub(crate) trait Begin: Send + Sync {
+    /// Fixes the window, which is not set any more: all of the input may be taken.
+    fn begin(self: Arc<Self>);
+}

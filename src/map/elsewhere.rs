@@ -1,0 +1,126 @@
+//! A map's function that is applied elsewhere, without a thread that waits: the chunk comes back to its
+//! engine in steps.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::apply::{Apply, Computed, Work};
+use super::chunk::Chunk;
+use super::input::Items;
+use crate::core::context;
+use crate::error::Error;
+
+/// The next part of the work on a chunk that is computed elsewhere: after it the chunk is computed,
+/// or, by `None`, on its way again.
+pub(crate) type Step<R> = Box<dyn FnOnce() -> Option<Computed<R>> + Send>;
+
+/// An engine whose chunks are computed elsewhere.
+pub(crate) trait TakesSteps<R>: Send + Sync {
+    /// Runs a step of the chunk that begins with item `first`, on a thread for the user's code.
+    fn run(self: Arc<Self>, first: usize, step: Step<R>);
+
+    /// Takes in the results of a chunk, of which the last `left` items get none.
+    fn lose(self: Arc<Self>, first: usize, results: Computed<R>, left: usize);
+}
+
+/// A function that is applied somewhere else. No thread waits for that.
+pub(crate) trait Remote<A, R>: Send + Sync + 'static {
+    /// Has all items computed, and their results pushed in order. `None`: the results will be finished
+    /// by a later step of theirs.
+    fn compute(&self, items: Vec<A>, results: Results<R>) -> Option<Computed<R>>;
+
+    /// Nothing of what is being computed is wanted any more.
+    fn stop(&self);
+}
+
+/// The results of a chunk that is computed elsewhere, and its way back to the engine.
+pub(crate) struct Results<R> {
+    /// `None` once they are finished.
+    chunk: Option<Chunk<R>>,
+    first: usize,
+    /// The number of items.
+    items: usize,
+    engine: Arc<dyn TakesSteps<R>>,
+}
+
+impl<R> Results<R> {
+    pub(crate) fn push(&mut self, result: Result<R, Error>) {
+        if let Some(chunk) = &mut self.chunk {
+            chunk.push(result);
+        }
+    }
+
+    /// Returns the number of results so far.
+    pub(crate) fn len(&self) -> usize {
+        self.chunk.as_ref().map_or(0, Chunk::len)
+    }
+
+    /// Wraps `step` up as a job for a thread on which the user's code may run. If that is dropped
+    /// without running, the items without a result end with the executor's refusal.
+    pub(crate) fn into_job(
+        self,
+        step: impl FnOnce(Self) -> Option<Computed<R>> + Send + 'static,
+    ) -> Box<dyn FnOnce() + Send>
+    where
+        R: Send + 'static,
+    {
+        let (engine, first) = (Arc::clone(&self.engine), self.first);
+        let step = Box::new(move || step(self));
+        Box::new(move || engine.run(first, step))
+    }
+
+    /// All are there; they took `time` to compute.
+    pub(crate) fn finish(mut self, time: Duration) -> Option<Computed<R>> {
+        self.take(time)
+    }
+
+    fn take(&mut self, time: Duration) -> Option<Computed<R>> {
+        let (chunk, rest) = self.chunk.take()?.split();
+        let per_item = time / u32::try_from(chunk.len().max(1)).unwrap_or(u32::MAX);
+        Some(Computed { chunk, rest, per_item })
+    }
+}
+
+impl<R> Drop for Results<R> {
+    fn drop(&mut self) {
+        let left = self.items - self.len();
+        if let Some(results) = self.take(Duration::ZERO) {
+            Arc::clone(&self.engine).lose(self.first, results, left);
+        }
+    }
+}
+
+pub(crate) struct Elsewhere<F>(pub(crate) F);
+
+impl<A, R, F> Apply<A, R> for Elsewhere<F>
+where
+    A: 'static,
+    R: Send + 'static,
+    F: Remote<A, R>,
+{
+    fn apply(
+        &self,
+        work: Work<'_, A, R>,
+        _is_enough: &impl Fn() -> bool,
+        engine: impl FnOnce() -> Arc<dyn TakesSteps<R>>,
+    ) -> Option<Computed<R>> {
+        let Work { first, items, place, .. } = work;
+        let chunk = Some(Chunk::in_place(place));
+        let results = Results { chunk, first, items: items.len(), engine: engine() };
+        let items = match items {
+            Items::Values(values) => values.collect(),
+            Items::Integers(integers) => integers.collect(),
+        };
+        self.0.compute(items, results)
+    }
+
+    /// The threads that pull are few, and the results come through them: one whose input blocks must
+    /// not hold these up.
+    fn pull<T>(ask: impl FnOnce() -> T) -> T {
+        context::lend_during(ask)
+    }
+
+    fn stop(&self) {
+        self.0.stop();
+    }
+}

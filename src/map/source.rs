@@ -1,0 +1,69 @@
+//! A map's engine as its consumer sees it: finished chunks, and what may be asked for.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::chunk::Chunk;
+use super::segment::Segment;
+use crate::error::Error;
+
+/// An engine, of which only the type of the results is known.
+pub(super) trait Source<R>: Send + Sync {
+    /// Changes the settings; more work may become possible by that.
+    fn set(self: Arc<Self>, change: Setting);
+
+    /// All results are wanted in one segment; that for those from item `next` on, with slots at
+    /// least for what has been taken by now.
+    fn gather(&self, next: usize) -> Segment<R>;
+
+    /// Takes a finished chunk. `delivered` items more have reached the consumer since the last
+    /// call.
+    fn poll_chunk(
+        self: Arc<Self>,
+        wanted: Wanted,
+        delivered: usize,
+        cx: &Context<'_>,
+    ) -> Poll<Taken<R>>;
+
+    /// `count` items more have reached the consumer; there may be room for others.
+    fn delivered(self: Arc<Self>, count: usize);
+
+    /// Returns whether the workers may run ahead only so far. Fixed by the first poll.
+    fn is_bounded(&self) -> bool;
+
+    /// Returns whether item `index` has been taken from the input.
+    fn is_taken(&self, index: usize) -> bool;
+
+    /// Computes one chunk on this thread, if it may and there is one.
+    fn help(self: Arc<Self>) -> bool;
+
+    /// Nothing more is to be computed, but what is there is still wanted. `false`: there is nothing
+    /// left to compute anyway.
+    fn halt(&self) -> bool;
+
+    /// No more results are wanted.
+    fn stop(&self);
+}
+
+pub(super) enum Setting {
+    Window(usize),
+    ChunkSize(usize),
+}
+
+/// Which chunk the consumer waits for.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted {
+    Any,
+    /// The chunk that starts with this item.
+    From(usize),
+    /// The same, but there is no hurry: all of them are wanted.
+    All(usize),
+}
+
+pub(super) enum Taken<R> {
+    Chunk(usize, Chunk<R>),
+    /// All has been taken.
+    Finished,
+    /// The executor came to its end before the map did.
+    Failed(Error),
+}

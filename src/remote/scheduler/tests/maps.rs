@@ -1,0 +1,80 @@
+//! Maps over the loopback.
+
+use std::sync::Arc;
+use std::thread;
+
+use futures::executor::block_on_stream;
+
+use super::Simulation;
+use crate::error::Error;
+use crate::map::elsewhere::Elsewhere;
+use crate::map::{self, Map};
+use crate::remote::map::Chunks;
+use crate::remote::scheduler::crew::MapCrew;
+use crate::shutdown::Shutdown;
+
+fn nothing(_: u32) {}
+
+impl Simulation {
+    fn map(&self, items: impl Iterator<Item = u32> + Send + 'static) -> Map<()> {
+        let chunks = Elsewhere(Chunks::new(Arc::clone(&self.pool), nothing));
+        let crew = MapCrew { pool: Arc::clone(&self.pool), handle: () };
+        map::start(crew, chunks, items).0
+    }
+
+    /// Lets the next event happen, or a helper thread run.
+    fn step_or_wait(&self) {
+        if !self.world.step(&self.pool) {
+            thread::yield_now();
+        }
+    }
+}
+
+#[test]
+fn no_thread_waits_for_a_chunk() {
+    const WORKERS: usize = if cfg!(miri) { 20 } else { 1_000 };
+    let items = 3 * WORKERS;
+    let simulation = Simulation::new(30, |config| config.max_workers = WORKERS);
+    let map = simulation.map((0..).take(items)).chunksize(1);
+    let results = thread::spawn(move || map.result());
+    let helpers = simulation.pool.helpers();
+    let mut most_threads = 0;
+    while !results.is_finished() {
+        let metrics = helpers.metrics();
+        most_threads = most_threads.max(metrics.workers);
+        // A worker's time passes only when the helper threads have sent all that they can.
+        if metrics.queued + metrics.running > 0 {
+            thread::yield_now();
+        } else {
+            simulation.step_or_wait();
+        }
+    }
+    assert_eq!(results.join().unwrap().unwrap().len(), items);
+    assert_eq!(simulation.world.lock().most_running, WORKERS, "chunks at a time");
+    assert!(most_threads <= num_cpus::get() + 1, "{most_threads} threads");
+    simulation.end();
+}
+
+#[test]
+fn what_has_begun_is_finished_when_the_pool_closes() {
+    for how in [Shutdown::Drain, Shutdown::CancelQueued] {
+        let simulation = Simulation::new(31, |config| config.max_workers = 2);
+        let map = simulation.map(0..20).chunksize(1).buffersize(usize::MAX);
+        while simulation.world.lock().most_running < 2 {
+            simulation.step_or_wait();
+        }
+        simulation.pool.close(how);
+        while !simulation.pool.state().is_over {
+            simulation.step_or_wait();
+        }
+        let results: Vec<_> = block_on_stream(map).collect();
+        let begun = simulation.world.lock().order.len();
+        let is_done = |result: &Result<(), Error>| match result {
+            Ok(()) => true,
+            Err(Error::Cancelled) => false,
+            Err(other) => panic!("{other}"),
+        };
+        assert_eq!(results.iter().filter(|result| is_done(result)).count(), begun);
+        assert_eq!(begun, if how == Shutdown::Drain { 20 } else { 2 });
+    }
+}
