@@ -349,7 +349,7 @@ pub(crate) mod builder {
 
 /// What the pool sees of maps; there are none here.
 pub(crate) mod map {
-    pub(crate) mod engine {
+    pub(crate) mod crew {
         use std::sync::Arc;
 
         pub(crate) enum AfterChunk {
