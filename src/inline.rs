@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::task::{Poll, Waker};
 
 use crate::clock;
@@ -11,12 +10,14 @@ use crate::executor::sealed::Sealed;
 use crate::executor::{Permit, impl_executor};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
+use crate::lifecycle::{Accepting, Counts, Lifecycle, Phase};
 use crate::map::apply::Here;
 use crate::map::crew::{AfterChunk, Crew};
 use crate::map::{self, Map};
 use crate::metrics::{Metrics, Totals, WorkerMetrics};
 use crate::panic::{catch, drop_quietly, install_hook};
 use crate::portable::Portable;
+use crate::room::Room;
 use crate::shutdown::{Closing, Place, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::sync::Mutex;
 
@@ -42,25 +43,41 @@ pub struct InlineExecutor {
     shared: Arc<Shared>,
 }
 
-struct Shared {
-    closed: AtomicBool,
-    /// Maps do not go on either.
-    cancelled: AtomicBool,
-    counts: Mutex<Counts>,
-}
+struct Shared(Mutex<State>);
 
-struct Counts {
+struct State {
+    life: Lifecycle,
     /// The lock makes this thread the only writer.
     metrics: WorkerMetrics,
     running: usize,
-    at_shutdown: Option<Totals>,
 }
 
-impl Shared {
+impl State {
     fn totals(&self) -> Totals {
         let mut totals = Totals::new();
-        totals.add(&self.counts.lock().metrics);
+        totals.add(&self.metrics);
         totals
+    }
+
+    fn counts(&self) -> Counts {
+        let Totals { completed, failed, .. } = self.totals();
+        Counts { completed, failed, cancelled: 0 }
+    }
+}
+
+impl Accepting for Shared {
+    fn life<R>(&self, look: impl FnOnce(&mut Lifecycle) -> R) -> R {
+        look(&mut self.0.lock().life)
+    }
+
+    fn room(&self) -> Option<&Room> {
+        None
+    }
+
+    fn close(self: &Arc<Self>, how: Shutdown) {
+        let mut state = self.0.lock();
+        let counts = state.counts();
+        state.life.close(how, counts);
     }
 }
 
@@ -68,26 +85,14 @@ impl InlineExecutor {
     /// An open executor.
     pub fn new() -> Self {
         install_hook();
-        Self {
-            shared: Arc::new(Shared {
-                closed: AtomicBool::new(false),
-                cancelled: AtomicBool::new(false),
-                counts: Mutex::new(Counts {
-                    metrics: WorkerMetrics::new(),
-                    running: 0,
-                    at_shutdown: None,
-                }),
-            }),
-        }
-    }
-
-    fn check_open(&self) -> Result<(), Error> {
-        if self.shared.closed.load(SeqCst) { Err(Error::ShutDown) } else { Ok(()) }
+        let life = Lifecycle::new(Phase::Open);
+        let state = State { life, metrics: WorkerMetrics::new(), running: 0 };
+        Self { shared: Arc::new(Shared(Mutex::new(state))) }
     }
 
     /// Runs the job, then returns its future.
     pub fn submit<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
-        match self.check_open() {
+        match self.shared.check_open() {
             Ok(()) => TaskFuture::ready(self.run(job)),
             Err(error) => {
                 drop_quietly(job);
@@ -102,24 +107,24 @@ impl InlineExecutor {
     ///
     /// The job, with [`ShutDown`](Error::ShutDown).
     pub fn try_submit<J: Job>(&self, job: J) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
-        match self.check_open() {
+        match self.shared.check_open() {
             Ok(()) => Ok(TaskFuture::ready(self.run(job))),
             Err(error) => Err(TrySubmitError::new(job, error)),
         }
     }
 
     fn run<J: Job>(&self, job: J) -> Result<J::Output, Error> {
-        self.shared.counts.lock().running += 1;
+        self.shared.0.lock().running += 1;
         let start = clock::now();
         let outcome = catch(|| job.run()).map_err(|panicked| Error::Panicked(Box::new(panicked)));
-        let mut counts = self.shared.counts.lock();
-        counts.running -= 1;
-        counts.metrics.started(0);
-        counts.metrics.ran(clock::now().saturating_sub(start));
+        let mut state = self.shared.0.lock();
+        state.running -= 1;
+        state.metrics.started(0);
+        state.metrics.ran(clock::now().saturating_sub(start));
         if outcome.is_ok() {
-            counts.metrics.completed();
+            state.metrics.completed();
         } else {
-            counts.metrics.failed();
+            state.metrics.failed();
         }
         outcome
     }
@@ -130,7 +135,7 @@ impl InlineExecutor {
     ///
     /// [`ShutDown`](Error::ShutDown).
     pub async fn reserve(&self) -> Result<Permit<Self>, Error> {
-        self.check_open()?;
+        self.shared.check_open()?;
         Ok(Permit::new(self.clone()))
     }
 
@@ -154,10 +159,12 @@ impl InlineExecutor {
     /// The executor's counters. `workers`, `idle`, `queued`, `cancelled` and
     /// `workers_lost` are always 0.
     pub fn metrics(&self) -> Metrics {
-        let totals = self.shared.totals();
+        let (totals, running) = {
+            let state = self.shared.0.lock();
+            (state.totals(), state.running)
+        };
         let (completed, failed) = (totals.completed, totals.failed);
         let (queue_time, run_time) = totals.times();
-        let running = self.shared.counts.lock().running;
         Metrics {
             workers: 0,
             idle: 0,
@@ -175,10 +182,7 @@ impl InlineExecutor {
 
     /// Takes no more jobs. There is nothing to wait for: the report is ready.
     pub fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
-        self.shared.cancelled.fetch_or(how == Shutdown::CancelQueued, SeqCst);
-        self.shared.closed.store(true, SeqCst);
-        let totals = self.shared.totals();
-        self.shared.counts.lock().at_shutdown.get_or_insert(totals);
+        self.shared.close(how);
         ShutdownFuture::new(self.shared.clone())
     }
 
@@ -200,14 +204,8 @@ impl Closing for Shared {
     fn give_up(&self, _place: Place) {}
 
     fn report(&self) -> ShutdownReport {
-        let now = self.totals();
-        let counts = self.counts.lock();
-        let before = counts.at_shutdown.as_ref();
-        ShutdownReport {
-            completed: now.completed - before.map_or(0, |totals| totals.completed),
-            failed: now.failed - before.map_or(0, |totals| totals.failed),
-            ..ShutdownReport::default()
-        }
+        let state = self.0.lock();
+        state.life.report(state.counts(), 0, Vec::new())
     }
 
     fn escalate(&self) {}
@@ -228,7 +226,7 @@ impl Default for InlineExecutor {
 impl fmt::Debug for InlineExecutor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InlineExecutor")
-            .field("closed", &self.shared.closed)
+            .field("closed", &self.shared.check_open().is_err())
             .finish_non_exhaustive()
     }
 }
@@ -257,11 +255,11 @@ impl Crew for InlineExecutor {
     }
 
     fn check_open(&self) -> Result<(), Error> {
-        self.check_open()
+        self.shared.check_open()
     }
 
     fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
-        if self.shared.cancelled.load(SeqCst) {
+        if !self.shared.life(|life| life.goes_on()) {
             return TaskFuture::ready(Err(self.refusal()));
         }
         TaskFuture::ready(self.run(driver))

@@ -99,7 +99,9 @@
 //! 5  thread_pool/        ThreadPoolExecutor, its builder, queue and workers
 //!    inline.rs           InlineExecutor
 //! 4  executor.rs         the trait Executor, and Permit
+//!    lifecycle.rs        open, closed, broken: what all pools have
 //!    room.rs             room in a bounded queue
+//!    settings.rs         rules that builders share
 //! 3  map/                Map: windows, chunks, order; built on what a crew can do
 //!    as_completed.rs     the completion queue
 //!    wait.rs             wait, ReturnWhen
@@ -146,6 +148,7 @@ pub mod guide;
 mod inline;
 mod instruments;
 mod job;
+mod lifecycle;
 #[cfg(feature = "process")]
 mod local;
 mod map;
@@ -159,6 +162,7 @@ mod reactor;
 #[cfg(feature = "process")]
 mod remote;
 mod room;
+mod settings;
 mod shrink;
 mod shutdown;
 mod sync;

@@ -10,20 +10,8 @@ use tokio::sync::{Semaphore, TryAcquireError};
 use crate::error::Error;
 use crate::panic::KeptWaker;
 
-/// The most that can be asked for.
-const MOST: usize = Semaphore::MAX_PERMITS;
-
-/// Returns whether there can be a queue of this capacity.
-pub(crate) fn check_capacity(capacity: Option<usize>) -> Result<(), Error> {
-    let rule = match capacity {
-        Some(0) => "must be at least 1: a queue without room takes no tasks".to_owned(),
-        Some(n) if n > MOST => {
-            format!("must be at most {MOST}; leave it out for a queue without bound")
-        }
-        _ => return Ok(()),
-    };
-    Err(Error::InvalidSetting { setting: "queue_capacity", rule })
-}
+/// The largest capacity.
+pub(crate) const MOST: usize = Semaphore::MAX_PERMITS;
 
 /// Fair, so that nobody who waits is passed over.
 pub(crate) struct Room {

@@ -764,33 +764,22 @@ mod tests {
         }
     }
 
-    /// Computes some items at once, some by another thread, and forgets 3.
+    /// Computes an item at once, or on another thread, or forgets it.
     struct Forgetful;
 
     impl Remote<usize, usize> for Forgetful {
-        fn compute(
-            &self,
-            items: Vec<usize>,
-            mut results: Results<usize>,
-        ) -> Option<Computed<usize>> {
-            for n in items {
-                match n {
-                    3 => {
-                        drop(results.into_job(|_| unreachable!("it is not run")));
-                        return None;
-                    }
-                    5 => {
-                        let job = results.into_job(move |mut results| {
-                            results.push(Ok(2 * n));
-                            results.finish(Duration::ZERO)
-                        });
-                        std::thread::spawn(job);
-                        return None;
-                    }
-                    _ => results.push(Ok(2 * n)),
-                }
+        fn compute(&self, items: Vec<usize>, results: Results<usize>) -> Option<Computed<usize>> {
+            let [n] = items[..] else { panic!("one at a time") };
+            let step = move |mut results: Results<usize>| {
+                results.push(Ok(2 * n));
+                results.finish(Duration::ZERO)
+            };
+            match n {
+                3 => drop(results.into_job(step)),
+                5 => drop(std::thread::spawn(results.into_job(step))),
+                _ => return step(results),
             }
-            results.finish(Duration::ZERO)
+            None
         }
 
         fn stop(&self) {}
@@ -798,18 +787,15 @@ mod tests {
 
     #[test]
     fn a_step_that_is_dropped_fails_its_items() {
-        for chunk in [1, 2] {
-            let map = start(Threads::default(), Elsewhere(Forgetful), 0..8).0.chunksize(chunk);
-            let mut map = map.buffersize(usize::MAX);
-            let next = || {
-                let item =
-                    parker::block_on(|| Awaited::Map, None, |cx| Pin::new(&mut map).poll_next(cx));
-                item.unwrap()
-                    .map(|result| result.map_err(|error| matches!(error, Error::Cancelled)))
-            };
-            let all: Vec<_> = std::iter::from_fn(next).collect();
-            let expected = (0..8).map(|n| if n == 3 { Err(true) } else { Ok(2 * n) });
-            assert!(all.iter().copied().eq(expected), "{all:?}");
-        }
+        let map = start(Threads::default(), Elsewhere(Forgetful), 0..8).0.chunksize(1);
+        let mut map = map.buffersize(usize::MAX);
+        let next = || {
+            let poll = |cx: &mut Context<'_>| Pin::new(&mut map).poll_next(cx);
+            let item = parker::block_on(|| Awaited::Map, None, poll).unwrap();
+            item.map(|result| result.map_err(|error| matches!(error, Error::Cancelled)))
+        };
+        let all: Vec<_> = std::iter::from_fn(next).collect();
+        let expected = (0..8).map(|n| if n == 3 { Err(true) } else { Ok(2 * n) });
+        assert!(all.iter().copied().eq(expected), "{all:?}");
     }
 }

@@ -20,7 +20,7 @@ use crate::local::start::zygote::ZygoteSettings;
 use crate::portable::Portable;
 use crate::remote::frame::Content;
 use crate::remote::scheduler::config::Config;
-use crate::room;
+use crate::settings;
 
 /// Where the stderr of workers goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -243,33 +243,17 @@ impl ProcessPoolBuilder {
     /// refused and the system's reason. What the process that workers are forked from finds out
     /// itself is the error of the tasks.
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
-        let invalid = |setting, rule: &str| {
-            let rule = rule.to_owned();
-            Err(Error::InvalidSetting { setting, rule })
-        };
-        if self.max_workers == Some(0) {
-            return invalid(
-                "max_workers",
-                "must be at least 1: a pool without workers runs nothing",
-            );
-        }
-        if self.max_tasks_per_child == Some(0) {
-            return invalid("max_tasks_per_child", "must be at least 1");
-        }
-        if self.max_result_size == Some(0) {
-            return invalid("max_result_size", "must be at least 1: no result would arrive");
-        }
-        room::check_capacity(self.queue_capacity)?;
+        settings::check_max_workers(self.max_workers)?;
+        let per_child = self.max_tasks_per_child;
+        settings::check_not_zero("max_tasks_per_child", per_child, "must be at least 1")?;
+        let rule = "must be at least 1: no result would arrive";
+        settings::check_not_zero("max_result_size", self.max_result_size, rule)?;
+        settings::check_capacity(self.queue_capacity)?;
         let worker_name = self.worker_name.unwrap_or_else(|| "worker-".to_owned());
-        if worker_name.contains('\0') {
-            return invalid("worker_name", "must not contain a NUL byte");
-        }
-        let preload = match self.preload.map(function::name_preload).transpose() {
-            Ok(preload) => preload,
-            Err(unknown) => {
-                return invalid("preload", &format!("must be in this program: {unknown}"));
-            }
-        };
+        settings::check_name("worker_name", &worker_name)?;
+        let preload = self.preload.map(function::name_preload).transpose().map_err(|unknown| {
+            settings::invalid("preload", format!("must be in this program: {unknown}"))
+        })?;
         let initializer = self.initializer.transpose()?.map(Arc::new);
         let instruments = Instruments::new(&worker_name);
         let max_workers = self.max_workers.unwrap_or_else(num_cpus::get).max(1);

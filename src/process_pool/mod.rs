@@ -29,6 +29,7 @@ use crate::executor::sealed::Sealed;
 use crate::executor::{Permit, impl_executor};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
+use crate::lifecycle::{Accepting, Handle};
 use crate::map::elsewhere::Elsewhere;
 use crate::map::{self, Map};
 use crate::metrics::Metrics;
@@ -81,18 +82,7 @@ use crate::trace::TaskTrace;
 /// ```
 #[derive(Clone)]
 pub struct ProcessPoolExecutor {
-    handle: Arc<Handle>,
-}
-
-/// The part that clones share. Workers and tasks hold the pool, not this.
-struct Handle {
-    pool: Arc<ProcessPool>,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.pool.close(Shutdown::Drain);
-    }
+    handle: Arc<Handle<ProcessPool>>,
 }
 
 impl ProcessPoolExecutor {
@@ -113,11 +103,11 @@ impl ProcessPoolExecutor {
 
     fn from_config(config: Config, settings: Settings) -> Result<Self, Error> {
         install_hook();
-        Ok(Self { handle: Arc::new(Handle { pool: transport::new_pool(config, settings)? }) })
+        Ok(Self { handle: Arc::new(Handle(transport::new_pool(config, settings)?)) })
     }
 
     fn pool(&self) -> &Arc<ProcessPool> {
-        &self.handle.pool
+        &self.handle.0
     }
 
     /// Hands in a call. Never blocks; the arguments are encoded here.
@@ -294,14 +284,14 @@ impl ProcessPoolExecutor {
         retries: u32,
     ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
         let pool = self.pool();
-        if !pool.is_open() {
-            pool.release_room();
-            return Err(TrySubmitError::new(call, pool.refusal()));
+        if let Err(error) = pool.check_open() {
+            pool.free_room();
+            return Err(TrySubmitError::new(call, error));
         }
         let content = match remote::call::pack(call) {
             Ok(content) => content,
             Err(error) => {
-                pool.release_room();
+                pool.free_room();
                 return Ok(self.refused_future(error, options.label));
             }
         };
@@ -322,7 +312,7 @@ impl ProcessPoolExecutor {
             holds_room: pool.config.queue_capacity.is_some(),
         };
         if let Err(submission) = pool.push(submission) {
-            pool.release_room();
+            pool.free_room();
             submission.sink.complete(Err(pool.refusal()), &TaskTrace::none(), &|_| ());
         }
         Ok(TaskFuture::new(outcome))
@@ -405,7 +395,7 @@ impl Sealed for ProcessPoolExecutor {
     }
 
     fn release_room(&self) {
-        self.pool().release_room();
+        self.pool().free_room();
     }
 }
 

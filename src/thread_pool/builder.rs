@@ -12,7 +12,7 @@ use crate::core::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
 use crate::instruments::Instruments;
 use crate::panic::Quiet;
-use crate::room;
+use crate::settings;
 
 /// Smallest stack of a task, which any thread of Rust's standard library has.
 const DEFAULT_STACK_SIZE: usize = 2 * 1024 * 1024;
@@ -208,27 +208,15 @@ impl ThreadPoolBuilder {
     pub fn build(self) -> Result<ThreadPoolExecutor, Error> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
 
-        let invalid = |setting, rule: &str| {
-            let rule = rule.to_owned();
-            Err(Error::InvalidSetting { setting, rule })
-        };
-        if self.max_workers == Some(0) {
-            return invalid(
-                "max_workers",
-                "must be at least 1: a pool without workers runs nothing",
-            );
-        }
-        if self.stack_size == Some(0) {
-            return invalid("stack_size", "must be at least 1: a thread needs a stack");
-        }
-        room::check_capacity(self.queue_capacity)?;
+        settings::check_max_workers(self.max_workers)?;
+        let rule = "must be at least 1: a thread needs a stack";
+        settings::check_not_zero("stack_size", self.stack_size, rule)?;
+        settings::check_capacity(self.queue_capacity)?;
         let prefix = self.thread_name_prefix.unwrap_or_else(|| {
             let number = POOLS.fetch_add(1, Relaxed);
             format!("pool-{number}")
         });
-        if prefix.contains('\0') {
-            return invalid("thread_name_prefix", "must not contain a NUL byte");
-        }
+        settings::check_name("thread_name_prefix", &prefix)?;
         let is_internal = self.is_internal;
         let instruments = if is_internal { Instruments::none() } else { Instruments::new(&prefix) };
         Ok(ThreadPoolExecutor::from_config(Config {

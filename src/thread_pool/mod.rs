@@ -29,6 +29,7 @@ use crate::executor::sealed::Sealed;
 use crate::executor::{Permit, impl_executor};
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
+use crate::lifecycle::{Accepting, Handle};
 use crate::map::apply::Here;
 use crate::map::crew::{AfterChunk, Crew};
 use crate::map::{self, Map};
@@ -101,18 +102,7 @@ use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 /// ```
 #[derive(Clone)]
 pub struct ThreadPoolExecutor {
-    handle: Arc<Handle>,
-}
-
-/// The part that clones share. Workers and tasks hold the pool, not this.
-struct Handle {
-    pool: Arc<Pool>,
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        self.pool.close(Shutdown::Drain);
-    }
+    handle: Arc<Handle<Pool>>,
 }
 
 impl ThreadPoolExecutor {
@@ -141,11 +131,11 @@ impl ThreadPoolExecutor {
 
     fn from_config(config: Config) -> Self {
         install_hook();
-        Self { handle: Arc::new(Handle { pool: Pool::new(config) }) }
+        Self { handle: Arc::new(Handle(Pool::new(config))) }
     }
 
     fn pool(&self) -> &Arc<Pool> {
-        &self.handle.pool
+        &self.handle.0
     }
 
     /// Returns whether this thread is one of the pool's.
@@ -417,7 +407,7 @@ impl Sealed for ThreadPoolExecutor {
     }
 
     fn release_room(&self) {
-        self.pool().release_room();
+        self.pool().free_room();
     }
 }
 

@@ -6,6 +6,7 @@ use super::Pool;
 use super::transport::Transport;
 use crate::error::Error;
 use crate::future::TaskFuture;
+use crate::lifecycle::Accepting;
 use crate::map::crew::{AfterChunk, Crew};
 
 /// The crew of a map, which keeps a handle of the pool so that it stays open.
@@ -22,7 +23,7 @@ impl<T: Transport, H: Send + Sync + 'static> Crew for MapCrew<T, H> {
     }
 
     fn check_open(&self) -> Result<(), Error> {
-        if self.pool.is_open() { Ok(()) } else { Err(self.pool.refusal()) }
+        self.pool.check_open()
     }
 
     fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
@@ -30,7 +31,8 @@ impl<T: Transport, H: Send + Sync + 'static> Crew for MapCrew<T, H> {
     }
 
     fn after_chunk(&self) -> AfterChunk {
-        if self.pool.has_given_up() { AfterChunk::GiveUp } else { AfterChunk::GoOn }
+        let goes_on = self.pool.life(|life| life.goes_on());
+        if goes_on { AfterChunk::GoOn } else { AfterChunk::GiveUp }
     }
 
     fn refusal(&self) -> Error {

@@ -1,7 +1,7 @@
 //! The pool at one moment, for people.
 
 use super::Pool;
-use super::state::{Phase, State};
+use super::state::State;
 use super::worker::{Life, Worker};
 use crate::clock;
 use crate::core::TaskId;
@@ -17,13 +17,7 @@ impl<T: Transport> Pool<T> {
         // Texts are made once the lock is released.
         let (phase, workers, count, queued) = {
             let state = self.state.lock();
-            let phase = match &state.phase {
-                Phase::Broken(cause) => dump::State::Broken(cause.clone()),
-                _ if state.has_ended => dump::State::Ended,
-                Phase::Open => dump::State::Open,
-                Phase::Closed(false) => dump::State::Draining,
-                Phase::Closed(true) => dump::State::Cancelling,
-            };
+            let phase = state.life.dump(state.has_ended);
             let workers: Vec<_> =
                 state.workers.iter().map(|(number, worker)| state.seen(*number, worker)).collect();
             let running: usize = workers.iter().map(|seen: &Seen| seen.tasks.len()).sum();

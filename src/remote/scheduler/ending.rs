@@ -1,21 +1,23 @@
 //! The end of a pool: in submission, by force, or because it is broken. And maps, which go on beyond
 //! the moment at which it is closed.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use super::starts::Starts;
-use super::state::{Phase, Place, State};
+use super::state::{Place, State};
 use super::{Completion, Pool, TimerOf};
 use crate::core::TaskId;
 use crate::error::{BrokenPool, Error};
 use crate::future::TaskFuture;
 use crate::instruments::Measured;
-use crate::map::crew::{Begin, Crew};
+use crate::lifecycle::{Accepting, Lifecycle, Phase};
+use crate::map::crew::Crew;
 use crate::panic::{KeptWaker, wake_all};
 use crate::remote::scheduler::transport::{EndBy, Hub, Transport, WorkerLink};
+use crate::room::Room;
 use crate::shutdown::{self, Closing, RunningTask, Shutdown, ShutdownReport};
 use crate::thread_pool::ThreadPoolExecutor;
 
@@ -35,10 +37,35 @@ pub(super) struct End<T: Transport> {
     grace_timer: Option<TimerOf<T>>,
 }
 
+impl<T: Transport> Accepting for Pool<T> {
+    fn life<R>(&self, look: impl FnOnce(&mut Lifecycle) -> R) -> R {
+        look(&mut self.state.lock().life)
+    }
+
+    fn room(&self) -> Option<&Room> {
+        self.room.as_ref().filter(|_| self.state.is_home())
+    }
+
+    fn close(self: &Arc<Self>, how: Shutdown) {
+        if how == Shutdown::Drain {
+            self.begin_maps();
+        }
+        let mut state = self.state.lock();
+        let counts = self.counts(&state);
+        state.life.close(how, counts);
+        self.is_closing.store(true, SeqCst);
+        state.room_left.is_closed = self.room().is_some();
+        if how == Shutdown::CancelQueued {
+            self.withdraw_all(&mut state, &|| Error::Cancelled);
+        }
+        self.release(state);
+    }
+}
+
 impl<T: Transport> Pool<T> {
     /// Sends workers away when nothing more will come; the end itself, if this is it.
     pub(super) fn end(&self, state: &mut State<T>) -> Option<End<T>> {
-        if matches!(state.phase, Phase::Open) || !state.tasks.is_empty() || state.has_ended {
+        if state.life.is_open() || !state.tasks.is_empty() || state.has_ended {
             return None;
         }
         let numbers: Vec<u32> = state.workers.keys().copied().collect();
@@ -78,47 +105,9 @@ impl<T: Transport> Pool<T> {
         let wakers = {
             let mut state = self.state.lock();
             state.is_over = true;
-            state.waiting_for_end.take_all()
+            state.life.take_waiting()
         };
         wake_all(wakers);
-    }
-
-    /// Takes no more tasks.
-    pub(crate) fn close(self: &Arc<Self>, how: Shutdown) {
-        if how == Shutdown::Drain {
-            self.begin_maps();
-        }
-        let mut state = self.state.lock();
-        match &mut state.phase {
-            Phase::Open => state.phase = Phase::Closed(how == Shutdown::CancelQueued),
-            Phase::Closed(at_once) => *at_once |= how == Shutdown::CancelQueued,
-            Phase::Broken(_) => {}
-        }
-        self.is_closing.store(true, SeqCst);
-        if state.at_shutdown.is_none() {
-            state.at_shutdown = Some(self.counts(&state));
-        }
-        state.room_left.is_closed = self.room().is_some();
-        if how == Shutdown::CancelQueued {
-            self.withdraw_all(&mut state, &|| Error::Cancelled);
-        }
-        self.release(state);
-    }
-
-    /// Registers a map that must begin in earnest before the pool closes.
-    pub(crate) fn add_map(&self, map: Weak<dyn Begin>) {
-        let mut state = self.state.lock();
-        if state.maps.len() == state.maps.capacity() {
-            state.maps.retain(|map| map.strong_count() > 0);
-        }
-        state.maps.push(map);
-    }
-
-    pub(super) fn begin_maps(&self) {
-        let maps = std::mem::take(&mut self.state.lock().maps);
-        for map in maps.iter().filter_map(Weak::upgrade) {
-            map.begin();
-        }
     }
 
     /// Runs a map's driver on a helper thread.
@@ -127,7 +116,7 @@ impl<T: Transport> Pool<T> {
         driver: Box<dyn FnOnce() + Send>,
     ) -> TaskFuture<()> {
         let state = self.state.lock();
-        if matches!(state.phase, Phase::Closed(true) | Phase::Broken(_)) || state.has_ended {
+        if !state.life.goes_on() || state.has_ended {
             drop(state);
             return TaskFuture::ready(Err(self.withdrawal()));
         }
@@ -154,14 +143,9 @@ impl<T: Transport> Pool<T> {
         }
     }
 
-    /// Returns whether maps that were accepted are not gone on with.
-    pub(crate) fn has_given_up(&self) -> bool {
-        matches!(self.state.lock().phase, Phase::Closed(true) | Phase::Broken(_))
-    }
-
     /// Why the pool does not go on with a map that it had accepted.
     pub(crate) fn withdrawal(&self) -> Error {
-        if let Phase::Broken(cause) = &self.state.lock().phase {
+        if let Phase::Broken(cause) = &self.state.lock().life.phase {
             return Error::BrokenPool(cause.clone());
         }
         // Or there are no threads for maps.
@@ -186,11 +170,11 @@ impl<T: Transport> Pool<T> {
         state: &mut State<T>,
         cause: Box<dyn std::error::Error + Send + Sync>,
     ) {
-        if !matches!(state.phase, Phase::Broken(_)) {
-            state.phase = Phase::Broken(BrokenPool::new(cause));
+        if !matches!(state.life.phase, Phase::Broken(_)) {
+            state.life.phase = Phase::Broken(BrokenPool::new(cause));
             self.is_closing.store(true, SeqCst);
         }
-        let Phase::Broken(cause) = &state.phase else { return };
+        let Phase::Broken(cause) = &state.life.phase else { return };
         let cause = cause.clone();
         state.room_left.is_closed = self.room().is_some();
         self.withdraw_all(state, &|| Error::BrokenPool(cause.clone()));
@@ -236,21 +220,19 @@ impl<T: Transport> Closing for Ending<T> {
         if state.is_over {
             return Poll::Ready(());
         }
-        let old = state.waiting_for_end.leave(place, waker);
+        let old = state.life.wait_for_end(place, waker);
         drop(state);
         drop(old);
         Poll::Pending
     }
 
     fn give_up(&self, place: shutdown::Place) {
-        let old = self.0.state.lock().waiting_for_end.give_up(place);
+        let old = self.0.life(|life| life.give_up_wait(place));
         drop(old);
     }
 
     fn report(&self) -> ShutdownReport {
         let state = self.0.state.lock();
-        let (completed, failed, cancelled) = self.0.counts(&state);
-        let before = state.at_shutdown.unwrap_or_default();
         let running: Vec<_> = state
             .tasks
             .iter()
@@ -264,13 +246,8 @@ impl<T: Transport> Closing for Ending<T> {
                 })
             })
             .collect();
-        ShutdownReport {
-            completed: completed - before.0,
-            failed: failed - before.1,
-            cancelled: cancelled - before.2,
-            queued: state.tasks.len() - running.len(),
-            running,
-        }
+        let queued = state.tasks.len() - running.len();
+        state.life.report(self.0.counts(&state), queued, running)
     }
 
     fn escalate(&self) {

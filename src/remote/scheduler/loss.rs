@@ -34,7 +34,7 @@ impl<T: Transport> Pool<T> {
     pub(crate) fn on_exited(self: &Arc<Self>, state: &mut State<T>, number: u32, loss: &Loss) {
         self.on_closed(state, number);
         let Some(worker) = state.workers.remove(&number) else { return };
-        let may_run_again = state.may_run_again();
+        let may_run_again = state.life.goes_on();
         let mut had_begun = worker.replies > 0 || worker.is_killed || loss.is_orphaned;
         if let (Some(next), true) = (worker.next, loss.has_failed) {
             had_begun = true; // with receiving it

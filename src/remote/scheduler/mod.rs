@@ -47,12 +47,13 @@ use std::time::Duration;
 
 use self::config::Config;
 use self::ending::End;
-use self::state::{FlushOf, Phase, Place, RoomLeft, State, Task};
+use self::state::{FlushOf, Place, RoomLeft, State, Task};
 use self::worker::{Life, Sent};
 use crate::clock;
 use crate::error::Error;
 use crate::fork::Own;
 use crate::instruments::Measured;
+use crate::lifecycle::{Accepting, Counts, Lifecycle, Phase};
 use crate::metrics::{Metrics, Totals};
 use crate::reactor::UserCode;
 use crate::remote::frame::{Frame, Kind};
@@ -225,7 +226,7 @@ thread_local! {
 impl<T: Transport> Pool<T> {
     pub(crate) fn new(config: Config, transport: T, hub: T::Hub) -> Arc<Self> {
         let room = config.queue_capacity.map(Room::new);
-        let state = State::new(Phase::Open, transport);
+        let state = State::new(Lifecycle::new(Phase::Open), transport);
         let pool = Arc::new(Self {
             config,
             hub,
@@ -248,31 +249,6 @@ impl<T: Transport> Pool<T> {
 
     // ---- Room in the queue ----
 
-    /// A forked child has none: another thread may have held its lock.
-    fn room(&self) -> Option<&Room> {
-        self.room.as_ref().filter(|_| self.state.is_home())
-    }
-
-    pub(crate) fn take_room(&self) -> Result<(), Error> {
-        match self.room() {
-            None => Ok(()),
-            Some(room) => room.take().map_err(|no_room| no_room.into_error(|| self.refusal())),
-        }
-    }
-
-    pub(crate) async fn wait_for_room(&self) -> Result<(), Error> {
-        if let Some(room) = self.room() {
-            if !room.wait().await {
-                return Err(self.refusal());
-            }
-        }
-        if self.is_open() {
-            return Ok(());
-        }
-        self.release_room();
-        Err(self.refusal())
-    }
-
     fn give_room_back(&self, left: RoomLeft) {
         let Some(room) = self.room() else { return };
         room.release(left.count);
@@ -286,30 +262,12 @@ impl<T: Transport> Pool<T> {
         std::ptr::eq(DELIVERING.get(), std::ptr::from_ref(self).cast())
     }
 
-    pub(crate) fn release_room(&self) {
-        if let Some(room) = self.room() {
-            room.release(1);
-        }
-    }
-
-    pub(crate) fn is_open(&self) -> bool {
-        matches!(self.state.lock().phase, Phase::Open)
-    }
-
-    /// Why the pool takes no tasks.
-    pub(crate) fn refusal(&self) -> Error {
-        match &self.state.lock().phase {
-            Phase::Broken(cause) => Error::BrokenPool(cause.clone()),
-            _ => Error::ShutDown,
-        }
-    }
-
     // ---- The queue ----
 
     /// Queues a task and sees that a worker gets it, or gives it back.
     pub(crate) fn push(self: &Arc<Self>, submission: Submission) -> Result<(), Box<Submission>> {
         let mut state = self.state.lock();
-        let is_accepted = match state.phase {
+        let is_accepted = match state.life.phase {
             Phase::Open => true,
             Phase::Closed(at_once) => submission.kind == Kind::Chunk && !at_once,
             Phase::Broken(_) => false,
@@ -524,13 +482,14 @@ impl<T: Transport> Pool<T> {
         self.release(guard);
     }
 
-    fn counts(&self, state: &State<T>) -> (u64, u64, u64) {
-        (self.completed.load(Relaxed), self.failed.load(Relaxed), state.cancelled)
+    fn counts(&self, state: &State<T>) -> Counts {
+        let (completed, failed) = (self.completed.load(Relaxed), self.failed.load(Relaxed));
+        Counts { completed, failed, cancelled: state.cancelled }
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
         let state = self.state.lock();
-        let (completed, failed, cancelled) = self.counts(&state);
+        let Counts { completed, failed, cancelled } = self.counts(&state);
         let mut totals = Totals::new();
         totals.add(&state.metrics);
         let (queue_time, run_time) = totals.times();

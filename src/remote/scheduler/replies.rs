@@ -5,13 +5,14 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::dispatch::about_to_start;
-use super::state::{Phase, State, Task};
+use super::state::{State, Task};
 use super::worker::{NO_TASK, Sent};
 use super::{Completion, Finish, Pool};
 use crate::clock;
 use crate::core::{Options, TaskId};
 use crate::error::{CodecError, CodecSide, Error};
 use crate::function::{Checked, UnknownCode};
+use crate::lifecycle::{Accepting, Phase};
 use crate::reactor::UserCode;
 use crate::remote::call::unpack_initializer_error;
 use crate::remote::error_codec;
@@ -208,7 +209,7 @@ impl<T: Transport> Pool<T> {
                 Finish { sink, trace: TaskTrace::none(), reply: Ok(reply), is_counted: true },
             ));
         }
-        let room = match (&state.phase, self.room()) {
+        let room = match (&state.life.phase, self.room()) {
             (Phase::Open, None) => Ok(()),
             (Phase::Open, Some(room)) => {
                 room.take().map_err(|no_room| no_room.into_error(|| Error::ShutDown))

@@ -1,26 +1,25 @@
 //! The state of a pool: its tasks and workers. All of it is under the pool's lock.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use super::TimerOf;
 use super::starts::Starts;
 use super::worker::{Life, Sent, Worker};
 use crate::core::Options;
-use crate::error::{BrokenPool, WorkerLost};
-use crate::map::crew::Begin;
+use crate::error::WorkerLost;
+use crate::lifecycle::Lifecycle;
 use crate::metrics::WorkerMetrics;
 use crate::reactor::UserCode;
 use crate::remote::frame::{Content, Kind};
 use crate::remote::scheduler::transport::{EndBy, Transport, WorkerLink};
 use crate::remote::submission::ReplySink;
 use crate::shrink::shrink;
-use crate::shutdown::Waiters;
 use crate::sync::Mutex;
 use crate::trace::{Outbox, TaskTrace};
 
 pub(crate) struct State<T: Transport> {
-    pub(super) phase: Phase,
+    pub(super) life: Lifecycle,
     pub(crate) transport: T,
     /// Tasks by number, in the order of their start. Numbers that are no task any more are skipped.
     pub(super) queue: VecDeque<u64>,
@@ -44,11 +43,6 @@ pub(crate) struct State<T: Transport> {
     /// Workers that died with a task.
     pub(super) workers_lost: u64,
     pub(super) metrics: WorkerMetrics,
-    /// The counts at the beginning of the first shutdown.
-    pub(super) at_shutdown: Option<(u64, u64, u64)>,
-    /// Maps that may not have begun in earnest.
-    pub(super) maps: Vec<Weak<dyn Begin>>,
-    pub(super) waiting_for_end: Waiters,
     pub(super) grace_timer: Option<TimerOf<T>>,
     pub(super) outbox: Outbox,
     /// Futures to finish, once the lock is released.
@@ -67,13 +61,6 @@ pub(super) struct RoomLeft {
     pub(super) count: usize,
     /// There will be no more room.
     pub(super) is_closed: bool,
-}
-
-pub(super) enum Phase {
-    Open,
-    /// No new tasks; with `true`, maps do not go on either.
-    Closed(bool),
-    Broken(BrokenPool),
 }
 
 /// A task that is accepted and not done.
@@ -118,9 +105,9 @@ pub(super) enum Place {
 const MOST_SUSPECT_DEATHS: u32 = 2;
 
 impl<T: Transport> State<T> {
-    pub(super) fn new(phase: Phase, transport: T) -> Self {
+    pub(super) fn new(life: Lifecycle, transport: T) -> Self {
         Self {
-            phase,
+            life,
             transport,
             queue: VecDeque::new(),
             queued: 0,
@@ -137,9 +124,6 @@ impl<T: Transport> State<T> {
             cancelled: 0,
             workers_lost: 0,
             metrics: WorkerMetrics::new(),
-            at_shutdown: None,
-            maps: Vec::new(),
-            waiting_for_end: Waiters::default(),
             grace_timer: None,
             outbox: Outbox::new(),
             done: Vec::new(),
@@ -150,13 +134,8 @@ impl<T: Transport> State<T> {
 
     /// The state of the pool in a forked child, where the workers are the parent's.
     pub(super) fn abroad() -> Mutex<Self> {
-        let broken = Phase::Broken(BrokenPool::abroad());
-        Mutex::new(Self { has_ended: true, is_over: true, ..Self::new(broken, T::abroad()) })
-    }
-
-    /// Returns whether tasks that had begun may begin again.
-    pub(super) fn may_run_again(&self) -> bool {
-        matches!(self.phase, Phase::Open | Phase::Closed(false))
+        let state = Self::new(Lifecycle::abroad(), T::abroad());
+        Mutex::new(Self { has_ended: true, is_over: true, ..state })
     }
 
     /// Workers that count against `max_workers`.

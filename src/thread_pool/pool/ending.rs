@@ -1,55 +1,49 @@
 //! The end of a pool, and maps, which go on beyond the moment at which it is closed.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
-use super::{Phase, Pool, State, Tasks};
+use super::{Pool, State, Tasks};
 use crate::core::{TakenOut, context};
 use crate::error::{BrokenPool, Error};
 use crate::instruments::Measured;
-use crate::map::crew::Begin;
+use crate::lifecycle::{Accepting, Lifecycle, Phase};
 use crate::panic::{KeptWaker, drop_quietly, wake_all};
+use crate::room::Room;
 use crate::shutdown::{Closing, Place, Shutdown, ShutdownReport};
 use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering::SeqCst;
 
-impl Pool {
-    /// Registers a map that must begin in earnest before the pool closes.
-    pub(crate) fn add_map(&self, map: Weak<dyn Begin>) {
-        let mut state = self.state.lock();
-        if state.maps.len() == state.maps.capacity() {
-            state.maps.retain(|map| map.strong_count() > 0);
-        }
-        state.maps.push(map);
+impl Accepting for Pool {
+    fn life<R>(&self, look: impl FnOnce(&mut Lifecycle) -> R) -> R {
+        look(&mut self.state.lock().life)
     }
 
-    pub(crate) fn close(self: &Arc<Self>, how: Shutdown) {
-        let maps = std::mem::take(&mut self.state.lock().maps);
+    fn room(&self) -> Option<&Room> {
+        self.room.as_ref().filter(|_| self.state.is_home())
+    }
+
+    fn close(self: &Arc<Self>, how: Shutdown) {
         if how == Shutdown::Drain {
-            for map in maps.iter().filter_map(Weak::upgrade) {
-                map.begin();
-            }
+            self.begin_maps();
         }
-        let cancel = how == Shutdown::CancelQueued;
         let (withdrawn, dead, wakers) = {
             let mut state = self.state.lock();
-            if state.at_shutdown.is_none() {
-                state.at_shutdown = Some(self.counts(&state));
-            }
-            match &mut state.phase {
-                Phase::Open => state.phase = Phase::Closed(cancel),
-                Phase::Closed(cancelled) => *cancelled |= cancel,
-                Phase::Broken(_) => {}
-            }
-            let (withdrawn, dead) =
-                if cancel { state.withdraw_unstarted() } else { (Vec::new(), Vec::new()) };
+            let counts = self.counts(&state);
+            state.life.close(how, counts);
+            let (withdrawn, dead) = match how {
+                Shutdown::Drain => (Vec::new(), Vec::new()),
+                Shutdown::CancelQueued => state.withdraw_unstarted(),
+            };
             (withdrawn, dead, state.wakers_at_end())
         };
         drop(dead);
         self.close_room();
         self.end_tasks(withdrawn, &Error::Cancelled, wakers);
     }
+}
 
+impl Pool {
     /// Ends all that waits, for a cause that all further submissions are told.
     pub(crate) fn break_with(self: &Arc<Self>, cause: Box<dyn std::error::Error + Send + Sync>) {
         let state = self.state.lock();
@@ -63,11 +57,11 @@ impl Pool {
         cause: BrokenPool,
         for_good: bool,
     ) {
-        if matches!(state.phase, Phase::Broken(_)) {
+        if matches!(state.life.phase, Phase::Broken(_)) {
             return; // The first cause stays.
         }
         if for_good {
-            state.phase = Phase::Broken(cause.clone());
+            state.life.phase = Phase::Broken(cause.clone());
         }
         let (withdrawn, dead) = state.withdraw_unstarted();
         let (asynchronous, wakers) = (state.async_tasks.tasks(), state.wakers_at_end());
@@ -122,14 +116,14 @@ impl Closing for Ending {
         if state.has_ended() {
             return Poll::Ready(());
         }
-        let old = state.waiting_for_end.leave(place, waker);
+        let old = state.life.wait_for_end(place, waker);
         drop(state);
         drop(old);
         Poll::Pending
     }
 
     fn give_up(&self, place: Place) {
-        let old = self.0.state.lock().waiting_for_end.give_up(place);
+        let old = self.0.life(|life| life.give_up_wait(place));
         drop(old);
     }
 
@@ -137,15 +131,8 @@ impl Closing for Ending {
         // A recorder knows all that the report does.
         self.0.export();
         let state = self.0.state.lock();
-        let (completed, failed, cancelled) = self.0.counts(&state);
-        let before = state.at_shutdown.unwrap_or_default();
-        ShutdownReport {
-            completed: completed - before.0,
-            failed: failed - before.1,
-            cancelled: cancelled - before.2,
-            queued: state.waiting(),
-            running: state.seats().flat_map(|seat| seat.running()).collect(),
-        }
+        let running = state.seats().flat_map(|seat| seat.running()).collect();
+        state.life.report(self.0.counts(&state), state.waiting(), running)
     }
 
     fn escalate(&self) {

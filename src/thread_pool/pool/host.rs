@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::{Origin, Pool, State};
 use crate::core::{Host, OnUnobserved, TaskId, TaskRef};
+use crate::lifecycle::Accepting;
 use crate::panic::wake_all;
 use crate::sync::atomic::Ordering::Relaxed;
 
@@ -27,9 +28,7 @@ impl Host for Pool {
     }
 
     fn release_room(&self) {
-        if let Some(room) = self.room() {
-            room.release(1);
-        }
+        self.free_room();
     }
 
     fn count_cancelled(&self) {

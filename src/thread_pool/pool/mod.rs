@@ -37,7 +37,7 @@ mod state;
 mod workers;
 
 pub(crate) use self::ending::Ending;
-use self::state::{Phase, Refused, State};
+use self::state::{Refused, State};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,9 +49,10 @@ use super::worker::{self, Seat};
 use crate::cache_padded::CachePadded;
 use crate::clock;
 use crate::core::local_queue::OwnLocalQueue;
-use crate::core::{Body, Host, MaybeExtra, Outcome, Task, TaskRef};
+use crate::core::{Body, MaybeExtra, Outcome, Task, TaskRef};
 use crate::error::Error;
 use crate::fork::Own;
+use crate::lifecycle::{Accepting, Lifecycle, Phase};
 use crate::map::crew::AfterChunk;
 use crate::room::Room;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
@@ -109,7 +110,10 @@ impl Pool {
         let room = config.queue_capacity.map(Room::new);
         let pool = Arc::new(Self {
             config,
-            state: CachePadded(Own::new(Mutex::new(State::new(Phase::Open)), State::abroad)),
+            state: CachePadded(Own::new(
+                Mutex::new(State::new(Lifecycle::new(Phase::Open))),
+                State::abroad,
+            )),
             sleep: Sleep::new(),
             room,
             cancelled: AtomicU64::new(0),
@@ -127,53 +131,10 @@ impl Pool {
         Arc::as_ptr(self).cast()
     }
 
-    // ---- Room in the queue ----
-
-    /// A forked child has none: another thread may have held its lock.
-    fn room(&self) -> Option<&Room> {
-        self.room.as_ref().filter(|_| self.state.is_home())
-    }
-
-    /// Takes room for one task; a task gives it back when it starts or is withdrawn.
-    #[inline]
-    pub(crate) fn take_room(&self) -> Result<(), Error> {
-        match self.room() {
-            None => Ok(()),
-            Some(room) => room.take().map_err(|no_room| no_room.into_error(|| self.refusal())),
-        }
-    }
-
-    pub(crate) async fn wait_for_room(&self) -> Result<(), Error> {
-        if let Some(room) = self.room() {
-            if !room.wait().await {
-                return Err(self.refusal());
-            }
-        }
-        if matches!(self.state.lock().phase, Phase::Open) {
-            return Ok(());
-        }
-        self.release_room();
-        Err(self.refusal())
-    }
-
-    pub(crate) fn check_open(&self) -> Result<(), Error> {
-        let is_open = matches!(self.state.lock().phase, Phase::Open);
-        if is_open { Ok(()) } else { Err(self.refusal()) }
-    }
-
-    /// Why the pool takes no tasks.
-    #[cold]
-    pub(crate) fn refusal(&self) -> Error {
-        match &self.state.lock().phase {
-            Phase::Broken(cause) => Error::BrokenPool(cause.clone()),
-            _ => Error::ShutDown,
-        }
-    }
-
     /// Why the pool does not go on with a map that it had accepted.
     pub(crate) fn withdrawal(&self) -> Error {
         let state = self.state.lock();
-        match (&state.phase, &state.refused) {
+        match (&state.life.phase, &state.refused) {
             (Phase::Broken(cause), _) => Error::BrokenPool(cause.clone()),
             (_, Some(refused)) if state.live == 0 => Error::BrokenPool(refused.cause.clone()),
             _ => Error::Cancelled,
@@ -196,7 +157,7 @@ impl Pool {
             Ok(()) => Ok(submitted.accepted()),
             Err((task, error)) => {
                 if takes_room {
-                    self.release_room();
+                    self.free_room();
                 }
                 Err((submitted.refused(task), error))
             }
@@ -206,7 +167,7 @@ impl Pool {
     /// Queues a task and sees that somebody will run it, or gives it back.
     fn push(self: &Arc<Self>, task: TaskRef, origin: Origin) -> Result<(), (TaskRef, Error)> {
         let mut state = self.state.lock();
-        let accepted = match (&state.phase, origin) {
+        let accepted = match (&state.life.phase, origin) {
             (Phase::Open, _) | (Phase::Closed(_), Origin::Woken) => true,
             (Phase::Closed(is_cancelled), Origin::Continuation) => !is_cancelled,
             _ => false,
@@ -232,10 +193,12 @@ impl Pool {
     /// Returns the next step of a map's driver after a chunk.
     pub(crate) fn after_chunk(&self) -> AfterChunk {
         let state = self.state.lock();
-        match state.phase {
-            Phase::Closed(true) | Phase::Broken(_) => AfterChunk::GiveUp,
-            _ if state.waiting() == 0 => AfterChunk::GoOn,
-            _ => AfterChunk::Requeue,
+        if !state.life.goes_on() {
+            AfterChunk::GiveUp
+        } else if state.waiting() == 0 {
+            AfterChunk::GoOn
+        } else {
+            AfterChunk::Requeue
         }
     }
 

@@ -1,11 +1,12 @@
 //! Counts, and the pool at one moment.
 
-use super::{Phase, Pool, Seat, State};
+use super::{Pool, Seat, State};
 use crate::clock;
 use crate::core::Extra;
 use crate::core::cell::Header;
 use crate::dump::{self, Dump, Noted};
 use crate::instruments::Measured;
+use crate::lifecycle::Counts;
 use crate::metrics::{Metrics, Totals};
 use crate::sync::atomic::Ordering::Relaxed;
 
@@ -19,9 +20,9 @@ impl Pool {
         totals
     }
 
-    pub(super) fn counts(&self, state: &State) -> (u64, u64, u64) {
-        let totals = self.totals(state);
-        (totals.completed, totals.failed, self.cancelled.load(Relaxed))
+    pub(super) fn counts(&self, state: &State) -> Counts {
+        let Totals { completed, failed, .. } = self.totals(state);
+        Counts { completed, failed, cancelled: self.cancelled.load(Relaxed) }
     }
 
     pub(crate) fn metrics(&self) -> Metrics {
@@ -74,13 +75,7 @@ impl Pool {
         let (state, seats, asked_to_stop, count, queued, suspended) = {
             let mut state = self.state.lock();
             state.gather_local_queues(now);
-            let phase = match &state.phase {
-                Phase::Broken(cause) => dump::State::Broken(cause.clone()),
-                _ if state.has_ended() => dump::State::Ended,
-                Phase::Open => dump::State::Open,
-                Phase::Closed(false) => dump::State::Draining,
-                Phase::Closed(true) => dump::State::Cancelling,
-            };
+            let phase = state.life.dump(state.has_ended());
             let seats: Vec<_> = state.seats().cloned().collect();
             let queued = state.queue.first(dump::LOOKED_AT);
             let queued = queued.map(|task| note(task.header(), task.runnable().extra()));

@@ -1,16 +1,15 @@
 //! The state of a pool: its queue and workers. All of it is under the pool's lock.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Queue, RETRY, Seat, Sleepers, Tasks};
 use crate::core::local_queue::OwnLocalQueue;
 use crate::core::{Registry, TakenOut, TaskId, TaskRef};
 use crate::error::BrokenPool;
-use crate::map::crew::Begin;
+use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Totals;
 use crate::panic::KeptWaker;
-use crate::shutdown::Waiters;
 use crate::sync::Mutex;
 use crate::sync::thread::JoinHandle;
 
@@ -22,11 +21,11 @@ pub(super) struct State {
     /// Workers that have a seat, and those of them that wait inside of a job.
     pub(super) live: usize,
     pub(super) blocked: usize,
-    pub(super) phase: Phase,
     /// Number of pushes, and how many of them were of a task that had been accepted before. Apart, so
     /// that a submission counts without a branch.
     pub(super) pushed: u64,
     pub(super) woken: u64,
+    pub(super) life: Lifecycle,
     /// By number; free places are used again.
     pub(super) seats: Vec<Option<Arc<Seat>>>,
     /// The seat whose local queue is to be looked at next.
@@ -39,15 +38,10 @@ pub(super) struct State {
     pub(super) refused: Option<Refused>,
     /// Tasks with async bodies that have not ended. A suspended one is in no queue.
     pub(super) async_tasks: Registry,
-    /// Maps that may not have begun in earnest.
-    pub(super) maps: Vec<Weak<dyn Begin>>,
     /// Tasks that were asked to stop while they ran, and perhaps some that have ended.
     pub(super) asked_to_stop: Vec<TaskId>,
     /// Of workers that have ended.
     pub(super) totals: Totals,
-    /// The counts at the beginning of the first shutdown.
-    pub(super) at_shutdown: Option<(u64, u64, u64)>,
-    pub(super) waiting_for_end: Waiters,
 }
 
 impl AsMut<Sleepers> for State {
@@ -68,18 +62,11 @@ impl Refused {
     }
 }
 
-pub(super) enum Phase {
-    Open,
-    /// No new tasks; with `true`, no continuations of maps either.
-    Closed(bool),
-    Broken(BrokenPool),
-}
-
 impl State {
-    pub(crate) fn new(phase: Phase) -> Self {
+    pub(crate) fn new(life: Lifecycle) -> Self {
         Self {
             queue: Queue::default(),
-            phase,
+            life,
             pushed: 0,
             woken: 0,
             seats: Vec::new(),
@@ -91,17 +78,14 @@ impl State {
             sleepers: Sleepers::default(),
             next_look: 0,
             async_tasks: Registry::default(),
-            maps: Vec::new(),
             asked_to_stop: Vec::new(),
             totals: Totals::new(),
-            at_shutdown: None,
-            waiting_for_end: Waiters::default(),
         }
     }
 
     /// The state of the pool in a forked child.
     pub(super) fn abroad() -> Mutex<Self> {
-        Mutex::new(Self::new(Phase::Broken(BrokenPool::abroad())))
+        Mutex::new(Self::new(Lifecycle::abroad()))
     }
 
     pub(super) fn active(&self) -> usize {
@@ -142,7 +126,7 @@ impl State {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        !matches!(self.phase, Phase::Open)
+        !self.life.is_open()
             && self.live == 0
             && self.starting == 0
             && self.waiting() == 0
@@ -151,7 +135,7 @@ impl State {
 
     /// Returns whether a worker that finds the queue empty should end.
     pub(super) fn is_over(&self) -> bool {
-        match self.phase {
+        match self.life.phase {
             Phase::Open => false,
             Phase::Closed(_) => self.async_tasks.is_empty(),
             Phase::Broken(_) => true,
@@ -212,7 +196,7 @@ impl State {
     }
 
     pub(super) fn wakers_at_end(&mut self) -> Vec<KeptWaker> {
-        if self.has_ended() { self.waiting_for_end.take_all() } else { Vec::new() }
+        if self.has_ended() { self.life.take_waiting() } else { Vec::new() }
     }
 
     pub(super) fn seats(&self) -> impl Iterator<Item = &Arc<Seat>> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Called, Phase, Pool, RETRY, Refused, Rouse, Seat, State, worker};
+use super::{Called, Pool, RETRY, Refused, Rouse, Seat, State, worker};
 use crate::core::TaskRef;
 use crate::core::local_queue::OwnLocalQueue;
 use crate::error::BrokenPool;
@@ -19,7 +19,7 @@ impl Pool {
         state.starting -= 1;
         // The threads of workers that have retired meanwhile need no one to wait for them. Not at
         // the end: it waits for the destructors of thread-locals as well, which may still run.
-        if matches!(state.phase, Phase::Open) {
+        if state.life.is_open() {
             state.threads.retain(|thread| !thread.is_finished());
         }
         match spawned {

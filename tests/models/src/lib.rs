@@ -31,6 +31,8 @@ extern crate self as tokio;
 
 mod core;
 
+#[path = "../../../src/lifecycle.rs"]
+mod lifecycle;
 mod local;
 #[path = "../../../src/thread_pool/pool/mod.rs"]
 mod pool;

@@ -10,10 +10,10 @@ use std::time::Duration;
 use loom::future::block_on;
 
 use crate::check;
-use crate::core::Host;
 use crate::core::cell::TaskRef;
 use crate::core::task::Options;
 use crate::error::Error;
+use crate::lifecycle::Accepting;
 use crate::shutdown::{Closing, Shutdown};
 use crate::task_model::drop_future;
 use crate::test_pool::TestPool;
@@ -169,7 +169,7 @@ fn room_comes_while_the_pool_closes() {
             let Ok(outcome) = pool.submit() else { panic!("there is room") };
             let meanwhile = pool.meanwhile(|pool| {
                 if block_on(pool.pool.wait_for_room()).is_ok() {
-                    pool.pool.release_room(); // as a permit that is dropped
+                    pool.pool.free_room(); // as a permit that is dropped
                 }
             });
             pool.pool.close(how);
@@ -189,7 +189,7 @@ fn no_room_comes_while_the_pool_closes() {
         let meanwhile = pool.meanwhile(|pool| block_on(pool.pool.wait_for_room()));
         pool.pool.close(Shutdown::Drain);
         assert!(matches!(meanwhile.join().unwrap(), Err(Error::ShutDown)));
-        pool.pool.release_room();
+        pool.pool.free_room();
         pool.end();
     });
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::core::outcome::Outcome;
 use crate::core::task::Options;
 use crate::error::Error;
+use crate::lifecycle::Accepting;
 use crate::shutdown::{Closing, Shutdown};
 use crate::task_model::{Counts, Value, drop_future, wait};
 use crate::test_pool::TestPool;

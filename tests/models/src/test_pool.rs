@@ -11,6 +11,7 @@ use crate::core::outcome::Outcome;
 use crate::core::task::{Body, Extra, Options};
 use crate::error::Error;
 use crate::instruments::Instruments;
+use crate::lifecycle::Accepting;
 use crate::pool::{Ending, Origin, Pool};
 use crate::shutdown::{Shutdown, ShutdownFuture};
 use crate::task_model::{Counts, TestBody, Value};

@@ -7,6 +7,7 @@ use futures::executor::block_on_stream;
 
 use super::Simulation;
 use crate::error::Error;
+use crate::lifecycle::Accepting;
 use crate::map::elsewhere::Elsewhere;
 use crate::map::{self, Map};
 use crate::remote::map::Chunks;

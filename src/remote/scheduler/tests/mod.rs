@@ -13,6 +13,7 @@ use super::loopback::{Fate, Loopback, LoopbackHub, Script, World};
 use crate::core::{OnUnobserved, Options, TaskId};
 use crate::error::Error;
 use crate::instruments::Instruments;
+use crate::lifecycle::Accepting;
 use crate::remote::frame::{Content, Frame, Kind};
 use crate::remote::submission::{ReplySink, Submission};
 use crate::shutdown::Shutdown;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Fate, Options, Simulation, is_value};
 use crate::error::Error;
+use crate::lifecycle::Accepting;
 use crate::remote::frame::Kind;
 use crate::remote::scheduler::loopback::Random;
 use crate::shutdown::Shutdown;
@@ -48,7 +49,7 @@ fn run(seed: u64) {
                     || random.one_in(8).then(|| Duration::from_micros(random.below(900)));
                 let options =
                     Options { timeout: limit(), queue_timeout: limit(), ..Options::default() };
-                if simulation.pool.is_open() {
+                if simulation.pool.check_open().is_ok() {
                     let number = simulation.submit_with(fate, micros, options, retries);
                     let (was_withdrawn, was_killed) = (false, false);
                     tasks.push(Task { number, fate, retries, was_withdrawn, was_killed });

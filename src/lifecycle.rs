@@ -1,0 +1,193 @@
+//! The life of a pool: open, then closed or broken. What all pools have of it, under a lock of theirs.
+
+use std::future::Future;
+use std::sync::{Arc, Weak};
+
+use crate::dump;
+use crate::error::{BrokenPool, Error};
+use crate::map::crew::Begin;
+use crate::panic::KeptWaker;
+use crate::room::Room;
+use crate::shutdown::{Place, RunningTask, Shutdown, ShutdownReport, Waiters};
+
+pub(crate) enum Phase {
+    Open,
+    /// No new tasks; with `true`, maps that were accepted do not go on either.
+    Closed(bool),
+    Broken(BrokenPool),
+}
+
+/// The numbers of tasks that have ended.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counts {
+    pub(crate) completed: u64,
+    pub(crate) failed: u64,
+    pub(crate) cancelled: u64,
+}
+
+pub(crate) struct Lifecycle {
+    pub(crate) phase: Phase,
+    /// Maps that may not have begun in earnest.
+    maps: Vec<Weak<dyn Begin>>,
+    /// The counts at the beginning of the first shutdown.
+    at_shutdown: Option<Counts>,
+    waiting_for_end: Waiters,
+}
+
+impl Lifecycle {
+    pub(crate) fn new(phase: Phase) -> Self {
+        Self { phase, maps: Vec::new(), at_shutdown: None, waiting_for_end: Waiters::default() }
+    }
+
+    /// The life of a pool in a forked child, where its workers are the parent's.
+    pub(crate) fn abroad() -> Self {
+        Self::new(Phase::Broken(BrokenPool::abroad()))
+    }
+
+    pub(crate) fn is_open(&self) -> bool {
+        matches!(self.phase, Phase::Open)
+    }
+
+    /// Returns whether work that was accepted goes on: maps, and tasks that may run again.
+    pub(crate) fn goes_on(&self) -> bool {
+        matches!(self.phase, Phase::Open | Phase::Closed(false))
+    }
+
+    /// Why no tasks are taken.
+    pub(crate) fn refusal(&self) -> Error {
+        match &self.phase {
+            Phase::Broken(cause) => Error::BrokenPool(cause.clone()),
+            _ => Error::ShutDown,
+        }
+    }
+
+    /// Takes no more tasks. A later call may tighten an earlier one.
+    pub(crate) fn close(&mut self, how: Shutdown, counts: Counts) {
+        let cancels = how == Shutdown::CancelQueued;
+        match &mut self.phase {
+            Phase::Open => self.phase = Phase::Closed(cancels),
+            Phase::Closed(cancelled) => *cancelled |= cancels,
+            Phase::Broken(_) => {}
+        }
+        self.at_shutdown.get_or_insert(counts);
+    }
+
+    /// Returns the report of a shutdown.
+    pub(crate) fn report(
+        &self,
+        counts: Counts,
+        queued: usize,
+        running: Vec<RunningTask>,
+    ) -> ShutdownReport {
+        let before = self.at_shutdown.unwrap_or_default();
+        ShutdownReport {
+            completed: counts.completed - before.completed,
+            failed: counts.failed - before.failed,
+            cancelled: counts.cancelled - before.cancelled,
+            queued,
+            running,
+        }
+    }
+
+    pub(crate) fn dump(&self, has_ended: bool) -> dump::State {
+        match &self.phase {
+            Phase::Broken(cause) => dump::State::Broken(cause.clone()),
+            _ if has_ended => dump::State::Ended,
+            Phase::Open => dump::State::Open,
+            Phase::Closed(false) => dump::State::Draining,
+            Phase::Closed(true) => dump::State::Cancelling,
+        }
+    }
+
+    /// Has `waker` woken at the end. Returns the one that was in its place.
+    pub(crate) fn wait_for_end(
+        &mut self,
+        place: &mut Place,
+        waker: KeptWaker,
+    ) -> Option<KeptWaker> {
+        self.waiting_for_end.leave(place, waker)
+    }
+
+    pub(crate) fn give_up_wait(&mut self, place: Place) -> Option<KeptWaker> {
+        self.waiting_for_end.give_up(place)
+    }
+
+    pub(crate) fn take_waiting(&mut self) -> Vec<KeptWaker> {
+        self.waiting_for_end.take_all()
+    }
+}
+
+/// A pool that takes tasks until it is closed.
+pub(crate) trait Accepting: Send + Sync {
+    /// Looks at the pool's life, under its lock.
+    fn life<R>(&self, look: impl FnOnce(&mut Lifecycle) -> R) -> R;
+
+    /// Returns the room in a bounded queue. A forked child has none: another thread may have held its
+    /// lock.
+    fn room(&self) -> Option<&Room>;
+
+    /// Takes no more tasks, and ends.
+    fn close(self: &Arc<Self>, how: Shutdown);
+
+    fn check_open(&self) -> Result<(), Error> {
+        self.life(|life| if life.is_open() { Ok(()) } else { Err(life.refusal()) })
+    }
+
+    #[cold]
+    fn refusal(&self) -> Error {
+        self.life(|life| life.refusal())
+    }
+
+    /// Takes room for one task; a task gives it back when it starts or is withdrawn.
+    #[inline]
+    fn take_room(&self) -> Result<(), Error> {
+        match self.room() {
+            None => Ok(()),
+            Some(room) => room.take().map_err(|no_room| no_room.into_error(|| self.refusal())),
+        }
+    }
+
+    fn wait_for_room(&self) -> impl Future<Output = Result<(), Error>> + Send {
+        async {
+            if let Some(room) = self.room() {
+                if !room.wait().await {
+                    return Err(self.refusal());
+                }
+            }
+            self.check_open().inspect_err(|_| self.free_room())
+        }
+    }
+
+    fn free_room(&self) {
+        if let Some(room) = self.room() {
+            room.release(1);
+        }
+    }
+
+    /// Registers a map that must begin in earnest before the pool closes.
+    fn add_map(&self, map: Weak<dyn Begin>) {
+        self.life(|life| {
+            if life.maps.len() == life.maps.capacity() {
+                life.maps.retain(|map| map.strong_count() > 0);
+            }
+            life.maps.push(map);
+        });
+    }
+
+    /// Begins all maps in earnest, since the pool is about to close.
+    fn begin_maps(&self) {
+        let maps = self.life(|life| std::mem::take(&mut life.maps));
+        for map in maps.iter().filter_map(Weak::upgrade) {
+            map.begin();
+        }
+    }
+}
+
+/// The part of an executor that its clones share. Workers and tasks hold the pool, not this.
+pub(crate) struct Handle<P: Accepting>(pub(crate) Arc<P>);
+
+impl<P: Accepting> Drop for Handle<P> {
+    fn drop(&mut self) {
+        self.0.close(Shutdown::Drain);
+    }
+}
