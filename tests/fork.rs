@@ -1,5 +1,5 @@
-//! What a forked child process can do with the crate: TP-5 and TP-6 of the conformance list, and the
-//! parts of TP-2 and SD-3 that need a process of their own.
+//! What a forked child process can do with the crate: TP-5 and TP-6 of `docs/behaviours.md`, and
+//! the parts of TP-2 and SD-3 that need a process of their own.
 //!
 //! A child has one thread: that which forked. The workers of the parent's pools are not there, and
 //! a lock that another thread held at that moment is never released in the child. So a child leaves
@@ -133,9 +133,10 @@ fn program(name: &str, main: fn(usize)) {
     }
 }
 
+/// TP-5.
 #[test]
-fn tp_5_children_forked_while_another_thread_submits_do_not_deadlock() {
-    program("tp_5_children_forked_while_another_thread_submits_do_not_deadlock", |size| {
+fn children_forked_while_another_thread_submits_do_not_deadlock() {
+    program("children_forked_while_another_thread_submits_do_not_deadlock", |size| {
         let busy = started(size);
         let submit = move || busy.submit(|| ()).detach();
         while_submitting(submit, || {
@@ -151,9 +152,10 @@ fn fork_in_a_job(pool: &ThreadPoolExecutor, child: impl FnOnce() + Send + 'stati
     pool.submit(move || Child::fork(child).ends_well()).result().unwrap();
 }
 
+/// TP-6.
 #[test]
-fn tp_6_a_child_forked_in_a_job_ends_with_code_0() {
-    program("tp_6_a_child_forked_in_a_job_ends_with_code_0", |size| {
+fn a_child_forked_in_a_job_ends_with_code_0() {
+    program("a_child_forked_in_a_job_ends_with_code_0", |size| {
         let pool = started(size);
         for _ in 0..10 {
             fork_in_a_job(&pool, || ());
@@ -164,9 +166,10 @@ fn tp_6_a_child_forked_in_a_job_ends_with_code_0() {
     });
 }
 
+/// TP-6.
 #[test]
-fn tp_6_also_while_another_thread_submits_to_that_pool() {
-    program("tp_6_also_while_another_thread_submits_to_that_pool", |size| {
+fn a_child_forked_in_a_job_of_a_busy_pool_ends_with_code_0() {
+    program("a_child_forked_in_a_job_of_a_busy_pool_ends_with_code_0", |size| {
         let (pool, busy) = (started(size), started(size));
         let handle = pool.clone();
         let submit = move || {
@@ -181,11 +184,11 @@ fn tp_6_also_while_another_thread_submits_to_that_pool() {
     });
 }
 
-/// In the child, the job that forked is still on the stack, and its pool has tasks in its queue.
-/// They are the parent's: none of them runs twice.
+/// TP-6. In the child, the job that forked is still on the stack, and its pool has tasks in its
+/// queue. They are the parent's: none of them runs twice.
 #[test]
-fn tp_6_a_child_forked_in_a_job_leaves_the_parents_tasks_to_the_parent() {
-    program("tp_6_a_child_forked_in_a_job_leaves_the_parents_tasks_to_the_parent", |size| {
+fn a_child_forked_in_a_job_leaves_the_parents_tasks_to_the_parent() {
+    program("a_child_forked_in_a_job_leaves_the_parents_tasks_to_the_parent", |size| {
         let pool = pool(size);
         let ran = Arc::new(AtomicUsize::new(0));
         let (gate, queued) = (Gate::new(), Gate::new());
@@ -219,10 +222,10 @@ fn tp_6_a_child_forked_in_a_job_leaves_the_parents_tasks_to_the_parent() {
     });
 }
 
-/// A handle that the child has inherited may be dropped there: a drop never waits.
+/// TP-6. A handle that the child has inherited may be dropped there: a drop never waits.
 #[test]
-fn tp_6_a_child_may_drop_the_handles_that_it_inherited() {
-    program("tp_6_a_child_may_drop_the_handles_that_it_inherited", |size| {
+fn a_child_may_drop_the_handles_that_it_inherited() {
+    program("a_child_may_drop_the_handles_that_it_inherited", |size| {
         let pool = pool(size);
         let gate = Gate::new();
         let busy = occupy(&pool, &gate);
@@ -236,10 +239,11 @@ fn tp_6_a_child_may_drop_the_handles_that_it_inherited() {
     });
 }
 
+/// TP-2.
 #[cfg(target_os = "linux")]
 #[test]
-fn tp_2_the_default_size_honours_the_affinity_of_the_process() {
-    program("tp_2_the_default_size_honours_the_affinity_of_the_process", |_| {
+fn the_default_size_honours_the_affinity_of_the_process() {
+    program("the_default_size_honours_the_affinity_of_the_process", |_| {
         assert_eq!(ThreadPoolExecutor::new().max_workers(), num_cpus::get());
         Child::fork(|| {
             // SAFETY: a set of CPUs is plain data, for which zeros are a value. The calls read and
@@ -274,9 +278,10 @@ extern "C" fn refuses_at_exit() {
     unsafe { libc::_exit(if refused { 0 } else { 3 }) };
 }
 
+/// SD-3.
 #[test]
-fn sd_3_a_submission_from_an_exit_handler_is_refused_after_shutdown() {
-    program("sd_3_a_submission_from_an_exit_handler_is_refused_after_shutdown", |size| {
+fn a_submission_from_an_exit_handler_is_refused_after_shutdown() {
+    program("a_submission_from_an_exit_handler_is_refused_after_shutdown", |size| {
         Child::fork(|| {
             let pool = AT_EXIT.get_or_init(|| pool(size));
             pool.submit(|| ()).result().unwrap();

@@ -1,4 +1,4 @@
-//! The end of a program that has a pool: SD-2, SD-6 and SD-17 of the conformance list. Each test
+//! The end of a program that has a pool: SD-2, SD-6 and SD-17 of `docs/behaviours.md`. Each test
 //! runs itself again as a program and looks at its exit code and at what it printed.
 //!
 //! Python joins its workers when the interpreter ends. In Rust the end of `main` ends the process;
@@ -49,9 +49,10 @@ fn program(name: &str, main: impl Fn(usize) + Copy, check: impl Fn(program::Ende
     }
 }
 
+/// SD-2.
 #[test]
-fn sd_2_the_end_of_main_ends_the_process_and_what_has_not_finished_does_not() {
-    let name = "sd_2_the_end_of_main_ends_the_process_and_what_has_not_finished_does_not";
+fn the_end_of_main_ends_the_process_and_unfinished_tasks_do_not_finish() {
+    let name = "the_end_of_main_ends_the_process_and_unfinished_tasks_do_not_finish";
     let main = |size| {
         let pool = pool(size);
         (0..size).for_each(|_| endless_task(&pool));
@@ -66,9 +67,10 @@ fn sd_2_the_end_of_main_ends_the_process_and_what_has_not_finished_does_not() {
     });
 }
 
+/// SD-2.
 #[test]
-fn sd_2_a_pool_that_is_never_dropped_does_not_hold_up_the_end() {
-    let name = "sd_2_a_pool_that_is_never_dropped_does_not_hold_up_the_end";
+fn a_pool_that_is_never_dropped_does_not_hold_up_the_end() {
+    let name = "a_pool_that_is_never_dropped_does_not_hold_up_the_end";
     let main = |size| {
         let pool = pool(size);
         endless_task(&pool);
@@ -78,9 +80,10 @@ fn sd_2_a_pool_that_is_never_dropped_does_not_hold_up_the_end() {
     program(name, main, |ended| drop(ended.well()));
 }
 
+/// SD-2.
 #[test]
-fn sd_2_shutdown_blocking_at_the_end_of_main_waits() {
-    let name = "sd_2_shutdown_blocking_at_the_end_of_main_waits";
+fn shutdown_blocking_at_the_end_of_main_waits() {
+    let name = "shutdown_blocking_at_the_end_of_main_waits";
     let main = |size| {
         let pool = pool(size);
         slow_task(&pool).detach();
@@ -95,9 +98,10 @@ fn sd_2_shutdown_blocking_at_the_end_of_main_waits() {
     });
 }
 
+/// SD-2.
 #[test]
-fn sd_2_an_awaited_shutdown_at_the_end_of_an_async_main_waits() {
-    let name = "sd_2_an_awaited_shutdown_at_the_end_of_an_async_main_waits";
+fn an_awaited_shutdown_at_the_end_of_an_async_main_waits() {
+    let name = "an_awaited_shutdown_at_the_end_of_an_async_main_waits";
     let main = |size| {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -113,11 +117,11 @@ fn sd_2_an_awaited_shutdown_at_the_end_of_an_async_main_waits() {
     });
 }
 
-/// The runtime of `#[tokio::main]` is dropped at its end; a pool whose jobs see it is not waited
-/// for.
+/// SD-2. The runtime of `#[tokio::main]` is dropped at its end; a pool whose jobs see it is not
+/// waited for.
 #[test]
-fn sd_2_the_end_of_an_async_main_ends_the_process() {
-    let name = "sd_2_the_end_of_an_async_main_ends_the_process";
+fn the_end_of_an_async_main_ends_the_process() {
+    let name = "the_end_of_an_async_main_ends_the_process";
     let main = |size| {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
@@ -134,9 +138,10 @@ fn sd_2_the_end_of_an_async_main_ends_the_process() {
     program(name, main, |ended| assert!(ended.well().printed("main is done")));
 }
 
+/// SD-6.
 #[test]
-fn sd_6_a_shutdown_that_nobody_waits_for_does_not_hang_the_end() {
-    let name = "sd_6_a_shutdown_that_nobody_waits_for_does_not_hang_the_end";
+fn a_shutdown_not_waited_for_does_not_hang_the_end() {
+    let name = "a_shutdown_not_waited_for_does_not_hang_the_end";
     let main = |size| {
         let pool = pool(size);
         endless_task(&pool);
@@ -146,10 +151,10 @@ fn sd_6_a_shutdown_that_nobody_waits_for_does_not_hang_the_end() {
     program(name, main, |ended| assert!(ended.well().printed("main is done")));
 }
 
-/// The shutdown was not waited for, but the task is, by its future.
+/// SD-6. The shutdown was not waited for, but the task is, by its future.
 #[test]
-fn sd_6_after_a_shutdown_that_nobody_waits_for_the_running_task_completes() {
-    let name = "sd_6_after_a_shutdown_that_nobody_waits_for_the_running_task_completes";
+fn the_running_task_completes_after_a_shutdown_not_waited_for() {
+    let name = "the_running_task_completes_after_a_shutdown_not_waited_for";
     let main = |size| {
         let pool = pool(size);
         let running = slow_task(&pool);
@@ -160,9 +165,10 @@ fn sd_6_after_a_shutdown_that_nobody_waits_for_the_running_task_completes() {
     program(name, main, |ended| assert!(ended.well().printed("the task is done")));
 }
 
+/// SD-6.
 #[test]
-fn sd_6_a_deadline_at_the_end_of_main_leaves_what_does_not_stop() {
-    let name = "sd_6_a_deadline_at_the_end_of_main_leaves_what_does_not_stop";
+fn a_deadline_at_the_end_of_main_leaves_a_task_that_does_not_stop() {
+    let name = "a_deadline_at_the_end_of_main_leaves_a_task_that_does_not_stop";
     let main = |size| {
         let pool = pool(size);
         endless_task(&pool);
@@ -172,9 +178,10 @@ fn sd_6_a_deadline_at_the_end_of_main_leaves_what_does_not_stop() {
     program(name, main, |ended| assert!(ended.well().printed("1 left")));
 }
 
+/// SD-17.
 #[test]
-fn sd_17_a_shutdown_with_cancellation_at_once_after_submit_ends_cleanly() {
-    let name = "sd_17_a_shutdown_with_cancellation_at_once_after_submit_ends_cleanly";
+fn a_shutdown_with_cancellation_at_once_after_submit_ends_cleanly() {
+    let name = "a_shutdown_with_cancellation_at_once_after_submit_ends_cleanly";
     let main = |size| {
         for round in 0..100 {
             let pool = pool(size);
@@ -196,10 +203,10 @@ fn sd_17_a_shutdown_with_cancellation_at_once_after_submit_ends_cleanly() {
     program(name, main, |ended| assert!(ended.well().printed("main is done")));
 }
 
-/// A thread that starts while the process ends, and one that ends then, harm nothing.
+/// SD-17. A thread that starts while the process ends, and one that ends then, harm nothing.
 #[test]
-fn sd_17_the_end_of_main_among_starting_and_ending_threads() {
-    let name = "sd_17_the_end_of_main_among_starting_and_ending_threads";
+fn the_end_of_main_among_starting_and_ending_threads_is_clean() {
+    let name = "the_end_of_main_among_starting_and_ending_threads_is_clean";
     for attempt in 0..20 {
         let main = || {
             for _ in 0..=attempt {

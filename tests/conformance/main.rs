@@ -1,17 +1,17 @@
 //! What the suite of Python's `concurrent.futures` checks, as tests of this crate.
 //!
-//! A test is named after the id of the behaviour: `ex_` is what every executor does, `fu_` is one
-//! future, `ac_` is `as_completed`, `wa_` is `wait`. Where the types of Rust leave nothing to
-//! test, a comment stands in the test's place.
+//! A test's comment begins with the id of its behaviour in `docs/behaviours.md`: EX is what every
+//! executor does, FU is one future, AC is `as_completed`, WA is `wait`. Where the types of Rust
+//! leave nothing to test, a comment stands in the test's place.
 
-mod ac;
+mod as_completed;
 mod backend;
-mod ex;
-mod fu;
+mod executor;
+mod future;
 #[cfg(all(feature = "process", target_os = "linux"))]
 #[path = "../processes/tools.rs"]
 mod processes;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]
 mod support;
-mod wa;
+mod wait;

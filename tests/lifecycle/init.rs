@@ -27,8 +27,9 @@ fn numbered(max_workers: usize) -> (ThreadPoolExecutor, Arc<AtomicUsize>) {
     (builder.build().unwrap(), count)
 }
 
+/// IN-1.
 #[test]
-fn in_1_the_initializer_runs_once_in_each_worker_before_its_first_task() {
+fn the_initializer_runs_once_in_each_worker_before_its_first_task() {
     within_limit(|| {
         for size in POOL_SIZES {
             let (pool, initialized) = numbered(size);
@@ -50,8 +51,9 @@ fn in_1_the_initializer_runs_once_in_each_worker_before_its_first_task() {
     });
 }
 
+/// IN-1.
 #[test]
-fn in_1_maps_and_async_tasks_see_its_effect() {
+fn maps_and_async_tasks_see_the_effect_of_the_initializer() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let (pool, _) = numbered(size);
@@ -63,8 +65,9 @@ fn in_1_maps_and_async_tasks_see_its_effect() {
     });
 }
 
+/// IN-1.
 #[test]
-fn in_1_a_spare_is_initialized_too() {
+fn a_spare_thread_is_initialized_too() {
     within_limit(|| {
         let (pool, initialized) = numbered(1);
         let inner = pool.clone();
@@ -108,8 +111,9 @@ fn assert_no_licence(error: Error) {
     assert_eq!(broken.cause().downcast_ref(), Some(&NoLicence(7)));
 }
 
+/// IN-2.
 #[test]
-fn in_2_tasks_that_wait_and_all_later_ones_get_the_cause() {
+fn queued_and_later_tasks_get_the_error_of_the_initializer() {
     within_limit(|| {
         for size in POOL_SIZES {
             let (pool, gate) = doomed(size);
@@ -151,8 +155,9 @@ fn in_2_tasks_that_wait_and_all_later_ones_get_the_cause() {
     });
 }
 
+/// IN-2.
 #[test]
-fn in_2_async() {
+fn awaited_tasks_and_permits_get_the_error_of_the_initializer() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let builder = ThreadPoolExecutor::builder()
@@ -171,8 +176,9 @@ fn in_2_async() {
     });
 }
 
+/// IN-2.
 #[test]
-fn in_2_a_wait_for_room_ends_when_the_pool_breaks() {
+fn a_wait_for_room_ends_when_the_pool_breaks() {
     on_runtimes(|| async {
         let gate = Gate::new();
         let inner = gate.clone();
@@ -191,8 +197,9 @@ fn in_2_a_wait_for_room_ends_when_the_pool_breaks() {
     });
 }
 
+/// IN-2.
 #[test]
-fn in_2_a_panic_of_the_initializer_is_a_cause() {
+fn a_panic_of_the_initializer_breaks_the_pool() {
     within_limit(|| {
         for size in POOL_SIZES {
             let builder = ThreadPoolExecutor::builder()
@@ -211,8 +218,9 @@ fn in_2_a_panic_of_the_initializer_is_a_cause() {
     });
 }
 
+/// IN-2.
 #[test]
-fn in_2_what_runs_when_a_later_worker_fails_keeps_its_value() {
+fn a_running_task_keeps_its_value_when_the_initializer_fails_in_a_later_worker() {
     within_limit(|| {
         let first = AtomicUsize::new(0);
         let builder = ThreadPoolExecutor::builder().max_workers(2).initializer(move || {
@@ -229,9 +237,9 @@ fn in_2_what_runs_when_a_later_worker_fails_keeps_its_value() {
     });
 }
 
-/// The spare that a waiting job needs can't start: the wait ends, it does not hang.
+/// IN-2. The spare that a waiting job needs can't start: the wait ends, it does not hang.
 #[test]
-fn in_2_a_wait_inside_of_a_job_ends_when_its_spare_fails() {
+fn a_wait_inside_of_a_job_ends_when_its_spare_fails() {
     within_limit(|| {
         let first = AtomicUsize::new(0);
         let builder = ThreadPoolExecutor::builder().max_workers(1).initializer(move || {

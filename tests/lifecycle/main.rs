@@ -1,5 +1,5 @@
-//! From the first thread of a pool to its last: sections 2, 8 and 9 of the conformance list (TP, IN,
-//! SD), the runtime that jobs see, and the ends that a pool can come to.
+//! From the first thread of a pool to its last: the behaviours TP, IN and SD of
+//! `docs/behaviours.md`, the runtime that jobs see, and the ends that a pool can come to.
 //!
 //! What takes a process of its own is in files of its own: TP-5 and TP-6 in `fork.rs`, SD-2, SD-6
 //! and SD-17 in `program_end.rs`, and the count of the process's threads in `threads_left.rs`.
@@ -10,9 +10,9 @@ mod init;
 #[path = "../processes/tools.rs"]
 mod processes;
 mod runtime;
-mod sd;
+mod shutdown;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]
 mod support;
+mod thread_pool;
 mod threads;
-mod tp;

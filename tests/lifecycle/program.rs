@@ -80,5 +80,8 @@ fn start(name: &str, part: &str) -> Ended {
         program.wait().unwrap();
         panic!("the program {part} hangs");
     };
-    Ended { status: program.wait().unwrap(), stdout: stdout.unwrap(), stderr: stderr.unwrap() }
+    let (stdout, stderr) = (stdout.unwrap(), stderr.unwrap());
+    // For a name that no test has, the harness runs nothing and succeeds.
+    assert!(stdout.contains("\nrunning 1 test\n"), "there is no test {name}: {stdout}");
+    Ended { status: program.wait().unwrap(), stdout, stderr }
 }

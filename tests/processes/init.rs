@@ -43,8 +43,9 @@ fn seated(builder: ProcessPoolBuilder) -> (ProcessPoolExecutor, Reports) {
     (builder.initializer(take_seat, (7, taken.clone())).build().unwrap(), taken)
 }
 
+/// IN-1.
 #[test]
-fn in_1_the_initializer_runs_once_in_each_worker_before_its_first_task() {
+fn the_initializer_runs_once_in_each_worker_before_its_first_task() {
     fn seat_of_all(started: Reports, gate: Gate) -> u32 {
         hold(started, gate, 0);
         seat()
@@ -72,8 +73,9 @@ fn in_1_the_initializer_runs_once_in_each_worker_before_its_first_task() {
     });
 }
 
+/// IN-1.
 #[test]
-fn in_1_maps_see_its_effect() {
+fn maps_see_the_effect_of_the_initializer() {
     fn each(_: u32) -> u32 {
         seat()
     }
@@ -87,8 +89,9 @@ fn in_1_maps_see_its_effect() {
     });
 }
 
+/// IN-1.
 #[test]
-fn in_1_a_worker_that_takes_another_ones_place_is_initialized_too() {
+fn a_replacement_is_initialized_too() {
     within_limit(|| {
         for size in POOL_SIZES {
             // After its number of tasks.
@@ -112,9 +115,9 @@ fn in_1_a_worker_that_takes_another_ones_place_is_initialized_too() {
     });
 }
 
-/// The initializer does not count as a task.
+/// IN-1. The initializer does not count as a task.
 #[test]
-fn in_1_the_initializer_does_not_use_up_the_tasks_of_a_worker() {
+fn the_initializer_does_not_use_up_the_tasks_of_a_worker() {
     within_limit(|| {
         let (pool, taken) = seated(builder(1).max_tasks_per_child(2));
         let pid = || pool.submit(call!(own_pid())).result().unwrap();
@@ -150,8 +153,9 @@ fn report_each((ran, n): (Reports, u32)) {
     ran.add(n);
 }
 
+/// IN-2.
 #[test]
-fn in_2_tasks_that_wait_and_all_later_ones_get_the_cause() {
+fn queued_and_later_tasks_get_the_error_of_the_initializer() {
     within_limit(|| {
         for size in POOL_SIZES {
             let (pool, gate) = doomed(builder(size));
@@ -185,8 +189,9 @@ fn in_2_tasks_that_wait_and_all_later_ones_get_the_cause() {
     });
 }
 
+/// IN-2.
 #[test]
-fn in_2_async() {
+fn awaited_tasks_and_permits_get_the_error_of_the_initializer() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let (pool, gate) = doomed(builder(size).queue_capacity(2));
@@ -201,8 +206,9 @@ fn in_2_async() {
     });
 }
 
+/// IN-2.
 #[test]
-fn in_2_a_wait_for_room_ends_when_the_pool_breaks() {
+fn a_wait_for_room_ends_when_the_pool_breaks() {
     on_runtimes(|| async {
         let (pool, gate) = doomed(builder(1).queue_capacity(1));
         let pending = pool.submit(call!(square(3)));
@@ -216,8 +222,9 @@ fn in_2_a_wait_for_room_ends_when_the_pool_breaks() {
     });
 }
 
+/// IN-2.
 #[test]
-fn in_2_a_panic_of_the_initializer_is_a_cause() {
+fn a_panic_of_the_initializer_breaks_the_pool() {
     fn no_device((): ()) -> Result<(), String> {
         panic!("no device")
     }
@@ -237,9 +244,9 @@ fn in_2_a_panic_of_the_initializer_is_a_cause() {
     });
 }
 
-/// Workers that die one after the other before their first task do not go on for ever.
+/// IN-2. Workers that die one after the other before their first task do not go on for ever.
 #[test]
-fn in_2_an_initializer_that_ends_its_process_is_a_cause() {
+fn an_initializer_that_ends_its_process_breaks_the_pool() {
     fn leave(begun: Reports) -> Result<(), String> {
         begun.add(process::id());
         process::exit(5)
@@ -269,8 +276,9 @@ fn only_once(mark: PathBuf) -> Result<(), String> {
     File::create_new(mark).map(drop).map_err(|_| "no licence for seat 7".to_owned())
 }
 
+/// IN-2.
 #[test]
-fn in_2_what_runs_when_a_later_worker_fails_keeps_its_value() {
+fn a_running_task_keeps_its_value_when_the_initializer_fails_in_a_later_worker() {
     within_limit(|| {
         let mark = std::env::temp_dir().join(format!("only-once-{}", process::id()));
         let pool = builder(2).initializer(only_once, mark.clone()).build().unwrap();
@@ -286,8 +294,9 @@ fn in_2_what_runs_when_a_later_worker_fails_keeps_its_value() {
     });
 }
 
+/// IN-2.
 #[test]
-fn in_2_an_argument_that_can_not_be_encoded_is_an_error_of_the_builder() {
+fn an_initializer_argument_that_can_not_be_encoded_is_an_error_of_the_builder() {
     struct Never;
 
     impl Serialize for Never {
@@ -354,9 +363,10 @@ fn leaves_nothing(name: &str, use_pools: impl Fn()) {
     }
 }
 
+/// IN-3.
 #[test]
-fn in_3_nothing_is_left_of_a_pool_whose_initializer_has_failed() {
-    leaves_nothing("init::in_3_nothing_is_left_of_a_pool_whose_initializer_has_failed", || {
+fn nothing_is_left_of_a_pool_whose_initializer_has_failed() {
+    leaves_nothing("init::nothing_is_left_of_a_pool_whose_initializer_has_failed", || {
         for size in POOL_SIZES {
             let (pool, gate) = doomed(builder(size));
             let pending: Vec<_> = (0..10).map(|n| pool.submit(call!(square(n)))).collect();
@@ -369,9 +379,10 @@ fn in_3_nothing_is_left_of_a_pool_whose_initializer_has_failed() {
     });
 }
 
+/// IN-3.
 #[test]
-fn in_3_nothing_is_left_of_a_pool_that_has_worked() {
-    leaves_nothing("init::in_3_nothing_is_left_of_a_pool_that_has_worked", || {
+fn nothing_is_left_of_a_pool_that_has_worked() {
+    leaves_nothing("init::nothing_is_left_of_a_pool_that_has_worked", || {
         for size in POOL_SIZES {
             let (pool, _taken) = seated(builder(size).max_tasks_per_child(30));
             let gate = Gate::new();
@@ -389,9 +400,10 @@ fn in_3_nothing_is_left_of_a_pool_that_has_worked() {
     });
 }
 
+/// IN-3.
 #[test]
-fn in_3_nothing_is_left_of_a_pool_that_was_ended_by_force() {
-    leaves_nothing("init::in_3_nothing_is_left_of_a_pool_that_was_ended_by_force", || {
+fn nothing_is_left_of_a_pool_that_was_ended_by_force() {
+    leaves_nothing("init::nothing_is_left_of_a_pool_that_was_ended_by_force", || {
         for size in POOL_SIZES {
             let (pool, _taken) = seated(builder(size));
             let gate = Gate::new();

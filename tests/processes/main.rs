@@ -1,34 +1,35 @@
-//! What the suite of Python's `concurrent.futures` checks, as tests of the process pool: sections 1,
-//! 3, 4, 8 and 9 of the conformance list, and what futures and limits of process tasks do.
+//! What the suite of Python's `concurrent.futures` checks, as tests of the process pool, and what
+//! futures and limits of process tasks do.
 //!
-//! A test is named after the id of the behaviour: `ex_` is what every executor does, `pp_` is the
-//! process pool, `dl_` is what must not dead-lock, `in_` is the initializer, `sd_` is the end. What
-//! does not depend on the kind of pool runs over processes in `conformance` and `lifecycle`. Where
-//! the types of Rust leave nothing to test, a comment stands in the test's place.
+//! A test's comment begins with the id of its behaviour in `docs/behaviours.md`: EX is what every
+//! executor does, FU is one future, PP is the process pool, DL is what must not dead-lock, IN is
+//! the initializer, SD is the end. What does not depend on the kind of pool runs over processes in
+//! `conformance` and `lifecycle`. Where the types of Rust leave nothing to test, a comment stands
+//! in the test's place.
 //!
 //! Where ours differs from Python's on purpose: a cancelled future is done at once; what can't be
 //! encoded or decoded fails that task alone; a worker that dies fails only the task that it ran.
 
 #![cfg(all(feature = "process", target_os = "linux"))]
 
-mod dl;
+mod deadlocks;
 mod dump;
-mod ex;
-mod fu;
+mod executor;
+mod future;
 mod init;
 mod limits;
 mod mixed;
 mod order;
-mod pp;
 #[path = "../lifecycle/program.rs"]
 mod program;
 mod program_end;
 mod reading;
-mod sd;
+mod shutdown;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]
 mod support;
 mod tools;
+mod workers;
 
 use std::future::Future;
 

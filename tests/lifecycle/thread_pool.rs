@@ -9,8 +9,9 @@ use futures::StreamExt;
 
 use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, within_limit};
 
+/// TP-1.
 #[test]
-fn tp_1_map_starts_at_the_call_and_a_waiting_shutdown_runs_all_of_it() {
+fn map_starts_at_the_call_and_a_waiting_shutdown_runs_all_of_it() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -25,8 +26,9 @@ fn tp_1_map_starts_at_the_call_and_a_waiting_shutdown_runs_all_of_it() {
     });
 }
 
+/// TP-1.
 #[test]
-fn tp_1_async() {
+fn an_awaited_shutdown_runs_all_of_a_map() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -40,10 +42,10 @@ fn tp_1_async() {
     });
 }
 
-/// Inline, the others are computed when they are asked for; but what was accepted before a
+/// TP-1. Inline, the others are computed when they are asked for; but what was accepted before a
 /// shutdown that drains is not lost there either.
 #[test]
-fn tp_1_inline_a_map_that_was_started_survives_a_shutdown_that_drains() {
+fn an_inline_map_that_was_started_survives_a_shutdown_that_drains() {
     within_limit(|| {
         let executor = InlineExecutor::new();
         let ran = Counter::new();
@@ -56,16 +58,18 @@ fn tp_1_inline_a_map_that_was_started_survives_a_shutdown_that_drains() {
     });
 }
 
+/// TP-2.
 #[test]
-fn tp_2_the_default_size_is_the_cpus_that_this_process_may_use() {
+fn the_default_size_is_the_cpus_that_this_process_may_use() {
     assert_eq!(ThreadPoolExecutor::new().max_workers(), num_cpus::get());
     assert_eq!(ThreadPoolExecutor::default().max_workers(), num_cpus::get());
     assert_eq!(ThreadPoolExecutor::builder().build().unwrap().max_workers(), num_cpus::get());
     assert_eq!(pool(3).max_workers(), 3);
 }
 
+/// TP-3.
 #[test]
-fn tp_3_sixty_blocking_tasks_start_no_more_threads_than_the_pool_has_workers() {
+fn sixty_blocking_tasks_start_no_more_threads_than_the_pool_has_workers() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -93,8 +97,9 @@ fn tp_3_sixty_blocking_tasks_start_no_more_threads_than_the_pool_has_workers() {
     });
 }
 
+/// TP-4.
 #[test]
-fn tp_4_one_thread_for_one_at_a_time() {
+fn tasks_awaited_one_after_another_use_one_thread() {
     within_limit(|| {
         for size in POOL_SIZES {
             for _ in 0..scaled(100) {
@@ -108,8 +113,9 @@ fn tp_4_one_thread_for_one_at_a_time() {
     });
 }
 
+/// TP-4.
 #[test]
-fn tp_4_async() {
+fn async_tasks_awaited_one_after_another_use_one_thread() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             for _ in 0..scaled(100) {
@@ -129,8 +135,9 @@ fn tp_4_async() {
 
 // TP-5 and TP-6: tests/fork.rs.
 
+/// TP-7.
 #[test]
-fn tp_7_a_map_with_no_time_on_a_saturated_pool_runs_nothing() {
+fn a_map_with_a_time_limit_of_zero_on_a_saturated_pool_runs_nothing() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let pool = pool(size);

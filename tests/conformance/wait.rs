@@ -38,10 +38,10 @@ fn wait_now<T>(futures: Vec<TaskFuture<T>>, return_when: ReturnWhen) -> DoneAndN
     wait(futures, return_when).now_or_never().expect("the answer is there at the first poll")
 }
 
-// WA-1: a `TaskFuture` is not `Clone` and `wait` takes it by value, so the same one can't be given
-// twice. What is left of this is that each comes back once.
+/// WA-1. A `TaskFuture` is not `Clone` and `wait` takes it by value, so the same one can't be given
+/// twice. What is left of this is that each comes back once.
 #[test]
-fn wa_1_each_future_comes_back_once() {
+fn each_future_comes_back_once() {
     async fn check<P: Pool>(pool: P) {
         for when in ALWAYS {
             let states = States::new(&pool);
@@ -59,8 +59,9 @@ fn wa_1_each_future_comes_back_once() {
     over_all_pools!(check);
 }
 
+/// WA-2.
 #[test]
-fn wa_2_first_completed() {
+fn first_completed_returns_when_one_future_ends() {
     async fn check<P: Pool>(pool: P) {
         let (quick_gate, slow_gate) = (P::held(), P::held());
         let quick = pool.gated(&quick_gate);
@@ -80,9 +81,9 @@ fn wa_2_first_completed() {
     over_all_pools!(check);
 }
 
-// Ours differs: a cancelled future is done at once, whether a worker has noticed or not.
+/// WA-2. Ours differs: a cancelled future is done at once, whether a worker has noticed or not.
 #[test]
-fn wa_2_a_cancelled_future_completes_first() {
+fn first_completed_counts_a_cancelled_future() {
     async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let futures = vec![states.running, states.cancelled, states.pending];
@@ -106,8 +107,9 @@ fn wa_2_a_cancelled_future_completes_first() {
     over_all_pools!(check);
 }
 
+/// WA-3.
 #[test]
-fn wa_3_first_completed_with_some_done_already() {
+fn first_completed_returns_all_that_are_done_already() {
     async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let futures = vec![
@@ -131,8 +133,9 @@ fn wa_3_first_completed_with_some_done_already() {
     over_all_pools!(check);
 }
 
+/// WA-4.
 #[test]
-fn wa_4_first_error() {
+fn first_error_returns_when_one_future_fails() {
     async fn check<P: Pool>(pool: P) {
         let (error_gate, slow_gate) = (P::held(), P::held());
         let value = finished_task(&pool);
@@ -154,8 +157,9 @@ fn wa_4_first_error() {
     over_all_pools!(check);
 }
 
+/// WA-4.
 #[test]
-fn wa_4_the_job_s_own_error_and_a_cancellation_are_no_first_error() {
+fn the_job_s_own_error_and_a_cancellation_are_no_first_error() {
     on_runtimes(|| async {
         let (mut completers, mut futures) = (Vec::new(), Vec::new());
         for _ in 0..4 {
@@ -179,9 +183,9 @@ fn wa_4_the_job_s_own_error_and_a_cancellation_are_no_first_error() {
     });
 }
 
-// Ours differs: of the cancelled futures, both are done.
+/// WA-5. Ours differs: of the cancelled futures, both are done.
 #[test]
-fn wa_5_first_error_with_a_mix_of_states() {
+fn first_error_leaves_pending_and_running_futures_in_not_done() {
     async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let (completer, failing) = TaskFuture::promise();
@@ -204,8 +208,9 @@ fn wa_5_first_error_with_a_mix_of_states() {
     over_all_pools!(check);
 }
 
+/// WA-6.
 #[test]
-fn wa_6_first_error_with_one_failed_already() {
+fn first_error_returns_at_once_if_one_has_failed() {
     async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let futures = vec![states.running, states.failed, states.finished, states.pending];
@@ -223,8 +228,9 @@ fn wa_6_first_error_with_one_failed_already() {
     over_all_pools!(check);
 }
 
+/// WA-7.
 #[test]
-fn wa_7_all_completed() {
+fn all_completed_waits_for_every_future() {
     async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let total = 6 + states.others.len();
@@ -259,8 +265,9 @@ fn wa_7_all_completed() {
     over_all_pools!(check);
 }
 
+/// WA-8.
 #[test]
-fn wa_8_a_time_limit_is_no_error() {
+fn a_time_limit_is_no_error() {
     async fn check<P: Pool>(pool: P) {
         for limit in [Duration::ZERO, SHORT] {
             for when in [FirstError, AllCompleted] {
@@ -320,8 +327,9 @@ fn check_released(parts: &DoneAndNotDone<usize>, when: ReturnWhen) {
     }
 }
 
+/// WA-9.
 #[test]
-fn wa_9_a_hundred_jobs_released_at_the_same_instant() {
+fn no_wake_up_is_lost_when_a_hundred_jobs_end_at_once() {
     within_limit(|| {
         for max_workers in [1, 4, 100] {
             let pool = pool(max_workers);
@@ -346,8 +354,9 @@ fn wa_9_a_hundred_jobs_released_at_the_same_instant() {
     });
 }
 
+/// WA-9.
 #[test]
-fn wa_9_async_wait_for_a_hundred_jobs_released_at_the_same_instant() {
+fn no_wake_up_of_an_async_wait_is_lost_when_a_hundred_jobs_end_at_once() {
     over_pools_async(|pool| async move {
         for round in 0..scaled(60).max(3) {
             let when = ALWAYS[round % 3];
@@ -360,8 +369,9 @@ fn wa_9_async_wait_for_a_hundred_jobs_released_at_the_same_instant() {
     });
 }
 
+/// WA-9.
 #[test]
-fn wa_9_a_hundred_futures_completed_at_the_same_instant() {
+fn no_wake_up_is_lost_when_a_hundred_futures_are_completed_at_once() {
     const THREADS: usize = 10;
 
     within_limit(|| {
@@ -388,8 +398,9 @@ fn wa_9_a_hundred_futures_completed_at_the_same_instant() {
     });
 }
 
+/// WA-9.
 #[test]
-fn wa_9_the_last_future_ends_at_any_moment_of_the_wait() {
+fn no_wake_up_is_lost_when_the_last_future_ends_during_the_wait() {
     within_limit(|| {
         for when in ALWAYS {
             end_during_the_wait(

@@ -93,8 +93,9 @@ fn assert_not_called(calls: &Calls) {
     assert_eq!(calls.try_recv(), Err(mpsc::TryRecvError::Empty));
 }
 
+/// FU-1.
 #[test]
-fn fu_1_a_callback_that_was_added_before_the_value() {
+fn a_callback_added_before_the_value_runs_with_it() {
     over_pools(|pool| {
         let (completer, future) = TaskFuture::promise();
         let calls = observe(&future);
@@ -116,8 +117,9 @@ fn fu_1_a_callback_that_was_added_before_the_value() {
     });
 }
 
+/// FU-1.
 #[test]
-fn fu_1_a_callback_comes_just_before_the_future_is_done() {
+fn a_callback_runs_just_before_the_future_is_done() {
     /// Has a callback look at its own future.
     fn look(future: &Arc<TaskFuture<u32>>) -> Arc<Mutex<Option<bool>>> {
         let was_done = Arc::new(Mutex::new(None));
@@ -147,8 +149,9 @@ fn fu_1_a_callback_comes_just_before_the_future_is_done() {
     });
 }
 
+/// FU-2.
 #[test]
-fn fu_2_a_callback_that_was_added_before_the_error() {
+fn a_callback_added_before_the_error_runs_with_it() {
     over_pools(|pool| {
         let (completer, future) = TaskFuture::promise();
         let calls = observe(&future);
@@ -168,8 +171,9 @@ fn fu_2_a_callback_that_was_added_before_the_error() {
     });
 }
 
+/// FU-3.
 #[test]
-fn fu_3_a_callback_that_was_added_before_the_cancellation() {
+fn a_callback_added_before_the_cancellation_runs_with_it() {
     over_pools(|pool| {
         let (_completer, future) = TaskFuture::promise();
         let calls = observe(&future);
@@ -199,8 +203,9 @@ fn fu_3_a_callback_that_was_added_before_the_cancellation() {
     });
 }
 
+/// FU-4.
 #[test]
-fn fu_4_a_callback_that_panics_is_reported_and_the_others_run() {
+fn a_callback_that_panics_is_reported_and_the_others_run() {
     fn add_three(future: &TaskFuture<u32>, text: &'static str) -> Arc<Mutex<Vec<u32>>> {
         let order = Arc::new(Mutex::new(Vec::new()));
         let (first, last) = (order.clone(), order.clone());
@@ -212,22 +217,22 @@ fn fu_4_a_callback_that_panics_is_reported_and_the_others_run() {
 
     note_reports();
     over_pools(|pool| {
-        let before = reports("fu_4 by hand");
+        let before = reports("a callback by hand");
         let (completer, future) = TaskFuture::promise();
-        let order = add_three(&future, "fu_4 by hand");
+        let order = add_three(&future, "a callback by hand");
         completer.complete(Ok(5));
         assert_eq!(*order.lock().unwrap(), [1, 3]);
-        assert_eq!(reports("fu_4 by hand"), before + 1);
+        assert_eq!(reports("a callback by hand"), before + 1);
         assert_eq!(future.result().unwrap(), 5);
 
-        let before = reports("fu_4 pool");
+        let before = reports("a callback of a pool");
         let states = States::new(pool);
         let workers = pool.metrics().workers;
-        let order = add_three(&states.running, "fu_4 pool");
+        let order = add_three(&states.running, "a callback of a pool");
         states.held.open();
         assert_eq!(states.running.result().unwrap(), 42);
         assert_eq!(*order.lock().unwrap(), [1, 3]);
-        assert_eq!(reports("fu_4 pool"), before + 1);
+        assert_eq!(reports("a callback of a pool"), before + 1);
         // The worker lives, and the panic was not taken for the job's.
         assert_eq!(pool.submit(|| 42).result().unwrap(), 42);
         assert_eq!(pool.metrics().workers, workers);
@@ -235,8 +240,9 @@ fn fu_4_a_callback_that_panics_is_reported_and_the_others_run() {
     });
 }
 
+/// FU-5.
 #[test]
-fn fu_5_a_callback_that_is_added_after_the_value() {
+fn a_callback_added_after_the_value_runs_at_once() {
     within_limit(|| {
         for future in finished() {
             let calls = observe(&future);
@@ -254,8 +260,9 @@ fn fu_5_a_callback_that_is_added_after_the_value() {
     });
 }
 
+/// FU-6.
 #[test]
-fn fu_6_a_callback_that_is_added_after_the_error() {
+fn a_callback_added_after_the_error_runs_at_once() {
     within_limit(|| {
         for (future, error) in failed() {
             assert_eq!(assert_called(&observe(&future), error), thread::current().id());
@@ -265,8 +272,9 @@ fn fu_6_a_callback_that_is_added_after_the_error() {
     });
 }
 
+/// FU-7.
 #[test]
-fn fu_7_a_callback_that_is_added_after_the_cancellation() {
+fn a_callback_added_after_the_cancellation_runs_at_once() {
     within_limit(|| {
         for future in cancelled() {
             assert_eq!(assert_called(&observe(&future), "Cancelled"), thread::current().id());
@@ -277,13 +285,14 @@ fn fu_7_a_callback_that_is_added_after_the_cancellation() {
     });
 }
 
+/// FU-8.
 #[test]
-fn fu_8_a_callback_that_panics_when_it_is_added_does_not_reach_the_caller() {
+fn a_panic_of_a_callback_added_after_the_end_does_not_reach_the_caller() {
     note_reports();
     within_limit(|| {
         for (count, future) in (1..).zip(finished()) {
-            future.add_done_callback(|_| panic!("fu_8"));
-            assert_eq!(reports("fu_8"), count);
+            future.add_done_callback(|_| panic!("a callback after the end"));
+            assert_eq!(reports("a callback after the end"), count);
             assert_eq!(assert_called(&observe(&future), "42"), thread::current().id());
             assert_eq!(future.result().unwrap(), 42);
         }
@@ -299,8 +308,9 @@ fn assert_debug<T>(future: &TaskFuture<T>, state: &str) {
     assert_eq!(format!("{future:?}"), debug_text(future, state));
 }
 
+/// FU-9.
 #[test]
-fn fu_9_the_debug_text_shows_the_state() {
+fn the_debug_text_shows_the_state() {
     over_pools(|pool| {
         let mut states = States::new(pool);
         assert_debug(&states.pending, "pending");
@@ -333,8 +343,9 @@ fn fu_9_the_debug_text_shows_the_state() {
     });
 }
 
+/// FU-9.
 #[test]
-fn fu_9_the_debug_text_of_a_future_made_by_hand_or_inline() {
+fn the_debug_text_shows_the_state_of_a_future_made_by_hand_or_inline() {
     within_limit(|| {
         let (completer, future) = TaskFuture::<u32>::promise();
         assert_debug(&future, "pending");
@@ -362,8 +373,9 @@ fn debug_inside(future: &Arc<TaskFuture<u32>>) -> mpsc::Receiver<String> {
     texts
 }
 
+/// FU-9.
 #[test]
-fn fu_9_the_debug_text_inside_of_a_callback_that_comes_before_the_end() {
+fn the_debug_text_inside_of_a_callback_before_the_end_shows_no_end() {
     over_pools(|pool| {
         let (completer, future) = TaskFuture::promise();
         let future = Arc::new(future);
@@ -381,8 +393,9 @@ fn fu_9_the_debug_text_inside_of_a_callback_that_comes_before_the_end() {
     });
 }
 
+/// FU-9.
 #[test]
-fn fu_9_the_debug_text_inside_of_a_callback_that_comes_after_the_end() {
+fn the_debug_text_inside_of_a_callback_after_the_end_shows_the_end() {
     within_limit(|| {
         for future in finished().into_iter().map(Arc::new) {
             let text = debug_inside(&future).try_recv().unwrap();
@@ -400,8 +413,9 @@ fn fu_9_the_debug_text_inside_of_a_callback_that_comes_after_the_end() {
     });
 }
 
+/// FU-10.
 #[test]
-fn fu_10_cancel_a_pending_task() {
+fn cancel_withdraws_a_pending_task_and_drops_its_job() {
     over_pools(|pool| {
         let held = Held::new();
         let occupied = pool.occupy_all(&held);
@@ -426,8 +440,9 @@ fn fu_10_cancel_a_pending_task() {
     });
 }
 
+/// FU-10.
 #[test]
-fn fu_10_cancel_in_the_other_states() {
+fn cancel_changes_nothing_in_the_other_states() {
     over_pools(|pool| {
         let states = States::new(pool);
         assert!(!states.running.cancel());
@@ -490,8 +505,9 @@ fn each_state(pool: &ThreadPoolExecutor, check: impl Fn(&TaskFuture<u32>, [bool;
     }
 }
 
+/// FU-11.
 #[test]
-fn fu_11_is_cancelled_in_the_cancelled_states_only() {
+fn is_cancelled_in_the_cancelled_states_only() {
     over_pools(|pool| {
         each_state(pool, |future, [is_cancelled, _, _]| {
             assert_eq!(future.is_cancelled(), is_cancelled, "{future:?}");
@@ -499,8 +515,9 @@ fn fu_11_is_cancelled_in_the_cancelled_states_only() {
     });
 }
 
+/// FU-12.
 #[test]
-fn fu_12_is_done_when_cancelled_or_finished() {
+fn is_done_when_cancelled_or_finished() {
     over_pools(|pool| {
         each_state(pool, |future, [_, is_done, _]| {
             assert_eq!(future.is_done(), is_done, "{future:?}");
@@ -508,8 +525,9 @@ fn fu_12_is_done_when_cancelled_or_finished() {
     });
 }
 
+/// FU-13.
 #[test]
-fn fu_13_is_running_while_running_only() {
+fn is_running_while_running_only() {
     over_pools(|pool| {
         each_state(pool, |future, [_, _, is_running]| {
             assert_eq!(future.is_running(), is_running, "{future:?}");
@@ -517,8 +535,9 @@ fn fu_13_is_running_while_running_only() {
     });
 }
 
+/// FU-13.
 #[test]
-fn fu_13_an_async_computation_runs_from_its_first_poll_on() {
+fn an_async_computation_runs_from_its_first_poll_on() {
     over_pools_async(|pool| async move {
         let held = Held::new();
         let occupied = pool.occupy_all(&held);
@@ -541,8 +560,9 @@ fn fu_13_an_async_computation_runs_from_its_first_poll_on() {
     });
 }
 
+/// FU-14.
 #[test]
-fn fu_14_result_within_no_time() {
+fn result_timeout_of_zero_gives_what_is_there() {
     over_pools(|pool| {
         let mut states = States::new(pool);
         for _ in 0..2 {
@@ -582,8 +602,9 @@ fn fu_14_result_within_no_time() {
     });
 }
 
+/// FU-14.
 #[test]
-fn fu_14_one_poll_of_the_future() {
+fn one_poll_gives_what_is_there() {
     over_pools_async(|pool| async move {
         let mut states = States::new(&pool);
         assert!((&mut states.pending).now_or_never().is_none());
@@ -660,8 +681,9 @@ fn release_tasks<T: Send + 'static>(
     });
 }
 
+/// FU-15.
 #[test]
-fn fu_15_a_waiting_thread_is_released_by_the_value() {
+fn a_waiting_thread_is_released_by_the_value() {
     within_limit(|| {
         release_threads(|completer| completer.complete(Ok(5)), |got| assert_eq!(got.unwrap(), 5));
         release_a_worker(|completer| completer.complete(Ok(5)), |got| assert_eq!(got.unwrap(), 5));
@@ -677,8 +699,9 @@ fn fu_15_a_waiting_thread_is_released_by_the_value() {
     });
 }
 
+/// FU-15.
 #[test]
-fn fu_15_the_value_comes_at_any_moment_of_the_wait() {
+fn a_value_at_any_moment_of_the_wait_releases_the_thread() {
     within_limit(|| {
         end_during_the_wait(
             |completer| completer.complete(Ok(5)),
@@ -691,15 +714,16 @@ fn fu_15_the_value_comes_at_any_moment_of_the_wait() {
     });
 }
 
+/// FU-15.
 #[test]
-fn fu_15_a_waiting_async_task_is_released_by_the_value() {
+fn a_waiting_async_task_is_released_by_the_value() {
     release_tasks(|completer| completer.complete(Ok(5)), |got| assert_eq!(got.unwrap(), 5));
 }
 
-// `result` takes the future, so nobody else can cancel it meanwhile by its handle; who can is the
-// one that was to complete it, or a shutdown of its pool.
+/// FU-16. `result` takes the future, so nobody else can cancel it meanwhile by its handle; who can
+/// is the one that was to complete it, or a shutdown of its pool.
 #[test]
-fn fu_16_a_waiting_thread_is_released_by_a_cancellation() {
+fn a_waiting_thread_is_released_by_a_cancellation() {
     within_limit(|| {
         release_threads::<u32>(drop, |got| assert_cancelled(&got));
         release_a_worker::<u32>(drop, |got| assert_cancelled(&got));
@@ -720,14 +744,15 @@ fn fu_16_a_waiting_thread_is_released_by_a_cancellation() {
     });
 }
 
+/// FU-16.
 #[test]
-fn fu_16_a_waiting_async_task_is_released_by_a_cancellation() {
+fn a_waiting_async_task_is_released_by_a_cancellation() {
     release_tasks::<u32>(drop, |got| assert_cancelled(&got));
 }
 
-// There is no method `exception`: the error is that of the result.
+/// FU-17. There is no method `exception`: the error is that of the result.
 #[test]
-fn fu_17_the_error_within_no_time() {
+fn result_timeout_of_zero_gives_the_error_that_is_there() {
     over_pools(|pool| {
         fn error(future: &mut TaskFuture<u32>) -> Option<Error> {
             future.result_timeout(Duration::ZERO).err()
@@ -759,8 +784,9 @@ fn fu_17_the_error_within_no_time() {
     });
 }
 
+/// FU-18.
 #[test]
-fn fu_18_a_waiting_thread_is_released_by_the_error() {
+fn a_waiting_thread_is_released_by_the_error() {
     fn fail(completer: Completer<u32>) {
         completer.complete(Err(Error::QueueFull { capacity: 7 }));
     }
@@ -791,8 +817,9 @@ fn fu_18_a_waiting_thread_is_released_by_the_error() {
 // compile; a doctest of `Completer` shows that. What is left is an end from two sides: the first
 // one stays, and the value of the second one is dropped.
 
+/// FU-19.
 #[test]
-fn fu_19_a_value_after_a_cancellation_is_dropped() {
+fn a_value_after_a_cancellation_is_dropped() {
     within_limit(|| {
         let drops = CountDrops::default();
         let count = drops.0.clone();
@@ -805,8 +832,9 @@ fn fu_19_a_value_after_a_cancellation_is_dropped() {
     });
 }
 
+/// FU-19.
 #[test]
-fn fu_19_a_cancellation_after_a_value_is_refused() {
+fn a_cancellation_after_a_value_is_refused() {
     within_limit(|| {
         let (completer, future) = TaskFuture::promise();
         completer.complete(Ok(5));
@@ -816,8 +844,9 @@ fn fu_19_a_cancellation_after_a_value_is_refused() {
     });
 }
 
+/// FU-19.
 #[test]
-fn fu_19_of_a_value_and_a_cancellation_one_wins() {
+fn of_a_value_and_a_cancellation_one_wins() {
     within_limit(|| {
         for _ in 0..scaled(2_000) {
             let drops = CountDrops::default();
@@ -852,8 +881,9 @@ fn fu_19_of_a_value_and_a_cancellation_one_wins() {
     });
 }
 
+/// FU-19.
 #[test]
-fn fu_19_a_value_after_the_time_limit_is_dropped() {
+fn a_value_after_the_time_limit_is_dropped() {
     over_pools(|pool| {
         let limit = Duration::from_millis(1);
         let held = Held::new();
@@ -871,8 +901,9 @@ fn fu_19_a_value_after_the_time_limit_is_dropped() {
     });
 }
 
+/// FU-20.
 #[test]
-fn fu_20_an_error_after_a_cancellation_is_dropped() {
+fn an_error_after_a_cancellation_is_dropped() {
     within_limit(|| {
         let (completer, future) = TaskFuture::<u32>::promise();
         assert!(future.cancel());
@@ -881,8 +912,9 @@ fn fu_20_an_error_after_a_cancellation_is_dropped() {
     });
 }
 
+/// FU-20.
 #[test]
-fn fu_20_a_cancellation_after_an_error_is_refused() {
+fn a_cancellation_after_an_error_is_refused() {
     within_limit(|| {
         let (completer, future) = TaskFuture::<u32>::promise();
         completer.complete(Err(Error::ShutDown));
@@ -892,8 +924,9 @@ fn fu_20_a_cancellation_after_an_error_is_refused() {
     });
 }
 
+/// FU-20.
 #[test]
-fn fu_20_a_panic_after_the_time_limit_is_dropped() {
+fn a_panic_after_the_time_limit_is_dropped() {
     over_pools(|pool| {
         let limit = Duration::from_millis(1);
         let held = Held::new();

@@ -43,9 +43,9 @@ fn distinct(pids: &[u32]) -> usize {
     pids.iter().collect::<HashSet<_>>().len()
 }
 
-// Ours differs: later submissions succeed.
+/// PP-2. Ours differs: later submissions succeed.
 #[test]
-fn pp_2_a_worker_that_is_terminated_fails_the_task_that_it_runs() {
+fn a_worker_that_is_terminated_fails_the_task_that_it_runs() {
     over_pools(|pool| {
         for (name, number) in [(Signal::TERM, SIGTERM), (Signal::KILL, SIGKILL)] {
             let (started, gate) = (Reports::new(), Gate::new());
@@ -72,9 +72,9 @@ fn pp_2_a_worker_that_is_terminated_fails_the_task_that_it_runs() {
     });
 }
 
-/// Nobody was running anything there, so nobody hears of it.
+/// PP-2. Nobody was running anything there, so nobody hears of it.
 #[test]
-fn pp_2_an_idle_worker_that_is_terminated_is_replaced() {
+fn an_idle_worker_that_is_terminated_is_replaced() {
     over_pools(|pool| {
         for _ in 0..5 {
             let pid = pool.submit(call!(own_pid())).result().unwrap();
@@ -87,8 +87,9 @@ fn pp_2_an_idle_worker_that_is_terminated_is_replaced() {
     });
 }
 
+/// PP-3.
 #[test]
-fn pp_3_every_lost_task_has_an_error_of_its_own() {
+fn every_lost_task_has_an_error_of_its_own() {
     over_pools(|pool| {
         let (started, gate) = (Reports::new(), Gate::new());
         let futures: Vec<_> = (0..pool.max_workers() as u32)
@@ -112,9 +113,9 @@ fn pp_3_every_lost_task_has_an_error_of_its_own() {
     });
 }
 
-/// Reading one error does not lengthen another: each holds its own text only.
+/// PP-3. Reading one error does not lengthen another: each holds its own text only.
 #[test]
-fn pp_3_also_if_the_same_task_has_lost_several_workers() {
+fn a_lost_task_that_was_retried_lists_its_own_workers_only() {
     fn die() {
         process::exit(7);
     }
@@ -134,9 +135,9 @@ fn pp_3_also_if_the_same_task_has_lost_several_workers() {
     });
 }
 
-// A negative chunk size does not compile, and 0 is EX-9.
+/// PP-4. A negative chunk size does not compile, and 0 is EX-9.
 #[test]
-fn pp_4_map_with_chunks_of_all_sizes() {
+fn chunks_of_all_sizes_give_all_results_in_order() {
     over_pools(|pool| {
         let expected: Vec<_> = (0..40).map(square).collect();
         for chunk in [6, 40, 50] {
@@ -157,8 +158,9 @@ fn fail(n: u32) -> u32 {
     n
 }
 
+/// PP-5.
 #[test]
-fn pp_5_an_error_arrives_whole_and_a_panic_with_its_place() {
+fn an_error_arrives_whole_and_a_panic_with_its_place() {
     fn find(name: String) -> Result<u32, NotFound> {
         Err(NotFound::Key { name, tried: vec![1, 2, 3] })
     }
@@ -185,8 +187,9 @@ fn pp_5_an_error_arrives_whole_and_a_panic_with_its_place() {
     });
 }
 
+/// PP-6.
 #[test]
-fn pp_6_the_error_names_the_process_and_its_exit_code() {
+fn the_error_of_a_lost_task_names_the_process_and_its_exit_code() {
     fn leave(started: Reports) {
         started.add(process::id());
         process::exit(99);
@@ -204,8 +207,9 @@ fn pp_6_the_error_names_the_process_and_its_exit_code() {
     });
 }
 
+/// PP-7.
 #[test]
-fn pp_7_arguments_are_freed_in_the_worker_right_after_the_task() {
+fn arguments_are_freed_in_the_worker_right_after_the_task() {
     /// Tells when it is freed in another process than it was made in.
     #[derive(Serialize, Deserialize)]
     struct Argument {
@@ -256,8 +260,9 @@ fn pp_7_arguments_are_freed_in_the_worker_right_after_the_task() {
     });
 }
 
+/// PP-8.
 #[test]
-fn pp_8_many_blocking_tasks_start_no_more_processes_than_the_pool_has_workers() {
+fn many_blocking_tasks_start_no_more_processes_than_the_pool_has_workers() {
     over_pools(|pool| {
         let size = pool.max_workers();
         assert_eq!(pool.metrics().workers, 0, "no process before there is a task");
@@ -282,8 +287,9 @@ fn pp_8_many_blocking_tasks_start_no_more_processes_than_the_pool_has_workers() 
     });
 }
 
+/// PP-9.
 #[test]
-fn pp_9_one_process_for_one_at_a_time() {
+fn tasks_awaited_one_after_another_use_one_process() {
     within_limit(|| {
         for size in POOL_SIZES {
             for _ in 0..10 {
@@ -298,8 +304,9 @@ fn pp_9_one_process_for_one_at_a_time() {
     });
 }
 
+/// PP-10.
 #[test]
-fn pp_10_every_second_of_six_tasks_awaited_uses_three_processes_at_most() {
+fn every_second_of_six_tasks_awaited_uses_three_processes_at_most() {
     within_limit(|| {
         for size in POOL_SIZES {
             for _ in 0..10 {
@@ -321,8 +328,9 @@ fn limited(max_workers: usize, max_tasks: usize) -> ProcessPoolExecutor {
     builder(max_workers).max_tasks_per_child(max_tasks).build().unwrap()
 }
 
+/// PP-11.
 #[test]
-fn pp_11_a_worker_ends_after_as_many_tasks_as_it_may_have() {
+fn a_worker_ends_after_max_tasks_per_child() {
     within_limit(|| {
         let pool = limited(1, 3);
         let pid = || pool.submit(call!(own_pid())).result().unwrap();
@@ -339,9 +347,9 @@ fn pp_11_a_worker_ends_after_as_many_tasks_as_it_may_have() {
     });
 }
 
-/// A chunk is one task of a worker; the items of a map are spread over several workers then.
+/// PP-11. A chunk is one task of a worker; the items of a map are spread over several workers then.
 #[test]
-fn pp_11_the_limit_holds_for_chunks() {
+fn a_chunk_counts_as_one_task_of_its_worker() {
     fn pid((): ()) -> u32 {
         process::id()
     }
@@ -359,8 +367,9 @@ fn pp_11_the_limit_holds_for_chunks() {
     });
 }
 
+/// PP-13.
 #[test]
-fn pp_13_workers_retire_while_a_backlog_waits() {
+fn all_results_arrive_when_workers_retire_under_a_backlog() {
     within_limit(|| {
         for (size, tasks) in [(1, 6), (2, 8), (4, 50)] {
             let pool = limited(size, 2);
@@ -382,8 +391,9 @@ fn retiring(size: usize) -> (ProcessPoolExecutor, Gate, Vec<TaskFuture<u32>>) {
     (pool, gate, futures)
 }
 
+/// PP-14.
 #[test]
-fn pp_14_a_worker_that_retires_after_a_shutdown_is_replaced_for_what_waits() {
+fn a_worker_that_retires_after_a_shutdown_is_replaced_for_queued_tasks() {
     within_limit(|| {
         for size in POOL_SIZES {
             let (pool, gate, futures) = retiring(size);
@@ -397,10 +407,10 @@ fn pp_14_a_worker_that_retires_after_a_shutdown_is_replaced_for_what_waits() {
     });
 }
 
-// Ours differs: to drop the last handle is a shutdown that drains, as on threads. What was accepted
-// runs.
+/// PP-14. Ours differs: to drop the last handle is a shutdown that drains, as on threads. What was
+/// accepted runs.
 #[test]
-fn pp_14_also_if_the_last_handle_is_dropped() {
+fn a_worker_that_retires_after_a_shutdown_and_the_last_drop_is_replaced() {
     within_limit(|| {
         for size in POOL_SIZES {
             let (pool, gate, futures) = retiring(size);
@@ -414,8 +424,9 @@ fn pp_14_also_if_the_last_handle_is_dropped() {
     });
 }
 
+/// PP-15.
 #[test]
-fn pp_15_also_without_a_shutdown() {
+fn a_worker_that_retires_after_the_last_drop_is_replaced() {
     within_limit(|| {
         for size in POOL_SIZES {
             let (pool, gate, futures) = retiring(size);
@@ -436,9 +447,9 @@ const FORCES: [(Force, i32); 2] = [
     (|pool| pool.kill_workers().result().unwrap(), SIGKILL),
 ];
 
-// Ours differs: what had not started is cancelled.
+/// PP-16. Ours differs: what had not started is cancelled.
 #[test]
-fn pp_16_workers_that_retire_during_a_shutdown_by_force_are_not_replaced() {
+fn workers_that_retire_during_a_forced_shutdown_are_not_replaced() {
     within_limit(|| {
         for size in POOL_SIZES {
             for (force, _) in FORCES {
@@ -489,9 +500,10 @@ fn assert_broken<T: std::fmt::Debug>(outcome: Result<T, Error>, text: &str) {
     assert!(error.to_string().contains(text), "{error}");
 }
 
+/// PP-17.
 #[test]
-fn pp_17_a_worker_that_can_not_be_replaced_breaks_the_pool() {
-    let name = "pp::pp_17_a_worker_that_can_not_be_replaced_breaks_the_pool";
+fn a_worker_that_can_not_be_replaced_breaks_the_pool() {
+    let name = "workers::a_worker_that_can_not_be_replaced_breaks_the_pool";
     let main = || {
         let pool = limited(1, 1);
         let gate = Gate::new();
@@ -514,10 +526,10 @@ fn pp_17_a_worker_that_can_not_be_replaced_breaks_the_pool() {
     }
 }
 
-/// As long as there is another worker the pool goes on, with less.
+/// PP-17. As long as there is another worker the pool goes on, with less.
 #[test]
-fn pp_17_a_worker_that_can_not_be_added_is_done_without() {
-    let name = "pp::pp_17_a_worker_that_can_not_be_added_is_done_without";
+fn a_worker_that_can_not_be_added_is_done_without() {
+    let name = "workers::a_worker_that_can_not_be_added_is_done_without";
     let main = || {
         let pool = pool(4);
         let gate = Gate::new();
@@ -537,8 +549,9 @@ fn pp_17_a_worker_that_can_not_be_added_is_done_without() {
     }
 }
 
+/// PP-18.
 #[test]
-fn pp_18_a_waiting_shutdown_at_once_over_workers_of_one_task_each() {
+fn a_waiting_shutdown_over_workers_of_one_task_each_gives_all_results() {
     within_limit(|| {
         for _ in 0..10 {
             let pool = limited(3, 1);
@@ -565,9 +578,10 @@ fn allow_threads() {
     limit(Resource::As, None);
 }
 
+/// PP-19.
 #[test]
-fn pp_19_a_pool_whose_reader_can_not_start_is_refused() {
-    let name = "pp::pp_19_a_pool_whose_reader_can_not_start_is_refused";
+fn a_pool_whose_reader_can_not_start_is_refused() {
+    let name = "workers::a_pool_whose_reader_can_not_start_is_refused";
     let main = || {
         refuse_threads();
         for _ in 0..3 {
@@ -586,14 +600,15 @@ fn pp_19_a_pool_whose_reader_can_not_start_is_refused() {
     }
 }
 
-/// A pool has threads for callbacks, long results and the input of maps, when they are wanted.
+/// PP-19. A pool has threads for callbacks, long results and the input of maps, when they are
+/// wanted.
 #[test]
-fn pp_19_a_helper_thread_that_can_not_start_costs_an_error_and_no_hang() {
+fn a_helper_thread_that_can_not_start_costs_an_error_and_no_hang() {
     fn long() -> Vec<u8> {
         vec![1; 1 << 20]
     }
 
-    let name = "pp::pp_19_a_helper_thread_that_can_not_start_costs_an_error_and_no_hang";
+    let name = "workers::a_helper_thread_that_can_not_start_costs_an_error_and_no_hang";
     let main = |variant| {
         let pool = pool(1);
         // By now the thread that reads is there; the beginning of a thread needs memory, too.
@@ -634,9 +649,9 @@ fn pp_19_a_helper_thread_that_can_not_start_costs_an_error_and_no_hang() {
     }
 }
 
-// There is one method for each operation, so an unknown one does not compile.
+/// PP-20. There is one method for each operation, so an unknown one does not compile.
 #[test]
-fn pp_20_workers_are_terminated_or_killed() {
+fn workers_are_terminated_or_killed() {
     within_limit(|| {
         for size in POOL_SIZES {
             for (force, signal) in FORCES {
@@ -653,8 +668,9 @@ fn pp_20_workers_are_terminated_or_killed() {
     });
 }
 
+/// PP-20.
 #[test]
-fn pp_20_what_does_not_end_when_terminated_is_killed_after_the_grace() {
+fn a_worker_that_ignores_termination_is_killed_after_the_grace_period() {
     fn ignore(started: Reports, gate: Gate) {
         // SAFETY: it changes what a signal does, and nothing else uses that signal here.
         unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
@@ -675,8 +691,9 @@ fn pp_20_what_does_not_end_when_terminated_is_killed_after_the_grace() {
     });
 }
 
+/// PP-21.
 #[test]
-fn pp_21_a_shutdown_by_force_while_a_task_waits() {
+fn a_forced_shutdown_ends_a_task_that_waits() {
     over_pools(|pool| {
         let kept = pool.clone();
         let (started, ended, gate) = (Reports::new(), Reports::new(), Gate::new());
@@ -699,8 +716,9 @@ fn pp_21_a_shutdown_by_force_while_a_task_waits() {
     });
 }
 
+/// PP-22.
 #[test]
-fn pp_22_a_shutdown_by_force_of_a_broken_pool() {
+fn a_forced_shutdown_of_a_broken_pool_is_no_error() {
     fn refuse((): ()) -> Result<(), String> {
         Err("no licence".to_owned())
     }
@@ -719,8 +737,9 @@ fn pp_22_a_shutdown_by_force_of_a_broken_pool() {
     });
 }
 
+/// PP-23.
 #[test]
-fn pp_23_a_shutdown_by_force_before_there_is_a_worker() {
+fn a_forced_shutdown_before_there_is_a_worker_does_nothing() {
     within_limit(|| {
         for size in POOL_SIZES {
             for (force, _) in FORCES {
@@ -733,8 +752,9 @@ fn pp_23_a_shutdown_by_force_before_there_is_a_worker() {
     });
 }
 
+/// PP-24.
 #[test]
-fn pp_24_after_a_shutdown_by_force_submissions_are_refused_and_the_worker_is_dead() {
+fn after_a_forced_shutdown_submissions_are_refused_and_the_worker_is_dead() {
     over_pools(|pool| {
         let pid = pool.submit(call!(own_pid())).result().unwrap();
         let ended = pool.kill_workers();

@@ -19,8 +19,9 @@ fn next_now<S: Stream + Unpin>(stream: &mut S) -> Option<S::Item> {
     stream.next().now_or_never().expect("an item is there")
 }
 
+/// AC-1.
 #[test]
-fn ac_1_futures_in_all_states_are_yielded_once() {
+fn futures_in_all_states_are_yielded_once() {
     async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let futures = [
@@ -63,8 +64,9 @@ fn ac_1_futures_in_all_states_are_yielded_once() {
     over_all_pools!(check);
 }
 
+/// AC-1.
 #[test]
-fn ac_1_the_order_is_that_of_the_ends() {
+fn results_come_in_the_order_in_which_futures_end() {
     on_runtimes(|| async {
         let (completers, futures): (Vec<_>, Vec<_>) = (0..5).map(|_| TaskFuture::promise()).unzip();
         let mut completers: Vec<_> = completers.into_iter().map(Some).collect();
@@ -88,8 +90,9 @@ fn ac_1_the_order_is_that_of_the_ends() {
     });
 }
 
+/// AC-2.
 #[test]
-fn ac_2_a_time_limit_comes_after_what_has_finished() {
+fn finished_futures_come_before_the_time_limit() {
     async fn check<P: Pool>(pool: P) {
         for limit in [Duration::ZERO, SHORT] {
             let (first, last) = (finished_task(&pool), finished_task(&pool));
@@ -117,8 +120,9 @@ fn ac_2_a_time_limit_comes_after_what_has_finished() {
     over_all_pools!(check);
 }
 
+/// AC-2.
 #[test]
-fn ac_2_a_time_limit_that_is_not_reached() {
+fn a_time_limit_that_is_not_reached_changes_nothing() {
     async fn check<P: Pool>(pool: P) {
         let held = P::held();
         let running = pool.occupy_all(&held);
@@ -134,10 +138,10 @@ fn ac_2_a_time_limit_that_is_not_reached() {
     over_all_pools!(check);
 }
 
-// AC-3: a `TaskFuture` is not `Clone` and `as_completed` takes it by value, so the same one can't
-// be given twice. What is left of this is that any iterable will do.
+/// AC-3. A `TaskFuture` is not `Clone` and `as_completed` takes it by value, so the same one can't
+/// be given twice. What is left of this is that any iterable will do.
 #[test]
-fn ac_3_futures_from_any_iterable() {
+fn futures_come_from_any_iterable() {
     fn yielded(futures: impl IntoIterator<Item = TaskFuture<u32>>) -> Vec<(usize, u32)> {
         let mut done = as_completed(futures);
         std::iter::from_fn(|| next_now(&mut done))
@@ -158,8 +162,9 @@ fn ac_3_futures_from_any_iterable() {
     });
 }
 
+/// AC-4.
 #[test]
-fn ac_4_a_yielded_future_is_not_kept() {
+fn a_yielded_future_is_not_kept() {
     over_pools_async(|pool| async move {
         // The result lives in the future, until it is yielded.
         let futures: Vec<_> = (0..5).map(|n| pool.submit(move || Arc::new(n))).collect();
@@ -173,8 +178,9 @@ fn ac_4_a_yielded_future_is_not_kept() {
     });
 }
 
+/// AC-4.
 #[test]
-fn ac_4_a_yielded_future_is_not_kept_while_others_complete() {
+fn a_yielded_future_is_not_kept_while_others_complete() {
     on_runtimes(|| async {
         let (completers, futures): (Vec<_>, Vec<_>) = (0..5).map(|_| TaskFuture::promise()).unzip();
         let called = Arc::new(());
@@ -201,8 +207,9 @@ fn ac_4_a_yielded_future_is_not_kept_while_others_complete() {
     });
 }
 
+/// AC-5.
 #[test]
-fn ac_5_the_time_limit_says_how_many_are_unfinished() {
+fn the_time_limit_says_how_many_are_unfinished() {
     async fn check<P: Pool>(pool: P) {
         let states = States::new(&pool);
         let futures = [states.pending, states.cancelled, states.running, states.failed];

@@ -75,9 +75,9 @@ fn take(seen: &Seen) -> Vec<String> {
     std::mem::take(&mut *seen.lock().unwrap())
 }
 
-/// Callbacks come before the future is seen as done.
+/// FU-1, FU-2, FU-3. Callbacks come before the future is seen as done.
 #[test]
-fn fu_1_fu_2_fu_3_callbacks_that_were_added_before_the_end() {
+fn callbacks_added_before_the_end_run_with_it() {
     over_pools(|pool| {
         let gate = Gate::new();
         let occupied = occupy_all(pool, &gate);
@@ -101,8 +101,9 @@ fn fu_1_fu_2_fu_3_callbacks_that_were_added_before_the_end() {
     });
 }
 
+/// FU-4.
 #[test]
-fn fu_4_a_callback_that_panics_is_reported_and_the_others_run() {
+fn a_callback_that_panics_is_reported_and_the_others_run() {
     over_pools(|pool| {
         let (gate, seen) = (Gate::new(), Seen::default());
         let future = pool.submit(call!(forty_two(gate.clone())));
@@ -115,8 +116,9 @@ fn fu_4_a_callback_that_panics_is_reported_and_the_others_run() {
     });
 }
 
+/// FU-5, FU-6, FU-7.
 #[test]
-fn fu_5_fu_6_fu_7_callbacks_that_are_added_after_the_end_run_at_once() {
+fn callbacks_added_after_the_end_run_at_once() {
     over_pools(|pool| {
         let (states, seen) = (States::new(pool), Seen::default());
         for (future, expected) in
@@ -129,8 +131,9 @@ fn fu_5_fu_6_fu_7_callbacks_that_are_added_after_the_end_run_at_once() {
     });
 }
 
+/// FU-8.
 #[test]
-fn fu_8_a_callback_that_panics_when_it_is_added_does_not_reach_the_caller() {
+fn a_panic_of_a_callback_added_after_the_end_does_not_reach_the_caller() {
     over_pools(|pool| {
         let states = States::new(pool);
         states.finished.add_done_callback(|_| panic!("a callback of a process task"));
@@ -138,8 +141,9 @@ fn fu_8_a_callback_that_panics_when_it_is_added_does_not_reach_the_caller() {
     });
 }
 
+/// FU-9.
 #[test]
-fn fu_9_the_debug_text_shows_the_state() {
+fn the_debug_text_shows_the_state() {
     over_pools(|pool| {
         let states = States::new(pool);
         for (future, state) in [
@@ -156,8 +160,9 @@ fn fu_9_the_debug_text_shows_the_state() {
     });
 }
 
+/// FU-10.
 #[test]
-fn fu_10_cancel_in_each_state() {
+fn cancel_withdraws_a_pending_task_only() {
     over_pools(|pool| {
         let states = States::new(pool);
         for _ in 0..2 {
@@ -175,8 +180,9 @@ fn fu_10_cancel_in_each_state() {
     });
 }
 
+/// FU-11, FU-12, FU-13.
 #[test]
-fn fu_11_fu_12_fu_13_is_cancelled_is_done_and_is_running() {
+fn is_cancelled_is_done_and_is_running_in_each_state() {
     fn of(future: &TaskFuture<u32>) -> [bool; 3] {
         [future.is_cancelled(), future.is_done(), future.is_running()]
     }
@@ -196,8 +202,9 @@ fn fu_11_fu_12_fu_13_is_cancelled_is_done_and_is_running() {
     });
 }
 
+/// FU-14, FU-17.
 #[test]
-fn fu_14_fu_17_result_within_no_time() {
+fn result_timeout_gives_what_is_there() {
     over_pools(|pool| {
         let mut states = States::new(pool);
         for limit in [Duration::ZERO, Duration::from_millis(1)] {
@@ -215,9 +222,9 @@ fn fu_14_fu_17_result_within_no_time() {
     });
 }
 
-/// Whether the threads wait already when the end comes, or not.
+/// FU-15, FU-18. Whether the threads wait already when the end comes, or not.
 #[test]
-fn fu_15_fu_18_waiting_threads_are_released_by_the_value_and_by_the_error() {
+fn waiting_threads_are_released_by_the_value_and_by_the_error() {
     over_pools(|pool| {
         let gate = Gate::new();
         let occupied = occupy_all(pool, &gate);
@@ -232,8 +239,9 @@ fn fu_15_fu_18_waiting_threads_are_released_by_the_value_and_by_the_error() {
     });
 }
 
+/// FU-16.
 #[test]
-fn fu_16_a_waiting_thread_is_released_by_a_cancellation() {
+fn a_waiting_thread_is_released_by_a_cancellation() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);

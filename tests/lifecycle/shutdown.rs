@@ -32,7 +32,7 @@ fn assert_shut_down<T>(result: Result<T, Error>) {
     }
 }
 
-// ---- SD-1 ----
+// ---- Submissions after the shutdown ----
 
 /// Every way to submit that all executors have.
 async fn refuses_everything<E: Executor>(executor: &E) {
@@ -51,8 +51,9 @@ async fn refuses_everything<E: Executor>(executor: &E) {
     assert!(map.next().await.is_none());
 }
 
+/// SD-1.
 #[test]
-fn sd_1_submitting_after_shutdown_is_an_error() {
+fn submitting_after_shutdown_is_an_error() {
     on_runtimes(|| async {
         for how in BOTH {
             for size in POOL_SIZES {
@@ -77,8 +78,9 @@ fn sd_1_submitting_after_shutdown_is_an_error() {
     });
 }
 
+/// SD-1.
 #[test]
-fn sd_1_inline() {
+fn submitting_after_shutdown_is_an_error_inline() {
     on_runtimes(|| async {
         for how in BOTH {
             let executor = InlineExecutor::new();
@@ -91,9 +93,10 @@ fn sd_1_inline() {
     });
 }
 
+/// SD-1.
 #[cfg(all(feature = "process", target_os = "linux"))]
 #[test]
-fn sd_1_over_processes() {
+fn submitting_after_shutdown_is_an_error_over_processes() {
     on_runtimes(|| async {
         for how in BOTH {
             for size in POOL_SIZES {
@@ -113,9 +116,9 @@ fn sd_1_over_processes() {
     });
 }
 
-/// From the call on, whether or not its future is polled, and while jobs still run.
+/// SD-1. From the call on, whether or not its future is polled, and while jobs still run.
 #[test]
-fn sd_1_the_shutdown_begins_with_the_call() {
+fn the_shutdown_begins_with_the_call() {
     within_limit(|| {
         for how in BOTH {
             for size in POOL_SIZES {
@@ -133,8 +136,9 @@ fn sd_1_the_shutdown_begins_with_the_call() {
     });
 }
 
+/// SD-1.
 #[test]
-fn sd_1_a_job_that_still_runs_can_not_submit_either() {
+fn a_job_that_still_runs_can_not_submit_after_shutdown() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -154,9 +158,9 @@ fn sd_1_a_job_that_still_runs_can_not_submit_either() {
     });
 }
 
-/// A refused job is dropped before `submit` returns.
+/// SD-1. A refused job is dropped before `submit` returns.
 #[test]
-fn sd_1_a_refused_job_is_dropped_at_once() {
+fn a_refused_job_is_dropped_at_once() {
     within_limit(|| {
         let pool = pool(1);
         pool.shutdown_blocking(Shutdown::Drain).unwrap();
@@ -171,10 +175,11 @@ fn sd_1_a_refused_job_is_dropped_at_once() {
     });
 }
 
-// ---- SD-3: the handler of `atexit` is in tests/fork.rs. ----
+// ---- Destructors at a thread's end; the handler of `atexit` is in `tests/fork.rs` ----
 
+/// SD-3.
 #[test]
-fn sd_3_a_submission_from_a_thread_local_destructor_is_refused_after_shutdown() {
+fn a_submission_from_a_thread_local_destructor_is_refused_after_shutdown() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -193,9 +198,9 @@ fn sd_3_a_submission_from_a_thread_local_destructor_is_refused_after_shutdown() 
     });
 }
 
-/// The thread that submits may be the pool's own, which is ending.
+/// SD-3. The thread that submits may be the pool's own, which is ending.
 #[test]
-fn sd_3_also_on_the_worker_itself() {
+fn a_submission_from_a_destructor_on_a_worker_is_refused_after_shutdown() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -213,9 +218,9 @@ fn sd_3_also_on_the_worker_itself() {
     });
 }
 
-/// As long as the pool is open, such a submission is like any other.
+/// SD-3. As long as the pool is open, such a submission is like any other.
 #[test]
-fn sd_3_a_thread_local_destructor_may_use_an_open_pool() {
+fn a_thread_local_destructor_may_use_an_open_pool() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -240,7 +245,7 @@ fn sd_3_a_thread_local_destructor_may_use_an_open_pool() {
     });
 }
 
-// ---- SD-4 to SD-7 ----
+// ---- Results and cancellation ----
 
 fn fifty_squares<E: Executor>(executor: &E) -> Vec<TaskFuture<u64>> {
     (0..50).map(|n| executor.submit(call!(square(n)))).collect()
@@ -255,7 +260,7 @@ fn assert_squares(futures: Vec<TaskFuture<u64>>) {
     }
 }
 
-fn sd_4_blocking<E: Executor>(executor: &E) {
+fn check_after_shutdown_blocking<E: Executor>(executor: &E) {
     let futures = fifty_squares(executor);
     let report = executor.shutdown_blocking(Shutdown::Drain).unwrap();
     assert_eq!((report.failed, report.cancelled, report.queued), (0, 0, 0));
@@ -264,49 +269,52 @@ fn sd_4_blocking<E: Executor>(executor: &E) {
     assert_eq!(executor.metrics().completed, 50);
 }
 
-async fn sd_4_awaited<E: Executor>(executor: &E) {
+async fn check_after_an_awaited_shutdown<E: Executor>(executor: &E) {
     let futures = fifty_squares(executor);
     let report = executor.shutdown(Shutdown::Drain).await;
     assert_eq!((report.failed, report.cancelled, report.queued), (0, 0, 0));
     assert_squares(futures);
 }
 
+/// SD-4.
 #[test]
-fn sd_4_fifty_tasks_and_a_waiting_shutdown_all_have_results() {
+fn fifty_tasks_have_results_after_shutdown_blocking() {
     within_limit(|| {
         for size in POOL_SIZES {
-            sd_4_blocking(&pool(size));
+            check_after_shutdown_blocking(&pool(size));
         }
-        sd_4_blocking(&InlineExecutor::new());
+        check_after_shutdown_blocking(&InlineExecutor::new());
     });
 }
 
+/// SD-4.
 #[test]
-fn sd_4_async() {
+fn fifty_tasks_have_results_after_an_awaited_shutdown() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
-            sd_4_awaited(&pool(size)).await;
+            check_after_an_awaited_shutdown(&pool(size)).await;
         }
-        sd_4_awaited(&InlineExecutor::new()).await;
+        check_after_an_awaited_shutdown(&InlineExecutor::new()).await;
     });
 }
 
+/// SD-4.
 #[cfg(all(feature = "process", target_os = "linux"))]
 #[test]
-fn sd_4_over_processes() {
+fn fifty_tasks_have_results_after_a_shutdown_over_processes() {
     use crate::processes::pool;
 
-    within_limit(|| POOL_SIZES.map(pool).iter().for_each(sd_4_blocking));
+    within_limit(|| POOL_SIZES.map(pool).iter().for_each(check_after_shutdown_blocking));
     on_runtimes(|| async {
         for size in POOL_SIZES {
-            sd_4_awaited(&pool(size)).await;
+            check_after_an_awaited_shutdown(&pool(size)).await;
         }
     });
 }
 
-/// What runs goes on, what waits is cancelled: exactly so.
+/// SD-5. What runs goes on, what waits is cancelled: exactly so.
 #[test]
-fn sd_5_a_shutdown_with_cancellation_cancels_what_has_not_started() {
+fn a_shutdown_with_cancellation_cancels_what_has_not_started() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -342,9 +350,9 @@ fn sd_5_a_shutdown_with_cancellation_cancels_what_has_not_started() {
     });
 }
 
-/// Nothing waits inline, so nothing is cancelled.
+/// SD-5. Nothing waits inline, so nothing is cancelled.
 #[test]
-fn sd_5_inline() {
+fn a_shutdown_with_cancellation_cancels_nothing_inline() {
     within_limit(|| {
         let executor = InlineExecutor::new();
         let futures = fifty_squares(&executor);
@@ -354,8 +362,9 @@ fn sd_5_inline() {
     });
 }
 
+/// SD-7.
 #[test]
-fn sd_7_a_task_cancelled_just_before_a_waiting_shutdown_does_not_hold_it_up() {
+fn a_task_cancelled_just_before_a_waiting_shutdown_does_not_hold_it_up() {
     within_limit(|| {
         for size in POOL_SIZES {
             for _ in 0..scaled(20) {
@@ -375,8 +384,9 @@ fn sd_7_a_task_cancelled_just_before_a_waiting_shutdown_does_not_hold_it_up() {
     });
 }
 
+/// SD-7.
 #[test]
-fn sd_7_a_withdrawn_task_is_not_waited_for() {
+fn a_withdrawn_task_is_not_waited_for() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -394,10 +404,11 @@ fn sd_7_a_withdrawn_task_is_not_waited_for() {
     });
 }
 
-// ---- SD-8 to SD-13: threads ----
+// ---- Threads ----
 
+/// SD-8.
 #[test]
-fn sd_8_three_blocked_tasks_use_three_threads_and_a_shutdown_joins_them() {
+fn three_blocked_tasks_use_three_threads_and_a_shutdown_joins_them() {
     within_limit(|| {
         let (pool, threads) = counted_pool(5);
         let gate = Gate::new();
@@ -414,8 +425,9 @@ fn sd_8_three_blocked_tasks_use_three_threads_and_a_shutdown_joins_them() {
     });
 }
 
+/// SD-9.
 #[test]
-fn sd_9_after_a_waiting_shutdown_results_are_right_and_threads_are_gone() {
+fn after_a_waiting_shutdown_results_are_right_and_threads_are_gone() {
     within_limit(|| {
         for how in BOTH {
             for size in POOL_SIZES {
@@ -430,9 +442,9 @@ fn sd_9_after_a_waiting_shutdown_results_are_right_and_threads_are_gone() {
     });
 }
 
-/// Whoever calls, and whoever was first: nobody returns before the threads are gone.
+/// SD-9. Whoever calls, and whoever was first: nobody returns before the threads are gone.
 #[test]
-fn sd_9_every_one_of_several_waiting_shutdowns_waits_for_the_threads() {
+fn every_one_of_several_waiting_shutdowns_waits_for_the_threads() {
     within_limit(|| {
         let (pool, threads) = counted_pool(1);
         let (ending, gate) = (Gate::new(), Gate::new());
@@ -463,9 +475,10 @@ fn sd_9_every_one_of_several_waiting_shutdowns_waits_for_the_threads() {
     });
 }
 
-/// A thread that retired before, since it had been a spare, belongs to the pool until it is gone.
+/// SD-9. A thread that retired before, since it had been a spare, belongs to the pool until it is
+/// gone.
 #[test]
-fn sd_9_a_waiting_shutdown_waits_for_a_retired_thread() {
+fn a_waiting_shutdown_waits_for_a_retired_thread() {
     within_limit(|| {
         let (pool, threads) = counted_pool(1);
         let (sender, ending) = mpsc::channel();
@@ -502,8 +515,9 @@ fn sd_9_a_waiting_shutdown_waits_for_a_retired_thread() {
     });
 }
 
+/// SD-11.
 #[test]
-fn sd_11_a_dropped_pool_completes_what_was_submitted_and_its_threads_end() {
+fn a_dropped_pool_completes_what_was_submitted_and_its_threads_end() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let (pool, threads) = counted_pool(size);
@@ -533,8 +547,9 @@ fn sd_11_a_dropped_pool_completes_what_was_submitted_and_its_threads_end() {
     });
 }
 
+/// SD-11.
 #[test]
-fn sd_11_idle_threads_end_when_the_pool_is_dropped() {
+fn idle_threads_end_when_the_pool_is_dropped() {
     within_limit(|| {
         for size in POOL_SIZES {
             let (pool, threads) = counted_pool(size);
@@ -554,8 +569,9 @@ fn sd_11_idle_threads_end_when_the_pool_is_dropped() {
     });
 }
 
+/// SD-13.
 #[test]
-fn sd_13_after_a_shutdown_that_nobody_waits_for_the_threads_end_by_themselves() {
+fn threads_end_by_themselves_after_a_shutdown_not_waited_for() {
     within_limit(|| {
         for size in POOL_SIZES {
             let (pool, threads) = counted_pool(size);
@@ -572,7 +588,7 @@ fn sd_13_after_a_shutdown_that_nobody_waits_for_the_threads_end_by_themselves() 
     });
 }
 
-// ---- SD-15, SD-16: names ----
+// ---- Names ----
 
 /// Runs `count` jobs at the same time, each on a thread of its own, for the threads' names.
 fn names(pool: &ThreadPoolExecutor, count: usize) -> HashSet<String> {
@@ -595,8 +611,9 @@ fn names(pool: &ThreadPoolExecutor, count: usize) -> HashSet<String> {
     names.expect("every worker has a name")
 }
 
+/// SD-15.
 #[test]
-fn sd_15_a_prefix_gives_names_that_are_numbered_from_0() {
+fn a_prefix_gives_names_that_are_numbered_from_0() {
     within_limit(|| {
         for size in [1, 5] {
             let pool = ThreadPoolExecutor::builder()
@@ -610,10 +627,10 @@ fn sd_15_a_prefix_gives_names_that_are_numbered_from_0() {
     });
 }
 
-/// A number that became free is used again, so the names stay within those of `max_workers` and of
-/// the spares.
+/// SD-15. A number that became free is used again, so the names stay within those of `max_workers`
+/// and of the spares.
 #[test]
-fn sd_15_a_worker_that_replaces_another_has_a_name_of_the_same_kind() {
+fn a_worker_that_replaces_another_has_a_name_of_the_same_kind() {
     within_limit(|| {
         let (pool, threads) =
             counted(ThreadPoolExecutor::builder().max_workers(1).thread_name_prefix("render"));
@@ -631,8 +648,9 @@ fn sd_15_a_worker_that_replaces_another_has_a_name_of_the_same_kind() {
     });
 }
 
+/// SD-16.
 #[test]
-fn sd_16_default_names_tell_the_pools_and_their_workers_apart() {
+fn default_names_tell_the_pools_and_their_workers_apart() {
     within_limit(|| {
         let pools: Vec<_> = (0..5).map(|_| pool(3)).collect();
         let mut prefixes = HashSet::new();
@@ -653,11 +671,11 @@ fn sd_16_default_names_tell_the_pools_and_their_workers_apart() {
     });
 }
 
-/// What `top -H`, `ps -L` and a debugger show.
+/// SD-15. What `top -H`, `ps -L` and a debugger show.
 #[cfg(target_os = "linux")]
 #[test]
 #[cfg_attr(miri, ignore = "no /proc")]
-fn sd_15_the_system_sees_the_name() {
+fn the_system_shows_the_name_of_a_worker() {
     within_limit(|| {
         for (prefix, shown) in
             [("render", "render_0"), ("a-prefix-of-some-length", "a-prefix-of-som")]

@@ -1,5 +1,5 @@
-//! SD: CPython's `test_shutdown.py`. SD-1 and SD-4 run over processes in `tests/lifecycle/sd.rs`; SD-2,
-//! SD-6 and SD-17 are programs, in `program_end.rs`.
+//! SD: CPython's `test_shutdown.py`. SD-1 and SD-4 run over processes in
+//! `tests/lifecycle/shutdown.rs`; SD-2, SD-6 and SD-17 are programs, in `program_end.rs`.
 
 use std::collections::HashSet;
 use std::process;
@@ -39,9 +39,9 @@ fn assert_shut_down<T: std::fmt::Debug>(result: Result<T, Error>) {
     assert!(matches!(result, Err(Error::ShutDown)), "{result:?}");
 }
 
-/// From the call on, whether or not its future is polled, and while jobs still run.
+/// SD-1. From the call on, whether or not its future is polled, and while jobs still run.
 #[test]
-fn sd_1_the_shutdown_begins_with_the_call() {
+fn the_shutdown_begins_with_the_call() {
     within_limit(|| {
         for how in BOTH {
             for size in POOL_SIZES {
@@ -59,10 +59,11 @@ fn sd_1_the_shutdown_begins_with_the_call() {
     });
 }
 
-// ---- SD-3 ----
+// ---- Exit handlers ----
 
+/// SD-3.
 #[test]
-fn sd_3_a_submission_from_an_exit_handler_is_refused_after_shutdown() {
+fn a_submission_from_an_exit_handler_is_refused_after_shutdown() {
     /// The pool of the handler, which takes no argument.
     static AT_EXIT: OnceLock<ProcessPoolExecutor> = OnceLock::new();
 
@@ -75,7 +76,7 @@ fn sd_3_a_submission_from_an_exit_handler_is_refused_after_shutdown() {
         println!("the handler: {text}");
     }
 
-    let name = "sd::sd_3_a_submission_from_an_exit_handler_is_refused_after_shutdown";
+    let name = "shutdown::a_submission_from_an_exit_handler_is_refused_after_shutdown";
     for size in POOL_SIZES {
         let main = || {
             let pool = AT_EXIT.get_or_init(|| pool(size));
@@ -97,14 +98,14 @@ fn sd_3_a_submission_from_an_exit_handler_is_refused_after_shutdown() {
     }
 }
 
-/// Workers have no part in the exit handlers of the program: they have a copy of none.
+/// SD-3. Workers have no part in the exit handlers of the program: they have a copy of none.
 #[test]
-fn sd_3_an_exit_handler_runs_in_the_program_alone() {
+fn an_exit_handler_runs_in_the_program_alone() {
     extern "C" fn say_so() {
         println!("the handler of {}", process::id());
     }
 
-    let name = "sd::sd_3_an_exit_handler_runs_in_the_program_alone";
+    let name = "shutdown::an_exit_handler_runs_in_the_program_alone";
     let main = || {
         // SAFETY: the handler takes nothing and does not unwind: nothing in it panics.
         assert_eq!(unsafe { libc::atexit(say_so) }, 0);
@@ -121,11 +122,11 @@ fn sd_3_an_exit_handler_runs_in_the_program_alone() {
     }
 }
 
-// ---- SD-5, SD-7 ----
+// ---- Cancellation ----
 
-/// What runs goes on, what waits is cancelled: exactly so.
+/// SD-5. What runs goes on, what waits is cancelled: exactly so.
 #[test]
-fn sd_5_a_shutdown_with_cancellation_cancels_what_has_not_started() {
+fn a_shutdown_with_cancellation_cancels_what_has_not_started() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -152,9 +153,9 @@ fn sd_5_a_shutdown_with_cancellation_cancels_what_has_not_started() {
     });
 }
 
-/// Also what was sent ahead to a worker that is quick.
+/// SD-5. Also what was sent ahead to a worker that is quick.
 #[test]
-fn sd_5_among_quick_tasks_each_has_run_or_is_cancelled() {
+fn among_quick_tasks_each_has_run_or_is_cancelled() {
     fn report(ran: Reports) {
         ran.add(0);
     }
@@ -181,8 +182,9 @@ fn sd_5_among_quick_tasks_each_has_run_or_is_cancelled() {
     });
 }
 
+/// SD-7.
 #[test]
-fn sd_7_a_task_cancelled_just_before_a_waiting_shutdown_does_not_hold_it_up() {
+fn a_task_cancelled_just_before_a_waiting_shutdown_does_not_hold_it_up() {
     fn until_asked() {
         while !task::is_cancelled() {
             thread::yield_now();
@@ -204,8 +206,9 @@ fn sd_7_a_task_cancelled_just_before_a_waiting_shutdown_does_not_hold_it_up() {
     });
 }
 
+/// SD-7.
 #[test]
-fn sd_7_a_withdrawn_task_is_not_waited_for() {
+fn a_withdrawn_task_is_not_waited_for() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -223,10 +226,11 @@ fn sd_7_a_withdrawn_task_is_not_waited_for() {
     });
 }
 
-// ---- SD-10 to SD-18: processes ----
+// ---- Processes ----
 
+/// SD-10.
 #[test]
-fn sd_10_after_a_waiting_shutdown_results_are_right_and_processes_are_gone() {
+fn after_a_waiting_shutdown_results_are_right_and_processes_are_gone() {
     on_runtimes(|| async {
         for how in BOTH {
             for size in POOL_SIZES {
@@ -242,9 +246,9 @@ fn sd_10_after_a_waiting_shutdown_results_are_right_and_processes_are_gone() {
     });
 }
 
-/// Whoever calls, and whoever was first: nobody returns before the processes are gone.
+/// SD-10. Whoever calls, and whoever was first: nobody returns before the processes are gone.
 #[test]
-fn sd_10_every_one_of_several_waiting_shutdowns_waits_for_the_processes() {
+fn every_one_of_several_waiting_shutdowns_waits_for_the_processes() {
     within_limit(|| {
         for size in POOL_SIZES {
             for _ in 0..10 {
@@ -280,8 +284,9 @@ fn sd_10_every_one_of_several_waiting_shutdowns_waits_for_the_processes() {
     });
 }
 
+/// SD-12.
 #[test]
-fn sd_12_a_dropped_pool_completes_what_was_submitted_and_its_processes_end() {
+fn a_dropped_pool_completes_what_was_submitted_and_its_processes_end() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -304,8 +309,9 @@ fn sd_12_a_dropped_pool_completes_what_was_submitted_and_its_processes_end() {
     });
 }
 
+/// SD-12.
 #[test]
-fn sd_12_idle_processes_end_when_the_pool_is_dropped() {
+fn idle_processes_end_when_the_pool_is_dropped() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -323,8 +329,9 @@ fn sd_12_idle_processes_end_when_the_pool_is_dropped() {
     });
 }
 
+/// SD-12.
 #[test]
-fn sd_12_a_pool_that_has_never_worked_ends_when_it_is_dropped() {
+fn a_pool_that_has_never_worked_ends_when_it_is_dropped() {
     within_limit(|| {
         for size in POOL_SIZES {
             drop(pool(size));
@@ -333,8 +340,9 @@ fn sd_12_a_pool_that_has_never_worked_ends_when_it_is_dropped() {
     });
 }
 
+/// SD-14.
 #[test]
-fn sd_14_after_a_shutdown_that_nobody_waits_for_the_processes_end_by_themselves() {
+fn processes_end_by_themselves_after_a_shutdown_not_waited_for() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -351,8 +359,9 @@ fn sd_14_after_a_shutdown_that_nobody_waits_for_the_processes_end_by_themselves(
     });
 }
 
+/// SD-18.
 #[test]
-fn sd_18_three_blocked_tasks_use_three_processes_and_a_shutdown_ends_them() {
+fn three_blocked_tasks_use_three_processes_and_a_shutdown_ends_them() {
     on_runtimes(|| async {
         let pool = pool(5);
         let gate = Gate::new();
@@ -370,10 +379,9 @@ fn sd_18_three_blocked_tasks_use_three_processes_and_a_shutdown_ends_them() {
     });
 }
 
-// ---- SD-19 ----
-
+/// SD-19.
 #[test]
-fn sd_19_workers_of_one_task_each_of_which_one_fails_then_a_shutdown_that_nobody_waits_for() {
+fn a_failed_task_does_not_hang_a_shutdown_over_workers_of_one_task_each() {
     fn fail_at_2(n: u32) -> u32 {
         assert_ne!(n, 2, "the second");
         process::id()

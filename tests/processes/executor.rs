@@ -1,6 +1,6 @@
 //! EX: what every executor does, as far as a job has to report to its test. The others, which are
-//! plain calls, run over all executors in `tests/conformance/ex.rs`: EX-1 to EX-3, EX-8 to EX-15, and
-//! parts of EX-4 and EX-21.
+//! plain calls, run over all executors in `tests/conformance/executor.rs`: EX-1 to EX-3, EX-8 to
+//! EX-15, and parts of EX-4 and EX-21.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
@@ -49,8 +49,9 @@ fn reported((n, ran): (u32, Reports)) -> u32 {
     n
 }
 
+/// EX-4.
 #[test]
-fn ex_4_the_first_error_in_the_order_of_the_input_wins() {
+fn the_first_error_in_the_order_of_the_input_wins() {
     fn job((n, gate, failed): (u32, Gate, Reports)) {
         if n == 0 {
             gate.wait(); // until a later item has failed, if there is a worker for it
@@ -71,8 +72,9 @@ fn ex_4_the_first_error_in_the_order_of_the_input_wins() {
     });
 }
 
+/// EX-4.
 #[test]
-fn ex_4_an_error_ends_a_map_that_is_awaited() {
+fn an_error_ends_a_map_that_is_awaited() {
     fn job(n: u64) -> u64 {
         assert_ne!(n, 3, "the fourth");
         n
@@ -90,8 +92,9 @@ fn ex_4_an_error_ends_a_map_that_is_awaited() {
     });
 }
 
+/// EX-5.
 #[test]
-fn ex_5_a_time_out_of_the_task_is_not_that_of_the_map() {
+fn a_timeout_error_of_a_task_is_not_that_of_the_map() {
     /// An error of the kind that the map's own limit gives, made by waiting for something else.
     fn wait_in_vain() -> Error {
         let (_completer, mut future) = TaskFuture::<()>::promise();
@@ -194,8 +197,9 @@ impl Slow {
     }
 }
 
+/// EX-6.
 #[test]
-fn ex_6_map_with_a_time_limit() {
+fn a_time_limit_ends_a_map_after_the_finished_items() {
     over_pools_async(|pool| async move {
         let Slow { mut map, job, taken, input } = Slow::new(&pool);
         assert_eq!(map.next().await.unwrap().unwrap(), 0);
@@ -211,8 +215,9 @@ fn ex_6_map_with_a_time_limit() {
     });
 }
 
+/// EX-6.
 #[test]
-fn ex_6_unordered_map_with_a_time_limit() {
+fn a_time_limit_ends_an_unordered_map_after_the_finished_items() {
     over_pools_async(|pool| async move {
         let Slow { map, job, taken, input } = Slow::new(&pool);
         let mut map = map.unordered();
@@ -229,8 +234,9 @@ fn ex_6_unordered_map_with_a_time_limit() {
     });
 }
 
+/// EX-6.
 #[test]
-fn ex_6_awaited_the_time_limit_is_the_answer() {
+fn a_time_limit_is_the_error_of_a_map_that_is_awaited() {
     over_pools_async(|pool| async move {
         let Slow { map, job, taken, input } = Slow::new(&pool);
         job.started.wait_for(pool.max_workers());
@@ -239,9 +245,9 @@ fn ex_6_awaited_the_time_limit_is_the_answer() {
     });
 }
 
-// A map is closed by dropping it, so nobody can ask it for a further item.
+/// EX-7. A map is closed by dropping it, so nobody can ask it for a further item.
 #[test]
-fn ex_7_closing_a_map_after_the_first_item() {
+fn a_map_dropped_after_its_first_item_takes_and_runs_nothing_more() {
     over_pools_async(|pool| async move {
         for chunk in [1, 3] {
             for unordered in [false, true] {
@@ -271,8 +277,9 @@ fn ex_7_closing_a_map_after_the_first_item() {
     });
 }
 
+/// EX-7.
 #[test]
-fn ex_7_closing_stops_a_map_that_would_run_for_ever() {
+fn dropping_a_map_ends_its_endless_input() {
     over_pools_async(|pool| async move {
         for chunk in [None, Some(3)] {
             let freed = Counter::new();
@@ -290,8 +297,9 @@ fn ex_7_closing_stops_a_map_that_would_run_for_ever() {
     });
 }
 
+/// EX-16.
 #[test]
-fn ex_16_nobody_reads_and_just_the_window_is_taken() {
+fn a_map_that_is_not_read_takes_exactly_its_window() {
     fn check(pool: &ProcessPoolExecutor, window: usize, chunk: Option<usize>) {
         let (taken, ran) = (Counter::new(), Reports::new());
         let report = ran.clone();
@@ -317,8 +325,9 @@ fn ex_16_nobody_reads_and_just_the_window_is_taken() {
     });
 }
 
+/// EX-17.
 #[test]
-fn ex_17_shutdown_right_after_a_map() {
+fn a_blocking_shutdown_right_after_a_map_returns() {
     fn check(max_workers: usize, how: Shutdown) {
         let pool = pool(max_workers);
         let map = pool.map(text, vec![2; max_workers + 1]);
@@ -345,8 +354,9 @@ fn ex_17_shutdown_right_after_a_map() {
     });
 }
 
+/// EX-17.
 #[test]
-fn ex_17_async_shutdown_right_after_a_map() {
+fn an_awaited_shutdown_right_after_a_map_returns() {
     over_pools_async(|pool| async move {
         let map = pool.map(text, vec![2; pool.max_workers() + 1]);
         pool.shutdown(Shutdown::Drain).await;
@@ -374,10 +384,10 @@ impl Bound {
     }
 }
 
-/// The arguments are bytes from the call on, so the object is freed even before the task runs. The
-/// copy that the worker has is that of PP-7.
+/// EX-18. The arguments are bytes from the call on, so the object is freed even before the task
+/// runs. The copy that the worker has is that of PP-7.
 #[test]
-fn ex_18_the_executor_keeps_nothing_of_a_call() {
+fn the_executor_keeps_nothing_of_a_call() {
     over_pools_async(|pool| async move {
         let gate = Gate::new();
         let occupied = occupy_all(&pool, &gate);
@@ -403,8 +413,9 @@ fn ex_18_the_executor_keeps_nothing_of_a_call() {
     });
 }
 
+/// EX-18.
 #[test]
-fn ex_18_a_map_keeps_nothing_of_its_items() {
+fn a_map_keeps_nothing_of_its_items() {
     #[derive(Serialize, Deserialize)]
     struct Item {
         #[serde(skip)]
@@ -430,9 +441,9 @@ fn ex_18_a_map_keeps_nothing_of_its_items() {
     });
 }
 
-/// The call is made before the pool refuses it.
+/// EX-18. The call is made before the pool refuses it.
 #[test]
-fn ex_18_a_refused_call_is_freed() {
+fn a_refused_call_is_freed() {
     over_pools_async(|pool| async move {
         pool.shutdown(Shutdown::Drain).await;
         let (object, weak) = Bound::new();
@@ -442,9 +453,9 @@ fn ex_18_a_refused_call_is_freed() {
     });
 }
 
-// A negative count does not compile: it is a `usize`.
+/// EX-19. A negative count does not compile: it is a `usize`.
 #[test]
-fn ex_19_zero_workers_are_rejected() {
+fn zero_workers_are_rejected() {
     within_limit(|| {
         let error = ProcessPoolExecutor::builder().max_workers(0).build().unwrap_err();
         let rule = "max_workers must be at least 1: a pool without workers runs nothing";
@@ -477,8 +488,9 @@ macro_rules! counted_result {
     };
 }
 
+/// EX-20.
 #[test]
-fn ex_20_a_result_of_a_map_is_freed_by_its_consumer() {
+fn a_result_of_a_map_is_freed_by_its_consumer() {
     counted_result!(Value, MADE, FREED);
 
     over_pools_async(|pool| async move {
@@ -496,8 +508,9 @@ fn ex_20_a_result_of_a_map_is_freed_by_its_consumer() {
     });
 }
 
+/// EX-20.
 #[test]
-fn ex_20_results_that_nobody_takes_are_freed_with_the_map() {
+fn results_that_are_not_taken_are_freed_with_the_map() {
     counted_result!(Value, MADE, FREED);
 
     over_pools_async(|pool| async move {
@@ -511,8 +524,9 @@ fn ex_20_results_that_nobody_takes_are_freed_with_the_map() {
     });
 }
 
+/// EX-20.
 #[test]
-fn ex_20_a_result_that_comes_after_the_map_is_freed() {
+fn a_result_that_comes_after_the_map_is_freed() {
     counted_result!(Value, MADE, FREED);
 
     fn job((n, started, gate): (u32, Reports, Gate)) -> Value {
@@ -538,7 +552,7 @@ fn ex_20_a_result_that_comes_after_the_map_is_freed() {
 }
 
 // EX-21, of types that look empty: what panics elsewhere arrives as a text, and a job's own error is
-// a value like any other; both are in `tests/conformance/ex.rs`.
+// a value like any other; both are in `tests/conformance/executor.rs`.
 
 #[test]
 fn a_pool_is_ended_without_leaving_anything() {

@@ -67,8 +67,9 @@ fn try_divide((a, b): (u32, u32)) -> Result<(u32, u32), String> {
     a.checked_div(b).map(|quotient| (quotient, a % b)).ok_or_else(|| format!("{a} / {b}"))
 }
 
+/// EX-1.
 #[test]
-fn ex_1_submit_with_arguments() {
+fn a_function_with_arguments_gives_its_value() {
     async fn check<E: Executor>(executor: E) {
         assert_eq!(executor.submit(call!(u64::pow(2, 8))).await.unwrap(), 256);
         assert_eq!(executor.submit(call!(u64::pow(2, 8))).result().unwrap(), 256);
@@ -76,8 +77,9 @@ fn ex_1_submit_with_arguments() {
     over_executors!(check);
 }
 
+/// EX-1.
 #[test]
-fn ex_1_submit_a_closure() {
+fn a_closure_gives_its_value() {
     async fn check<E: Closures>(executor: E) {
         let (base, exponent) = (2u64, 8);
         assert_eq!(executor.submit_job(move || base.pow(exponent)).await.unwrap(), 256);
@@ -85,9 +87,9 @@ fn ex_1_submit_a_closure() {
     over_closures!(check);
 }
 
-// Leaving out the function is a compile error of `call!` and of `submit`.
+/// EX-2. Leaving out the function is a compile error of `call!` and of `submit`.
 #[test]
-fn ex_2_arguments_reach_the_function_unchanged() {
+fn arguments_reach_the_function_unchanged() {
     fn list(job: u8, call: u8, function: u8, argument: u8, name: u8, value: u8) -> [u8; 6] {
         [job, call, function, argument, name, value]
     }
@@ -118,8 +120,9 @@ fn ex_2_arguments_reach_the_function_unchanged() {
     over_executors!(check);
 }
 
+/// EX-3.
 #[test]
-fn ex_3_map_over_two_inputs() {
+fn a_map_over_two_inputs_equals_a_sequential_map() {
     async fn check<E: Executor>(executor: E) {
         let inputs = || (0..10u64).zip(0..10u32);
         let expected: Vec<u64> = inputs().map(power).collect();
@@ -136,8 +139,9 @@ fn ex_3_map_over_two_inputs() {
     over_executors!(check);
 }
 
+/// EX-4.
 #[test]
-fn ex_4_map_over_items_of_which_one_fails() {
+fn an_item_that_fails_is_an_error_at_its_place() {
     const ITEMS: [(u32, u32); 5] = [(1, 2), (1, 3), (1, 0), (1, 5), (7, 2)];
 
     async fn check<E: Executor>(executor: E) {
@@ -177,8 +181,9 @@ fn ex_4_map_over_items_of_which_one_fails() {
     over_executors!(check);
 }
 
+/// EX-4.
 #[test]
-fn ex_4_the_first_error_in_the_order_of_the_input_wins() {
+fn the_first_error_in_the_order_of_the_input_wins() {
     over_pools_async(|pool| async move {
         let early = Held::new();
         let (gate, failed) = (early.gate(), Counter::new());
@@ -196,8 +201,9 @@ fn ex_4_the_first_error_in_the_order_of_the_input_wins() {
     });
 }
 
+/// EX-4.
 #[test]
-fn ex_4_an_error_ends_a_map_that_is_awaited() {
+fn an_error_ends_a_map_that_is_awaited() {
     async fn check<E: Closures>(executor: E) {
         let freed = Counter::new();
         let (with_input, with_job) = (Object(freed.clone()), Object(freed.clone()));
@@ -216,8 +222,9 @@ fn ex_4_an_error_ends_a_map_that_is_awaited() {
     over_closures!(check);
 }
 
+/// EX-5.
 #[test]
-fn ex_5_a_time_out_of_the_task_is_not_that_of_the_map() {
+fn a_timeout_error_of_a_task_is_not_that_of_the_map() {
     /// An error of the kind that the map's own limit gives, made by waiting for something else.
     fn wait_in_vain() -> Result<u32, Error> {
         let (_completer, mut future) = TaskFuture::promise();
@@ -313,9 +320,10 @@ async fn the_rest_is_cancelled(
     assert_eq!(late.get(), 0);
 }
 
-// The inline executor computes an item while it is asked for, so no limit can pass meanwhile.
+/// EX-6. The inline executor computes an item while it is asked for, so no limit can pass
+/// meanwhile.
 #[test]
-fn ex_6_map_with_a_time_limit() {
+fn a_time_limit_ends_a_map_after_the_finished_items() {
     over_pools_async(|pool| async move {
         let Slow { map, held, taken, late, stopped, input } = Slow::new(&pool);
         let mut map = map.timeout(SHORT);
@@ -330,8 +338,9 @@ fn ex_6_map_with_a_time_limit() {
     });
 }
 
+/// EX-6.
 #[test]
-fn ex_6_unordered_map_with_a_time_limit() {
+fn a_time_limit_ends_an_unordered_map_after_the_finished_items() {
     over_pools_async(|pool| async move {
         let Slow { map, held, taken, late, stopped, input } = Slow::new(&pool);
         let mut map = map.unordered().timeout(SHORT);
@@ -347,8 +356,9 @@ fn ex_6_unordered_map_with_a_time_limit() {
     });
 }
 
+/// EX-6.
 #[test]
-fn ex_6_awaited_the_time_limit_is_the_answer() {
+fn a_time_limit_is_the_error_of_a_map_that_is_awaited() {
     over_pools_async(|pool| async move {
         let Slow { map, held, taken, late, stopped, input } = Slow::new(&pool);
         assert_timed_out(&map.timeout(SHORT).await, SHORT, true);
@@ -356,9 +366,9 @@ fn ex_6_awaited_the_time_limit_is_the_answer() {
     });
 }
 
-// A map is closed by dropping it, so nobody can ask it for a further item.
+/// EX-7. A map is closed by dropping it, so nobody can ask it for a further item.
 #[test]
-fn ex_7_closing_a_map_after_the_first_item() {
+fn a_map_dropped_after_its_first_item_takes_and_runs_nothing_more() {
     async fn check<E: Closures>(executor: E) {
         for chunk in [1, 3] {
             for unordered in [false, true] {
@@ -390,8 +400,9 @@ fn ex_7_closing_a_map_after_the_first_item() {
     over_closures!(check);
 }
 
+/// EX-7.
 #[test]
-fn ex_7_closing_stops_a_map_that_would_run_for_ever() {
+fn dropping_a_map_ends_its_endless_input() {
     async fn check<E: Closures>(executor: E) {
         for chunk in [None, Some(3)] {
             let freed = Counter::new();
@@ -417,9 +428,9 @@ fn ex_7_closing_stops_a_map_that_would_run_for_ever() {
 
 // EX-8: `buffersize` takes a `usize`, so a window that is not an integer does not compile.
 
-// A negative window does not compile either.
+/// EX-9. A negative window does not compile either.
 #[test]
-fn ex_9_a_window_of_zero_is_rejected() {
+fn a_window_of_zero_is_rejected() {
     async fn check<E: Executor>(executor: E) {
         let rule = "buffersize must be at least 1, so that an item can be taken";
         let map = || executor.map(text, 0..3);
@@ -434,8 +445,9 @@ fn ex_9_a_window_of_zero_is_rejected() {
     over_executors!(check);
 }
 
+/// EX-10.
 #[test]
-fn ex_10_windows_of_all_sizes() {
+fn windows_of_all_sizes_give_all_results_in_order() {
     async fn check<E: Executor>(executor: E) {
         let n = scaled(100);
         let expected: Vec<_> = (0..n as u32).map(text).collect();
@@ -455,8 +467,9 @@ fn ex_10_windows_of_all_sizes() {
     over_executors!(check);
 }
 
+/// EX-11.
 #[test]
-fn ex_11_windows_over_two_inputs() {
+fn windows_over_two_inputs_give_all_results_in_order() {
     async fn check<E: Executor>(executor: E) {
         let n = scaled(100);
         let inputs = || (0..n as u32).zip((1000..1000 + n as u32).rev());
@@ -470,8 +483,9 @@ fn ex_11_windows_over_two_inputs() {
     over_executors!(check);
 }
 
+/// EX-12.
 #[test]
-fn ex_12_an_endless_input_in_a_window_of_two() {
+fn an_endless_input_works_in_a_window_of_two() {
     async fn check<E: Executor>(executor: E) {
         let taken = Counter::new();
         let mut map = executor.map(text, counted(0.., taken.clone())).buffersize(2);
@@ -485,8 +499,9 @@ fn ex_12_an_endless_input_in_a_window_of_two() {
     over_executors!(check);
 }
 
+/// EX-13.
 #[test]
-fn ex_13_two_endless_inputs_in_a_window_of_two() {
+fn two_endless_inputs_work_in_a_window_of_two() {
     async fn check<E: Executor>(executor: E) {
         let (left, right) = (Counter::new(), Counter::new());
         let inputs = counted(0.., left.clone()).zip(counted(10.., right.clone()));
@@ -500,8 +515,9 @@ fn ex_13_two_endless_inputs_in_a_window_of_two() {
     over_executors!(check);
 }
 
+/// EX-14.
 #[test]
-fn ex_14_an_empty_input_is_finished_at_once() {
+fn an_empty_input_is_finished_at_once() {
     async fn check<E: Executor>(executor: E) {
         for window in [1, 2, 200] {
             let map = || executor.map(text, 0..0).buffersize(window);
@@ -517,9 +533,10 @@ fn ex_14_an_empty_input_is_finished_at_once() {
     over_executors!(check);
 }
 
-// `map` always takes an input; the nearest to none at all is one that can never have an item.
+/// EX-15. `map` always takes an input; the nearest to none at all is one that can never have an
+/// item.
 #[test]
-fn ex_15_no_input_is_finished_at_once() {
+fn no_input_is_finished_at_once() {
     async fn check<E: Executor>(executor: E) {
         for window in [1, 2, 200] {
             let mut items = executor.map(text, None).buffersize(window);
@@ -533,9 +550,9 @@ fn ex_15_no_input_is_finished_at_once() {
     over_executors!(check);
 }
 
-// The inline executor computes when it is asked, so nobody asking leaves most of it undone.
+/// EX-16. The inline executor computes when it is asked, so nobody asking leaves most of it undone.
 #[test]
-fn ex_16_nobody_reads_and_just_the_window_is_taken() {
+fn a_map_that_is_not_read_takes_exactly_its_window() {
     fn check(pool: &ThreadPoolExecutor, window: usize, chunk: Option<usize>) {
         let (taken, ran) = (Counter::new(), Counter::new());
         let job_ran = ran.clone();
@@ -561,8 +578,9 @@ fn ex_16_nobody_reads_and_just_the_window_is_taken() {
     });
 }
 
+/// EX-17.
 #[test]
-fn ex_17_shutdown_right_after_a_map() {
+fn a_blocking_shutdown_right_after_a_map_returns() {
     fn check(max_workers: usize, how: Shutdown) {
         let pool = pool(max_workers);
         let map = pool.map(text, vec![2; max_workers + 1]);
@@ -589,8 +607,9 @@ fn ex_17_shutdown_right_after_a_map() {
     });
 }
 
+/// EX-17.
 #[test]
-fn ex_17_async_shutdown_right_after_a_map() {
+fn an_awaited_shutdown_right_after_a_map_returns() {
     over_pools_async(|pool| async move {
         let map = pool.map(text, vec![2; pool.max_workers() + 1]);
         pool.shutdown(Shutdown::Drain).await;
@@ -599,8 +618,9 @@ fn ex_17_async_shutdown_right_after_a_map() {
     });
 }
 
+/// EX-18.
 #[test]
-fn ex_18_the_executor_keeps_nothing_of_a_job() {
+fn the_executor_keeps_nothing_of_a_job() {
     fn call_method(object: Arc<Object>) {
         object.method();
     }
@@ -641,8 +661,9 @@ fn ex_18_the_executor_keeps_nothing_of_a_job() {
     over_closures!(check);
 }
 
+/// EX-18.
 #[test]
-fn ex_18_a_future_dropped_while_its_job_runs() {
+fn a_job_whose_future_was_dropped_is_freed_at_its_end() {
     over_pools(|pool| {
         let freed = Counter::new();
         let held = Held::new();
@@ -664,9 +685,9 @@ fn ex_18_a_future_dropped_while_its_job_runs() {
     });
 }
 
-// A negative count does not compile: it is a `usize`.
+/// EX-19. A negative count does not compile: it is a `usize`.
 #[test]
-fn ex_19_zero_workers_are_rejected() {
+fn zero_workers_are_rejected() {
     within_limit(|| {
         let error = ThreadPoolExecutor::builder().max_workers(0).build().unwrap_err();
         let rule = "max_workers must be at least 1: a pool without workers runs nothing";
@@ -674,8 +695,9 @@ fn ex_19_zero_workers_are_rejected() {
     });
 }
 
+/// EX-20.
 #[test]
-fn ex_20_a_result_of_a_map_is_freed_by_its_consumer() {
+fn a_result_of_a_map_is_freed_by_its_consumer() {
     async fn check<E: Closures>(executor: E) {
         let freed = Counter::new();
         for chunk in [1, 3, 10] {
@@ -700,8 +722,9 @@ fn ex_20_a_result_of_a_map_is_freed_by_its_consumer() {
     over_closures!(check);
 }
 
+/// EX-20.
 #[test]
-fn ex_20_results_that_nobody_takes_are_freed_with_the_map() {
+fn results_that_are_not_taken_are_freed_with_the_map() {
     async fn check<E: Closures>(executor: E) {
         let (made, freed) = (Counter::new(), Counter::new());
         let job = {
@@ -721,8 +744,9 @@ fn ex_20_results_that_nobody_takes_are_freed_with_the_map() {
     over_closures!(check);
 }
 
+/// EX-20.
 #[test]
-fn ex_20_a_result_that_comes_after_the_map_is_freed() {
+fn a_result_that_comes_after_the_map_is_freed() {
     over_pools_async(|pool| async move {
         let (started, freed) = (Counter::new(), Counter::new());
         let held = Held::new();
@@ -776,8 +800,9 @@ fn fail_with_nothing() -> Result<(), ()> {
     Err(())
 }
 
+/// EX-21.
 #[test]
-fn ex_21_errors_that_look_empty_are_errors() {
+fn errors_that_look_empty_are_errors() {
     const NO_TEXT: &str = "the panic's payload is not a text";
     const MESSAGES: [&str; 5] = ["", NO_TEXT, NO_TEXT, "", NO_TEXT];
 
@@ -807,8 +832,9 @@ fn ex_21_errors_that_look_empty_are_errors() {
     over_executors!(check);
 }
 
+/// EX-21.
 #[test]
-fn ex_21_errors_of_types_that_look_empty() {
+fn errors_of_empty_types_keep_their_type() {
     async fn check<E: Closures>(executor: E) {
         match executor.submit(call!(fail(1))).await {
             Err(Error::Panicked(panicked)) => assert!(panicked.into_payload().is::<Empty>()),

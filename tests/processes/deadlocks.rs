@@ -146,8 +146,9 @@ fn assert_usable(pool: &ProcessPoolExecutor) {
     assert_eq!(pool.submit(call!(square(7))).result().unwrap(), 49);
 }
 
+/// DL-1.
 #[test]
-fn dl_1_an_argument_that_can_not_be_encoded() {
+fn an_argument_that_can_not_be_encoded_fails_its_task_alone() {
     over_pools(|pool| {
         for (deed, message) in FAILURES {
             let future = pool.submit(call!(take(WhenEncoded(deed))));
@@ -166,8 +167,9 @@ fn dl_1_an_argument_that_can_not_be_encoded() {
     });
 }
 
+/// DL-2.
 #[test]
-fn dl_2_an_argument_that_ends_the_worker_while_it_is_decoded() {
+fn an_argument_that_ends_the_worker_while_it_is_decoded_loses_its_task() {
     over_pools(|pool| {
         let future = pool.submit(call!(take(WhenDecoded::new(Deed::Exit))));
         let pid = assert_lost(future.result(), None, Some(3));
@@ -176,9 +178,9 @@ fn dl_2_an_argument_that_ends_the_worker_while_it_is_decoded() {
     });
 }
 
-// Ours differs: that task alone fails, and the worker goes on.
+/// DL-3. Ours differs: that task alone fails, and the worker goes on.
 #[test]
-fn dl_3_an_argument_that_fails_while_it_is_decoded() {
+fn an_argument_that_can_not_be_decoded_fails_its_task_alone() {
     over_pools(|pool| {
         for (deed, message) in FAILURES {
             // A single worker for the rest of this round.
@@ -195,8 +197,9 @@ fn dl_3_an_argument_that_fails_while_it_is_decoded() {
     });
 }
 
+/// DL-4.
 #[test]
-fn dl_4_an_argument_that_crashes_the_worker_while_it_is_decoded() {
+fn an_argument_that_crashes_the_worker_while_it_is_decoded_loses_its_task() {
     over_pools(|pool| {
         for (deed, signal, code) in ENDS {
             let future = pool.submit(call!(take(WhenDecoded::new(deed))));
@@ -213,8 +216,9 @@ fn dl_4_an_argument_that_crashes_the_worker_while_it_is_decoded() {
     });
 }
 
+/// DL-5.
 #[test]
-fn dl_5_a_function_that_crashes() {
+fn a_function_that_crashes_loses_its_task() {
     fn crash() {
         Deed::Crash.run();
     }
@@ -233,9 +237,9 @@ fn dl_5_a_function_that_crashes() {
     });
 }
 
-// Ours differs: the worker really ends.
+/// DL-6. Ours differs: the worker really ends.
 #[test]
-fn dl_6_a_function_that_calls_exit() {
+fn a_function_that_calls_exit_loses_its_task_with_the_exit_code() {
     fn exit(code: i32) {
         process::exit(code);
     }
@@ -254,8 +258,9 @@ fn dl_6_a_function_that_calls_exit() {
     });
 }
 
+/// DL-7.
 #[test]
-fn dl_7_a_function_that_fails() {
+fn a_function_that_fails_or_panics_gives_its_error() {
     fn fail() -> Result<(), String> {
         Err("the job's own".to_owned())
     }
@@ -272,8 +277,9 @@ fn dl_7_a_function_that_fails() {
     });
 }
 
+/// DL-8, DL-9.
 #[test]
-fn dl_8_and_dl_9_a_result_that_ends_the_worker_while_it_is_encoded() {
+fn a_result_that_ends_the_worker_while_it_is_encoded_loses_its_task() {
     over_pools(|pool| {
         for (deed, signal, code) in ENDS {
             assert_lost(pool.submit(call!(encode(deed))).result(), signal, code);
@@ -284,8 +290,9 @@ fn dl_8_and_dl_9_a_result_that_ends_the_worker_while_it_is_encoded() {
     });
 }
 
+/// DL-10.
 #[test]
-fn dl_10_a_result_that_can_not_be_encoded() {
+fn a_result_that_can_not_be_encoded_fails_its_task_alone() {
     over_pools(|pool| {
         for (deed, message) in FAILURES {
             let future = pool.submit(call!(encode(deed)));
@@ -304,9 +311,9 @@ fn dl_10_a_result_that_can_not_be_encoded() {
     });
 }
 
-// Ours differs: that task alone fails.
+/// DL-11. Ours differs: that task alone fails.
 #[test]
-fn dl_11_a_result_that_fails_while_it_is_decoded_here() {
+fn a_result_that_can_not_be_decoded_fails_its_task_alone() {
     over_pools(|pool| {
         for (deed, message) in FAILURES {
             let future = pool.submit(call!(decode(deed)));
@@ -320,8 +327,9 @@ fn dl_11_a_result_that_fails_while_it_is_decoded_here() {
     });
 }
 
+/// DL-13.
 #[test]
-fn dl_13_a_worker_that_crashes_after_a_waiting_shutdown_was_called() {
+fn a_worker_that_crashes_during_a_waiting_shutdown_does_not_hang_it() {
     fn crash(started: Reports, gate: Gate) {
         hold(started, gate, 0);
         Deed::Crash.run();
@@ -348,8 +356,9 @@ fn dl_13_a_worker_that_crashes_after_a_waiting_shutdown_was_called() {
     });
 }
 
+/// DL-14.
 #[test]
-fn dl_14_a_shutdown_right_after_an_argument_that_can_not_be_encoded() {
+fn a_shutdown_right_after_an_argument_that_can_not_be_encoded_ends_the_workers() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
@@ -371,8 +380,9 @@ fn large() -> String {
     "7".repeat(LARGE)
 }
 
+/// DL-15.
 #[test]
-fn dl_15_workers_that_crash_while_large_arguments_are_under_way() {
+fn workers_that_crash_while_large_arguments_are_under_way_block_no_writer() {
     fn crash(_first: u8, _text: String) {
         Deed::Crash.run();
     }
@@ -398,10 +408,10 @@ fn dl_15_workers_that_crash_while_large_arguments_are_under_way() {
     });
 }
 
-/// Tasks are sent ahead to a worker that is quick, and one of these fills its socket when it dies.
-/// With several workers it would not be sure which one has what in front of it.
+/// DL-15. Tasks are sent ahead to a worker that is quick, and one of these fills its socket when it
+/// dies. With several workers it would not be sure which one has what in front of it.
 #[test]
-fn dl_15_a_worker_that_is_killed_while_a_large_argument_is_under_way() {
+fn a_worker_that_is_killed_while_a_large_argument_is_under_way_blocks_no_writer() {
     fn wait_with(started: Reports, gate: Gate, text: String) -> usize {
         hold(started, gate, 0);
         text.len()
@@ -432,9 +442,9 @@ fn dl_15_a_worker_that_is_killed_while_a_large_argument_is_under_way() {
     });
 }
 
-/// Results larger than the socket takes, of workers that nobody reads from any more.
+/// DL-15. Results larger than the socket takes, of workers that nobody reads from any more.
 #[test]
-fn dl_15_a_worker_that_is_killed_while_it_writes_a_large_result() {
+fn a_worker_that_is_killed_while_it_writes_a_large_result_hangs_nothing() {
     fn result(started: Reports) -> String {
         started.add(process::id());
         large()
@@ -462,8 +472,9 @@ fn dl_15_a_worker_that_is_killed_while_it_writes_a_large_result() {
     });
 }
 
+/// DL-16.
 #[test]
-fn dl_16_a_hundred_submissions_before_the_workers_are_there() {
+fn a_hundred_submissions_before_the_workers_are_there_all_complete() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
