@@ -14,6 +14,13 @@ pub fn python_version() -> Option<&'static str> {
     VERSION.get_or_init(ask).as_deref()
 }
 
+/// Python, to run a script.
+pub fn python(script: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new("python3");
+    command.arg(script).args(arguments);
+    command
+}
+
 /// Runs a program that prints its values, one on a line.
 ///
 /// # Errors

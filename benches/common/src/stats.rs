@@ -38,6 +38,11 @@ pub fn percentile(times: &mut [Duration], of: f64) -> Duration {
     times[rank.clamp(1, times.len()) - 1]
 }
 
+/// In ms.
+pub fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
 /// In µs.
 pub fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6

@@ -14,7 +14,6 @@
 mod bench;
 mod cpu;
 mod memory;
-mod options;
 mod peers;
 mod python;
 mod report;
@@ -22,50 +21,56 @@ mod spin;
 mod workloads;
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bench_common::machine;
+use bench_common::comparison;
+use bench_common::options::Options;
 
 use self::bench::Bench;
-use self::options::{HELP, Options};
 use self::report::{Report, Table};
 use self::workloads::{Kind, Workload};
 
+const HELP: &str = "\
+Compares concurrent-futures with what a user would pick instead, on the same work.
+
+usage: cargo bench -p peers -- [OPTIONS]
+
+  --rounds N        rounds of all measurements; default 5
+  --quick           2 rounds, for development
+  --smoke           1 round with a hundredth of the tasks: does it run?
+  --workload NAME   only workloads whose name contains NAME; may be repeated
+  --peer NAME       only rows whose name contains NAME; may be repeated
+  --no-python       leave out Python's executors
+  --out DIR         where results.md, results.csv and the charts go; default: peers/ in the
+                    target directory. A relative DIR is one below benches/peers.
+  --list            print the names of workloads and rows
+";
+
+/// A table of the report.
+const TABLE: &str = "workload";
+
 fn main() -> ExitCode {
-    let options = match Options::parse(std::env::args().skip(1)) {
-        Ok(options) => options,
-        Err(wrong) => {
-            eprintln!("{wrong}\n\n{HELP}");
-            return ExitCode::FAILURE;
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    match *arguments.iter().map(String::as_str).collect::<Vec<_>>() {
+        // Other processes of a measurement: see `workloads/memory.rs` and `workloads/busy.rs`.
+        ["--memory-of", peer, count] => {
+            workloads::memory_of(peer, count.parse().expect("the count comes from this program"));
+            ExitCode::SUCCESS
         }
-    };
-    if let Some((peer, count)) = &options.memory_of {
-        workloads::memory_of(peer, *count);
-        return ExitCode::SUCCESS;
+        ["--compute"] => {
+            workloads::compute();
+            ExitCode::SUCCESS
+        }
+        _ => comparison::main(HELP, TABLE, chosen, compare),
     }
-    if options.compute {
-        workloads::compute();
-        return ExitCode::SUCCESS;
-    }
-    let workloads = chosen(&options);
-    if options.help {
-        print!("{HELP}");
-    } else if options.list {
-        list(&workloads);
-    } else if let Err(error) = compare(&options, workloads) {
-        eprintln!("the report could not be written: {error}");
-        return ExitCode::FAILURE;
-    }
-    ExitCode::SUCCESS
 }
 
 /// The workloads and rows that the filters leave.
 fn chosen(options: &Options) -> Vec<Workload> {
     let mut workloads = workloads::all();
-    workloads.retain(|workload| options.wants_workload(workload.name));
+    workloads.retain(|workload| options.wants_table(workload.name));
     for workload in &mut workloads {
         workload.contenders.retain(|contender| {
             let is_python = contender.kind == Kind::Python;
@@ -82,62 +87,27 @@ fn chosen(options: &Options) -> Vec<Workload> {
     workloads
 }
 
-fn list(workloads: &[Workload]) {
-    for workload in workloads {
-        println!("{}", workload.name);
-        for contender in &workload.contenders {
-            println!("    {}", contender.name);
-        }
-    }
-}
-
-fn compare(options: &Options, workloads: Vec<Workload>) -> io::Result<()> {
-    let started = Instant::now();
-    let load_before = machine::load();
+fn compare(options: &Options, workloads: Vec<Workload>) -> io::Result<ExitCode> {
     let bench = Bench::default();
     bench.spin();
-    let mut tables: Vec<Table> = workloads.into_iter().map(Table::new).collect();
-    for round in 0..options.rounds() {
-        for table in &mut tables {
-            eprintln!("round {} of {}: {}", round + 1, options.rounds(), table.workload.name);
-            run_round(&bench, table, round);
-        }
-    }
-
-    let report = Report {
-        tables,
-        rounds: options.rounds(),
-        took: started.elapsed(),
-        load: [load_before, machine::load()],
-        smoke: options.smoke,
-    };
-    let directory = options.out.clone().unwrap_or_else(|| default_directory(options.smoke));
-    report.write(&directory)?;
+    let report =
+        Report::measured(options, workloads, |table, round| run_round(&bench, table, round));
+    let directory = options.directory("peers", env!("CARGO_TARGET_TMPDIR"));
+    report::write(&report, &directory)?;
     let directory = directory.canonicalize().unwrap_or(directory);
     eprintln!("results.md, results.csv and the charts are in {}", directory.display());
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Every contender once. Each round begins with another one, so that none always follows the
-/// same predecessor's mess at the same temperature.
+/// Every contender once.
 fn run_round(bench: &Bench, table: &mut Table, round: usize) {
-    let contenders = &table.workload.contenders;
-    for turn in 0..contenders.len() {
-        let row = (turn + round) % contenders.len();
-        let contender = &contenders[row];
+    for row in table.turns(round) {
+        let contender = &table.subject.contenders[row];
         if let Some(run) = &contender.run {
             let values = run(bench, contender.count);
-            assert_eq!(values.len(), table.workload.metrics.len(), "a value for each metric");
-            table.values[row].push(values);
+            table.push(row, values);
             // The threads of the pool before may take a moment to end.
             thread::sleep(Duration::from_millis(5));
         }
     }
-}
-
-/// In the target directory; cargo tells only of `tmp` in it. A trial does not overwrite results.
-fn default_directory(smoke: bool) -> PathBuf {
-    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let target = temporary.parent().unwrap_or(temporary);
-    target.join(if smoke { "peers-smoke" } else { "peers" })
 }

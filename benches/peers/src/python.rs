@@ -1,8 +1,6 @@
 //! Python's own executors on the same work, where `python3` is there. They are processes of
 //! their own, started for each measurement; starting them is not in the figures.
 
-use std::process::Command;
-
 use bench_common::program;
 
 use crate::workloads::{Contender, Kind};
@@ -49,7 +47,7 @@ pub(crate) fn contenders(
 }
 
 fn run(executor: Executor, workload: &str, count: usize) -> Vec<f64> {
-    let mut command = Command::new("python3");
-    command.args([SCRIPT, executor.argument(), workload, &count.to_string()]);
-    program::values(&mut command).unwrap_or_else(|error| panic!("{error}"))
+    let arguments = [executor.argument(), workload, &count.to_string()];
+    program::values(&mut program::python(SCRIPT, &arguments))
+        .unwrap_or_else(|error| panic!("{error}"))
 }

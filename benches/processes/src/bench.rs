@@ -30,10 +30,6 @@ pub(crate) fn timed<T>(action: impl FnOnce() -> T) -> (T, Duration) {
     (value, start.elapsed())
 }
 
-pub(crate) fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
 pub(crate) fn median_millis(times: &[Duration]) -> f64 {
-    stats::median(times.iter().copied().map(millis).collect())
+    stats::median(times.iter().copied().map(stats::millis).collect())
 }

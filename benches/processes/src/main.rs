@@ -16,7 +16,6 @@ mod bench;
 mod cpus;
 mod floors;
 mod measures;
-mod options;
 mod python;
 mod report;
 mod sides;
@@ -24,49 +23,52 @@ mod system;
 
 use std::env;
 use std::io;
-use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::time::Instant;
 
-use bench_common::{machine, program};
+use bench_common::comparison;
+use bench_common::options::Options;
+use bench_common::program;
 
 use self::measures::{Contender, Kind, Measure, Run};
-use self::options::{HELP, Options};
 use self::report::{Report, Table};
+
+const HELP: &str = "\
+Compares the process pool of concurrent-futures with its peers, and with the system's limits.
+
+usage: cargo bench -p processes -- [OPTIONS]
+
+  --rounds N        rounds of all measurements; default 5
+  --quick           2 rounds, for development
+  --smoke           1 round with a hundredth of the tasks: does it run?
+  --measure NAME    only measures whose name contains NAME; may be repeated
+  --peer NAME       only rows whose name contains NAME, and the floors; may be repeated
+  --no-python       leave out Python's executors
+  --out DIR         where results.md and results.csv go; default: processes/ in the target
+                    directory. A relative DIR is one below benches/processes.
+  --list            print the names of measures and rows
+";
+
+/// A table of the report.
+const TABLE: &str = "measure";
 
 fn main() -> ExitCode {
     // In a worker of procspawn this does not return.
     procspawn::init();
 
-    let options = match Options::parse(env::args().skip(1)) {
-        Ok(options) => options,
-        Err(wrong) => {
-            eprintln!("{wrong}\n\n{HELP}");
-            return ExitCode::FAILURE;
+    let arguments: Vec<_> = env::args().skip(1).collect();
+    match *arguments.iter().map(String::as_str).collect::<Vec<_>>() {
+        ["--one", measure, row, count] => {
+            one(measure, row, count.parse().expect("the count comes from this program"));
+            ExitCode::SUCCESS
         }
-    };
-    if let Some((measure, row, count)) = &options.one {
-        one(measure, row, *count);
-        return ExitCode::SUCCESS;
+        _ => comparison::main(HELP, TABLE, chosen, compare),
     }
-    let measures = chosen(&options);
-    if options.help {
-        print!("{HELP}");
-    } else if options.list {
-        list(&measures);
-    } else {
-        return compare(&options, measures).unwrap_or_else(|error| {
-            eprintln!("the report could not be written: {error}");
-            ExitCode::FAILURE
-        });
-    }
-    ExitCode::SUCCESS
 }
 
 /// The measures and rows that the filters leave. Floors always stay.
 fn chosen(options: &Options) -> Vec<Measure> {
     let mut measures = measures::all();
-    measures.retain(|measure| options.wants_measure(measure.name));
+    measures.retain(|measure| options.wants_table(measure.name));
     for measure in &mut measures {
         measure.contenders.retain(|row| match row.kind {
             Kind::Floor => true,
@@ -82,56 +84,28 @@ fn chosen(options: &Options) -> Vec<Measure> {
     measures
 }
 
-fn list(measures: &[Measure]) {
-    for measure in measures {
-        println!("{}", measure.name);
-        for row in &measure.contenders {
-            println!("    {}", row.name);
-        }
-    }
-}
-
 /// A failure if a measurement of concurrent-futures failed; peers may.
 fn compare(options: &Options, measures: Vec<Measure>) -> io::Result<ExitCode> {
-    let started = Instant::now();
-    let load_before = machine::load();
-    let mut tables: Vec<Table> = measures.into_iter().map(Table::new).collect();
-    for round in 0..options.rounds() {
-        for table in &mut tables {
-            eprintln!("round {} of {}: {}", round + 1, options.rounds(), table.measure.name);
-            run_round(table, round);
-        }
-    }
-
-    let report = Report {
-        tables,
-        rounds: options.rounds(),
-        took: started.elapsed(),
-        load: [load_before, machine::load()],
-        smoke: options.smoke,
-    };
-    let directory = options.out.clone().unwrap_or_else(|| default_directory(options.smoke));
-    report.write(&directory)?;
+    let report = Report::measured(options, measures, run_round);
+    let directory = options.directory("processes", env!("CARGO_TARGET_TMPDIR"));
+    report.write(&directory, TABLE, &report::markdown(&report))?;
     let directory = directory.canonicalize().unwrap_or(directory);
     eprintln!("results.md and results.csv are in {}", directory.display());
-    let is_right = report.failures(Kind::Ours) == 0;
+    let is_right = report::failures(&report, Kind::Ours) == 0;
     Ok(if is_right { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Every contender once, each in a process that may use the measure's CPUs and no others. Each
-/// round begins with another one, so that none always follows the same predecessor.
+/// Every contender once, each in a process that may use the measure's CPUs and no others.
 fn run_round(table: &mut Table, round: usize) {
-    let Table { measure, values } = table;
-    let _pinned = cpus::Pinned::to(measure.cpus);
-    for turn in 0..measure.contenders.len() {
-        let row = (turn + round) % measure.contenders.len();
+    let _pinned = cpus::Pinned::to(table.subject.cpus);
+    for row in table.turns(round) {
+        let measure = &table.subject;
         if let Some(mut command) = command(measure, &measure.contenders[row]) {
             let run = program::values(&mut command).unwrap_or_else(|error| {
                 eprintln!("{error}");
                 vec![f64::NAN; measure.metrics.len()]
             });
-            assert_eq!(run.len(), measure.metrics.len(), "a value for each metric: {command:?}");
-            values[row].push(run);
+            table.push(row, run);
         }
     }
 }
@@ -161,11 +135,4 @@ fn one(measure: &str, row: &str, count: usize) {
             println!("{value}");
         }
     }
-}
-
-/// In the target directory; cargo tells only of `tmp` in it. A trial does not overwrite results.
-fn default_directory(smoke: bool) -> PathBuf {
-    let temporary = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let target = temporary.parent().unwrap_or(temporary);
-    target.join(if smoke { "processes-smoke" } else { "processes" })
 }

@@ -24,7 +24,5 @@ pub(crate) fn rows(
 }
 
 pub(crate) fn command(function: &str, start: &str, count: usize) -> Command {
-    let mut command = Command::new("python3");
-    command.args([SCRIPT, function, start, &count.to_string()]);
-    command
+    program::python(SCRIPT, &[function, start, &count.to_string()])
 }

@@ -4,7 +4,7 @@
 //! ```sh
 //! cargo run --release -p service                  # on 127.0.0.1:3000
 //! curl -so dunes.jpg 'localhost:3000/thumbnail/dunes.jpg?width=320'
-//! cargo run --release -p service --bin load       # what becomes of it under load
+//! cargo run --release -p service-load             # what becomes of it under load
 //! ```
 //!
 //! To copy from it, begin with `backend.rs`; the rest is what any axum service has.
@@ -18,13 +18,12 @@
 //! metrics.rs    the pool's counters as Prometheus reads them
 //! picture.rs    the computation
 //! peers.rs      the same on spawn_blocking and on rayon
-//! client.rs     an HTTP client, for the load test and the tests
-//! bin/load/     the load test
 //! ```
+//!
+//! The load test is in `benches/service`.
 
 pub mod app;
 pub mod backend;
-pub mod client;
 pub mod failure;
 pub mod metrics;
 mod peers;

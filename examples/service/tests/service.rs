@@ -5,6 +5,7 @@ use std::io::Cursor;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use bench_common::http::Client;
 use bytes::Bytes;
 use concurrent_futures::{Error, ShutdownReport, TaskFuture, ThreadPoolExecutor};
 use futures::poll;
@@ -13,7 +14,6 @@ use hyper::header::RETRY_AFTER;
 use image::{ImageFormat, Rgb, RgbImage};
 use service::app::Service;
 use service::backend::{Backend, Kind, threads};
-use service::client::Client;
 use service::picture::thumbnail;
 use service::server::serve;
 use tokio::net::TcpListener;

@@ -4,12 +4,12 @@ use std::io::{BufRead, BufReader, Cursor};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
+use bench_common::http::Client;
 use bytes::Bytes;
 use hyper::StatusCode;
 use image::{ImageFormat, RgbImage};
 use rustix::process::{Pid, Signal, kill_process};
 use service::backend::Kind;
-use service::client::Client;
 use tokio::task::JoinSet;
 
 /// Ends with the test, whatever becomes of that.

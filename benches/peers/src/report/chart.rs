@@ -5,14 +5,16 @@
 
 use std::path::Path;
 
+use bench_common::charts::{FAINT, GRID, TEXT, font, tick};
+use bench_common::comparison::Better;
 use bench_common::stats::{self, Spread};
 use bench_common::text::{grouped, number};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Report, Table, variant};
-use crate::workloads::{Better, Contender, Kind, Metric};
+use super::{Report, Table, best_peer, ranking, variant};
+use crate::workloads::{Contender, Kind, Metric};
 
 type Drawn = Result<(), Box<dyn std::error::Error + Send + Sync>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
@@ -30,9 +32,6 @@ const AXIS: u32 = 34;
 
 const GAP: &str = "a bar with a gap is longer than the axis";
 
-const TEXT: RGBColor = RGBColor(33, 37, 41);
-const FAINT: RGBColor = RGBColor(108, 117, 125);
-const GRID: RGBColor = RGBColor(222, 226, 230);
 const OURS: RGBColor = RGBColor(214, 93, 14);
 const PEER: RGBColor = RGBColor(74, 111, 165);
 const REFERENCE: RGBColor = RGBColor(173, 181, 189);
@@ -77,13 +76,10 @@ impl Panel {
 /// The rows of a workload; Python's would leave no room for the others.
 pub(super) fn workload(table: &Table, file: &Path) -> Drawn {
     let panel = |(index, metric): (usize, &Metric)| {
-        let better = match metric.better {
-            Better::Lower => "lower is better",
-            Better::Higher => "higher is better",
-        };
-        let rows = table.ranking(index).into_iter().filter(|(row, _)| row.kind != Kind::Python);
+        let better = metric.better.word();
+        let rows = ranking(table, index).into_iter().filter(|(row, _)| row.kind != Kind::Python);
         let bar = |(row, spread): (&Contender, Spread)| {
-            let fewer = if row.count < table.workload.count { " *" } else { "" };
+            let fewer = if row.count < table.subject.count { " *" } else { "" };
             Bar {
                 label: format!("{}{fewer}", row.name),
                 kind: row.kind,
@@ -93,24 +89,24 @@ pub(super) fn workload(table: &Table, file: &Path) -> Drawn {
             }
         };
         Panel {
-            title: format!("{}: {}, {better}", metric.name, metric.unit),
+            title: format!("{}: {}, {better} is better", metric.name, metric.unit),
             bars: rows.map(bar).collect(),
             mark: None,
             reach: if metric.better == Better::Higher { 1.0 } else { 0.0 },
         }
     };
-    let panels: Vec<_> = table.workload.metrics.iter().enumerate().map(panel).collect();
+    let panels: Vec<_> = table.subject.metrics.iter().enumerate().map(panel).collect();
     let fewer = |row: &Contender| {
-        row.count < table.workload.count && row.kind != Kind::Python && row.run.is_some()
+        row.count < table.subject.count && row.kind != Kind::Python && row.run.is_some()
     };
     let mut footnotes = Vec::new();
-    if table.workload.contenders.iter().any(fewer) {
+    if table.subject.contenders.iter().any(fewer) {
         footnotes.push("*: fewer tasks or items, see the table");
     }
     if panels.iter().any(|panel| panel.longest() > panel.end()) {
         footnotes.push(GAP);
     }
-    draw(file, table.workload.title, &footnotes.join("; "), &panels)
+    draw(file, table.subject.title, &footnotes.join("; "), &panels)
 }
 
 /// Ours against the best peer in every metric, as cost: for what is better when higher, the
@@ -118,9 +114,9 @@ pub(super) fn workload(table: &Table, file: &Path) -> Drawn {
 pub(super) fn overview(report: &Report, file: &Path) -> Drawn {
     let mut bars = Vec::new();
     for table in &report.tables {
-        for (index, metric) in table.workload.metrics.iter().enumerate() {
-            let Some((_, best)) = table.best_peer(index) else { continue };
-            for (row, ours) in table.ranking(index) {
+        for (index, metric) in table.subject.metrics.iter().enumerate() {
+            let Some((_, best)) = best_peer(table, index) else { continue };
+            for (row, ours) in ranking(table, index) {
                 if row.kind != Kind::Ours {
                     continue;
                 }
@@ -129,7 +125,7 @@ pub(super) fn overview(report: &Report, file: &Path) -> Drawn {
                     Better::Higher => best.median / ours.median,
                 };
                 bars.push(Bar {
-                    label: format!("{}{}: {}", table.workload.title, variant(row), metric.name),
+                    label: format!("{}{}: {}", table.subject.title, variant(row), metric.name),
                     kind: Kind::Ours,
                     spread: None,
                     value: cost,
@@ -230,19 +226,4 @@ fn tick_label(value: f64, step: f64) -> String {
 fn labels_width(panel: &Panel) -> u32 {
     let longest = panel.bars.iter().map(|bar| bar.label.chars().count()).max().unwrap_or(0);
     ((longest as f64 * 6.6) as u32).clamp(LABELS, WIDTH / 2 + 60)
-}
-
-fn font(size: u32, color: RGBColor) -> TextStyle<'static> {
-    // The SVG backend writes a font size that is smaller by this factor.
-    ("sans-serif", f64::from(size) * 1.24).into_font().color(&color)
-}
-
-/// 1, 2 or 5 times a power of ten, not less than `least`.
-fn tick(least: f64) -> f64 {
-    if least <= 0.0 {
-        return 1.0;
-    }
-    let power = 10_f64.powf(least.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().find(|step| step * power >= least * 0.999_999);
-    step.unwrap_or(10.0) * power
 }

@@ -2,12 +2,12 @@
 
 use std::fmt::{self, Write};
 
-use bench_common::machine;
+use bench_common::comparison::{Better, Head};
 use bench_common::text::number;
 
-use super::{Report, Table, variant};
+use super::{Report, Table, best_peer, ranking, variant};
 use crate::bench::WORKERS;
-use crate::workloads::{Better, Contender, Kind, Workload};
+use crate::workloads::{Contender, Kind, Workload};
 
 /// Whose versions are told.
 const CRATES: [&str; 9] = [
@@ -29,27 +29,18 @@ pub(super) fn report(report: &Report) -> String {
 }
 
 fn write(text: &mut String, report: &Report) -> fmt::Result {
-    let (machine, versions) = machine::describe(&CRATES);
-    writeln!(text, "# concurrent-futures and its peers\n")?;
-    if report.smoke {
-        writeln!(text, "**A trial with a hundredth of the tasks: the figures mean nothing.**\n")?;
-    }
-    writeln!(text, "* Machine: {machine}")?;
-    writeln!(text, "* Versions: {versions}")?;
-    writeln!(
-        text,
-        "* {WORKERS} workers in each pool, a tokio runtime with {WORKERS} workers, the measured \
-         future spawned on it"
-    )?;
-    writeln!(
-        text,
-        "* Rounds: {}, in {:.0} s; figures are medians over the rounds",
-        report.rounds,
-        report.took.as_secs_f64(),
-    )?;
-    if let [Some(before), Some(after)] = &report.load {
-        writeln!(text, "* Load average of the machine: {before} before, {after} after")?;
-    }
+    let setting = format!(
+        "{WORKERS} workers in each pool, a tokio runtime with {WORKERS} workers, the measured future \
+         spawned on it"
+    );
+    let head = Head {
+        title: "concurrent-futures and its peers",
+        crates: &CRATES,
+        work: "tasks",
+        setting: Some(&setting),
+        figures: "medians over the rounds",
+    };
+    report.head(text, head)?;
     summary(text, report)?;
     for table in &report.tables {
         workload(text, table)?;
@@ -63,15 +54,15 @@ fn summary(text: &mut String, report: &Report) -> fmt::Result {
     writeln!(text, "| workload | | concurrent-futures | best peer | | ratio |")?;
     writeln!(text, "| --- | --- | ---: | ---: | --- | ---: |")?;
     for table in &report.tables {
-        for (index, metric) in table.workload.metrics.iter().enumerate() {
-            let Some((peer, best)) = table.best_peer(index) else { continue };
+        for (index, metric) in table.subject.metrics.iter().enumerate() {
+            let Some((peer, best)) = best_peer(table, index) else { continue };
             // Maps of different inputs are several rows of ours.
-            for (row, ours) in table.ranking(index) {
+            for (row, ours) in ranking(table, index) {
                 if row.kind == Kind::Ours {
                     writeln!(
                         text,
                         "| {}{} | {} {}, {} | **{}** | {} | {} | {} |",
-                        table.workload.title,
+                        table.subject.title,
                         variant(row),
                         arrow(metric.better),
                         metric.name,
@@ -96,21 +87,18 @@ fn arrow(better: Better) -> char {
 }
 
 fn workload(text: &mut String, table: &Table) -> fmt::Result {
-    let workload = &table.workload;
+    let workload = &table.subject;
     writeln!(text, "\n## {}\n\n{}", workload.title, workload.about)?;
     for (index, metric) in workload.metrics.iter().enumerate() {
-        let ranking = table.ranking(index);
+        let ranking = ranking(table, index);
         if ranking.is_empty() {
             continue;
         }
-        let better = match metric.better {
-            Better::Lower => "lower",
-            Better::Higher => "higher",
-        };
+        let better = metric.better.word();
         writeln!(text, "\n### {}: {}, {better} is better\n", metric.name, metric.unit)?;
         writeln!(text, "| | median | min … max | × best peer | |")?;
         writeln!(text, "| --- | ---: | ---: | ---: | --- |")?;
-        let best = table.best_peer(index).map(|(_, spread)| spread.median);
+        let best = best_peer(table, index).map(|(_, spread)| spread.median);
         for (row, spread) in ranking {
             let times = best.map_or("–".to_owned(), |best| number(spread.median / best));
             let note = note(workload, row);
@@ -124,7 +112,8 @@ fn workload(text: &mut String, table: &Table) -> fmt::Result {
             )?;
         }
     }
-    let mut skipped = table.skipped().peekable();
+    let skipped = |row: &&Contender| row.run.is_none();
+    let mut skipped = workload.contenders.iter().filter(skipped).peekable();
     if skipped.peek().is_some() {
         writeln!(text, "\nNot measured:\n")?;
         for row in skipped {

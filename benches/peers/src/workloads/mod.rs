@@ -14,6 +14,8 @@ mod memory;
 mod pace;
 mod producers;
 
+use bench_common::comparison::{Better, Row, Subject};
+
 use crate::bench::Bench;
 use crate::peers::{self, Peer};
 
@@ -58,18 +60,26 @@ pub(crate) struct Workload {
     pub(crate) contenders: Vec<Contender>,
 }
 
+impl Subject for Workload {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn metrics(&self) -> Vec<[&'static str; 2]> {
+        self.metrics.iter().map(|metric| [metric.name, metric.unit]).collect()
+    }
+
+    fn rows(&self) -> Vec<Row<'_>> {
+        self.contenders.iter().map(Contender::row).collect()
+    }
+}
+
 pub(crate) struct Metric {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) better: Better,
     /// Whether it is set in relation to the best peer; if not, it only explains another metric.
     pub(crate) compared: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Better {
-    Lower,
-    Higher,
 }
 
 impl Metric {
@@ -112,6 +122,16 @@ pub(crate) enum Kind {
 }
 
 impl Contender {
+    fn row(&self) -> Row<'_> {
+        let kind = match self.kind {
+            Kind::Ours => "ours",
+            Kind::Peer => "peer",
+            Kind::Reference => "reference",
+            Kind::Python => "python",
+        };
+        Row { name: &self.name, kind, count: self.count }
+    }
+
     fn new(
         name: impl Into<String>,
         kind: Kind,

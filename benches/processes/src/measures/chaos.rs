@@ -7,8 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Bar, Better, Contender, Kind, Measure, Metric, TWO};
-use crate::bench::{millis, on_runtime};
+use bench_common::comparison::Better;
+use bench_common::stats;
+
+use super::{Bar, Contender, Kind, Measure, Metric, TWO};
+use crate::bench::on_runtime;
 use crate::python;
 use crate::sides::{Ours, Procspawn, Side, Submitted};
 use crate::system;
@@ -76,7 +79,7 @@ fn run<S: Side>(count: usize) -> Vec<f64> {
     done.store(true, Relaxed);
     let killed = killer.join().expect("the killer does not panic");
     assert!(killed > 0 || time < 4 * PERIOD, "no worker was found to kill: nothing is proven");
-    vec![f64::from(right), f64::from(killed), millis(time)]
+    vec![f64::from(right), f64::from(killed), stats::millis(time)]
 }
 
 /// 1 if it is.

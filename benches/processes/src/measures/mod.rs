@@ -13,6 +13,8 @@ mod round_trip;
 mod start;
 mod submit;
 
+use bench_common::comparison::{Better, Row, Subject};
+
 /// All, in the order of the report.
 pub(crate) fn all() -> Vec<Measure> {
     vec![
@@ -47,18 +49,26 @@ pub(crate) struct Measure {
     pub(crate) contenders: Vec<Contender>,
 }
 
+impl Subject for Measure {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn metrics(&self) -> Vec<[&'static str; 2]> {
+        self.metrics.iter().map(|metric| [metric.name, metric.unit]).collect()
+    }
+
+    fn rows(&self) -> Vec<Row<'_>> {
+        self.contenders.iter().map(Contender::row).collect()
+    }
+}
+
 pub(crate) struct Metric {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) better: Better,
     /// What concurrent-futures has to reach; `None` if the metric only explains another one.
     pub(crate) bar: Option<Bar>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Better {
-    Lower,
-    Higher,
 }
 
 #[derive(Clone, Copy)]
@@ -111,6 +121,16 @@ pub(crate) enum Kind {
 }
 
 impl Contender {
+    fn row(&self) -> Row<'_> {
+        let kind = match self.kind {
+            Kind::Floor => "floor",
+            Kind::Ours => "ours",
+            Kind::Peer => "peer",
+            Kind::Python => "python",
+        };
+        Row { name: &self.name, kind, count: self.count }
+    }
+
     pub(crate) fn new(name: impl Into<String>, kind: Kind, count: usize, run: Run) -> Self {
         Self { name: name.into(), kind, count, note: "", run }
     }

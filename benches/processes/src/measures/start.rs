@@ -5,7 +5,7 @@ use std::time::Instant;
 use bench_common::stats;
 
 use super::{Bar, Contender, Kind, Measure, Metric, TWO, pid};
-use crate::bench::{millis, on_runtime, settle};
+use crate::bench::{on_runtime, settle};
 use crate::floors;
 use crate::python;
 use crate::sides::{Ours, Procspawn, Side, Submitted};
@@ -41,7 +41,7 @@ fn run<S: Side>(count: usize) -> Vec<f64> {
             let start = Instant::now();
             let side = S::new(1);
             side.submit(pid, ()).result().await.expect("a result");
-            times.push(millis(start.elapsed()));
+            times.push(stats::millis(start.elapsed()));
             drop(side);
             settle();
         }
@@ -50,7 +50,7 @@ fn run<S: Side>(count: usize) -> Vec<f64> {
 }
 
 fn floor(count: usize) -> Vec<f64> {
-    first_and_further((0..count).map(|_| millis(floors::spawn())).collect())
+    first_and_further((0..count).map(|_| stats::millis(floors::spawn())).collect())
 }
 
 fn first_and_further(mut times: Vec<f64>) -> Vec<f64> {

@@ -9,8 +9,8 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use bench_common::http::Error;
 use service::backend::Kind;
-use service::client::Error;
 
 /// How often memory is looked at.
 const EVERY: Duration = Duration::from_millis(250);

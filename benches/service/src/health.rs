@@ -9,8 +9,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use bench_common::http::Error;
 use bench_common::stats::percentile;
-use service::client::Error;
 
 use crate::Plan;
 

@@ -12,7 +12,7 @@ use crate::Plan;
 pub(crate) const HELP: &str = "\
 Measures what becomes of the service under load.
 
-usage: cargo run --release -p service --bin load -- [OPTIONS]
+usage: cargo run --release -p service-load -- [OPTIONS]
 
   --quick         short measurements, of the loads 1 and 4: does it run?
   --backend NAME  only this one: threads, processes, spawn-blocking, rayon; may be repeated

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bench_common::http::{Client, Error};
 use hyper::StatusCode;
-use service::client::{Client, Error};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 

@@ -1,7 +1,7 @@
 //! What becomes of the service under load:
 //!
 //! ```sh
-//! cargo run --release -p service --bin load
+//! cargo run --release -p service-load
 //! ```
 //!
 //! For each backend it starts the service as a process of its own, measures how many requests per
@@ -28,10 +28,10 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
+use bench_common::http::{Client, Error};
 use bench_common::machine;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use service::backend::Kind;
-use service::client::{Client, Error};
 
 use self::child::Child;
 use self::health::Probe;

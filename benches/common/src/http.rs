@@ -1,4 +1,5 @@
-//! A small HTTP client that keeps its connections: for the load test and the tests.
+//! A small HTTP client that keeps its connections: for the load test of the service, and for its
+//! tests.
 
 use std::net::SocketAddr;
 use std::pin::pin;

@@ -3,24 +3,22 @@
 
 use std::path::Path;
 
+use bench_common::charts::{FAINT, GRID, TEXT, font, tick};
+use bench_common::http::Error;
+use bench_common::stats::millis;
 use bench_common::text::grouped;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 use service::backend::Kind;
-use service::client::Error;
 
-use crate::report::{Report, Run, megabytes, millis};
+use crate::report::{Report, Run, megabytes};
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 const WIDTH: i32 = 960;
 const HEADING: i32 = 72;
 const PANEL: (i32, i32) = (480, 270);
-
-const TEXT: RGBColor = RGBColor(33, 37, 41);
-const FAINT: RGBColor = RGBColor(108, 117, 125);
-const GRID: RGBColor = RGBColor(222, 226, 230);
 
 fn color(kind: Kind) -> RGBColor {
     match kind {
@@ -152,19 +150,4 @@ fn draw_panel(
 
 fn label(value: f64) -> String {
     if value < 1.0 { value.to_string() } else { grouped(&format!("{value:.0}")) }
-}
-
-fn font(size: u32, color: RGBColor) -> TextStyle<'static> {
-    // The SVG backend writes a font size that is smaller by this factor.
-    ("sans-serif", f64::from(size) * 1.24).into_font().color(&color)
-}
-
-/// 1, 2 or 5 times a power of ten, not less than `least`.
-fn tick(least: f64) -> f64 {
-    if least <= 0.0 {
-        return 1.0;
-    }
-    let power = 10_f64.powf(least.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().find(|step| step * power >= least * 0.999_999);
-    step.unwrap_or(10.0) * power
 }

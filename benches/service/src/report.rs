@@ -5,10 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use bench_common::http::Error;
 use bench_common::machine;
+use bench_common::stats::millis;
 use bench_common::text::{csv_line, number};
 use service::backend::{ANSWER_WITHIN, Kind};
-use service::client::Error;
 
 use crate::Plan;
 use crate::chart;
@@ -100,10 +101,6 @@ impl Side {
     fn worst(&self) -> Option<&Run> {
         self.runs.last()
     }
-}
-
-pub(crate) fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }
 
 pub(crate) fn megabytes(bytes: u64) -> f64 {
