@@ -56,7 +56,7 @@ fn live() -> isize {
     LIVE.load(SeqCst)
 }
 
-/// Runs a test with nobody else allocating.
+/// Runs a test while no other one allocates.
 fn alone(test: impl FnOnce() + Send + 'static) {
     static ALONE: Mutex<()> = Mutex::new(());
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

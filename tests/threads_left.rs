@@ -37,7 +37,7 @@ fn threads() -> io::Result<BTreeMap<u32, String>> {
 
 /// Waits until the process has no threads but `before`, and tells which there are if that does not
 /// come about. The system takes a thread off its list a moment after it has been joined, and
-/// tells nobody when, so this looks again and again.
+/// does not tell when, so this looks again and again.
 fn left_over(before: &BTreeMap<u32, String>) -> Vec<String> {
     let end = Instant::now() + Duration::from_secs(30);
     loop {

@@ -1,5 +1,5 @@
-//! What nobody listens to is not formatted, in the worker either. A program of its own, since the
-//! subscriber, and to what level it listens, is that of the process.
+//! What no subscriber listens to is not formatted, in the worker either. A program of its own, since
+//! the subscriber, and to what level it listens, is that of the process.
 
 #![cfg(target_os = "linux")]
 

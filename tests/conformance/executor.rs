@@ -366,7 +366,7 @@ fn a_time_limit_is_the_error_of_a_map_that_is_awaited() {
     });
 }
 
-/// EX-7. A map is closed by dropping it, so nobody can ask it for a further item.
+/// EX-7. A map is closed by dropping it, so it can not be asked for a further item.
 #[test]
 fn a_map_dropped_after_its_first_item_takes_and_runs_nothing_more() {
     async fn check<E: Closures>(executor: E) {
@@ -550,7 +550,7 @@ fn no_input_is_finished_at_once() {
     over_executors!(check);
 }
 
-/// EX-16. The inline executor computes when it is asked, so nobody asking leaves most of it undone.
+/// EX-16. Not inline: there an item is computed when it is asked for, and here none is.
 #[test]
 fn a_map_that_is_not_read_takes_exactly_its_window() {
     fn check(pool: &ThreadPoolExecutor, window: usize, chunk: Option<usize>) {

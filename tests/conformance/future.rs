@@ -720,8 +720,8 @@ fn a_waiting_async_task_is_released_by_the_value() {
     release_tasks(|completer| completer.complete(Ok(5)), |got| assert_eq!(got.unwrap(), 5));
 }
 
-/// FU-16. `result` takes the future, so nobody else can cancel it meanwhile by its handle; who can
-/// is the one that was to complete it, or a shutdown of its pool.
+/// FU-16. `result` takes the future, so it can not be cancelled meanwhile by its handle, but by its
+/// completer or by a shutdown of its pool.
 #[test]
 fn a_waiting_thread_is_released_by_a_cancellation() {
     within_limit(|| {

@@ -385,7 +385,7 @@ fn a_thread_of_the_task_may_be_what_crashes() {
     });
 }
 
-/// It takes the task along that runs by then, whoever's that is.
+/// The task that runs by then is lost, though another one has started the thread.
 #[test]
 fn a_thread_that_a_task_has_left_may_be_what_crashes() {
     within_limit(|| {

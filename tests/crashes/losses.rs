@@ -1,4 +1,4 @@
-//! Who is concerned when a worker dies: the task that it ran, and nobody else.
+//! The death of a worker concerns the task that it ran, and no other.
 
 use std::collections::BTreeSet;
 use std::fs::OpenOptions;
@@ -86,7 +86,7 @@ fn many_tasks_in_a_row_may_each_kill_its_worker() {
     });
 }
 
-/// An idle worker's death is nobody's loss, also if the next task is sent before the pool knows.
+/// An idle worker's death loses no task, also if the next task is sent before the pool knows.
 #[test]
 fn a_task_that_is_sent_to_a_dead_worker_runs_elsewhere() {
     within_limit(|| {

@@ -1,5 +1,5 @@
 //! What a pool's processes have to do with others: those that their tasks start, the program and its
-//! other children, and the terminal. Whoever of them dies, nothing is left of the rest.
+//! other children, and the terminal. Whichever of them dies, nothing is left of the rest.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
@@ -63,7 +63,7 @@ fn nothing_outlives_the_program() {
     }
 }
 
-/// As early as can be: nobody has waited for anything.
+/// As early as can be: the program has not waited for anything.
 #[test]
 fn nothing_outlives_a_program_that_dies_while_its_pool_starts() {
     const NAME: &str = "orphans::nothing_outlives_a_program_that_dies_while_its_pool_starts";
@@ -170,7 +170,7 @@ fn a_pool_whose_helper_is_dead_takes_tasks() {
     });
 }
 
-/// A shutdown goes on, whoever dies meanwhile.
+/// A shutdown goes on, whichever process dies meanwhile.
 #[test]
 fn a_pool_ends_though_its_helper_is_dead() {
     alone("orphans::a_pool_ends_though_its_helper_is_dead", || {

@@ -51,8 +51,8 @@ fn print_at_the_start(number: u32) -> Result<(), String> {
 
 /// The test kills the program, and with it the workers, which so never come to their end.
 #[test]
-fn whoever_has_a_result_finds_what_its_job_has_printed_by_c() {
-    const NAME: &str = "printed::whoever_has_a_result_finds_what_its_job_has_printed_by_c";
+fn what_a_job_has_printed_by_c_is_there_when_its_result_is() {
+    const NAME: &str = "printed::what_a_job_has_printed_by_c_is_there_when_its_result_is";
     if part().is_some() {
         let pool = builder(1).initializer(print_at_the_start, 0).build().unwrap();
         pool.submit(call!(print(1))).result().unwrap();

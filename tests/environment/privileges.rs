@@ -105,8 +105,8 @@ fn forbid_kill() {
 }
 
 #[test]
-fn a_worker_that_nobody_may_kill_is_given_up() {
-    as_root("privileges::a_worker_that_nobody_may_kill_is_given_up", || {
+fn a_worker_that_may_not_be_killed_is_given_up() {
+    as_root("privileges::a_worker_that_may_not_be_killed_is_given_up", || {
         let pool = builder(1).preload(forbid_kill).build().unwrap();
         let gate = Gate::new();
         let held = occupy(&pool, &gate);

@@ -45,7 +45,7 @@ fn on_terminal(name: &str, role: &str, theirs: OwnedFd) -> Child {
     command.spawn().unwrap()
 }
 
-/// All that a program shows on the terminal until nobody has it open any more.
+/// All that a program shows on the terminal until no process has it open any more.
 fn shown(mut ours: File) -> String {
     let (mut text, mut piece) = (Vec::new(), [0; 4096]);
     loop {

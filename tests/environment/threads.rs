@@ -122,7 +122,7 @@ fn a_wait_goes_on_until_there_is_a_thread_again() {
     });
 }
 
-/// What the job waits for comes only after that, and nobody submits anything once there are threads.
+/// What the job waits for comes only after that, and no task is submitted once there are threads.
 #[test]
 fn a_task_that_comes_while_all_workers_wait_gets_its_thread_later() {
     alone("threads::a_task_that_comes_while_all_workers_wait_gets_its_thread_later", || {
@@ -177,7 +177,7 @@ fn address(name: &str) -> SocketAddr {
     SocketAddr::from_abstract_name(name).unwrap()
 }
 
-/// Returns once whoever listens there has taken the connection and closed it.
+/// Returns once the listener has taken the connection and closed it.
 fn long_later(name: String) -> Vec<u8> {
     let mut gate = UnixStream::connect_addr(&address(&name)).unwrap();
     let _end = gate.read(&mut [0]);
@@ -212,7 +212,7 @@ fn a_process_pool_does_without_helper_threads_for_a_while() {
     });
 }
 
-/// Limits that somebody waits for need no thread of their own.
+/// The limits of a wait need no thread of their own.
 #[test]
 fn waits_come_back_at_their_limits_without_a_thread_that_keeps_the_time() {
     const LIMIT: Duration = Duration::from_millis(30);

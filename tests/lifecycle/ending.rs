@@ -759,9 +759,9 @@ fn a_deadline_stops_a_map_without_limits() {
     });
 }
 
-/// A future that has dropped its waker can't be woken by anybody. It must not keep the pool.
+/// A future that has dropped its waker can't be woken. It must not keep the pool.
 #[test]
-fn an_async_task_that_nobody_can_wake_does_not_outlive_its_handles() {
+fn an_async_task_that_can_not_be_woken_does_not_outlive_its_handles() {
     within_limit(|| {
         for size in POOL_SIZES {
             let (pool, threads) = counted_pool(size);
@@ -787,7 +787,7 @@ fn an_async_task_that_nobody_can_wake_does_not_outlive_its_handles() {
 
 /// The same with a destructor that panics: it runs on a worker, which lives on.
 #[test]
-fn a_panicking_destructor_of_a_task_that_nobody_can_wake_costs_no_worker() {
+fn a_panicking_destructor_of_a_task_that_can_not_be_woken_costs_no_worker() {
     struct Panics(Gate);
     impl Drop for Panics {
         fn drop(&mut self) {
@@ -1117,7 +1117,7 @@ fn a_task_submitted_while_a_spare_retires_is_not_lost() {
 
 /// Polled by hand, once the end has come: no executor is needed to read the report.
 #[test]
-fn the_report_is_there_for_whoever_asks_later() {
+fn the_report_is_there_for_a_later_poll() {
     within_limit(|| {
         let pool = pool(1);
         let mut ended = pool.shutdown(Shutdown::Drain);

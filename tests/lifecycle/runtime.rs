@@ -383,7 +383,7 @@ fn the_runtime_goes_on_after_the_pool() {
 
 // ---- Who polls ----
 
-/// All the futures of the crate, polled by whoever calls.
+/// All the futures of the crate, polled by the caller.
 async fn awaits_everything(pool: &ThreadPoolExecutor) {
     assert_eq!(pool.submit(|| 1).await.unwrap(), 1);
     assert_eq!(pool.submit_future(async { 2 }).await.unwrap(), 2);

@@ -442,7 +442,7 @@ fn after_a_waiting_shutdown_results_are_right_and_threads_are_gone() {
     });
 }
 
-/// SD-9. Whoever calls, and whoever was first: nobody returns before the threads are gone.
+/// SD-9. No caller returns before the threads are gone, be it the first or a later one.
 #[test]
 fn every_one_of_several_waiting_shutdowns_waits_for_the_threads() {
     within_limit(|| {

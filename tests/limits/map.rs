@@ -212,7 +212,7 @@ fn many_maps_at_a_time_keep_their_windows() {
 }
 
 #[test]
-fn a_window_is_filled_exactly_while_nobody_reads() {
+fn a_window_is_filled_exactly_while_the_map_is_not_read() {
     within_limit(|| {
         for workers in WORKERS {
             let pool = pool(workers);
@@ -830,7 +830,7 @@ fn dropping_a_map_that_waits_for_a_worker_drops_all_of_it_at_once() {
 }
 
 #[test]
-fn dropping_a_map_drops_results_that_nobody_has_read_at_once() {
+fn dropping_a_map_drops_its_unread_results_at_once() {
     within_limit(|| {
         for workers in WORKERS {
             let pool = pool(workers);

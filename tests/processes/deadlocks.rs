@@ -442,7 +442,7 @@ fn a_worker_that_is_killed_while_a_large_argument_is_under_way_blocks_no_writer(
     });
 }
 
-/// DL-15. Results larger than the socket takes, of workers that nobody reads from any more.
+/// DL-15. Results larger than the socket takes, of workers that the parent reads from no more.
 #[test]
 fn a_worker_that_is_killed_while_it_writes_a_large_result_hangs_nothing() {
     fn result(started: Reports) -> String {

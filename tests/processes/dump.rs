@@ -206,7 +206,7 @@ fn give() -> Unwritable {
 }
 
 #[test]
-fn failures_that_nobody_has_seen_are_told() {
+fn unobserved_failures_are_told() {
     within_limit(|| {
         let (pool, told) = told(1);
         let next = || told.recv().unwrap();
@@ -266,7 +266,7 @@ fn what_was_seen_or_withdrawn_is_not_told() {
 
 /// The thread that reads for all pools does not wait for a hook.
 #[test]
-fn a_slow_hook_holds_up_nobody() {
+fn a_slow_hook_holds_up_no_task() {
     within_limit(|| {
         let (go_on, gate) = mpsc::channel::<()>();
         let (told, seen) = mpsc::channel();

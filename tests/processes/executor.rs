@@ -245,7 +245,7 @@ fn a_time_limit_is_the_error_of_a_map_that_is_awaited() {
     });
 }
 
-/// EX-7. A map is closed by dropping it, so nobody can ask it for a further item.
+/// EX-7. A map is closed by dropping it, so it can not be asked for a further item.
 #[test]
 fn a_map_dropped_after_its_first_item_takes_and_runs_nothing_more() {
     over_pools_async(|pool| async move {

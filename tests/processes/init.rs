@@ -324,7 +324,7 @@ fn an_initializer_argument_that_can_not_be_encoded_is_an_error_of_the_builder() 
 }
 
 /// What there is of this process: its descriptors, its threads, its children, and objects in shared
-/// memory, which belong to nobody.
+/// memory, which belong to no process.
 fn belongings() -> Vec<Vec<String>> {
     let names = |directory: &str| {
         let entries = fs::read_dir(directory).map(|entries| {

@@ -24,7 +24,7 @@ fn spin_and_report(ran: Reports, n: u32) -> u32 {
 }
 
 #[test]
-fn every_task_runs_once_whoever_takes_it_over() {
+fn every_task_runs_once_whichever_worker_takes_it_over() {
     within_limit(|| {
         for size in [2, 4] {
             let pool = pool(size);

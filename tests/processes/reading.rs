@@ -82,8 +82,8 @@ fn assert_goes_on(other: &ProcessPoolExecutor) {
 }
 
 #[test]
-fn the_destructor_of_a_result_that_nobody_wants_waits_for_a_task() {
-    let name = "reading::the_destructor_of_a_result_that_nobody_wants_waits_for_a_task";
+fn the_destructor_of_an_unwanted_result_waits_for_a_task() {
+    let name = "reading::the_destructor_of_an_unwanted_result_waits_for_a_task";
     with_pool(name, 2, |pool| {
         let (started, gate) = (Reports::new(), Gate::new());
         for n in 0..2 {

@@ -246,7 +246,7 @@ fn after_a_waiting_shutdown_results_are_right_and_processes_are_gone() {
     });
 }
 
-/// SD-10. Whoever calls, and whoever was first: nobody returns before the processes are gone.
+/// SD-10. No caller returns before the processes are gone, be it the first or a later one.
 #[test]
 fn every_one_of_several_waiting_shutdowns_waits_for_the_processes() {
     within_limit(|| {

@@ -122,7 +122,7 @@ impl Reports {
         Self { path, inbox: Some(Arc::new(Mutex::new(inbox))) }
     }
 
-    /// In a job. Up to 16,000 reports that nobody has looked at find room.
+    /// In a job. Up to 16,000 reports that the test has not read find room.
     pub(crate) fn add(&self, number: u32) {
         // Both directions: it does not wait for a reader, who may be gone.
         let fifo = OpenOptions::new().read(true).write(true).open(&self.path);

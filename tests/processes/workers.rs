@@ -72,7 +72,7 @@ fn a_worker_that_is_terminated_fails_the_task_that_it_runs() {
     });
 }
 
-/// PP-2. Nobody was running anything there, so nobody hears of it.
+/// PP-2. No task was running there, so no future has an error.
 #[test]
 fn an_idle_worker_that_is_terminated_is_replaced() {
     over_pools(|pool| {

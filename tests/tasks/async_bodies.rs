@@ -553,7 +553,7 @@ fn its_future_dropped_while_it_waits_for_its_second_poll_lets_it_run() {
 }
 
 #[test]
-fn a_body_that_nobody_can_wake_any_more_has_ended() {
+fn a_body_that_can_not_be_woken_any_more_has_ended() {
     within_limit(|| {
         for workers in POOL_SIZES {
             let pool = pool(workers);

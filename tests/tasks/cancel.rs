@@ -132,7 +132,7 @@ fn a_thread_that_waits_is_released_by_a_cancel() {
 }
 
 #[test]
-fn outside_of_a_job_nobody_is_asked_to_stop() {
+fn outside_of_a_job_there_is_no_request_to_stop() {
     within_limit(|| {
         assert!(!task::is_cancelled());
         assert!(task::checkpoint().is_ok());

@@ -1,5 +1,5 @@
 //! Panics of user code, wherever it runs: each is reported, the worker lives on with its thread,
-//! and nobody else's task is harmed.
+//! and no other task is harmed.
 
 use std::any::Any;
 use std::error::Error as _;
@@ -862,7 +862,7 @@ fn an_async_body_that_panics_when_dropped() {
 }
 
 #[test]
-fn an_async_body_that_panics_when_dropped_and_that_nobody_can_wake() {
+fn an_async_body_that_panics_when_dropped_and_can_not_be_woken() {
     // Nobody holds its waker or its future, so it goes when its worker lets go of it.
     survived(|pool| pool.submit_future(body(true)).detach());
 }

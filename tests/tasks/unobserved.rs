@@ -1,4 +1,4 @@
-//! Failures that nobody has seen are told to the pool's hook, once each, and no others are.
+//! Unobserved failures are told to the pool's hook, once each, and no others are.
 
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
@@ -99,7 +99,7 @@ fn a_failed_future_that_is_dropped_is_told_where_that_happens() {
 }
 
 #[test]
-fn whoever_sees_it_keeps_it_from_the_hook() {
+fn a_failure_that_is_seen_is_kept_from_the_hook() {
     within_limit(|| {
         for workers in POOL_SIZES {
             let log = Log::default();
@@ -203,7 +203,7 @@ fn a_time_limit_that_passes_unseen_is_told_once() {
 }
 
 #[test]
-fn a_refusal_that_nobody_sees_is_told() {
+fn an_unobserved_refusal_is_told() {
     within_limit(|| {
         let log = Log::default();
         let pool = log.builder(1).queue_capacity(1).build().unwrap();

@@ -1,5 +1,5 @@
 //! Code of the user's that runs between tasks, on whatever thread: it may panic at every place where
-//! it is called or dropped, and nobody but its owner is harmed. The places are listed in
+//! it is called or dropped, and only its owner is harmed. The places are listed in
 //! `src/core/README.md`; those that are not here are in `panics.rs`.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
@@ -46,7 +46,7 @@ fn survived(place: &str, mischief: impl FnOnce(&ThreadPoolExecutor)) {
 
 // ---- Wakers ----
 
-/// What somebody waits for, and what brings it about.
+/// What a test waits for, and what brings it about.
 struct Waiter {
     poll: Box<dyn FnMut(&mut Context<'_>) -> bool>,
     bring_about: Box<dyn FnOnce()>,

@@ -263,7 +263,7 @@ fn adds((): ()) -> Result<(), String> {
 }
 
 #[test]
-fn an_initializer_may_tell_what_nobody_hears() {
+fn an_event_of_the_initializer_that_has_no_listener_is_dropped() {
     within_limit(|| {
         below_root(Manner::Records, |root| {
             let builder = ProcessPoolExecutor::builder().initializer(adds, ()).max_workers(1);

@@ -73,7 +73,7 @@ fn the_span_that_is_current_at_the_submission_is_the_jobs_parent() {
     });
 }
 
-/// Also while the future is kept: whoever measures spans measures the task.
+/// Also while the future is kept: the time of the span is that of the task.
 #[test]
 fn the_span_is_closed_when_the_result_can_be_seen() {
     over_pools(|pool, root| {
@@ -333,7 +333,7 @@ fn a_subscriber_may_use_a_pool() {
 
 /// Where a hook is set, the hook gets it instead.
 #[test]
-fn a_failure_that_nobody_has_seen_is_told_of() {
+fn an_unobserved_failure_is_told_of() {
     over_pools(|pool, root| {
         let task = pool.task().label("lost");
         let future = task.submit(|| -> () { panic!("no such luck") });

@@ -6,7 +6,7 @@
 //!
 //! [`Count`] is the bytes of live heap blocks as they were asked for: exact, the same on every
 //! system, and it also goes down. A counting allocator does that. It counts only in the workloads
-//! that ask for it; in all others the price is one relaxed load of a flag that nobody writes, and
+//! that ask for it; in all others the price is one relaxed load of a flag that is not written, and
 //! a branch that always goes the same way.
 
 use std::alloc::{GlobalAlloc, Layout, System};

@@ -98,7 +98,7 @@ fn a_task_that_is_taken_over_runs_once() {
 }
 
 /// A claim is issued again when the reply to its task is there; what the socket carries is known to
-/// whoever reads it.
+/// its reader.
 #[test]
 fn a_claim_that_is_issued_again_knows_nothing_of_its_last_task() {
     check(|| {

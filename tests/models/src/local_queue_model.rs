@@ -7,7 +7,7 @@ use crate::core::local_queue::OwnLocalQueue;
 use crate::task_model::queued;
 
 #[test]
-fn each_task_is_taken_once_by_whoever() {
+fn each_task_is_taken_once_by_its_owner_or_a_thief() {
     check(|| {
         let mut own = OwnLocalQueue::new();
         let (first, _kept_first) = queued();

@@ -1,4 +1,4 @@
-//! Queue and sleep: no push is missed, and everybody hears of the end.
+//! Queue and sleep: no push is missed, and every worker is woken by the end.
 
 use loom::sync::Arc;
 use loom::thread;

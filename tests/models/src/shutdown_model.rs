@@ -1,5 +1,5 @@
 //! The end of a pool: what was accepted runs or is withdrawn, once; the workers find that nothing
-//! more can come; and whoever waits for the end is woken by it, and not before.
+//! more can come; and each waiter for the end is woken by it, and not before.
 //!
 //! To loom, a waiter or a worker that is left asleep is a deadlock.
 
@@ -111,7 +111,7 @@ fn a_worker_is_idle() {
     }
 }
 
-/// What a withdrawn task leaves in the queue keeps nobody from the end.
+/// What a withdrawn task leaves in the queue does not hold up the end.
 #[test]
 fn a_future_is_dropped_meanwhile() {
     for how in HOW {
@@ -182,7 +182,7 @@ fn the_deadline_comes() {
     });
 }
 
-/// The worker leaves at once, and a suspended body is ended by whoever breaks the pool.
+/// The worker leaves at once, and a suspended body is ended by the thread that breaks the pool.
 #[test]
 fn the_pool_breaks_with_a_suspended_body() {
     // Four threads: more interruptions would take minutes.

@@ -1,7 +1,7 @@
 //! The task cell: what the worker does against all that the caller can do at the same time.
 //!
-//! In every order the job runs or is dropped, once; its value is seen or dropped, once; and whoever
-//! waits is told.
+//! In every order the job runs or is dropped, once; its value is seen or dropped, once; and each
+//! waiter is told.
 
 use std::future::poll_fn;
 use std::sync::Arc as StdArc;
@@ -48,7 +48,7 @@ impl Counts {
         counter.fetch_add(1, Relaxed);
     }
 
-    /// Waits until nobody has a body's waker any more.
+    /// Waits until no waker of a body is left.
     pub(crate) fn join(&self) {
         let waking = std::mem::take(&mut *self.waking.lock().unwrap());
         waking.into_iter().for_each(|thread| thread.join().unwrap());
@@ -542,8 +542,8 @@ impl Body for Failing {
     }
 }
 
-/// Has a worker run a task that fails, and perhaps a clock that ends it. If nobody has `seen` that,
-/// the pool is told, once.
+/// Has a worker run a task that fails, and perhaps a clock that ends it. If no future has `seen`
+/// that, the pool is told, once.
 fn a_failure_against(
     limit: Option<Duration>,
     seen: bool,

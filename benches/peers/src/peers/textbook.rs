@@ -1,5 +1,5 @@
 //! The textbook pool: threads that take boxed closures from a crossbeam channel, with a tokio
-//! oneshot channel for each result. Twenty lines that anybody can write, and hard to beat.
+//! oneshot channel for each result. Twenty lines, and hard to beat.
 
 use std::future::Future;
 use std::thread::{self, JoinHandle};
@@ -17,7 +17,7 @@ pub(crate) struct Textbook {
 }
 
 impl Textbook {
-    /// Queues a job whose result nobody awaits.
+    /// Queues a job whose result is not awaited.
     pub(crate) fn execute(&self, job: impl FnOnce() + Send + 'static) {
         let sender = self.sender.as_ref().expect("open until the drop");
         sender.send(Box::new(job)).expect("the threads hold the receiver");

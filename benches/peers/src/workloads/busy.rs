@@ -1,4 +1,4 @@
-//! A task now and then while other programs want every CPU: whoever gives its CPU up to wait
+//! A task now and then while other programs want every CPU: a thread that gives its CPU up to wait
 //! gets it back when its turn comes, not when there is something to do.
 
 use std::env;
