@@ -19,6 +19,7 @@ impl Accepting for Pool {
         look(&mut self.state.lock().life)
     }
 
+    #[inline]
     fn room(&self) -> Option<&Room> {
         self.room.as_ref().filter(|_| self.state.is_home())
     }
