@@ -4,7 +4,7 @@
 //! What counts is code: comments, strings and the paths that macros expand to (`$crate::`) are
 //! not looked at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 /// The rooms of `src`, from the bottom up: files and folders. A file is in the room with the longest name
@@ -292,4 +292,87 @@ fn code_is_told_from_comments_and_quotes() {
     assert_eq!(imports(&code_of("pub(crate) fn f() -> crate::Error {}"), "m"), ["Error"]);
     let code = code_of("use super::a::B;\nuse super::super::c;\nmod tests {\nuse super::d; }");
     assert_eq!(imports(&code, "m/n/o"), ["m/n/a/B", "m/c"]);
+}
+
+/// Files that name each other, directly or through one another, and why.
+const CYCLES: [(&[&str], &str); 6] = [
+    (&["codec/block", "codec/decoder"], "the decoder reads a block, which is read from a decoder"),
+    (
+        &[
+            "codec/encoder/body",
+            "codec/encoder/pack",
+            "codec/encoder/parts",
+            "codec/encoder/serializer",
+            "codec/encoder/shapes",
+            "codec/segment",
+        ],
+        "serde's traits are recursive: a serializer makes its parts, which serialize values",
+    ),
+    (
+        &["core/cell", "core/outcome", "core/runnable", "core/task", "core/worker/context"],
+        "one cell: its sides hold it, and its table of functions names what each of them does",
+    ),
+    (
+        &["local/start/unsupported", "local/start/zygote"],
+        "one of the two stands in for parts of the other where there are no worker processes",
+    ),
+    (
+        &[
+            "remote/scheduler/starts",
+            "remote/scheduler/state",
+            "remote/scheduler/transport",
+            "remote/scheduler/worker",
+        ],
+        "the state holds a transport, which is told of changes of the state",
+    ),
+    (&["thread_pool/pool", "thread_pool/worker"], "a pool starts workers, which ask it for tasks"),
+];
+
+/// A `mod.rs` names its own files, and they name it: that is no cycle here.
+#[test]
+fn files_that_name_each_other_have_a_reason() {
+    let sources = sources();
+    let modules: Vec<&str> = sources.keys().map(|file| module(file)).collect();
+    let of = |import: &str| {
+        let is_in = |module: &&&str| {
+            import
+                .strip_prefix(**module)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        modules.iter().filter(is_in).max_by_key(|module| module.len()).copied()
+    };
+    let edges: BTreeMap<&str, BTreeSet<&str>> = sources
+        .iter()
+        .map(|(file, code)| {
+            let own = module(file);
+            let is_other = |other: &&str| {
+                *other != own && parent(other) != own && !own.starts_with(&format!("{other}/"))
+            };
+            let named = imports(code, own);
+            (own, named.iter().filter_map(|import| of(import)).filter(is_other).collect())
+        })
+        .collect();
+    // What is reached from a file, over whatever others.
+    let reach = |from: &'_ str| {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from.to_owned()]);
+        while let Some(file) = next.pop() {
+            for other in edges.get(&*file).into_iter().flatten() {
+                if seen.insert(other.to_string()) {
+                    next.push(other.to_string());
+                }
+            }
+        }
+        seen
+    };
+    let reached: BTreeMap<&str, BTreeSet<String>> =
+        edges.keys().map(|file| (*file, reach(file))).collect();
+    let mut cycles = BTreeSet::new();
+    for (file, others) in &reached {
+        if others.contains(*file) {
+            let is_back = |other: &&String| reached[&***other].contains(*file);
+            cycles.insert(others.iter().filter(is_back).cloned().collect::<Vec<_>>());
+        }
+    }
+    let known = CYCLES.iter().map(|(files, _)| files.iter().map(|file| file.to_string()).collect());
+    assert_eq!(cycles, known.collect());
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::chunk::Chunk;
-use super::elsewhere::TakesSteps;
 use super::input::Items;
 use super::segment::Segment;
 use crate::panic::Quiet;
@@ -31,7 +30,7 @@ pub(crate) struct Computed<R> {
 /// A map's function, where it can be applied to many items.
 pub(crate) trait Apply<A, R>: Send + Sync + 'static {
     /// Computes the items, at least one; stops after any when it `is_enough`. `None`: they are
-    /// computed elsewhere, and a [step](super::elsewhere::Step) will come with the outcome.
+    /// computed elsewhere, and a [`Step`] will come with the outcome.
     fn apply(
         &self,
         work: Work<'_, A, R>,
@@ -46,6 +45,19 @@ pub(crate) trait Apply<A, R>: Send + Sync + 'static {
 
     /// Nothing of what is being computed is wanted any more.
     fn stop(&self) {}
+}
+
+/// The next part of the work on a chunk that is computed elsewhere: after it the chunk is computed,
+/// or, by `None`, on its way again.
+pub(crate) type Step<R> = Box<dyn FnOnce() -> Option<Computed<R>> + Send>;
+
+/// An engine whose chunks are computed elsewhere.
+pub(crate) trait TakesSteps<R>: Send + Sync {
+    /// Runs a step of the chunk that begins with item `first`, on a thread for the user's code.
+    fn run(self: Arc<Self>, first: usize, step: Step<R>);
+
+    /// Takes in the results of a chunk, of which the last `left` items get none.
+    fn lose(self: Arc<Self>, first: usize, results: Computed<R>, left: usize);
 }
 
 /// On this thread.

@@ -4,24 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::apply::{Apply, Computed, Work};
+use super::apply::{Apply, Computed, TakesSteps, Work};
 use super::chunk::Chunk;
 use super::input::Items;
 use crate::core::context;
 use crate::error::Error;
-
-/// The next part of the work on a chunk that is computed elsewhere: after it the chunk is computed,
-/// or, by `None`, on its way again.
-pub(crate) type Step<R> = Box<dyn FnOnce() -> Option<Computed<R>> + Send>;
-
-/// An engine whose chunks are computed elsewhere.
-pub(crate) trait TakesSteps<R>: Send + Sync {
-    /// Runs a step of the chunk that begins with item `first`, on a thread for the user's code.
-    fn run(self: Arc<Self>, first: usize, step: Step<R>);
-
-    /// Takes in the results of a chunk, of which the last `left` items get none.
-    fn lose(self: Arc<Self>, first: usize, results: Computed<R>, left: usize);
-}
 
 /// A function that is applied somewhere else. No thread waits for that.
 pub(crate) trait Remote<A, R>: Send + Sync + 'static {

@@ -26,10 +26,9 @@ use std::sync::{Arc, MutexGuard, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::apply::{Apply, Computed, Work};
+use super::apply::{Apply, Computed, Step, TakesSteps, Work};
 use super::chunk::{Chunk, ChunkSize};
 use super::crew::{AfterChunk, Begin, Crew};
-use super::elsewhere::{Step, TakesSteps};
 use super::input::{Input, Items};
 use super::segment::Segment;
 use super::source::{Setting, Source, Taken, Wanted};

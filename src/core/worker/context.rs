@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::iter;
-use std::num::NonZeroU32;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use super::waits::{Awaited, Wait, Waits};
+use super::waits::{Awaited, FrameId, Wait, Waits};
 use crate::core::cell::{RunningTask, TaskRef, Typed};
 
 /// A worker thread, as the tasks that run on it see it.
@@ -378,10 +377,6 @@ pub(crate) fn lend_during<R>(f: impl FnOnce() -> R) -> R {
     let _take_back = TakeBack;
     f()
 }
-
-/// Tells frames apart for as long as a future may remember one; small, since every future has
-/// room for one.
-pub(super) type FrameId = NonZeroU32;
 
 fn next_frame() -> FrameId {
     static NEXT: AtomicU32 = AtomicU32::new(1);

@@ -2,8 +2,8 @@
 //! beside the wait itself.
 
 use std::fmt;
+use std::num::NonZeroU32;
 
-use super::context::FrameId;
 use crate::core::id::TaskId;
 use crate::sync::Mutex;
 
@@ -49,6 +49,10 @@ const MOST_NAMED: usize = 8;
 
 /// The waits of one worker.
 pub(crate) struct Waits(Mutex<Vec<Wait>>);
+
+/// Tells the frames of a context apart for as long as a future may remember one; small, since every
+/// future has room for one.
+pub(super) type FrameId = NonZeroU32;
 
 /// The waits of one job.
 pub(crate) struct Wait {
