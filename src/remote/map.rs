@@ -173,6 +173,9 @@ impl<A: Portable, R: Portable, P: Submit> Chunk<A, R, P> {
             holds_room: false,
             trace: TaskTrace::of_current(), // the map's, which this thread is in
         });
+        if map.under_way.lock().is_stopped {
+            map.pool.cancel(number); // It came too late for the list to be withdrawn.
+        }
         None
     }
 
