@@ -6,6 +6,9 @@
 #[allow(unreachable_pub, reason = "other test binaries use it as well")]
 mod support;
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+
 use concurrent_futures::{Error, ParentPool, ProcessPoolExecutor, Shutdown, call, task};
 use support::{POOL_SIZES, within_limit};
 
@@ -47,6 +50,36 @@ fn a_task_waits_for_others_with_one_worker_too() {
     on_pools(|pool| {
         let sum = pool.submit(call!(sum_in_halves((1..=100).collect())));
         assert_eq!(sum.result().unwrap(), 5050);
+    });
+}
+
+fn fibonacci(n: u64) -> u64 {
+    if n < 2 {
+        return n;
+    }
+    let (left, right) = (call!(fibonacci(n - 1)), call!(fibonacci(n - 2)));
+    let (left, right) = (parent().submit(left), parent().submit(right));
+    left.result().unwrap() + right.result().unwrap()
+}
+
+#[test]
+fn nested_tasks_take_at_most_a_process_for_each_level_and_place() {
+    within_limit(|| {
+        let pool = Arc::new(ProcessPoolExecutor::builder().max_workers(2).build().unwrap());
+        let (seen, most) = (Arc::clone(&pool), Arc::new(AtomicUsize::new(0)));
+        let (is_done, largest) = (Arc::new(AtomicBool::new(false)), Arc::clone(&most));
+        let until = Arc::clone(&is_done);
+        let watch = std::thread::spawn(move || {
+            while !until.load(SeqCst) {
+                largest.fetch_max(seen.metrics().workers, SeqCst);
+                std::thread::yield_now();
+            }
+        });
+        assert_eq!(pool.submit(call!(fibonacci(15))).result().unwrap(), 610);
+        is_done.store(true, SeqCst);
+        watch.join().unwrap();
+        let most = most.load(SeqCst);
+        assert!((3..=28).contains(&most), "{most} processes");
     });
 }
 

@@ -78,7 +78,8 @@ pub(crate) enum Kind {
     /// Submit a task to the pool. In place of a claim it has the kind of the task; the detail is
     /// that of the task.
     Submit = 32,
-    /// The task that runs waits for another one.
+    /// The task that runs waits. The number is that of what it waits for, which may be a call, or 0. With a
+    /// detail of 1 it goes on with the answer to that call, or, without a number, to all of its calls.
     Waits = 33,
     /// It goes on.
     GoesOn = 34,

@@ -46,7 +46,8 @@ pub(crate) fn install(parent: Arc<dyn Parent>) {
 /// The pool that this process is a worker of.
 ///
 /// A job submits to its own pool by this, and may wait for the result: its worker does not count
-/// against `max_workers` meanwhile, so that works with one worker too.
+/// against `max_workers` meanwhile, so that works with one worker too. Another worker takes its place, for
+/// the task that it waits for and its other ones before all that is queued.
 ///
 /// A handle from the process that has made the pool can't be used here, and one that is made here
 /// is that of another pool, with workers of its own.

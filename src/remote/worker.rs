@@ -13,6 +13,7 @@ use super::reply::Reply;
 use super::run::{Desk, Running};
 use super::trace_relay::Sender;
 use crate::core::context::{self, End, WorkerContext};
+use crate::core::waits::Awaited;
 use crate::core::{Extra, Options, Promise, Source, TaskId, TaskRef};
 use crate::panic::install_hook;
 
@@ -132,8 +133,13 @@ impl WorkerContext for Worker {
 
     // If the pool is gone, so is this process soon.
 
-    fn wait_begin(&self) {
-        let _ = self.0.tell(Kind::Waits, 0, 0);
+    fn wait_begin(&self, awaited: Option<Awaited>, until: bool) {
+        let (number, until) = match awaited {
+            Some(Awaited::Task(task)) => (task.get(), until),
+            Some(Awaited::Set(_)) => (0, until),
+            _ => (0, false),
+        };
+        let _ = self.0.tell(Kind::Waits, number, u64::from(until));
     }
 
     fn wait_end(&self) {

@@ -12,7 +12,7 @@ use crate::core::TaskId;
 use crate::core::TaskRef;
 use crate::core::context::{self, End, WorkerContext};
 use crate::core::local_queue::{LocalQueue, OwnLocalQueue};
-use crate::core::waits::Waits;
+use crate::core::waits::{Awaited, Waits};
 use crate::dump;
 use crate::fork;
 use crate::metrics::WorkerMetrics;
@@ -239,7 +239,7 @@ impl WorkerContext for Worker {
         }
     }
 
-    fn wait_begin(&self) {
+    fn wait_begin(&self, _awaited: Option<Awaited>, _until: bool) {
         if !self.is_forked() {
             self.pool.block(&self.seat);
         }

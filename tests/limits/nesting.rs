@@ -93,6 +93,54 @@ fn fibonacci_with_both_halves_submitted() {
     });
 }
 
+/// Counts the threads that are there.
+#[derive(Default)]
+struct Threads {
+    now: AtomicUsize,
+    most: AtomicUsize,
+}
+
+struct Counted(Arc<Threads>);
+
+impl Threads {
+    /// Counts this thread until it ends.
+    fn enter(self: Arc<Self>) {
+        thread_local! {
+            static COUNTED: RefCell<Option<Counted>> = const { RefCell::new(None) };
+        }
+        self.most.fetch_max(self.now.fetch_add(1, SeqCst) + 1, SeqCst);
+        COUNTED.set(Some(Counted(self)));
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.now.fetch_sub(1, SeqCst);
+    }
+}
+
+#[test]
+fn fibonacci_takes_at_most_a_thread_for_each_level_and_worker() {
+    within_limit(|| {
+        for stack_size in [64 * 1024, 2 * 1024 * 1024] {
+            let threads = Arc::new(Threads::default());
+            let counted = Arc::clone(&threads);
+            let enter = move || -> Result<(), std::convert::Infallible> {
+                Arc::clone(&counted).enter();
+                Ok(())
+            };
+            let builder = ThreadPoolExecutor::builder().max_workers(2).stack_size(stack_size);
+            let pool = builder.initializer(enter).build().unwrap();
+            let inner = pool.clone();
+            let (n, value) = if cfg!(miri) { (8, 21) } else { (15, 610) };
+            assert_eq!(pool.submit(move || fibonacci(&inner, n)).result().unwrap(), value);
+            let most = threads.most.load(SeqCst);
+            assert!((1..=2 * (n as usize - 1)).contains(&most), "{most} threads");
+            assert_size_unchanged(&pool);
+        }
+    });
+}
+
 #[test]
 fn fibonacci_on_small_stacks() {
     within_limit(|| {

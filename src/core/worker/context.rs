@@ -29,8 +29,9 @@ pub(crate) trait WorkerContext {
     /// Records that the task, which was here since `since`, leaves the worker.
     fn stopped(&self, since: u64, end: End);
 
-    /// Lends the worker's place out, since it is about to block.
-    fn wait_begin(&self);
+    /// Lends the worker's place out, since it is about to block for what is awaited, as far as that is
+    /// known. With `until`, it goes on as soon as that is done; else it may wait for more.
+    fn wait_begin(&self, awaited: Option<Awaited>, until: bool);
 
     /// Takes the worker's place back, since it goes on.
     fn wait_end(&self);
@@ -149,7 +150,7 @@ fn run_frame<R>(task: Option<RunningTask>, f: impl FnOnce(&Frame<'_>) -> R) -> R
             }
             if let Some(below) = self.0.below.filter(|below| below.pending.get() > 0) {
                 below.lent.set(true);
-                lend();
+                lend(None, false);
             }
         }
     }
@@ -176,9 +177,9 @@ fn run_frame<R>(task: Option<RunningTask>, f: impl FnOnce(&Frame<'_>) -> R) -> R
     })
 }
 
-fn lend() {
+fn lend(awaited: Option<Awaited>, until: bool) {
     if let Some(worker) = worker() {
-        worker.wait_begin();
+        worker.wait_begin(awaited, until);
     }
 }
 
@@ -323,7 +324,7 @@ impl Pending {
             frame.note(|wait| wait.add(awaited));
         }
         if !frame.lent.replace(true) {
-            lend();
+            lend(Some(awaited()), false);
         }
         true
     }
@@ -371,7 +372,7 @@ pub(crate) fn lend_during<R>(f: impl FnOnce() -> R) -> R {
         // As a pending future, so that other waits of `f` do not take the place back at their end.
         frame.pending.set(frame.pending.get() + 1);
         if !frame.lent.replace(true) {
-            lend();
+            lend(None, false);
         }
     });
     let _take_back = TakeBack;
@@ -392,7 +393,7 @@ pub(super) fn about_to_block(awaited: impl Fn() -> Awaited) {
             frame.note(|wait| wait.block(awaited));
         }
         if !frame.lent.replace(true) {
-            lend();
+            lend(Some(awaited()), true);
         }
     });
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Pool;
 use super::config::Config;
+use super::nesting::Free;
 use super::state::{Place, RoomLeft, State, Task};
 use super::worker::{NO_TASK, Worker};
 use crate::clock;
@@ -35,9 +36,13 @@ impl<T: Transport> Pool<T> {
     /// Gives queued tasks to idle workers, and starts workers for the others.
     pub(crate) fn dispatch(self: &Arc<Self>, state: &mut State<T>) {
         while state.queued > 0 {
+            let free = self.free(state, true);
+            if free == Free::Nothing {
+                break;
+            }
             let worker = match self.idle_worker(state) {
                 Some(worker) => worker,
-                None if !self.may_start_worker(state) => break,
+                None if !self.may_start_worker(state, free) => break,
                 None => match self.start_worker(state) {
                     Ok(worker) => worker,
                     // Another one will be started once that is told.
@@ -49,15 +54,19 @@ impl<T: Transport> Pool<T> {
                     }
                 },
             };
-            self.send_next(state, worker);
+            if !self.send_next(state, worker, free) {
+                break;
+            }
             state.flush_later(worker);
         }
+        self.dismiss_spares(state);
     }
 
-    fn may_start_worker(&self, state: &State<T>) -> bool {
+    fn may_start_worker(&self, state: &State<T>, free: Free) -> bool {
         // Those of which it is not known yet may prove to be false starts.
         let false_starts = state.false_starts + state.unexplained();
-        state.active() < self.config.max_workers
+        let has_place = free == Free::Child || state.active() < self.config.max_workers;
+        has_place
             && false_starts < MOST_FALSE_STARTS
             && state.starts.may_ask(|| state.has_pending())
     }
@@ -87,14 +96,20 @@ impl<T: Transport> Pool<T> {
         None
     }
 
-    /// Puts the next task in line for a worker that has room.
-    pub(super) fn send_next(self: &Arc<Self>, state: &mut State<T>, number: u32) {
-        let Some(task_number) = state.pop() else { return };
+    /// Puts the next task in line for a worker that has room. `false`: there is none for it.
+    pub(super) fn send_next(
+        self: &Arc<Self>,
+        state: &mut State<T>,
+        number: u32,
+        free: Free,
+    ) -> bool {
+        let Some(task_number) = state.next_for(number, free) else { return false };
         let State { workers, tasks, metrics, outbox, room_left, .. } = state;
         let (Some(worker), Some(task)) = (workers.get_mut(&number), tasks.get_mut(&task_number))
         else {
-            return;
+            return false;
         };
+        worker.serves = task.parent;
         let is_next = worker.sent.is_empty();
         let limit = task.options.timeout;
         let Some(slot) = worker.send(task.kind, task_number, task.detail, &task.content) else {
@@ -102,7 +117,7 @@ impl<T: Transport> Pool<T> {
             // task keeps its place.
             state.queue.push_front(task_number);
             state.queued += 1;
-            return;
+            return false;
         };
         if task.sink.suspect().is_some() {
             worker.tasks_left = Some(0); // whatever the call does to the process, no other task is hurt
@@ -117,6 +132,7 @@ impl<T: Transport> Pool<T> {
             task.run_timer = Some(timer);
         }
         T::on_sent(self, state);
+        true
     }
 
     fn start_worker(&self, state: &mut State<T>) -> Result<u32, NotStarted> {
@@ -143,13 +159,16 @@ impl<T: Transport> Pool<T> {
         }
         let room = worker.room();
         let is_idle = worker.is_idle();
-        if state.queued == 0 && is_idle {
+        if state.queued == 0 && is_idle && self.free(state, true) == Free::Anything {
             self.take_over(state, number);
         }
-        let count = room.min(state.queued).min(fair.max(1));
-        for _ in 0..count {
-            self.send_next(state, number);
-        }
+        let free = self.free(state, is_idle);
+        let count = match free {
+            Free::Nothing => 0,
+            Free::Child => 1,
+            Free::Anything => room.min(state.queued).min(fair.max(1)),
+        };
+        let _all = (0..count).all(|_| self.send_next(state, number, free));
         if count > 0 {
             state.flush_later(number);
         } else if is_idle && state.worker(number).is_some_and(Worker::<T>::is_idle) {
@@ -159,12 +178,8 @@ impl<T: Transport> Pool<T> {
 
     /// A worker has nothing to do.
     fn rest(self: &Arc<Self>, state: &mut State<T>, number: u32) {
-        // One too many has stood in for a worker that goes on.
-        let is_spare = state.active() > self.config.max_workers;
         let Some(worker) = state.workers.get_mut(&number) else { return };
-        if is_spare {
-            return state.end_worker(number, EndBy::Dismissal, None);
-        }
+        let served = worker.serves.take();
         if let Some(limit) = self.config.idle_timeout {
             let (pool, replies) = (Arc::clone(self), worker.replies);
             let timer = self.timer(limit, move || pool.idle_too_long(number, replies));
@@ -172,6 +187,9 @@ impl<T: Transport> Pool<T> {
         }
         state.idle.retain(|other| *other != number);
         state.idle.push(number);
+        if let Some(parent) = served {
+            state.lend(parent.worker); // to whoever comes next
+        }
     }
 
     /// Sends a worker away that has had nothing to do since it gave so many replies.
@@ -203,7 +221,7 @@ impl<T: Transport> Pool<T> {
         let Some(keep) = state.sent_ahead(other).nth(count / 2) else { return };
         state.take_back(other, keep);
         if state.queued > 0 {
-            self.send_next(state, number);
+            self.send_next(state, number, Free::Anything);
             state.flush_later(number);
         }
     }

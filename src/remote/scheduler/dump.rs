@@ -58,7 +58,7 @@ impl<T: Transport> State<T> {
         let named: Vec<_> = worker
             .calls
             .iter()
-            .filter(|_| worker.is_blocked)
+            .filter(|_| worker.is_blocked())
             .filter_map(|(_, call)| TaskId::from_number(*call).map(Awaited::Task))
             .collect();
         let started = worker.sent.iter().filter_map(|sent| {

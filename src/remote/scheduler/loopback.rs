@@ -11,6 +11,7 @@ use super::Pool;
 use super::transport::{EndBy, Hub, Loss, NotStarted, Progress, Transport, WorkerLink};
 use crate::codec::Encoder;
 use crate::error::WorkerLost;
+use crate::function::Checked;
 use crate::reactor::UserCode;
 use crate::remote::frame::{Content, Frame, Header, Kind};
 use crate::remote::slots::SLOTS;
@@ -51,28 +52,53 @@ pub(super) enum Fate {
     Dies,
     /// It tells that it waits, half of its time.
     Waits,
+    /// It submits two tasks of its kind, of one and of two levels less, and waits for one after the
+    /// other. Those below the second level return.
+    Nests,
+    /// The same; it waits for both at once.
+    NestsAndJoins,
 }
 
-/// A task's fate, and the microseconds that it runs.
+/// A task's fate, the microseconds that it runs, and its level, if it nests.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Script {
     pub(super) fate: Fate,
     pub(super) micros: u32,
+    pub(super) level: u16,
 }
 
 impl Script {
     pub(super) fn to_detail(self) -> u64 {
-        (self.fate as u64) << 32 | u64::from(self.micros)
+        (self.fate as u64) << 48 | u64::from(self.level) << 32 | u64::from(self.micros)
     }
 
     /// The script of a call; an item of a chunk takes 1 ms.
     fn of(Header { kind, detail, .. }: Header) -> Self {
-        const FATES: [Fate; 4] = [Fate::Returns, Fate::Panics, Fate::Dies, Fate::Waits];
+        const FATES: [Fate; 6] = [
+            Fate::Returns,
+            Fate::Panics,
+            Fate::Dies,
+            Fate::Waits,
+            Fate::Nests,
+            Fate::NestsAndJoins,
+        ];
         if kind == Kind::Chunk {
-            return Self { fate: Fate::Returns, micros: 1_000 * detail as u32 };
+            return Self { fate: Fate::Returns, micros: 1_000 * detail as u32, level: 0 };
         }
-        Self { fate: FATES[(detail >> 32) as usize], micros: detail as u32 }
+        let (micros, level) = (detail as u32, (detail >> 32) as u16);
+        Self { fate: FATES[(detail >> 48) as usize], micros, level }
     }
+
+    fn nests(self) -> bool {
+        matches!(self.fate, Fate::Nests | Fate::NestsAndJoins) && self.level >= 2
+    }
+}
+
+/// The calls of a task that nests.
+struct Nest {
+    /// Those without an answer, in order.
+    left: VecDeque<u64>,
+    is_waiting: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -100,6 +126,7 @@ struct Simulated {
     outgoing: Vec<Header>,
     inbox: VecDeque<Header>,
     running: Option<Header>,
+    nest: Option<Nest>,
     claims: [Claim; SLOTS],
     /// When the last frame to it, and the last one from it, arrives.
     last_arrivals: [Duration; 2],
@@ -117,6 +144,8 @@ enum Event {
     /// The task that the worker runs is over; or it begins or ends to wait, by the number.
     Over(u32, u64),
     Waits(u32, u64, Kind),
+    /// The task, which nests, goes on.
+    GoesOn(u32, u64),
     /// A frame reaches the pool.
     Reply(u32, Frame),
     Dies(u32),
@@ -212,12 +241,17 @@ impl World {
                 pool.release_to_reader(state);
             }
             Event::Arrived(number, headers) => {
-                if let Some(worker) = inner.workers.get_mut(&number) {
-                    worker.inbox.extend(headers);
-                    inner.go_on(number);
+                for header in headers {
+                    if header.kind == Kind::Answer {
+                        inner.answer(number, header.number);
+                    } else if let Some(worker) = inner.workers.get_mut(&number) {
+                        worker.inbox.push_back(header);
+                    }
                 }
+                inner.go_on(number);
             }
             Event::Over(number, task) => inner.finish(number, task),
+            Event::GoesOn(number, task) => inner.next_step(number, task),
             Event::Waits(number, task, kind) => {
                 let worker = inner.workers.get(&number).filter(|worker| !worker.is_dead);
                 if worker.and_then(|worker| worker.running).is_some_and(|it| it.number == task) {
@@ -226,7 +260,8 @@ impl World {
             }
             Event::Reply(number, frame) => {
                 drop(inner);
-                let first = pool.received(number, vec![(None, frame)], false, None);
+                let call = (frame.header.kind == Kind::Submit).then_some(Ok(Checked::Known));
+                let first = pool.received(number, vec![(call, frame)], false, None);
                 first.into_iter().for_each(UserCode::run);
             }
             Event::Dies(number) => inner.die(number, true),
@@ -336,7 +371,12 @@ impl Inner {
             self.most_running = self.most_running.max(running);
             *self.starts.entry(header.number).or_default() += 1;
             self.order.push(header.number);
-            let Script { fate, micros } = Script::of(header);
+            let script @ Script { fate, micros, .. } = Script::of(header);
+            if script.nests() {
+                let at = self.soon(script);
+                self.at(at, Event::GoesOn(number, header.number));
+                return;
+            }
             let time = Duration::from_micros(micros.into());
             if fate == Fate::Waits {
                 self.at(now + time / 4, Event::Waits(number, header.number, Kind::Waits));
@@ -347,17 +387,71 @@ impl Inner {
         }
     }
 
+    /// A moment within the time that a step of the task takes.
+    fn soon(&mut self, script: Script) -> Duration {
+        self.now + Duration::from_micros(self.random.below(u64::from(script.micros) + 1))
+    }
+
+    /// Has a task that nests submit its calls, wait for the next of them, or return.
+    fn next_step(&mut self, number: u32, task: u64) {
+        let Some(worker) = self.workers.get_mut(&number).filter(|worker| !worker.is_dead) else {
+            return;
+        };
+        let Some(header) = worker.running.filter(|header| header.number == task) else { return };
+        let script = Script::of(header);
+        let nest = worker.nest.take();
+        let is_new = nest.is_none();
+        let mut nest = nest.unwrap_or(Nest { left: VecDeque::new(), is_waiting: false });
+        for less in (1..=2).filter(|_| is_new) {
+            self.next += 1;
+            let (request, level) = (self.next, script.level - less);
+            nest.left.push_back(request);
+            let (kind, slot) = (Kind::Submit, Kind::Call as u16);
+            let detail = Script { level, ..script }.to_detail();
+            self.reply(number, Header { kind, slot, number: request, detail });
+        }
+        let Some(&next) = nest.left.front() else {
+            let at = self.soon(script);
+            self.at(at, Event::Over(number, task));
+            return;
+        };
+        nest.is_waiting = true;
+        if let Some(worker) = self.workers.get_mut(&number) {
+            worker.nest = Some(nest);
+        }
+        let awaited = if script.fate == Fate::Nests { next } else { 0 };
+        self.reply(number, Header { kind: Kind::Waits, slot: 0, number: awaited, detail: 1 });
+    }
+
+    /// A call that a worker has submitted has ended.
+    fn answer(&mut self, number: u32, request: u64) {
+        let Some(worker) = self.workers.get_mut(&number).filter(|worker| !worker.is_dead) else {
+            return;
+        };
+        let (Some(header), Some(nest)) = (worker.running, &mut worker.nest) else { return };
+        let script = Script::of(header);
+        let is_awaited = nest.left.front() == Some(&request) || script.fate != Fate::Nests;
+        nest.left.retain(|other| *other != request);
+        let is_over = is_awaited && (script.fate == Fate::Nests || nest.left.is_empty());
+        if is_over && std::mem::take(&mut nest.is_waiting) {
+            self.reply(number, Header { kind: Kind::GoesOn, slot: 0, number: 0, detail: 0 });
+            let at = self.soon(script);
+            self.at(at, Event::GoesOn(number, header.number));
+        }
+    }
+
     fn finish(&mut self, number: u32, task: u64) {
         let Some(worker) = self.workers.get_mut(&number).filter(|worker| !worker.is_dead) else {
             return;
         };
         let Some(header) = worker.running.take_if(|header| header.number == task) else { return };
-        let Script { fate, micros } = Script::of(header);
+        worker.nest = None;
+        let Script { fate, micros, .. } = Script::of(header);
         let results = if header.kind == Kind::Chunk { header.detail } else { 0 };
         let kind = match fate {
             Fate::Dies => return self.die(number, false),
             Fate::Panics => Kind::Panicked,
-            Fate::Returns | Fate::Waits => Kind::Value,
+            Fate::Returns | Fate::Waits | Fate::Nests | Fate::NestsAndJoins => Kind::Value,
         };
         let detail = u64::from(micros) * 1000;
         self.reply_with(number, Header { kind, detail, ..header }, results);
@@ -407,6 +501,7 @@ impl Transport for Loopback {
             outgoing: Vec::new(),
             inbox: VecDeque::new(),
             running: None,
+            nest: None,
             claims: [Claim::default(); SLOTS],
             last_arrivals,
             fault: None,

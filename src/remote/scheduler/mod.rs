@@ -29,6 +29,7 @@ mod ending;
 #[cfg(test)]
 mod loopback;
 mod loss;
+mod nesting;
 mod replies;
 mod starts;
 pub(crate) mod state;
@@ -47,7 +48,7 @@ use std::time::Duration;
 
 use self::config::Config;
 use self::ending::End;
-use self::state::{FlushOf, Place, RoomLeft, State, Task};
+use self::state::{FlushOf, Parent, Place, RoomLeft, State, Task};
 use self::worker::{Life, Sent};
 use crate::clock;
 use crate::error::Error;
@@ -275,13 +276,18 @@ impl<T: Transport> Pool<T> {
         if !is_accepted {
             return Err(Box::new(submission));
         }
-        self.enqueue(&mut state, submission);
+        self.enqueue(&mut state, submission, None);
         self.dispatch(&mut state);
         self.release(state);
         Ok(())
     }
 
-    fn enqueue(self: &Arc<Self>, state: &mut State<T>, submission: Submission) {
+    fn enqueue(
+        self: &Arc<Self>,
+        state: &mut State<T>,
+        submission: Submission,
+        parent: Option<Parent>,
+    ) {
         let number = submission.number;
         let limit = submission.options.queue_timeout;
         let queue_timer = limit.map(|limit| {
@@ -294,6 +300,7 @@ impl<T: Transport> Pool<T> {
             detail: submission.detail,
             sink: submission.sink,
             place: Place::Queued,
+            parent,
             holds_room: submission.holds_room,
             submitted: clock::now(),
             retries: submission.retries,

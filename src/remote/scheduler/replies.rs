@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::dispatch::about_to_start;
-use super::state::{State, Task};
-use super::worker::{NO_TASK, Sent};
+use super::state::{Parent, State, Task};
+use super::worker::{NO_TASK, Sent, Wait};
 use super::{Completion, Finish, Pool};
 use crate::clock;
 use crate::core::{Options, TaskId};
@@ -30,7 +30,6 @@ pub(super) struct Forward<T: Transport> {
     worker: u32,
     /// The worker's number for it.
     request: u64,
-    number: u64,
     suspect: Option<Suspect>,
     /// Of a chunk.
     parts: Option<Parts>,
@@ -125,13 +124,11 @@ impl<T: Transport> Pool<T> {
         let Some(worker) = state.workers.get_mut(&number) else { return Ok(()) };
         match frame.header.kind {
             Kind::Waits => {
-                worker.is_blocked = true;
-                // What was sent ahead would wait for what the task waits for, or the reverse.
-                state.take_back(number, 0);
+                state.on_wait(number, frame.header);
                 Ok(())
             }
             Kind::GoesOn => {
-                worker.is_blocked = false;
+                worker.wait = Wait::Over;
                 Ok(())
             }
             Kind::Part | Kind::ItemFailed => {
@@ -201,7 +198,7 @@ impl<T: Transport> Pool<T> {
         let is_chunk = frame.header.slot == Kind::Chunk as u16;
         let items = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
         let parts = is_chunk.then(|| Parts::of(items));
-        let sink = Box::new(Forward { pool, worker, request, number, suspect, parts });
+        let sink = Box::new(Forward { pool, worker, request, suspect, parts });
         if let Some(unread) = frame.unread {
             let reply = without_values(frame.header, Kind::BadArguments, "an argument", unread);
             return state.done.push(Completion::of(
@@ -224,6 +221,7 @@ impl<T: Transport> Pool<T> {
             ));
         }
         // It belongs to the task that has submitted it.
+        let parent = submitter.map(|sent| Parent { worker, task: sent.number });
         let submitter = submitter.and_then(|sent| state.tasks.get(&sent.number));
         let trace = submitter.map_or_else(TaskTrace::none, |task| task.trace.shared());
         if let Some(worker) = state.workers.get_mut(&worker) {
@@ -240,7 +238,7 @@ impl<T: Transport> Pool<T> {
             holds_room: self.room.is_some(),
             trace,
         };
-        self.enqueue(state, submission);
+        self.enqueue(state, submission, parent);
     }
 
     /// Ends a task that has not started; asks one that runs to stop, if `stop` says so.
@@ -300,7 +298,7 @@ impl<T: Transport> Pool<T> {
         frames.push((Header { kind: Kind::Answer, slot: kind as u16, number, detail }, content));
         let mut state = self.state.lock();
         let Some(worker) = state.workers.get_mut(&call.worker) else { return };
-        worker.calls.retain(|(_, number)| *number != call.number);
+        worker.record_answer(call.request);
         for (header, content) in frames {
             worker.link.tell(header, &Arc::new(content));
         }
@@ -319,7 +317,8 @@ impl<T: Transport> Pool<T> {
         let State { workers, tasks, metrics, outbox, room_left, .. } = state;
         let Some(worker) = workers.get_mut(&number) else { return };
         // Whoever replies does not wait, also if it has not said that it goes on.
-        worker.is_blocked = false;
+        worker.wait = Wait::Never;
+        worker.answered.clear();
         if sent.number != NO_TASK && frame.header.kind != Kind::Skipped {
             let nanos = frame.header.detail;
             let run_time = Duration::from_nanos(nanos);

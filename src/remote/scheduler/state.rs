@@ -29,6 +29,10 @@ pub(crate) struct State<T: Transport> {
     pub(crate) workers: BTreeMap<u32, Worker<T>>,
     /// Workers that may be idle; the last one has worked last.
     pub(super) idle: Vec<u32>,
+    /// Workers whose tasks have lent their places out, the last one last, until the places are taken.
+    pub(super) lent: Vec<u32>,
+    /// Workers whose tasks were [answered](super::worker::Wait::Answered), and some that have gone on.
+    pub(super) answered: Vec<u32>,
     /// Workers for which frames were put in line.
     pub(super) to_flush: Vec<(u32, FlushOf<T>)>,
     pub(super) next_worker: u32,
@@ -70,6 +74,7 @@ pub(super) struct Task<T: Transport> {
     pub(super) detail: u64,
     pub(super) sink: Box<dyn ReplySink>,
     pub(super) place: Place,
+    pub(super) parent: Option<Parent>,
     pub(super) holds_room: bool,
     pub(super) submitted: u64,
     pub(super) retries: u32,
@@ -94,6 +99,13 @@ impl<T: Transport> Task<T> {
     }
 }
 
+/// The task that has submitted another one, and its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Parent {
+    pub(super) worker: u32,
+    pub(super) task: u64,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
     Queued,
@@ -114,6 +126,8 @@ impl<T: Transport> State<T> {
             tasks: HashMap::new(),
             workers: BTreeMap::new(),
             idle: Vec::new(),
+            lent: Vec::new(),
+            answered: Vec::new(),
             to_flush: Vec::new(),
             next_worker: 0,
             next_look: 0,
@@ -141,6 +155,11 @@ impl<T: Transport> State<T> {
     /// Workers that count against `max_workers`.
     pub(super) fn active(&self) -> usize {
         self.workers.values().filter(|worker| worker.is_active()).count()
+    }
+
+    /// Workers that run tasks and get on with them.
+    pub(super) fn busy(&self) -> usize {
+        self.workers.values().filter(|worker| worker.is_active() && !worker.is_idle()).count()
     }
 
     /// Returns whether a worker was asked for that has not begun.
@@ -201,15 +220,28 @@ impl<T: Transport> State<T> {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<u64> {
-        while let Some(number) = self.queue.pop_front() {
-            shrink(&mut self.queue);
-            if self.tasks.get(&number).is_some_and(|task| task.is_queued()) {
-                self.queued -= 1;
-                return Some(number);
+    /// The oldest task of the queue, and its parent.
+    pub(super) fn oldest(&mut self) -> Option<(u64, Option<Parent>)> {
+        while let Some(&number) = self.queue.front() {
+            if let Some(task) = self.tasks.get(&number).filter(|task| task.is_queued()) {
+                return Some((number, task.parent));
             }
+            self.queue.pop_front();
+            shrink(&mut self.queue);
         }
         None
+    }
+
+    /// Records that a task is not queued any more. Its number stays in the queue.
+    pub(super) fn leave_queue(&mut self, number: u64) {
+        self.queued -= 1;
+        // The queue would grow without end if tasks came and went behind a busy worker.
+        if self.queue.len() > 64 && self.queue.len() > 2 * self.queued {
+            let Self { queue, tasks, .. } = self;
+            let is_queued = |other: &u64| tasks.get(other).is_some_and(|task| task.is_queued());
+            queue.retain(|other| *other != number && is_queued(other));
+            shrink(queue);
+        }
     }
 
     /// A task that had not started has left the pool.
@@ -223,12 +255,7 @@ impl<T: Transport> State<T> {
         let task = self.tasks.get(&number)?;
         match task.place {
             Place::Queued => {
-                self.queued -= 1;
-                // The queue would grow without end if tasks came and went behind a busy worker.
-                if self.queue.len() > 64 && self.queue.len() > 2 * self.queued {
-                    self.queue.retain(|other| *other != number && self.tasks.contains_key(other));
-                    shrink(&mut self.queue);
-                }
+                self.leave_queue(number);
             }
             Place::Sent { worker, slot } => {
                 if !self.worker(worker)?.link.withdraw(slot) {
@@ -244,6 +271,9 @@ impl<T: Transport> State<T> {
     pub(super) fn remove(&mut self, number: u64) -> Option<Box<Task<T>>> {
         let task = self.tasks.remove(&number);
         shrink(&mut self.tasks);
+        if let Some(parent) = task.as_ref().and_then(|task| task.parent) {
+            self.on_child_gone(parent);
+        }
         task
     }
 

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::state::Parent;
 use crate::remote::frame::{Content, Header, Kind};
 use crate::remote::scheduler::transport::{Transport, WorkerLink};
 use crate::remote::slots::{FreeSlots, SLOTS};
@@ -36,8 +37,9 @@ pub(crate) struct Worker<T: Transport> {
     pub(crate) life: Life,
     /// There is a process, and it takes tasks.
     pub(super) is_spawned: bool,
-    /// Its task waits for another one.
-    pub(super) is_blocked: bool,
+    pub(super) wait: Wait,
+    /// The parent of the task that it was sent last. While that waits, its other children come next.
+    pub(super) serves: Option<Parent>,
     /// A signal has stopped its process, and none has continued it.
     pub(super) is_stopped: bool,
     /// The pool has killed it.
@@ -49,6 +51,8 @@ pub(crate) struct Worker<T: Transport> {
     pub(super) next: Option<u64>,
     /// Calls that its task has submitted: what it calls them, and the task's number.
     pub(super) calls: Vec<(u64, u64)>,
+    /// Some of its task's calls that were answered, by what it calls them, the last one first.
+    pub(super) answered: VecDeque<u64>,
     /// It is sent away if it is still idle then.
     pub(super) idle_timer: Option<super::TimerOf<T>>,
 }
@@ -60,6 +64,21 @@ pub(crate) enum Life {
     Leaving,
     /// It is dead, or nothing more comes from it; how it ended is not known yet.
     Gone,
+}
+
+/// The last wait of the task that a worker runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    Never,
+    /// For a child, or for something else. With `until`, the task goes on at the end of that child; if
+    /// none is named, of all its children.
+    For {
+        child: Option<u64>,
+        until: bool,
+    },
+    /// What the task has waited for has ended, but it has not said yet that it goes on.
+    Answered,
+    Over,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,13 +108,15 @@ impl<T: Transport> Worker<T> {
             last_look: None,
             life: Life::Working,
             is_spawned: false,
-            is_blocked: false,
+            wait: Wait::Never,
+            serves: None,
             is_stopped: false,
             is_killed: false,
             is_distrusted: false,
             was_dismissed: false,
             next: None,
             calls: Vec::new(),
+            answered: VecDeque::new(),
             idle_timer: None,
         }
     }
@@ -117,7 +138,12 @@ impl<T: Transport> Worker<T> {
 
     /// Returns whether it counts against `max_workers`: it takes tasks, and gets on with them.
     pub(super) fn is_active(&self) -> bool {
-        self.life == Life::Working && !self.is_blocked && !self.is_stopped
+        self.life == Life::Working && !self.is_blocked() && !self.is_stopped
+    }
+
+    /// Returns whether its task waits for another one.
+    pub(super) fn is_blocked(&self) -> bool {
+        matches!(self.wait, Wait::For { .. })
     }
 
     /// The number of tasks that it may be sent now.
@@ -173,6 +199,13 @@ impl<T: Transport> Worker<T> {
         self.free_slots.give_back(header.slot);
         self.replies += 1;
         self.sent.pop_front()
+    }
+
+    /// Records that a call of its task has its answer.
+    pub(super) fn record_answer(&mut self, request: u64) {
+        self.calls.retain(|(other, _)| *other != request);
+        self.answered.truncate(SLOTS - 1);
+        self.answered.push_front(request);
     }
 
     /// Records how long a task took.

@@ -457,7 +457,7 @@ pub(crate) mod context {
         fn has_stack(&self) -> bool;
         fn started(&self, task: &TaskRef, first: bool, label: Option<&Arc<str>>) -> u64;
         fn stopped(&self, since: u64, end: End);
-        fn wait_begin(&self);
+        fn wait_begin(&self, awaited: Option<Awaited>, until: bool);
         fn wait_end(&self);
         fn seek_spare(&self) -> Option<Duration> {
             None

@@ -22,7 +22,7 @@ use crate::core::runnable::TaskWaker;
 use crate::core::set::{CompletionSet, WakeAt};
 use crate::core::task::{Body, Extra, Host, Options, Polled, Task};
 use crate::core::unobserved::OnUnobserved;
-use crate::core::waits::Waits;
+use crate::core::waits::{Awaited, Waits};
 use crate::error::Error;
 use crate::panic::Panicked;
 use crate::sync::Mutex;
@@ -181,7 +181,7 @@ impl WorkerContext for TestWorker {
 
     fn stopped(&self, _since: u64, _end: End) {}
 
-    fn wait_begin(&self) {}
+    fn wait_begin(&self, _: Option<Awaited>, _: bool) {}
 
     fn wait_end(&self) {}
 

@@ -1,6 +1,7 @@
 //! The scheduler over the loopback: what it decides, one thing at a time, and then random programs.
 
 mod maps;
+mod nesting;
 mod programs;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use super::Pool;
 use super::config::Config;
 use super::loopback::{Fate, Loopback, LoopbackHub, Script, World};
+use super::worker::Sent;
 use crate::core::{OnUnobserved, Options, TaskId};
 use crate::error::Error;
 use crate::instruments::Instruments;
@@ -24,6 +26,8 @@ use crate::trace::TaskTrace;
 type Outcome = Result<Kind, Error>;
 
 type Outcomes = Arc<Mutex<BTreeMap<u64, Vec<Outcome>>>>;
+
+type State = super::state::State<Loopback>;
 
 struct Simulation {
     world: Arc<World>,
@@ -73,6 +77,10 @@ impl Simulation {
     }
 
     fn submit_with(&self, fate: Fate, micros: u32, options: Options, retries: u32) -> u64 {
+        self.submit_script(Script { fate, micros, level: 0 }, options, retries)
+    }
+
+    fn submit_script(&self, script: Script, options: Options, retries: u32) -> u64 {
         let number = TaskId::next().get();
         let sink = Box::new(Sink { number, outcomes: Arc::clone(&self.outcomes) });
         let accepted = self.pool.push(Submission {
@@ -83,7 +91,7 @@ impl Simulation {
             options,
             retries,
             holds_room: false,
-            detail: Script { fate, micros }.to_detail(),
+            detail: script.to_detail(),
             trace: TaskTrace::none(),
         });
         assert!(accepted.is_ok());

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Fate, Options, Simulation, is_value};
+use super::{Fate, Options, Script, Simulation, is_value};
 use crate::error::Error;
 use crate::lifecycle::Accepting;
 use crate::remote::frame::Kind;
@@ -41,6 +41,8 @@ fn run(seed: u64) {
                     0 => Fate::Dies,
                     1 => Fate::Panics,
                     2 => Fate::Waits,
+                    3 => Fate::Nests,
+                    4 => Fate::NestsAndJoins,
                     _ => Fate::Returns,
                 };
                 let micros = [1, 5, 100, 3_000][random.below(4) as usize];
@@ -50,7 +52,8 @@ fn run(seed: u64) {
                 let options =
                     Options { timeout: limit(), queue_timeout: limit(), ..Options::default() };
                 if simulation.pool.check_open().is_ok() {
-                    let number = simulation.submit_with(fate, micros, options, retries);
+                    let script = Script { fate, micros, level: random.below(6) as u16 };
+                    let number = simulation.submit_script(script, options, retries);
                     let (was_withdrawn, was_killed) = (false, false);
                     tasks.push(Task { number, fate, retries, was_withdrawn, was_killed });
                 }
@@ -87,7 +90,13 @@ fn run(seed: u64) {
     assert!(simulation.pool.state().is_over, "seed {seed}: the pool has not ended");
     let metrics = simulation.pool.metrics();
     let ended = metrics.completed + metrics.failed + metrics.cancelled;
-    assert_eq!(metrics.submitted, tasks.len() as u64, "seed {seed}");
+    let nests = tasks.iter().any(|task| matches!(task.fate, Fate::Nests | Fate::NestsAndJoins));
+    let nested = metrics.submitted - tasks.len() as u64;
+    assert!(nested == 0 || nests, "seed {seed}");
+    let runs_twice = |task: u64| !tasks.iter().any(|it| it.number == task);
+    let starts = simulation.world.lock().starts.clone();
+    let twice = starts.iter().find(|(task, count)| **count > 1 && runs_twice(**task));
+    assert_eq!(twice, None, "seed {seed}: a nested task has run twice");
     assert_eq!(ended, metrics.submitted, "seed {seed}: {metrics:?}");
     let outcomes = simulation.outcomes.lock();
     for task in &tasks {

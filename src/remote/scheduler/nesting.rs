@@ -1,0 +1,216 @@
+//! Tasks that wait for others of their pool: their places, and the order in which their children run.
+//!
+//! A *place* is one of `max_workers`. A task that waits lends its place out, and takes it back when it
+//! goes on. The place is for its children first: see the README.
+
+use super::Pool;
+use super::state::{Parent, Place, State};
+use super::worker::{Life, NO_TASK, Wait, Worker};
+use crate::remote::frame::Header;
+use crate::remote::scheduler::transport::{EndBy, Transport, WorkerLink};
+use crate::shrink::shrink;
+
+/// The tasks that one more worker may be sent.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Free {
+    Nothing,
+    /// A child of a task that is about to go on, in the place of that.
+    Child,
+    Anything,
+}
+
+impl<T: Transport> Pool<T> {
+    /// Returns what may be sent to a worker that is idle, or to one that runs a task already.
+    pub(super) fn free(&self, state: &State<T>, is_idle: bool) -> Free {
+        let places = self.config.max_workers;
+        if state.workers.len() <= places && state.answered.is_empty() {
+            return Free::Anything;
+        }
+        let busy = state.busy() + usize::from(is_idle);
+        if busy <= places {
+            Free::Anything
+        } else if busy <= places + state.answered() && state.answered_child().is_some() {
+            Free::Child
+        } else {
+            Free::Nothing
+        }
+    }
+
+    /// Dismisses idle workers that have no place. As many stay as there are tasks that have waited, which
+    /// may wait again.
+    pub(super) fn dismiss_spares(&self, state: &mut State<T>) {
+        let places = self.config.max_workers;
+        while state.workers.len() > places {
+            let is_idle = |number: &u32| state.worker(*number).is_some_and(Worker::<T>::is_idle);
+            let Some(longest) = state.idle.iter().position(is_idle) else { return };
+            let has_waited =
+                |worker: &&Worker<T>| worker.life == Life::Working && worker.wait != Wait::Never;
+            let spares = state.workers.values().filter(has_waited).count();
+            if state.active() <= places + spares {
+                return;
+            }
+            let number = state.idle.remove(longest);
+            state.end_worker(number, EndBy::Dismissal, None);
+        }
+    }
+}
+
+impl<T: Transport> State<T> {
+    /// Records that the task of a worker waits, as its frame says.
+    pub(super) fn on_wait(&mut self, number: u32, waits: Header) {
+        let Some(worker) = self.workers.get_mut(&number) else { return };
+        let Header { number: request, detail, .. } = waits;
+        let has_calls = !worker.calls.is_empty() || !worker.answered.is_empty();
+        let call = worker.calls.iter().rev().find(|(other, _)| *other == request);
+        let is_answered = worker.answered.contains(&request);
+        let child = call.map(|(_, child)| *child).or(is_answered.then_some(NO_TASK));
+        // It may have named a future that is none of the pool's.
+        let until = detail != 0 && (child.is_some() || (request == 0 && has_calls));
+        worker.wait = Wait::For { child, until };
+        // What was sent ahead would wait for what the task waits for, or the reverse.
+        self.take_back(number, 0);
+        if let Some(child) = child {
+            self.take_back_child(child);
+        }
+        self.lend(number);
+        self.look_at_wait(number);
+    }
+
+    /// Lends a place out, before those that were lent out earlier.
+    pub(super) fn lend(&mut self, number: u32) {
+        self.lent.retain(|other| *other != number);
+        self.lent.push(number);
+    }
+
+    /// Takes the next task for a worker out of the queue: a child of the task that it stands in for; if
+    /// it is idle, a child of the one that has lent its place out last; else the oldest. Behind a task
+    /// that it runs already comes only one with the same parent.
+    pub(super) fn next_for(&mut self, number: u32, free: Free) -> Option<u64> {
+        let worker = self.worker(number)?;
+        let (serves, is_idle) = (worker.serves, worker.is_idle());
+        let child = match free {
+            Free::Nothing => return None,
+            Free::Child => Some(self.answered_child()?),
+            Free::Anything => self.next_child(serves, is_idle),
+        };
+        if let Some((child, parent)) = child {
+            if !is_idle && serves != Some(parent) {
+                return None;
+            }
+            if let Some(worker) = self.workers.get_mut(&parent.worker) {
+                if worker.wait == Wait::Answered {
+                    worker.wait = Wait::For { child: Some(child), until: true }; // if it does not go on before
+                }
+            }
+            self.leave_queue(child);
+            return Some(child);
+        }
+        let (oldest, parent) = self.oldest()?;
+        if !is_idle && serves != parent {
+            return None;
+        }
+        self.queue.pop_front();
+        shrink(&mut self.queue);
+        self.queued -= 1;
+        Some(oldest)
+    }
+
+    /// A queued child of the parent that is served, or of one that has lent its place out.
+    fn next_child(&mut self, serves: Option<Parent>, is_idle: bool) -> Option<(u64, Parent)> {
+        let served = serves.filter(|parent| self.waiting(parent.worker) == Some(*parent));
+        let mut child = served.and_then(|parent| self.child_of(parent));
+        while is_idle && child.is_none() {
+            let lender = self.lent.pop()?;
+            child = self.waiting(lender).and_then(|parent| self.child_of(parent));
+        }
+        child
+    }
+
+    /// A child of the task that was answered last, of those with queued ones.
+    fn answered_child(&self) -> Option<(u64, Parent)> {
+        self.answered.iter().rev().find_map(|number| {
+            self.worker(*number).filter(|worker| worker.wait == Wait::Answered)?;
+            self.child_of(self.waiting(*number)?)
+        })
+    }
+
+    /// Returns the number of tasks that have an answer and have not gone on yet.
+    fn answered(&self) -> usize {
+        let workers = self.answered.iter().filter_map(|number| self.worker(*number));
+        workers.filter(|worker| worker.is_active() && worker.wait == Wait::Answered).count()
+    }
+
+    /// Records that a task has left the pool, for which its parent may have waited.
+    pub(super) fn on_child_gone(&mut self, parent: Parent) {
+        if self.waiting(parent.worker) == Some(parent) {
+            self.look_at_wait(parent.worker);
+        }
+    }
+
+    /// Gives a task its place back if it has nothing left to wait for. It goes on when it has the answer;
+    /// until then only another child of its own may take the place, for which a callback may wait.
+    fn look_at_wait(&mut self, number: u32) {
+        let (Some(parent), Some(worker)) = (self.waiting(number), self.worker(number)) else {
+            return;
+        };
+        let is_there =
+            |child: &u64| self.tasks.get(child).is_some_and(|task| task.parent == Some(parent));
+        let is_answered = match worker.wait {
+            Wait::For { child: Some(child), until: true } => !is_there(&child),
+            Wait::For { child: None, until: true } => {
+                !worker.calls.iter().any(|(_, child)| is_there(child))
+            }
+            _ => false,
+        };
+        if is_answered {
+            self.on_answered(number);
+        }
+    }
+
+    fn on_answered(&mut self, number: u32) {
+        let Self { answered, workers, .. } = self;
+        answered.retain(|other| {
+            *other != number
+                && workers.get(other).is_some_and(|worker| worker.wait == Wait::Answered)
+        });
+        if let Some(worker) = workers.get_mut(&number) {
+            worker.wait = Wait::Answered;
+            answered.push(number);
+        }
+    }
+
+    /// The task of a worker, if it waits or is about to go on.
+    fn waiting(&self, number: u32) -> Option<Parent> {
+        let worker = self.worker(number)?;
+        let waits =
+            worker.life == Life::Working && (worker.is_blocked() || worker.wait == Wait::Answered);
+        let first = worker.sent.front().filter(|_| waits)?;
+        Some(Parent { worker: number, task: first.number })
+    }
+
+    /// The queued child of a task that is to run next: the one that is waited for, else the oldest.
+    fn child_of(&self, parent: Parent) -> Option<(u64, Parent)> {
+        let worker = self.worker(parent.worker)?;
+        let awaited = if let Wait::For { child, .. } = worker.wait { child } else { None };
+        let children = worker.calls.iter().map(|(_, child)| *child);
+        let child = awaited.into_iter().chain(children).find(|child| {
+            let task = self.tasks.get(child);
+            task.is_some_and(|task| task.is_queued() && task.parent == Some(parent))
+        });
+        Some((child?, parent))
+    }
+
+    /// Takes back a task that was sent ahead.
+    fn take_back_child(&mut self, child: u64) {
+        let Some(task) = self.tasks.get_mut(&child) else { return };
+        let Place::Sent { worker, slot } = task.place else { return };
+        let Some(from) = self.workers.get_mut(&worker) else { return };
+        let is_first = from.sent.front().is_some_and(|sent| sent.number == child);
+        if !is_first && from.link.withdraw(slot) {
+            task.place = Place::Queued;
+            self.queue.push_front(child);
+            self.queued += 1;
+            from.tasks_left = from.tasks_left.map(|left| left + 1);
+        }
+    }
+}
