@@ -160,6 +160,7 @@ impl Sleep {
         }
         let now = clock::now();
         sleepers.pauses.end(now);
+        // `looked` may be older than the watcher's last look: then a sleeper is woken for nothing.
         let is_on_cpu = now.saturating_sub(self.looked.load(Relaxed)) < WAKE_UP;
         if (is_on_cpu || !sleepers.asleep.can_be_called()) && sleepers.watching.call() {
             self.calls.fetch_add(1, Relaxed);
@@ -200,6 +201,7 @@ impl Sleep {
             sleepers.pauses.begin(now);
             if sleepers.watching.count < WATCHERS && sleepers.pauses.next_is_short() {
                 sleepers.watching.count += 1;
+                // Under the lock, as calls are: a call after this is seen by the watch.
                 let before = self.calls.load(Relaxed);
                 self.looked.store(now, Relaxed);
                 drop(state);
@@ -208,6 +210,7 @@ impl Sleep {
                 let mut state = lock.lock();
                 let sleepers = state.as_mut();
                 sleepers.watching.leave();
+                // The caller looks at the queue under this very lock, whatever ended the watch.
                 if watched == Watched::OffCpu {
                     sleepers.pauses.distrust();
                 }

@@ -207,6 +207,7 @@ impl WorkerContext for Worker {
         }
         let depth = self.depth.replace(self.depth.get() + 1);
         if depth == 0 && label.is_none() {
+            // The number last: a reader that sees it sees the time as well.
             self.seat.since.store(now, Release);
             self.seat.id.store(header.id().get(), Release);
         } else {
@@ -220,6 +221,7 @@ impl WorkerContext for Worker {
         let now = clock::now();
         self.depth.set(self.depth.get() - 1);
         let run_time = now.saturating_sub(since);
+        // All of it before the result is published: a reader of the result finds it counted.
         self.seat.metrics.ran(run_time);
         self.pace.set(self.pace.get() - self.pace.get() / 8 + run_time / 8);
         match end {

@@ -227,6 +227,7 @@ impl Pool {
         } else {
             state.seats.push(Some(Arc::clone(&seat)));
         }
+        // Before the thread exists: the next submission counts on it, and the pool does not end.
         state.live += 1;
         state.starting += 1;
         Rouse::New(seat, own)

@@ -146,6 +146,7 @@ impl Pool {
     pub(crate) fn block(self: &Arc<Self>, seat: &Seat) {
         let mut state = self.state.lock();
         state.blocked += 1;
+        // In one step with the count: a submission in between would find no worker for it.
         self.hold_up(state, seat);
     }
 
@@ -165,6 +166,7 @@ impl Pool {
     pub(crate) fn unblock(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.blocked -= 1;
+        // One too many now; it must be an idle one that goes, as this one has a job to finish.
         let rouse = if state.active() > self.config.max_workers {
             Rouse::Called(self.sleep.call(&mut state.sleepers)) // to retire
         } else {
