@@ -22,9 +22,9 @@ use crate::local::control_block::ControlBlock;
 use crate::remote::slots::SLOTS;
 use crate::sync::atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 
-const STARTED: u32 = 1;
-const WITHDRAWN: u32 = 2;
-const STOP: u32 = 4;
+pub(crate) const STARTED: u32 = 1;
+pub(crate) const WITHDRAWN: u32 = 2;
+pub(crate) const STOP: u32 = 4;
 
 /// One of the claims in a worker's control block.
 #[derive(Clone, Copy)]
