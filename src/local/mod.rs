@@ -4,6 +4,7 @@
 //! | in the process of the | file | |
 //! | --- | --- | --- |
 //! | owner | [`worker_handle`] | the record of a worker, under the owner's lock |
+//! | | [`outgoing`] | frames that wait for room in its socket |
 //! | owner, helper | [`start`] | how a worker comes to be |
 //! | worker | [`worker`], [`parent_connection`] | its main function; its connection to the owner |
 //! | | [`crash`] | the handler that notes the cause of a fault |
@@ -18,6 +19,7 @@ pub(crate) mod control_block;
 pub(crate) mod crash;
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
 pub(crate) mod family;
+pub(crate) mod outgoing;
 pub(crate) mod parent_connection;
 pub(crate) mod start;
 pub(crate) mod worker;

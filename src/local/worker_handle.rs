@@ -1,8 +1,7 @@
 //! A worker process as its owner reaches it: its socket, its control block, its process. In the owner's
 //! process, under the owner's lock.
 
-use std::collections::VecDeque;
-use std::io::{ErrorKind, IoSlice};
+use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 use std::time::Duration;
@@ -10,12 +9,12 @@ use std::time::Duration;
 use super::claim::{self, Claim};
 use super::control_block::SharedControlBlock;
 use super::family::Family;
+use super::outgoing::Outgoing;
 use super::start::zygote::Zygote;
 use crate::reactor::Registration;
 use crate::remote::frame::{Content, FrameReader, Header, Message};
 use crate::remote::scheduler::transport::{EndBy, Progress, WorkerLink};
 use crate::remote::trace_relay;
-use crate::shrink::shrink;
 use crate::sync::Mutex;
 use crate::sys::{AsFd, OwnedFd, PidFd, Signal, socket};
 use crate::timer::Timer;
@@ -26,63 +25,23 @@ pub(crate) struct Connection {
     pub(crate) socket: OwnedFd,
     pub(crate) block: SharedControlBlock,
     pub(crate) reader: Mutex<FrameReader>,
-    /// Frames are put in line under the owner's lock, so their order is that of its decisions.
-    outgoing: Mutex<Outgoing>,
+    outgoing: Outgoing,
     registration: Registration,
     /// The worker's number with the reactor.
     number: u32,
 }
 
-/// Frames that wait for room in the socket.
-#[derive(Default)]
-struct Outgoing {
-    frames: VecDeque<Message<Arc<Content>>>,
-    /// The reactor tells when there is room.
-    is_stuck: bool,
-}
-
 impl Connection {
     /// Sends what is in line, as far as the socket takes it.
     pub(crate) fn flush(&self) {
-        const MOST_PARTS: usize = 256;
-        let mut outgoing = self.outgoing.lock();
-        let mut is_stuck = false;
-        while !outgoing.frames.is_empty() && !is_stuck {
-            let mut parts: Vec<IoSlice<'_>> = Vec::new();
-            for frame in &outgoing.frames {
-                frame.add_to(&mut parts);
-                if parts.len() >= MOST_PARTS {
-                    break;
-                }
-            }
-            match socket::send(self.socket.as_fd(), &parts) {
-                Ok(count) => outgoing.remove_sent(count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => is_stuck = true,
-                // The worker is gone, which the reactor tells as well.
-                Err(_gone) => outgoing.frames.clear(),
-            }
-        }
-        if std::mem::replace(&mut outgoing.is_stuck, is_stuck) != is_stuck {
-            // Still under the lock, so that the last word is right. An error would mean that the worker
-            // is gone, and its socket not watched any more.
-            let fd = self.socket.as_fd();
-            let _ = self.registration.set_writable(fd, self.number, is_stuck);
-        }
-    }
-}
-
-impl Outgoing {
-    /// Removes so many bytes, which have been sent.
-    fn remove_sent(&mut self, mut count: usize) {
-        while let Some(frame) = self.frames.front_mut() {
-            let missing = frame.missing();
-            if count < missing {
-                return frame.passed(count);
-            }
-            count -= missing;
-            self.frames.pop_front();
-            shrink(&mut self.frames);
-        }
+        let fd = self.socket.as_fd();
+        self.outgoing.flush(
+            |parts| socket::send(fd, parts),
+            |is_stuck| {
+                // An error would mean that the worker is gone, and its socket not watched any more.
+                let _ = self.registration.set_writable(fd, self.number, is_stuck);
+            },
+        );
     }
 }
 
@@ -116,7 +75,7 @@ impl WorkerHandle {
         max_result_size: u64,
     ) -> Self {
         let reader = Mutex::new(FrameReader::new(max_result_size));
-        let outgoing = Mutex::default();
+        let outgoing = Outgoing::new();
         let connection = Connection { socket, block, reader, outgoing, registration, number };
         Self {
             connection: Arc::new(connection),
@@ -185,8 +144,7 @@ impl WorkerLink for WorkerHandle {
     }
 
     fn tell(&mut self, header: Header, content: &Arc<Content>) {
-        let frame = Message::new(header, Arc::clone(content));
-        self.connection.outgoing.lock().frames.push_back(frame);
+        self.connection.outgoing.push(Message::new(header, Arc::clone(content)));
     }
 
     fn to_flush(&self) -> Arc<Connection> {

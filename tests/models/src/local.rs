@@ -1,7 +1,9 @@
-//! The claims of tasks, with doubles of the control block, which is shared memory, and of the clock.
+//! The claims of tasks, with a double of the control block, which is shared memory; and the outgoing line.
 
 #[path = "../../../src/local/claim.rs"]
 pub(crate) mod claim;
+#[path = "../../../src/local/outgoing.rs"]
+pub(crate) mod outgoing;
 
 pub(crate) mod control_block {
     use crate::sync::atomic::{AtomicU32, AtomicU64};

@@ -1,0 +1,86 @@
+//! The outgoing line of a worker: frames that wait for room in its socket. In the owner's process.
+//!
+//! Decisions are made under the owner's lock; a system call there would let others wait. So a frame is
+//! put in line under that lock, and sent after it is released, by the thread that has released it. Two
+//! such threads may come to the line in any order:
+//!
+//! | order | kept by |
+//! | --- | --- |
+//! | of frames in line: that of the decisions | the owner's lock, which both are made under |
+//! | of bytes in the socket: that of the line | the line's lock, held during the send |
+//! | of words to the reactor: that of the looks at the socket | the line's lock, held during the word |
+//!
+//! A frame is sent by the thread that has put it in line, by another one before that, or, if there is no
+//! room, by the reactor's, which is told of the room.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice};
+use std::sync::Arc;
+
+use crate::remote::frame::{Content, Message};
+use crate::shrink::shrink;
+use crate::sync::Mutex;
+
+pub(crate) struct Outgoing(Mutex<Line>);
+
+struct Line {
+    frames: VecDeque<Message<Arc<Content>>>,
+    /// The reactor tells when there is room.
+    is_stuck: bool,
+}
+
+impl Outgoing {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Line { frames: VecDeque::new(), is_stuck: false }))
+    }
+
+    /// Puts a frame in line, under the owner's lock.
+    pub(crate) fn push(&self, frame: Message<Arc<Content>>) {
+        self.0.lock().frames.push_back(frame);
+    }
+
+    /// Sends what is in line, as far as the socket takes it, without the owner's lock. `watch` is told
+    /// when that changes: `true`, there is no room, and the line is to be flushed once there is.
+    pub(crate) fn flush(
+        &self,
+        send: impl Fn(&[IoSlice<'_>]) -> io::Result<usize>,
+        watch: impl FnOnce(bool),
+    ) {
+        const MOST_PARTS: usize = 256;
+        let mut line = self.0.lock();
+        let mut is_stuck = false;
+        while !line.frames.is_empty() && !is_stuck {
+            let mut parts: Vec<IoSlice<'_>> = Vec::new();
+            for frame in &line.frames {
+                frame.add_to(&mut parts);
+                if parts.len() >= MOST_PARTS {
+                    break;
+                }
+            }
+            match send(&parts) {
+                Ok(count) => line.remove_sent(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => is_stuck = true,
+                // The worker is gone, which the reactor tells as well.
+                Err(_gone) => line.frames.clear(),
+            }
+        }
+        if std::mem::replace(&mut line.is_stuck, is_stuck) != is_stuck {
+            watch(is_stuck); // still under the lock, so that the last word is right
+        }
+    }
+}
+
+impl Line {
+    /// Removes so many bytes, which have been sent.
+    fn remove_sent(&mut self, mut count: usize) {
+        while let Some(frame) = self.frames.front_mut() {
+            let missing = frame.missing();
+            if count < missing {
+                return frame.passed(count);
+            }
+            count -= missing;
+            self.frames.pop_front();
+            shrink(&mut self.frames);
+        }
+    }
+}
