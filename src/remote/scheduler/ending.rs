@@ -2,7 +2,6 @@
 //! the moment at which it is closed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -53,7 +52,7 @@ impl<T: Transport> Accepting for Pool<T> {
         let mut state = self.state.lock();
         let counts = self.counts(&state);
         state.life.close(how, counts);
-        self.is_closing.store(true, SeqCst);
+        self.finishing.close();
         state.room_left.is_closed = self.room().is_some();
         if how == Shutdown::CancelQueued {
             self.withdraw_all(&mut state, &|| Error::Cancelled);
@@ -81,7 +80,7 @@ impl<T: Transport> Pool<T> {
                 state.end_worker(number, EndBy::Kill, None);
             }
         }
-        let is_busy = self.finishing.load(SeqCst) > 0 || !state.transport.may_end();
+        let is_busy = !self.finishing.is_none() || !state.transport.may_end();
         if !state.workers.is_empty() || is_busy {
             return None;
         }
@@ -135,7 +134,7 @@ impl<T: Transport> Pool<T> {
         self: &Arc<Self>,
         job: Box<dyn FnOnce() + Send>,
     ) -> impl FnOnce() + Send + 'static {
-        self.finishing.fetch_add(1, Relaxed);
+        self.finishing.begin(1);
         let running = Unfinished(Arc::clone(self));
         move || {
             job();
@@ -172,7 +171,7 @@ impl<T: Transport> Pool<T> {
     ) {
         if !matches!(state.life.phase, Phase::Broken(_)) {
             state.life.phase = Phase::Broken(BrokenPool::new(cause));
-            self.is_closing.store(true, SeqCst);
+            self.finishing.close();
         }
         let Phase::Broken(cause) = &state.life.phase else { return };
         let cause = cause.clone();

@@ -26,6 +26,7 @@ pub(crate) mod crew;
 mod dispatch;
 mod dump;
 mod ending;
+mod finishing;
 #[cfg(test)]
 mod loopback;
 mod loss;
@@ -41,13 +42,13 @@ pub(crate) mod worker;
 pub(crate) use self::ending::Ending;
 
 use std::cell::Cell;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use self::config::Config;
 use self::ending::End;
+use self::finishing::Finishing;
 use self::state::{FlushOf, Parent, Place, RoomLeft, State, Task};
 use self::worker::{Life, Sent};
 use crate::clock;
@@ -74,11 +75,8 @@ pub(crate) struct Pool<T: Transport> {
     room: Option<Room>,
     completed: AtomicU64,
     failed: AtomicU64,
-    /// Futures that are about to be finished, and the user's code on helper threads. Rises from zero
-    /// under the lock only.
-    finishing: AtomicUsize,
-    /// The pool is not open any more. Set under the lock.
-    is_closing: AtomicBool,
+    /// Futures that are about to be finished, and the user's code on helper threads.
+    finishing: Finishing,
     /// Threads for what takes long: callbacks, long replies, the input of maps.
     helpers: OnceLock<ThreadPoolExecutor>,
 }
@@ -235,8 +233,7 @@ impl<T: Transport> Pool<T> {
             room,
             completed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
-            finishing: AtomicUsize::new(0),
-            is_closing: AtomicBool::new(false),
+            finishing: Finishing::new(),
             helpers: OnceLock::new(),
         });
         pool.config.instruments.include(&pool);
@@ -370,7 +367,7 @@ impl<T: Transport> Pool<T> {
         let to_flush = std::mem::take(&mut state.to_flush);
         let done = std::mem::take(&mut state.done);
         if !done.is_empty() {
-            self.finishing.fetch_add(done.len(), Relaxed); // of a line that other threads change
+            self.finishing.begin(done.len()); // of a line that other threads change
         }
         let end = self.end(&mut state);
         let notes =
@@ -381,9 +378,7 @@ impl<T: Transport> Pool<T> {
 
     /// A future was finished, or the driver of a map has ended.
     fn finished(self: &Arc<Self>) {
-        // Whoever closes the pool says so before it looks how many are left: one of the two sees the
-        // other.
-        if self.finishing.fetch_sub(1, SeqCst) > 1 || !self.is_closing.load(SeqCst) {
+        if !self.finishing.finish() {
             return;
         }
         let mut state = self.state.lock();

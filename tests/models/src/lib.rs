@@ -2,8 +2,8 @@
 //! the values that the memory model lets them read.
 //!
 //! What is checked is the crate's own source: the files of `src/core`, the pool with its queue and
-//! its workers, and the wait for its end; of the process pool, its claims and its outgoing lines. Beside
-//! it stand small doubles: of what is no part of a protocol (the clock, the timer, the slabs, what is
+//! its workers, and the wait for its end; of the process pool, its claims, its outgoing lines and the word
+//! that its end depends on. Beside it stand small doubles: of what is no part of a protocol (the clock, the timer, the slabs, what is
 //! counted, the settings, frames), of what loom can't follow (threads, and what a thread knows of
 //! itself), of maps, and of tokio's semaphore, for which tokio has a model (`loom_semaphore_batch.rs`).
 //!
@@ -71,6 +71,8 @@ fn check_with(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
 
 #[cfg(test)]
 mod claim_model;
+#[cfg(test)]
+mod finishing_model;
 #[cfg(test)]
 mod local_queue_model;
 #[cfg(test)]

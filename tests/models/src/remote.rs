@@ -1,7 +1,11 @@
-//! What the claims and the outgoing lines need of the remote layer.
+//! The word of a pool of other processes that its end depends on, and what claims and outgoing lines need
+//! of the remote layer.
 
 #[path = "../../../src/remote/slots.rs"]
 pub(crate) mod slots;
+
+#[path = "../../../src/remote/scheduler/finishing.rs"]
+pub(crate) mod finishing;
 
 /// Frames of any bytes.
 pub(crate) mod frame {
