@@ -13,7 +13,7 @@ use super::outgoing::Outgoing;
 use super::start::zygote::Zygote;
 use crate::reactor::Registration;
 use crate::remote::frame::{Content, FrameReader, Header, Message};
-use crate::remote::scheduler::transport::{EndBy, Progress, WorkerLink};
+use crate::remote::scheduler::transport::{EndBy, Progress, Withdrawn, WorkerLink};
 use crate::remote::trace_relay;
 use crate::sync::Mutex;
 use crate::sys::{AsFd, OwnedFd, PidFd, Signal, socket};
@@ -155,8 +155,8 @@ impl WorkerLink for WorkerHandle {
         connection.flush();
     }
 
-    fn withdraw(&self, slot: u16) -> bool {
-        self.claim(slot).withdraw()
+    fn withdraw(&self, slot: u16) -> Withdrawn {
+        if self.claim(slot).withdraw() { Withdrawn::Yes } else { Withdrawn::TooLate }
     }
 
     fn ask_to_stop(&self, slot: u16) {

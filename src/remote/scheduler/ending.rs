@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::starts::Starts;
 use super::state::{Place, State};
-use super::{Completion, Pool, TimerOf};
+use super::{Pool, TimerOf};
 use crate::core::TaskId;
 use crate::error::{BrokenPool, Error};
 use crate::future::TaskFuture;
@@ -156,9 +156,8 @@ impl<T: Transport> Pool<T> {
         let mut all: Vec<u64> = state.tasks.keys().copied().collect();
         all.sort_unstable();
         for number in all {
-            if let Some(task) = state.withdraw(number) {
-                state.left(&task);
-                state.done.push(Completion::withdrawn(self, *task, error()));
+            if let Some(task) = state.withdraw(number, error) {
+                self.end_withdrawn(state, *task, error());
             }
         }
     }

@@ -8,7 +8,8 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::Pool;
-use super::transport::{EndBy, Hub, Loss, NotStarted, Progress, Transport, WorkerLink};
+use super::transport::{EndBy, Hub, Loss, NotStarted, Progress, Transport, Withdrawn, WorkerLink};
+use super::worker::Sent;
 use crate::codec::Encoder;
 use crate::error::WorkerLost;
 use crate::function::Checked;
@@ -111,8 +112,19 @@ enum Claimed {
 
 #[derive(Clone, Copy, Default)]
 struct Claim {
+    /// The number of the task.
+    task: u64,
     claimed: Claimed,
     is_asked_to_stop: bool,
+}
+
+impl Claim {
+    fn withdraw(&mut self) -> bool {
+        if self.claimed == Claimed::Nobody {
+            self.claimed = Claimed::Withdrawn;
+        }
+        self.claimed == Claimed::Withdrawn
+    }
 }
 
 /// A simulated worker.
@@ -120,6 +132,8 @@ struct Simulated {
     is_spawned: bool,
     /// It has been lost, as the world knows; the pool may not know yet.
     is_dead: bool,
+    /// The pool has been told that nothing more comes from it.
+    is_closed: bool,
     /// To die once it is spawned; whether since it was killed.
     condemned: Option<bool>,
     is_dismissed: bool,
@@ -141,6 +155,10 @@ enum Event {
     Refused(u32),
     /// Frames reach the worker.
     Arrived(u32, Vec<Header>),
+    /// The worker is asked for a task.
+    Asked(u32, Sent),
+    /// Its answer reaches the pool.
+    Withdrawn(u32, Sent, bool),
     /// The task that the worker runs is over; or it begins or ends to wait, by the number.
     Over(u32, u64),
     Waits(u32, u64, Kind),
@@ -166,6 +184,10 @@ pub(super) struct Inner {
     workers: BTreeMap<u32, Simulated>,
     /// One start in so many is refused, at once or later; 0 for none.
     pub(super) refusals: u64,
+    /// One withdrawal in so many can't be decided without the worker; 0 for none.
+    pub(super) asks: u64,
+    /// Answers that have reached the pool.
+    pub(super) answers: Vec<(u64, bool)>,
     /// The longest time that a frame takes.
     pub(super) latency: Duration,
     /// The number of times that each task has been started.
@@ -190,6 +212,8 @@ impl World {
                 jobs: VecDeque::new(),
                 workers: BTreeMap::new(),
                 refusals: 0,
+                asks: 0,
+                answers: Vec::new(),
                 latency: Duration::from_micros(20),
                 starts: BTreeMap::new(),
                 order: Vec::new(),
@@ -250,6 +274,14 @@ impl World {
                 }
                 inner.go_on(number);
             }
+            Event::Asked(number, sent) => inner.answer(number, sent),
+            Event::Withdrawn(number, sent, is_withdrawn) => {
+                inner.answers.push((sent.number, is_withdrawn));
+                drop(inner);
+                let mut state = pool.state();
+                pool.on_withdrawn(&mut state, number, sent, is_withdrawn);
+                pool.release_to_reader(state);
+            }
             Event::Over(number, task) => inner.finish(number, task),
             Event::GoesOn(number, task) => inner.next_step(number, task),
             Event::Waits(number, task, kind) => {
@@ -266,6 +298,9 @@ impl World {
             }
             Event::Dies(number) => inner.die(number, true),
             Event::Closed(number) => {
+                if let Some(worker) = inner.workers.get_mut(&number) {
+                    worker.is_closed = true;
+                }
                 drop(inner);
                 let first = pool.received(number, Vec::new(), true, None);
                 first.into_iter().for_each(UserCode::run);
@@ -341,6 +376,15 @@ impl Inner {
         (0..results).for_each(|_| values.push(&()).expect("a unit can be encoded"));
         let frame = Frame::of(header, values.finish().body);
         self.in_order(number, 1, Event::Reply(number, frame));
+    }
+
+    /// Has a worker say whether it withdraws a task. The slot may be another task's by now.
+    fn answer(&mut self, number: u32, sent: Sent) {
+        let worker = self.workers.get_mut(&number).filter(|worker| !worker.is_dead);
+        let Some(worker) = worker else { return };
+        let claim = &mut worker.claims[usize::from(sent.slot)];
+        let is_withdrawn = claim.task == sent.number && claim.withdraw();
+        self.in_order(number, 1, Event::Withdrawn(number, sent, is_withdrawn));
     }
 
     /// Has an idle worker take the next task, or end.
@@ -496,6 +540,7 @@ impl Transport for Loopback {
         let worker = Simulated {
             is_spawned: false,
             is_dead: false,
+            is_closed: false,
             condemned: None,
             is_dismissed: false,
             outgoing: Vec::new(),
@@ -552,7 +597,8 @@ impl WorkerLink for LoopbackWorker {
     type Flush = (Arc<World>, u32);
 
     fn send(&mut self, header: Header, content: &Arc<Content>) {
-        self.claim(header.slot, |claim| *claim = Claim::default());
+        let task = header.number;
+        self.claim(header.slot, |claim| *claim = Claim { task, ..Claim::default() });
         self.tell(header, content);
     }
 
@@ -576,16 +622,19 @@ impl WorkerLink for LoopbackWorker {
         inner.in_order(number, 0, Event::Arrived(number, headers));
     }
 
-    fn withdraw(&self, slot: u16) -> bool {
-        let withdraw = |claim: &mut Claim| match claim.claimed {
-            Claimed::Started(_) => false,
-            Claimed::Nobody | Claimed::Withdrawn => {
-                claim.claimed = Claimed::Withdrawn;
-                true
-            }
-        };
+    fn withdraw(&self, slot: u16) -> Withdrawn {
+        let mut guard = self.world.lock();
+        let inner = &mut *guard;
         // A worker that was refused, or is reported as dead, has begun nothing more.
-        self.claim(slot, withdraw).unwrap_or(true)
+        let Some(worker) = inner.workers.get_mut(&self.number) else { return Withdrawn::Yes };
+        let claim = &mut worker.claims[usize::from(slot)];
+        let may_ask = inner.asks > 0 && !worker.is_closed && claim.claimed != Claimed::Withdrawn;
+        if may_ask && inner.random.one_in(inner.asks) {
+            let sent = Sent { number: claim.task, slot };
+            inner.in_order(self.number, 0, Event::Asked(self.number, sent));
+            return Withdrawn::Asked;
+        }
+        if claim.withdraw() { Withdrawn::Yes } else { Withdrawn::TooLate }
     }
 
     fn ask_to_stop(&self, slot: u16) {

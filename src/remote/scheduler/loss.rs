@@ -26,6 +26,7 @@ impl<T: Transport> Pool<T> {
             return;
         }
         worker.life = Life::Gone;
+        self.close_questions(state, number);
         state.inherit(number);
         T::on_gone(self, state, number);
     }
@@ -116,8 +117,11 @@ impl<T: Transport> Pool<T> {
 
     /// Kills a worker for the task in this slot, which it has begun; what it has not begun goes
     /// elsewhere. If it has begun with another one since then, the task has ended by itself, and its
-    /// reply is on the way.
+    /// reply is on the way. If it is asked whether it has begun, the answer decides.
     pub(super) fn kill_for(state: &mut State<T>, number: u32, slot: u16) {
+        if state.worker(number).is_some_and(|worker| worker.is_asked_for(slot)) {
+            return;
+        }
         state.take_back(number, 0);
         let Some(worker) = state.worker(number) else { return };
         let behind = worker.sent.iter().skip_while(|sent| sent.slot != slot).skip(1);

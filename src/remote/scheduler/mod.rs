@@ -37,6 +37,7 @@ pub(crate) mod state;
 #[cfg(test)]
 mod tests;
 pub(crate) mod transport;
+mod withdrawal;
 pub(crate) mod worker;
 
 pub(crate) use self::ending::Ending;
@@ -405,7 +406,7 @@ impl<T: Transport> Pool<T> {
     /// Withdraws a task that has not started. One that runs is asked to stop, if `stop` says so.
     pub(crate) fn withdraw(self: &Arc<Self>, number: u64, stop: bool) -> bool {
         let mut state = self.state.lock();
-        if let Some(task) = state.withdraw(number) {
+        if let Some(task) = state.withdraw(number, || Error::Cancelled) {
             state.left(&task);
             self.release(state);
             task.trace.outcome(Some(&Error::Cancelled));
@@ -450,10 +451,9 @@ impl<T: Transport> Pool<T> {
 
     fn queued_too_long(self: &Arc<Self>, number: u64, limit: Duration) {
         let mut state = self.state.lock();
-        if let Some(task) = state.withdraw(number) {
-            state.left(&task);
-            let error = Error::TimedOut { limit, started: false };
-            state.done.push(Completion::withdrawn(self, *task, error));
+        let error = || Error::TimedOut { limit, started: false };
+        if let Some(task) = state.withdraw(number, error) {
+            self.end_withdrawn(&mut state, *task, error());
             self.release(state);
         }
     }

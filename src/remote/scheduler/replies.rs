@@ -248,10 +248,9 @@ impl<T: Transport> Pool<T> {
         number: u64,
         stop: bool,
     ) -> bool {
-        match state.withdraw(number) {
+        match state.withdraw(number, || Error::Cancelled) {
             Some(task) => {
-                state.left(&task);
-                state.done.push(Completion::withdrawn(self, *task, Error::Cancelled));
+                self.end_withdrawn(state, *task, Error::Cancelled);
                 true
             }
             None => {

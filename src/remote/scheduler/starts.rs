@@ -91,6 +91,7 @@ impl<T: Transport> Pool<T> {
         number: u32,
         error: &io::Error,
     ) {
+        self.close_questions(state, number);
         state.take_back(number, 0);
         let Some(worker) = state.workers.remove(&number) else { return };
         self.on_start_refused(state, worker.of_try, error);

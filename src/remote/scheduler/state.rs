@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::TimerOf;
 use super::starts::Starts;
+use super::withdrawal::IfWithdrawn;
 use super::worker::{Life, Sent, Worker};
 use crate::core::Options;
-use crate::error::WorkerLost;
+use crate::error::{Error, WorkerLost};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::WorkerMetrics;
 use crate::reactor::UserCode;
@@ -250,15 +251,21 @@ impl<T: Transport> State<T> {
     }
 
     /// Takes a task out of the pool that has not started and is not to. `None`: it has started, or
-    /// is done.
-    pub(super) fn withdraw(&mut self, number: u64) -> Option<Box<Task<T>>> {
+    /// is done; or its worker is asked, and if it agrees the task ends with `why`.
+    pub(super) fn withdraw(
+        &mut self,
+        number: u64,
+        why: impl FnOnce() -> Error,
+    ) -> Option<Box<Task<T>>> {
         let task = self.tasks.get(&number)?;
         match task.place {
             Place::Queued => {
                 self.leave_queue(number);
             }
             Place::Sent { worker, slot } => {
-                if !self.worker(worker)?.link.withdraw(slot) {
+                let sent = Sent { number, slot };
+                let worker = self.workers.get_mut(&worker)?;
+                if !worker.withdraw(sent, || IfWithdrawn::End(why())) {
                     return None;
                 }
             }
@@ -318,17 +325,27 @@ impl<T: Transport> State<T> {
     /// Takes back what the worker has not begun, but for the first `keep` of it; it goes to the
     /// front of the queue, in submission.
     pub(super) fn take_back(&mut self, worker: u32, keep: usize) {
-        let Some(from) = self.workers.get_mut(&worker) else { return };
-        for sent in from.sent.iter().skip(keep).rev() {
-            let Some(task) = self.tasks.get_mut(&sent.number) else { continue };
+        let count = self.worker(worker).map_or(0, |from| from.sent.len());
+        for place in (keep..count).rev() {
+            let Some(from) = self.workers.get_mut(&worker) else { return };
+            let sent = from.sent[place];
             // One that was taken back before may be with another worker by now.
-            let is_there = task.place == Place::Sent { worker, slot: sent.slot };
-            if is_there && from.link.withdraw(sent.slot) {
-                task.place = Place::Queued;
-                self.queue.push_front(sent.number);
-                self.queued += 1;
-                from.tasks_left = from.tasks_left.map(|left| left + 1);
+            let place = self.tasks.get(&sent.number).map(|task| task.place);
+            let is_there = place == Some(Place::Sent { worker, slot: sent.slot });
+            if is_there && from.withdraw(sent, || IfWithdrawn::Requeue) {
+                self.put_back(worker, sent.number);
             }
+        }
+    }
+
+    /// Puts a task that its worker will not begin at the front of the queue.
+    pub(super) fn put_back(&mut self, worker: u32, number: u64) {
+        let Some(task) = self.tasks.get_mut(&number) else { return };
+        task.place = Place::Queued;
+        self.queue.push_front(number);
+        self.queued += 1;
+        if let Some(from) = self.workers.get_mut(&worker) {
+            from.tasks_left = from.tasks_left.map(|left| left + 1);
         }
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! 1. [`on_spawned`](Pool::on_spawned) or [`on_refused`](Pool::on_refused), which is not a death
 //!    and the last of that worker;
-//! 2. frames, by [`received`](Pool::received);
+//! 2. frames, by [`received`](Pool::received), and answers, by [`on_withdrawn`](Pool::on_withdrawn);
 //! 3. [`on_closed`](Pool::on_closed): nothing more comes from it;
 //! 4. [`on_exited`](Pool::on_exited), once for each worker that was not refused, and
 //!    nothing after it. The transport keeps the time limits that guarantee this.
@@ -88,8 +88,9 @@ pub(crate) trait WorkerLink: Send + 'static {
 
     fn flush(flush: Self::Flush);
 
-    /// Keeps a task that was sent from starting. `false`: it has started.
-    fn withdraw(&self, slot: u16) -> bool;
+    /// Keeps a task that was sent from starting. Also after the worker's loss, when it is not
+    /// [`Asked`](Withdrawn::Asked) any more.
+    fn withdraw(&self, slot: u16) -> Withdrawn;
 
     fn ask_to_stop(&self, slot: u16);
 
@@ -102,6 +103,17 @@ pub(crate) trait WorkerLink: Send + 'static {
 
     /// The process of the worker, for people.
     fn pid(&self) -> Option<u32>;
+}
+
+/// The success of a withdrawal.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Withdrawn {
+    Yes,
+    /// The task has started.
+    TooLate,
+    /// The worker is asked, and will answer by [`on_withdrawn`](Pool::on_withdrawn), unless its reply
+    /// comes first. It is asked for each task once.
+    Asked,
 }
 
 /// The progress of a worker with a task that it was sent.

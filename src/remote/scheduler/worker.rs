@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::state::Parent;
+use super::withdrawal::IfWithdrawn;
 use crate::remote::frame::{Content, Header, Kind};
 use crate::remote::scheduler::transport::{Transport, WorkerLink};
 use crate::remote::slots::{FreeSlots, SLOTS};
@@ -49,6 +50,8 @@ pub(crate) struct Worker<T: Transport> {
     pub(super) was_dismissed: bool,
     /// The task that it was to begin when it died.
     pub(super) next: Option<u64>,
+    /// Tasks that it was asked to withdraw, and has not answered for.
+    pub(super) asked: Vec<(Sent, IfWithdrawn)>,
     /// Calls that its task has submitted: what it calls them, and the task's number.
     pub(super) calls: Vec<(u64, u64)>,
     /// Some of its task's calls that were answered, by what it calls them, the last one first.
@@ -115,6 +118,7 @@ impl<T: Transport> Worker<T> {
             is_distrusted: false,
             was_dismissed: false,
             next: None,
+            asked: Vec::new(),
             calls: Vec::new(),
             answered: VecDeque::new(),
             idle_timer: None,
@@ -193,9 +197,11 @@ impl<T: Transport> Worker<T> {
 
     /// Takes the first of what was sent, if this is the reply to it.
     pub(super) fn take_replied(&mut self, header: Header) -> Option<Sent> {
-        if self.sent.front() != Some(&Sent::of(header)) {
+        let sent = Sent::of(header);
+        if self.sent.front() != Some(&sent) {
             return None;
         }
+        self.asked.retain(|(asked, _)| *asked != sent);
         self.free_slots.give_back(header.slot);
         self.replies += 1;
         self.sent.pop_front()

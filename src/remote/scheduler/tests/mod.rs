@@ -1,5 +1,6 @@
 //! The scheduler over the loopback: what it decides, one thing at a time, and then random programs.
 
+mod asked;
 mod maps;
 mod nesting;
 mod programs;
@@ -205,21 +206,25 @@ fn a_task_is_withdrawn_or_has_started() {
 
 #[test]
 fn an_idle_worker_takes_what_another_one_has_not_begun() {
-    let simulation = Simulation::new(5, |_| ());
-    simulation.submit_all(100, 5); // so that tasks are sent ahead
-    simulation.run();
-    let slow = simulation.submit(Fate::Returns, 400_000);
-    let others = simulation.submit_all(60, 5);
-    simulation.run_until_started(slow);
-    for _ in 0..100_000 {
-        if others.iter().all(|task| simulation.outcomes.lock().contains_key(task)) {
-            break;
+    for asks in [0, 1] {
+        let simulation = Simulation::new(5, |_| ());
+        simulation.world.lock().asks = asks;
+        simulation.submit_all(100, 5); // so that tasks are sent ahead
+        simulation.run();
+        simulation.submit_all(2, 5); // so that the workers are busy
+        let slow = simulation.submit(Fate::Returns, 400_000);
+        let others = simulation.submit_all(60, 5);
+        simulation.run_until_started(slow);
+        for _ in 0..100_000 {
+            if others.iter().all(|task| simulation.outcomes.lock().contains_key(task)) {
+                break;
+            }
+            assert!(simulation.world.step(&simulation.pool));
         }
-        assert!(simulation.world.step(&simulation.pool));
+        assert!(!simulation.outcomes.lock().contains_key(&slow), "the others do not wait for it");
+        simulation.end();
+        assert_eq!(simulation.world.lock().starts.values().max(), Some(&1));
     }
-    assert!(!simulation.outcomes.lock().contains_key(&slow), "the others do not wait for it");
-    simulation.end();
-    assert_eq!(simulation.world.lock().starts.values().max(), Some(&1));
 }
 
 #[test]

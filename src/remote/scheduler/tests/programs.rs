@@ -31,6 +31,7 @@ fn run(seed: u64) {
         let mut world = simulation.world.lock();
         world.latency = Duration::from_micros(1 + random.below(200));
         world.refusals = if random.one_in(5) { 3 } else { 0 };
+        world.asks = random.below(3);
     }
     let crashes = random.one_in(3);
     let mut tasks: Vec<Task> = Vec::new();
@@ -114,6 +115,7 @@ fn run(seed: u64) {
             Ok(Kind::Panicked) => starts > 0 && fate == Fate::Panics,
             Ok(_) => false,
             Err(Error::TimedOut { started, .. }) => !*started || starts > 0,
+            Err(Error::Cancelled) => starts == 0 || retries > 0,
             Err(_) => true,
         };
         assert!(is_right, "seed {seed}: task {number} {fate:?}, {starts} starts: {outcome:?}");
