@@ -12,31 +12,10 @@ fn simulation(seed: u64) -> Simulation {
 }
 
 impl Simulation {
-    /// Submits tasks of which the first runs for so long, and the others are sent ahead to its worker.
-    fn send_behind(&self, fate: Fate, micros: u32, behind: &[u32]) -> (u64, Vec<u64>) {
-        self.submit_all(100, 4);
-        self.run(); // now the worker is known to be quick
-        self.submit(Fate::Returns, 1);
-        let first = self.submit(fate, micros);
-        let behind = behind.iter().map(|micros| self.submit(Fate::Returns, *micros)).collect();
-        self.run_until_started(first);
-        (first, behind)
-    }
-
     fn run_until_answered(&self, answers: usize) {
         while self.world.lock().answers.len() < answers {
             assert!(self.world.step(&self.pool), "it is never answered");
         }
-    }
-
-    fn run_until_done(&self, task: u64) {
-        while !self.is_done(task) {
-            assert!(self.world.step(&self.pool), "it is never done");
-        }
-    }
-
-    fn is_done(&self, task: u64) -> bool {
-        self.outcomes.lock().contains_key(&task)
     }
 
     fn answers(&self) -> Vec<(u64, bool)> {

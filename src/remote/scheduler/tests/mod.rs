@@ -125,6 +125,28 @@ impl Simulation {
         }
     }
 
+    /// Submits tasks of which the first runs for so long, and the others are sent ahead to its worker, if
+    /// there is one.
+    fn send_behind(&self, fate: Fate, micros: u32, behind: &[u32]) -> (u64, Vec<u64>) {
+        self.submit_all(100, 4);
+        self.run(); // now the worker is known to be quick
+        self.submit(Fate::Returns, 1);
+        let first = self.submit(fate, micros);
+        let behind = behind.iter().map(|micros| self.submit(Fate::Returns, *micros)).collect();
+        self.run_until_started(first);
+        (first, behind)
+    }
+
+    fn run_until_done(&self, task: u64) {
+        while !self.is_done(task) {
+            assert!(self.world.step(&self.pool), "it is never done");
+        }
+    }
+
+    fn is_done(&self, task: u64) -> bool {
+        self.outcomes.lock().contains_key(&task)
+    }
+
     /// Closes the pool and lets it end.
     fn end(&self) {
         self.pool.close(Shutdown::Drain);
@@ -267,6 +289,19 @@ fn a_killed_task_is_cancelled_and_its_worker_replaced() {
     assert!(!simulation.outcomes.lock().contains_key(&killed), "who has killed it knows");
     assert!(is_value(&simulation.outcome(behind)));
     assert_eq!(simulation.world.lock().spawned, 2);
+}
+
+#[test]
+fn a_task_that_is_killed_when_its_reply_is_on_the_way_costs_no_worker() {
+    let simulation = Simulation::new(14, |config| config.max_workers = 1);
+    let (killed, behind) = simulation.send_behind(Fate::Returns, 1, &[1_000, 5]);
+    simulation.run_until_started(behind[0]);
+    assert!(!simulation.is_done(killed), "its reply is on the way");
+    assert!(simulation.pool.kill(killed));
+    simulation.end();
+    assert!(!simulation.is_done(killed), "who has killed it knows");
+    assert!(behind.into_iter().all(|task| is_value(&simulation.outcome(task))));
+    assert_eq!(simulation.world.lock().spawned, 1);
 }
 
 #[test]
