@@ -57,14 +57,6 @@ impl Pool {
         }
     }
 
-    /// A reply takes a task out of the pool.
-    fn take_reply<S: Steps>(&self) {
-        let mut state = self.state.lock().unwrap();
-        state.tasks -= 1;
-        S::begin(self);
-        self.end::<S>(&mut state);
-    }
-
     fn finish_future(&self, task: usize) {
         // SAFETY: as above.
         self.futures[task].with_mut(|future| unsafe { *future = true });
@@ -98,6 +90,17 @@ trait Steps: 'static {
         pool.end::<Self>(&mut state);
     }
 
+    /// A reply takes a task out of the pool.
+    fn take_reply(pool: &Pool)
+    where
+        Self: Sized,
+    {
+        let mut state = pool.state.lock().unwrap();
+        state.tasks -= 1;
+        Self::begin(pool);
+        pool.end::<Self>(&mut state);
+    }
+
     /// Finishes a future, and looks for the end if that is the last one.
     fn complete(pool: &Pool, task: usize)
     where
@@ -120,10 +123,10 @@ fn the_end_is_seen_once_all_is_finished<S: Steps>() {
     let pool = Pool::new();
     let of_reader = Arc::clone(&pool);
     let reader = thread::spawn(move || {
-        of_reader.take_reply::<S>();
+        S::take_reply(&of_reader);
         let of_helper = Arc::clone(&of_reader);
         let helper = thread::spawn(move || S::complete(&of_helper, 0));
-        of_reader.take_reply::<S>();
+        S::take_reply(&of_reader);
         S::complete(&of_reader, 1);
         helper.join().unwrap();
     });
@@ -171,6 +174,25 @@ impl Steps for CountsThenFinishes {
 #[should_panic(expected = "Causality violation")]
 fn last_completion_that_is_counted_before_its_future_is_finished() {
     check_with(3, the_end_is_seen_once_all_is_finished::<CountsThenFinishes>);
+}
+
+/// The completion is added after the lock is released.
+struct AddsAfterTheLock;
+
+impl Steps for AddsAfterTheLock {
+    fn take_reply(pool: &Pool) {
+        let mut state = pool.state.lock().unwrap();
+        state.tasks -= 1;
+        pool.end::<Self>(&mut state);
+        drop(state);
+        Self::begin(pool);
+    }
+}
+
+#[test]
+#[should_panic(expected = "the end came too early")]
+fn last_completion_that_is_added_after_the_lock() {
+    check_with(3, the_end_is_seen_once_all_is_finished::<AddsAfterTheLock>);
 }
 
 /// The count and the close in two words, whose changes have no common order without `SeqCst`.

@@ -2,13 +2,15 @@
 //! the values that the memory model lets them read.
 //!
 //! What is checked is the crate's own source: the files of `src/core`, the pool with its queue and
-//! its workers, and the wait for its end; of the process pool, its claims, its outgoing lines and the word
-//! that its end depends on. Beside it stand small doubles: of what is no part of a protocol (the clock, the timer, the slabs, what is
-//! counted, the settings, frames), of what loom can't follow (threads, and what a thread knows of
-//! itself), of maps, and of tokio's semaphore, for which tokio has a model (`loom_semaphore_batch.rs`).
+//! its workers, and the wait for its end; of the process pool, its claims, its outgoing lines and the
+//! word that its end depends on. Beside it stand small doubles: of what is no part of a protocol (the
+//! clock, the timer, the slabs, what is counted, the settings, frames), of what loom can't follow
+//! (threads, and what a thread knows of itself), of maps, and of tokio's semaphore, for which tokio has
+//! a model (`loom_semaphore_batch.rs`).
 //!
-//! A model whose name ends with `::<Shipped>` also runs with faults planted, which it must find: the
-//! operations that it is made of are a trait, and each fault replaces one of them.
+//! A generic model runs with the crate's own operations, `Shipped`, and then with faults planted, which
+//! it must find: the operations are a trait whose default is the crate's code, and a fault replaces one
+//! of them. Add a fault where you doubt that a model would notice.
 #![cfg(loom)]
 #![allow(dead_code, reason = "a model uses a part of what it is compiled with")]
 
