@@ -14,11 +14,14 @@ use crate::sync::UnsafeCell;
 
 const TASKS: usize = 2;
 
+/// Those of the tasks, and one that the first of them begins, as a chunk begins a step of its map.
+const FUTURES: usize = 3;
+
 struct Pool {
     finishing: Finishing,
     state: Mutex<State>,
     /// Futures. Each is finished by one thread, which has no lock.
-    futures: [UnsafeCell<bool>; TASKS],
+    futures: [UnsafeCell<bool>; FUTURES],
     /// Of faults.
     count: AtomicUsize,
     is_closing: AtomicBool,
@@ -39,7 +42,7 @@ impl Pool {
         Arc::new(Self {
             finishing: Finishing::new(),
             state: Mutex::new(State { is_closed: false, tasks: TASKS, ends: 0 }),
-            futures: [(); TASKS].map(|()| UnsafeCell::new(false)),
+            futures: [(); FUTURES].map(|()| UnsafeCell::new(false)),
             count: AtomicUsize::new(0),
             is_closing: AtomicBool::new(false),
         })
@@ -101,6 +104,15 @@ trait Steps: 'static {
         pool.end::<Self>(&mut state);
     }
 
+    /// A completion begins another one, without the lock, and then ends.
+    fn complete_and_go_on(pool: &Pool)
+    where
+        Self: Sized,
+    {
+        Self::begin(pool);
+        Self::complete(pool, 0);
+    }
+
     /// Finishes a future, and looks for the end if that is the last one.
     fn complete(pool: &Pool, task: usize)
     where
@@ -125,7 +137,10 @@ fn the_end_is_seen_once_all_is_finished<S: Steps>() {
     let reader = thread::spawn(move || {
         S::take_reply(&of_reader);
         let of_helper = Arc::clone(&of_reader);
-        let helper = thread::spawn(move || S::complete(&of_helper, 0));
+        let helper = thread::spawn(move || {
+            S::complete_and_go_on(&of_helper);
+            S::complete(&of_helper, 2);
+        });
         S::take_reply(&of_reader);
         S::complete(&of_reader, 1);
         helper.join().unwrap();
@@ -193,6 +208,21 @@ impl Steps for AddsAfterTheLock {
 #[should_panic(expected = "the end came too early")]
 fn last_completion_that_is_added_after_the_lock() {
     check_with(3, the_end_is_seen_once_all_is_finished::<AddsAfterTheLock>);
+}
+
+struct EndsThenGoesOn;
+
+impl Steps for EndsThenGoesOn {
+    fn complete_and_go_on(pool: &Pool) {
+        Self::complete(pool, 0);
+        Self::begin(pool);
+    }
+}
+
+#[test]
+#[should_panic(expected = "the end came too early")]
+fn last_completion_that_ends_before_it_begins_another_one() {
+    check_with(3, the_end_is_seen_once_all_is_finished::<EndsThenGoesOn>);
 }
 
 /// The count and the close in two words, whose changes have no common order without `SeqCst`.
