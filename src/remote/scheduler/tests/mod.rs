@@ -257,6 +257,7 @@ fn a_death_fails_the_task_that_ran_and_no_other() {
     let behind = simulation.submit_all(20, 5);
     simulation.end();
     assert!(is_lost(&simulation.outcome(deadly)));
+    assert!(simulation.world.lock().order.is_sorted(), "what was taken back keeps its order");
     for task in before.into_iter().chain(behind) {
         assert!(is_value(&simulation.outcome(task)));
         assert_eq!(simulation.starts(task), 1);
