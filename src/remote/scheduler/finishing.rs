@@ -2,8 +2,8 @@
 //!
 //! A completion ends without the pool's lock, or each would take it once more. Only the last one of a
 //! closing pool takes it, to look for the end. Both facts are in one word, so that its changes are in one
-//! order: either the last completion finds that the pool is closing, or whoever closes the pool, and
-//! looks for the end after that, finds that nothing is under way. Neither misses the other.
+//! order: either the last completion finds that the pool is closing, or the thread that closes the pool, and
+//! looks for the end after that, finds that nothing is under way.
 
 use crate::sync::atomic::{AtomicUsize, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
@@ -30,12 +30,12 @@ impl Finishing {
     #[must_use]
     pub(crate) fn finish(&self) -> bool {
         // What the completion did happens before the end, whose look acquires it: later changes of the
-        // word, by whichever thread, carry it on.
+        // word, also by other threads, carry it on.
         self.0.fetch_sub(ONE, Release) == ONE | CLOSING
     }
 
-    /// Records that the pool is not open any more. Under the lock, before a look for the end; whoever
-    /// sees the bit takes the lock after that, which orders the rest.
+    /// Records that the pool is not open any more. Under the lock, before a look for the end; the
+    /// completion that sees the bit takes the lock after that, which orders the rest.
     pub(crate) fn close(&self) {
         self.0.fetch_or(CLOSING, Relaxed);
     }

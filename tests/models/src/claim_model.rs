@@ -361,7 +361,7 @@ fn two_tasks<C: Claims>(
     let (replies, sent) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(1)));
     let worker = {
         let (block, replies, sent) = (Arc::clone(block), Arc::clone(&replies), Arc::clone(&sent));
-        // What the socket carries is known to whoever reads it: here, by what is counted.
+        // What the socket carries is known to its reader: here, by what is counted.
         thread::spawn(move || {
             let first = C::start(&block);
             replies.store(1, Release);
@@ -428,8 +428,8 @@ fn a_late_stop_request_reaches_no_later_task<C: Claims>() {
     sent.store(2, Release);
     let (_, second) = worker.join().unwrap();
     canceller.join().unwrap();
-    assert!(second, "the second task starts, and nobody has asked it to stop");
-    assert!(!claim(&block).is_asked_to_stop(), "nobody has asked it to stop");
+    assert!(second, "the second task is not to stop");
+    assert!(!claim(&block).is_asked_to_stop(), "is not to stop");
 }
 
 #[test]
@@ -450,13 +450,13 @@ impl Claims for StopsAfterTheLock {
 }
 
 #[test]
-#[should_panic(expected = "nobody has asked it to stop")]
+#[should_panic(expected = "is not to stop")]
 fn late_stop_after_the_lock_was_released() {
     check(a_late_stop_request_reaches_no_later_task::<StopsAfterTheLock>);
 }
 
 #[test]
-#[should_panic(expected = "nobody has asked it to stop")]
+#[should_panic(expected = "is not to stop")]
 fn late_stop_with_a_claim_that_keeps_it() {
     check(a_late_stop_request_reaches_no_later_task::<KeepsTheStop>);
 }

@@ -1,4 +1,4 @@
-//! The last completion of a pool of other processes and its close: whichever comes last sees the end,
+//! The last completion of a pool of other processes and its close: the later of the two sees the end,
 //! and all futures are finished by then.
 //!
 //! With planted faults, as the models of claims.
@@ -147,7 +147,7 @@ fn the_end_is_seen_once_all_is_finished<S: Steps>() {
     });
     S::close(&pool);
     reader.join().unwrap();
-    assert_eq!(pool.state.lock().unwrap().ends, 1, "nobody has seen the end");
+    assert_eq!(pool.state.lock().unwrap().ends, 1, "the end was missed");
 }
 
 #[test]
@@ -168,7 +168,7 @@ impl Steps for LooksThenCloses {
 }
 
 #[test]
-#[should_panic(expected = "nobody has seen the end")]
+#[should_panic(expected = "the end was missed")]
 fn last_completion_with_a_close_that_looks_first() {
     check_with(3, the_end_is_seen_once_all_is_finished::<LooksThenCloses>);
 }
@@ -247,7 +247,7 @@ impl Steps for TwoWords {
 }
 
 #[test]
-#[should_panic(expected = "nobody has seen the end")]
+#[should_panic(expected = "the end was missed")]
 fn last_completion_with_two_words() {
     check_with(3, the_end_is_seen_once_all_is_finished::<TwoWords>);
 }

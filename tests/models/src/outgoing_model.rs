@@ -1,5 +1,5 @@
 //! The outgoing line of a worker: frames reach the socket in the order of the decisions that they come
-//! from, whichever thread sends them, and none is left in line while nobody waits for room.
+//! from, whichever thread sends them, and none is left in line while no thread waits for room.
 //!
 //! With planted faults, as the models of claims.
 
@@ -115,7 +115,7 @@ fn frames_are_sent_in_the_order_of_the_decisions<S: Sends>(room: usize) {
     let state = pool.socket.0.lock().unwrap();
     assert!(state.received.is_sorted(), "not in the order of the decisions: {:?}", state.received);
     assert_eq!(state.received, [1, 1, 2, 2], "a frame is left");
-    assert!(!state.is_watched, "the reactor waits for room that nobody needs");
+    assert!(!state.is_watched, "the reactor waits for room that is not needed");
 }
 
 #[test]
@@ -184,7 +184,7 @@ impl Sends for WatchesAfterTheLine {
 }
 
 #[test]
-#[should_panic(expected = "room that nobody needs")]
+#[should_panic(expected = "room that is not needed")]
 fn room_that_is_asked_for_after_the_line_was_released() {
     check(|| frames_are_sent_in_the_order_of_the_decisions::<WatchesAfterTheLine>(1));
 }
