@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use super::TimerOf;
 use super::starts::Starts;
-use super::withdrawal::IfWithdrawn;
-use super::worker::{Life, Sent, Worker};
+use super::worker::{IfWithdrawn, Life, Sent, Worker};
 use crate::core::Options;
 use crate::error::{Error, WorkerLost};
 use crate::lifecycle::Lifecycle;

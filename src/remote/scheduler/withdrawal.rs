@@ -14,36 +14,9 @@ use std::sync::Arc;
 
 use super::state::{State, Task};
 use super::transport::{Transport, Withdrawn, WorkerLink};
-use super::worker::{Sent, Worker};
+use super::worker::{IfWithdrawn, Sent};
 use super::{Completion, Pool};
 use crate::error::Error;
-
-/// The purpose of a question: what becomes of the task if its worker has withdrawn it.
-pub(super) enum IfWithdrawn {
-    End(Error),
-    Requeue,
-}
-
-impl<T: Transport> Worker<T> {
-    /// Keeps a task that it was sent from starting. `false`: that has started, or the worker is asked.
-    pub(super) fn withdraw(&mut self, sent: Sent, then: impl FnOnce() -> IfWithdrawn) -> bool {
-        if let Some((_, purpose)) = self.asked.iter_mut().find(|(asked, _)| *asked == sent) {
-            if let IfWithdrawn::Requeue = purpose {
-                *purpose = then();
-            }
-            return false;
-        }
-        let withdrawn = self.link.withdraw(sent.slot);
-        if withdrawn == Withdrawn::Asked {
-            self.asked.push((sent, then()));
-        }
-        withdrawn == Withdrawn::Yes
-    }
-
-    pub(super) fn is_asked_for(&self, slot: u16) -> bool {
-        self.asked.iter().any(|(sent, _)| sent.slot == slot)
-    }
-}
 
 impl<T: Transport> Pool<T> {
     /// Finishes the future of a task that was withdrawn.

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::state::Parent;
-use super::withdrawal::IfWithdrawn;
+use crate::error::Error;
 use crate::remote::frame::{Content, Header, Kind};
-use crate::remote::scheduler::transport::{Transport, WorkerLink};
+use crate::remote::scheduler::transport::{Transport, Withdrawn, WorkerLink};
 use crate::remote::slots::{FreeSlots, SLOTS};
 
 /// Time for which the tasks sent ahead are to keep a worker busy: the time in which the pool
@@ -96,6 +96,12 @@ impl Sent {
     pub(super) fn of(header: Header) -> Self {
         Self { number: header.number, slot: header.slot }
     }
+}
+
+/// The purpose of a question: what becomes of the task if its worker has withdrawn it.
+pub(super) enum IfWithdrawn {
+    End(Error),
+    Requeue,
 }
 
 impl<T: Transport> Worker<T> {
@@ -193,6 +199,25 @@ impl<T: Transport> Worker<T> {
             self.tasks_left = self.tasks_left.map(|left| left.saturating_sub(1));
         }
         Some(slot)
+    }
+
+    /// Keeps a task that it was sent from starting. `false`: that has started, or the worker is asked.
+    pub(super) fn withdraw(&mut self, sent: Sent, then: impl FnOnce() -> IfWithdrawn) -> bool {
+        if let Some((_, purpose)) = self.asked.iter_mut().find(|(asked, _)| *asked == sent) {
+            if let IfWithdrawn::Requeue = purpose {
+                *purpose = then();
+            }
+            return false;
+        }
+        let withdrawn = self.link.withdraw(sent.slot);
+        if withdrawn == Withdrawn::Asked {
+            self.asked.push((sent, then()));
+        }
+        withdrawn == Withdrawn::Yes
+    }
+
+    pub(super) fn is_asked_for(&self, slot: u16) -> bool {
+        self.asked.iter().any(|(sent, _)| sent.slot == slot)
     }
 
     /// Takes the first of what was sent, if this is the reply to it.
