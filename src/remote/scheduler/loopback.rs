@@ -274,7 +274,7 @@ impl World {
                 }
                 inner.go_on(number);
             }
-            Event::Asked(number, sent) => inner.answer(number, sent),
+            Event::Asked(number, sent) => inner.decide(number, sent),
             Event::Withdrawn(number, sent, is_withdrawn) => {
                 inner.answers.push((sent.number, is_withdrawn));
                 drop(inner);
@@ -379,7 +379,7 @@ impl Inner {
     }
 
     /// Has a worker say whether it withdraws a task. The slot may be another task's by now.
-    fn answer(&mut self, number: u32, sent: Sent) {
+    fn decide(&mut self, number: u32, sent: Sent) {
         let worker = self.workers.get_mut(&number).filter(|worker| !worker.is_dead);
         let Some(worker) = worker else { return };
         let claim = &mut worker.claims[usize::from(sent.slot)];

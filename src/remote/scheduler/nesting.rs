@@ -5,9 +5,9 @@
 
 use super::Pool;
 use super::state::{Parent, Place, State};
-use super::worker::{Life, NO_TASK, Wait, Worker};
+use super::worker::{IfWithdrawn, Life, NO_TASK, Sent, Wait, Worker};
 use crate::remote::frame::Header;
-use crate::remote::scheduler::transport::{EndBy, Transport, WorkerLink};
+use crate::remote::scheduler::transport::{EndBy, Transport};
 use crate::shrink::shrink;
 
 /// The tasks that one more worker may be sent.
@@ -202,15 +202,13 @@ impl<T: Transport> State<T> {
 
     /// Takes back a task that was sent ahead.
     fn take_back_child(&mut self, child: u64) {
-        let Some(task) = self.tasks.get_mut(&child) else { return };
+        let Some(task) = self.tasks.get(&child) else { return };
         let Place::Sent { worker, slot } = task.place else { return };
         let Some(from) = self.workers.get_mut(&worker) else { return };
         let is_first = from.sent.front().is_some_and(|sent| sent.number == child);
-        if !is_first && from.link.withdraw(slot) {
-            task.place = Place::Queued;
-            self.queue.push_front(child);
-            self.queued += 1;
-            from.tasks_left = from.tasks_left.map(|left| left + 1);
+        let sent = Sent { number: child, slot };
+        if !is_first && from.withdraw(sent, || IfWithdrawn::Requeue) {
+            self.put_back(worker, child);
         }
     }
 }
