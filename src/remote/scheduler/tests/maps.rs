@@ -23,9 +23,12 @@ impl Simulation {
         map::start(crew, chunks, items).0
     }
 
-    /// Lets the next event happen, or a helper thread run.
+    /// Lets the next event happen once the helper threads have sent all that they can: the workers'
+    /// time does not pass before.
     fn step_or_wait(&self) {
-        if !self.world.step(&self.pool) {
+        let helpers = self.pool.helpers().metrics();
+        let is_quiet = helpers.queued == 0 && helpers.idle == helpers.workers;
+        if !is_quiet || !self.world.step(&self.pool) {
             thread::yield_now();
         }
     }
@@ -38,17 +41,10 @@ fn no_thread_waits_for_a_chunk() {
     let simulation = Simulation::new(30, |config| config.max_workers = WORKERS);
     let map = simulation.map((0..).take(items)).chunksize(1);
     let results = thread::spawn(move || map.result());
-    let helpers = simulation.pool.helpers();
     let mut most_threads = 0;
     while !results.is_finished() {
-        let metrics = helpers.metrics();
-        most_threads = most_threads.max(metrics.workers);
-        // A worker's time passes only when the helper threads have sent all that they can.
-        if metrics.queued + metrics.running > 0 {
-            thread::yield_now();
-        } else {
-            simulation.step_or_wait();
-        }
+        most_threads = most_threads.max(simulation.pool.helpers().metrics().workers);
+        simulation.step_or_wait();
     }
     assert_eq!(results.join().unwrap().unwrap().len(), items);
     assert_eq!(simulation.world.lock().most_running, WORKERS, "chunks at a time");
