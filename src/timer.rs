@@ -248,7 +248,7 @@ pub(crate) struct Delay {
     limit: Duration,
     at: Instant,
     timer: Option<Timer>,
-    /// Whoever polls it does so again at the limit.
+    /// The code that polls does so again at the limit.
     is_kept_by_caller: bool,
     waker: Arc<Mutex<Option<KeptWaker>>>,
 }

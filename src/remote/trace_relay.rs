@@ -207,7 +207,7 @@ mod relay {
     struct Forward(Arc<Shared>);
 
     impl Subscriber for Forward {
-        /// What anybody listens to may change.
+        /// The set of events that is listened to may change.
         fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
             Interest::sometimes()
         }

@@ -79,7 +79,7 @@ pub(super) enum Wait {
         child: Option<u64>,
         until: bool,
     },
-    /// What the task has waited for has ended, but it has not said yet that it goes on.
+    /// The awaited task has ended, but the one that waits has not said yet that it goes on.
     Answered,
     Over,
 }
