@@ -127,6 +127,66 @@
     allow(dead_code, reason = "there are no worker processes to run their side of the pool")
 )]
 
+// # Three walks
+//
+// The files in the order in which work passes through them; a test checks that they exist.
+//
+// A closure on a thread:
+//
+//   thread_pool/mod.rs             `submit`
+//   room.rs                        room in a bounded queue, if it has a bound
+//   thread_pool/body.rs            the closure is the body of a task
+//   core/task.rs, core/cell.rs     the task: a cell that the future and the pool share
+//   thread_pool/pool/mod.rs        the pool's lock: the task goes into the queue
+//   thread_pool/queue.rs
+//   thread_pool/sleep.rs           an idle worker is called ..
+//   thread_pool/pool/workers.rs    .. or one more is started
+//   thread_pool/worker.rs          the worker takes the task
+//   core/runnable.rs               its claim: it runs once, or was withdrawn
+//   core/worker/context.rs         the frame in which it runs: what `task::` functions see
+//   core/outcome.rs                the result is published, callbacks run, the future is woken
+//   future.rs                      `poll` takes the result
+//
+// A call in a worker process; those marked with * run there:
+//
+//   process_pool/mod.rs            `submit`
+//   remote/call.rs                 function and arguments are packed ..
+//   function/mod.rs                .. by the function's place in the program
+//   codec/encoder/mod.rs           .. and as bytes that describe themselves
+//   remote/submission.rs           what the scheduler is given, with a sink for the reply
+//   remote/scheduler/mod.rs        the pool's lock: the task goes into the queue
+//   remote/scheduler/dispatch.rs   a worker is chosen or started
+//   remote/scheduler/transport.rs  the seam
+//   process_pool/transport/mod.rs  worker processes, behind the seam
+//   local/worker_handle.rs         the claim is armed, and the frame put in line ..
+//   local/outgoing.rs              .. and sent once the lock is released
+//   local/parent_connection.rs     * the frame is read
+//   remote/worker.rs               * the claim is taken
+//   remote/run.rs                  * the function is called
+//   remote/reply.rs                * its value, panic or error
+//   reactor/mod.rs                 the socket is readable
+//   reactor/relay.rs               the thread that reads, and where the user's code runs
+//   remote/frame.rs                the frame, which may be anything
+//   remote/scheduler/replies.rs    the pool's lock: the task leaves the pool, the worker gets more
+//   remote/call.rs                 the reply is unpacked
+//   core/promise.rs                the future is finished
+//   future.rs                      `poll` takes the result
+//
+// An item of a map:
+//
+//   map/mod.rs                     `start`; the consumer's side from here on
+//   map/engine.rs                  a driver is queued on the executor's threads
+//   map/state.rs, map/input.rs     it takes its share under the window
+//   map/apply.rs, map/chunk.rs     on threads: the function is applied, item by item
+//   map/elsewhere.rs               on processes: the chunk leaves the thread ..
+//   remote/map.rs                  .. as one task, which goes the way of a call
+//   remote/run_chunk.rs            * item by item
+//   remote/checkpoint.rs           * what a dead worker leaves behind
+//   remote/map.rs                  the reply is the next step of its chunk
+//   map/engine.rs                  the driver goes on; the chunk is finished
+//   map/segment.rs                 results in their places
+//   map/mod.rs                     the consumer gets them in order
+
 mod as_completed;
 mod cache_padded;
 mod clock;

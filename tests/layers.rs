@@ -277,6 +277,20 @@ fn unsafe_code_is_forbidden_or_stays_where_it_is_allowed() {
     assert!(wrong.is_empty(), "unsafe code in {}", wrong.join(", "));
 }
 
+#[test]
+fn the_walks_through_the_crate_name_files_that_exist() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let text = std::fs::read_to_string(src.join("lib.rs")).unwrap();
+    let steps = text.lines().filter_map(|line| line.strip_prefix("//   "));
+    let names = steps.flat_map(|step| step.split_whitespace());
+    let files: Vec<_> =
+        names.map(|name| name.trim_end_matches(',')).filter(|name| name.ends_with(".rs")).collect();
+    assert!(files.len() > 30, "the walks are there");
+    for file in files {
+        assert!(src.join(file).is_file(), "src/{file} is not there");
+    }
+}
+
 /// The checks above are only as good as what reads the code.
 #[test]
 fn code_is_told_from_comments_and_quotes() {
