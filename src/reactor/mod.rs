@@ -120,7 +120,9 @@ impl Registration {
         let owner = owners.remove(&self.owner);
         if owners.is_empty() {
             current.reactor = None;
-            current.ended = self.reactor.relay.take_threads();
+            // Beside those of an earlier reactor, which may still be waited for.
+            current.ended.retain(|thread| !thread.is_finished());
+            current.ended.extend(self.reactor.relay.take_threads());
             self.reactor.poller.wake();
         }
         drop((owners, current));

@@ -80,6 +80,8 @@ pub(crate) struct Relay<J> {
 struct Threads {
     /// Those that were started and may not have ended.
     all: Vec<JoinHandle<()>>,
+    /// They were taken to be joined: a further one would outlive the end that was waited for.
+    are_taken: bool,
     /// The system has refused a standby, and is not asked again before that.
     retry_at: Option<Instant>,
 }
@@ -124,9 +126,11 @@ impl<J> Relay<J> {
         job
     }
 
-    /// The threads, to be joined once there is nothing more to read.
+    /// The threads, to be joined once there is nothing more to read. No further one starts.
     pub(crate) fn take_threads(&self) -> Vec<JoinHandle<()>> {
-        std::mem::take(&mut self.threads.lock().all)
+        let mut threads = self.threads.lock();
+        threads.are_taken = true;
+        std::mem::take(&mut threads.all)
     }
 
     fn end(&self) {
@@ -182,7 +186,7 @@ fn wake_standby<R: Reader>(reader: &Arc<R>) {
     let relay = reader.relay();
     relay.standby.wake(&relay.turn, Thread::unpark, || {
         let mut threads = relay.threads.lock();
-        if threads.retry_at.is_some_and(|at| Instant::now() < at) {
+        if threads.are_taken || threads.retry_at.is_some_and(|at| Instant::now() < at) {
             return None;
         }
         let own = Arc::clone(reader);
@@ -259,5 +263,41 @@ impl Threads {
         self.all.retain(|thread| !thread.is_finished());
         self.all.push(handle);
         Ok(thread)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Has nothing to read.
+    struct Idle(Relay<()>);
+
+    impl Reader for Idle {
+        type Job = ();
+        type Own = ();
+
+        const THREAD: &'static str = "idle";
+
+        fn relay(&self) -> &Relay<()> {
+            &self.0
+        }
+
+        fn read(&self, (): &mut ()) -> Read<()> {
+            Read::End
+        }
+
+        fn run(&self, (): ()) {}
+    }
+
+    #[test]
+    fn no_standby_starts_once_the_threads_were_taken() {
+        let idle = Arc::new(Idle(Relay::new()));
+        start(&idle).unwrap();
+        for thread in idle.0.take_threads() {
+            thread.join().unwrap();
+        }
+        wake_standby(&idle);
+        assert_eq!(idle.0.take_threads().len(), 0);
     }
 }
