@@ -210,9 +210,12 @@ fn a_function_is_known_to_begin_where_it_does() {
     for (call, ..) in examples() {
         assert_eq!(images::check_beginning(call.function), Ok(Checked::Known));
     }
-    for address in addresses() {
+    for (index, address) in addresses().into_iter().enumerate() {
         let function = Reference::of(address, Part::Code).unwrap();
-        assert_eq!(images::check_beginning(function), Ok(Checked::Known));
+        // The last one is the C library's. musl's is built without tables for unwinding.
+        let is_listed = index < 3 || cfg!(target_env = "gnu");
+        let expected = if is_listed { Checked::Known } else { Checked::Unknown };
+        assert_eq!(images::check_beginning(function), Ok(expected));
     }
 }
 

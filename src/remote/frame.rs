@@ -366,6 +366,20 @@ impl Shape {
         let code = if self.header.kind.has_code() { CODE } else { 0 };
         code + 8 * self.segments
     }
+
+    /// Makes room in the body for `count` of the `missing` bytes. If there is no memory for them, the
+    /// values are no longer kept.
+    fn make_room(&self, body: &mut Vec<u8>, count: usize, missing: usize) -> Option<Unread> {
+        if count <= body.capacity() - body.len() {
+            return None;
+        }
+        // At most doubled, so that no memory is taken that a wrong length asks for.
+        let more = missing.min(body.len().max(BUFFER));
+        body.try_reserve_exact(more).err()?;
+        body.truncate(self.before());
+        body.shrink_to_fit();
+        Some(Unread { size: (self.length - self.before()) as u64, limit: None })
+    }
 }
 
 impl FrameReader {
@@ -385,16 +399,7 @@ impl FrameReader {
                 return Ok(received);
             }
             Stage::Body { shape, body, missing, unread } if *missing > DIRECT => {
-                // At most doubled, so that no memory is taken that a wrong length asks for.
-                if unread.is_none() && body.len() == body.capacity() {
-                    let more = (*missing).min(body.len().max(BUFFER));
-                    if body.try_reserve_exact(more).is_err() {
-                        let size = (shape.length - shape.before()) as u64;
-                        *unread = Some(Unread { size, limit: None });
-                        body.truncate(shape.before());
-                        body.shrink_to_fit();
-                    }
-                }
+                *unread = unread.or_else(|| shape.make_room(body, 1, *missing));
                 if unread.is_none() {
                     let received = socket::receive_behind(from, body, *missing)?;
                     *missing -= received;
@@ -432,8 +437,9 @@ impl FrameReader {
                     self.stage = Stage::Body { shape, body, missing, unread };
                     self.start += HEADER;
                 }
-                Stage::Body { shape, mut body, mut missing, unread } => {
+                Stage::Body { shape, mut body, mut missing, mut unread } => {
                     let count = missing.min(available.len());
+                    unread = unread.or_else(|| shape.make_room(&mut body, count, missing));
                     let kept = match unread {
                         None => count,
                         Some(_) => count.min(shape.before().saturating_sub(body.len())),
@@ -913,6 +919,21 @@ mod tests {
             bytes[16..24].copy_from_slice(&(8_u64 << 32).to_le_bytes());
             assert!(line.carry(&bytes, 1024).1.is_none());
             assert!(line.memory() <= 2 * bytes.len() + 2 * BUFFER);
+        }
+    }
+
+    /// Also where the last bytes come by way of the buffer.
+    #[test]
+    fn a_body_takes_as_much_memory_as_it_is_long() {
+        for length in [DIRECT, BUFFER, 4 * BUFFER, 16 * BUFFER] {
+            for more in [0, HEADER, DIRECT] {
+                let mut frame = Numbers(9).frame();
+                frame.values = vec![8; length + more];
+                let mut line = Line::new();
+                line.carry_and(&frame.bytes(), BUFFER, |frame| {
+                    assert_eq!(frame.body.capacity(), frame.body.len(), "{length} {more}");
+                });
+            }
         }
     }
 

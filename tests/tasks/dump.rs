@@ -10,7 +10,7 @@ use concurrent_futures::{
 use futures::executor::block_on;
 use futures::{FutureExt, StreamExt};
 
-use crate::support::{Counter, Gate, POOL_SIZES, pool, within_limit};
+use crate::support::{Counter, Gate, POOL_SIZES, pool, scaled, within_limit};
 use crate::tools::{eventually, occupy_all, soon};
 
 /// The only task of the only worker.
@@ -395,7 +395,7 @@ fn withdrawn_tasks_are_not_shown() {
 }
 
 /// More threads than there can be references to a task.
-const MANY: usize = 100;
+const MANY: usize = if cfg!(miri) { 4 } else { 100 };
 
 #[test]
 fn any_number_of_threads_may_look_at_suspended_tasks_at_once() {
@@ -406,7 +406,7 @@ fn any_number_of_threads_may_look_at_suspended_tasks_at_once() {
         std::thread::scope(|scope| {
             for _ in 0..MANY {
                 scope.spawn(|| {
-                    for _ in 0..500 {
+                    for _ in 0..scaled(500) {
                         assert_eq!(pool.dump().suspended.len(), 1);
                     }
                 });

@@ -103,7 +103,7 @@ impl Drop for BombChain {
     }
 }
 
-/// Counts what is done to a waker and to its clones. One per test, so it may leak.
+/// Counts what is done to a waker and to its clones. One per test, kept for ever.
 #[derive(Default)]
 pub(crate) struct Wakes {
     wakes: AtomicUsize,
@@ -116,22 +116,30 @@ pub(crate) struct Wakes {
 
 impl Wakes {
     pub(crate) fn new() -> &'static Self {
-        Box::leak(Box::default())
+        Self::default().keep()
     }
 
     /// `on_clone` runs in every clone.
     pub(crate) fn with_clone(on_clone: fn()) -> &'static Self {
-        Box::leak(Box::new(Self { on_clone: Some(on_clone), ..Self::default() }))
+        Self { on_clone: Some(on_clone), ..Self::default() }.keep()
     }
 
     /// `on_wake` runs in every wake.
     pub(crate) fn with_wake(on_wake: fn()) -> &'static Self {
-        Box::leak(Box::new(Self { on_wake: Some(on_wake), ..Self::default() }))
+        Self { on_wake: Some(on_wake), ..Self::default() }.keep()
     }
 
     /// `on_drop` runs in the drop of every clone.
     pub(crate) fn with_drop(on_drop: fn()) -> &'static Self {
-        Box::leak(Box::new(Self { on_drop: Some(on_drop), ..Self::default() }))
+        Self { on_drop: Some(on_drop), ..Self::default() }.keep()
+    }
+
+    /// Keeps it where tools that look for lost memory find it.
+    fn keep(self) -> &'static Self {
+        static KEPT: Mutex<Vec<&Wakes>> = Mutex::new(Vec::new());
+        let kept: &'static Self = Box::leak(Box::new(self));
+        KEPT.lock().unwrap().push(kept);
+        kept
     }
 
     pub(crate) fn poll<F: Future + Unpin>(&'static self, future: &mut F) -> Poll<F::Output> {
