@@ -81,8 +81,10 @@ const REF: u64 = 1 << 18;
 /// The state of one task.
 pub(crate) struct State {
     word: AtomicU64,
-    /// The moment of the submission, in ticks of the [`clock`](crate::clock).
-    submitted: u64,
+    /// The moment of the submission, in ticks of the [`clock`](crate::clock). It never changes. But a
+    /// reference to a plain number is protected for as long as the function runs that was given it,
+    /// and another thread may free the task as soon as `word` says so, before that returns.
+    submitted: std::sync::atomic::AtomicU64,
 }
 
 /// The kind of a task's outcome.
@@ -333,18 +335,18 @@ impl State {
     #[inline]
     pub(super) fn queued(ticks: u64, takes_room: bool) -> Self {
         let room = if takes_room { ROOM } else { 0 };
-        Self { word: AtomicU64::new((2 * REF) | room | QUEUED), submitted: ticks }
+        Self { word: AtomicU64::new((2 * REF) | room | QUEUED), submitted: ticks.into() }
     }
 
     /// The state of a promise, which never runs, with a reference for the side that keeps it and one for
     /// the caller.
     pub(super) fn promised() -> Self {
-        Self { word: AtomicU64::new((2 * REF) | ENDED), submitted: 0 }
+        Self { word: AtomicU64::new((2 * REF) | ENDED), submitted: 0.into() }
     }
 
     /// The state of a promise that was done from the start, with a reference for the caller.
     pub(super) fn finished(kind: Kind) -> Self {
-        Self { word: AtomicU64::new(REF | ENDED | DONE | kind.bits()), submitted: 0 }
+        Self { word: AtomicU64::new(REF | ENDED | DONE | kind.bits()), submitted: 0.into() }
     }
 
     #[inline]
@@ -355,7 +357,8 @@ impl State {
     /// Returns the time from the submission to `now`, in ticks.
     #[inline]
     pub(crate) fn waited(&self, now: u64) -> u64 {
-        now.saturating_sub(self.submitted) // The clocks of two threads may be off by a few ticks.
+        // The clocks of two threads may be off by a few ticks.
+        now.saturating_sub(self.submitted.load(Relaxed))
     }
 
     /// Applies `change` if it gives a new word. Returns the old one, as `Err` if it gave none.
