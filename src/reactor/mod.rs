@@ -121,7 +121,7 @@ impl Registration {
         if owners.is_empty() {
             current.reactor = None;
             // Beside those of an earlier reactor, which may still be waited for.
-            current.ended.retain(|thread| !thread.is_finished());
+            relay::join_finished(&mut current.ended);
             current.ended.extend(self.reactor.relay.take_threads());
             self.reactor.poller.wake();
         }

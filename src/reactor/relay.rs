@@ -260,9 +260,22 @@ impl Threads {
     fn spawn(&mut self, name: &str, main: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
         let handle = thread::Builder::new().name(name.to_owned()).spawn(main)?;
         let thread = handle.thread().clone();
-        self.all.retain(|thread| !thread.is_finished());
+        join_finished(&mut self.all);
         self.all.push(handle);
         Ok(thread)
+    }
+}
+
+/// Joins the threads that have done all but end. Without that one of them might outlive the end that was
+/// waited for: it is about to leave the system, and on a busy machine that takes its time.
+pub(super) fn join_finished(threads: &mut Vec<JoinHandle<()>>) {
+    let all = std::mem::take(threads).into_iter();
+    let (finished, others): (Vec<_>, _) = all.partition(JoinHandle::is_finished);
+    *threads = others;
+    for thread in finished {
+        if let Err(panicked) = thread.join() {
+            drop_quietly(panicked);
+        }
     }
 }
 
