@@ -8,8 +8,11 @@ mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::Duration;
 
-use concurrent_futures::{Error, ParentPool, ProcessPoolExecutor, Shutdown, call, task};
+use concurrent_futures::{
+    Error, ParentPool, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown, call, task,
+};
 use support::{POOL_SIZES, within_limit};
 
 /// Checks something on a pool of each size, and that the pool ends.
@@ -60,6 +63,36 @@ fn fibonacci(n: u64) -> u64 {
     let (left, right) = (call!(fibonacci(n - 1)), call!(fibonacci(n - 2)));
     let (left, right) = (parent().submit(left), parent().submit(right));
     left.result().unwrap() + right.result().unwrap()
+}
+
+/// What changes how workers come and go.
+#[test]
+fn nested_tasks_end_with_whatever_settings() {
+    let settings: [fn(ProcessPoolBuilder) -> ProcessPoolBuilder; 4] = [
+        |builder| builder.initializer(|()| Ok(()), ()),
+        |builder| builder.max_tasks_per_child(1),
+        |builder| builder.idle_timeout(Duration::ZERO),
+        |builder| builder.initializer(|()| Ok(()), ()).max_tasks_per_child(2),
+    ];
+    within_limit(move || {
+        for set in settings {
+            for max_workers in POOL_SIZES {
+                let builder = ProcessPoolExecutor::builder().max_workers(max_workers);
+                let pool = set(builder).build().unwrap();
+                let others: Vec<_> = (0..20).map(|n| pool.submit(call!(square(n)))).collect();
+                let nested: Vec<_> = (0..3).map(|_| pool.submit(call!(fibonacci(7)))).collect();
+                let squares = pool.map(square, 0..50);
+                for nested in nested {
+                    assert_eq!(nested.result().unwrap(), 13);
+                }
+                assert_eq!(squares.result().unwrap()[49], 49 * 49);
+                for (n, other) in (0..).zip(others) {
+                    assert_eq!(other.result().unwrap(), n * n);
+                }
+                pool.shutdown_blocking(Shutdown::Drain).unwrap();
+            }
+        }
+    });
 }
 
 #[test]
