@@ -287,12 +287,13 @@ fn shutdown_blocking_in_the_initializer_is_refused() {
     within_limit(|| {
         let handle = Arc::new(std::sync::OnceLock::<ThreadPoolExecutor>::new());
         let (answer, answers) = std::sync::mpsc::channel();
-        let inner = handle.clone();
+        let inner = Arc::downgrade(&handle); // else the pool would keep itself
         let builder = ThreadPoolExecutor::builder().max_workers(1).initializer(move || {
-            while inner.get().is_none() {
+            let handle = inner.upgrade().unwrap();
+            while handle.get().is_none() {
                 thread::yield_now();
             }
-            let pool = inner.get().unwrap();
+            let pool = handle.get().unwrap();
             let _ = answer.send(pool.shutdown_blocking(Shutdown::Drain));
         });
         let pool = builder.build().unwrap();

@@ -121,7 +121,7 @@ const WAITERS: [Case<MakeWaiter>; 8] = [
     }),
     ("a time limit", |_| {
         let (completer, future) = TaskFuture::<()>::promise();
-        let limit = Duration::from_millis(50);
+        let limit = Duration::from_millis(if cfg!(miri) { 1_000 } else { 50 });
         let mut late = as_completed([future]).timeout(limit);
         let poll = move |cx: &mut Context<'_>| {
             let _not_done = &completer;

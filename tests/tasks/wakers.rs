@@ -208,7 +208,7 @@ fn tasks_that_move_between_threads_get_all_results() {
                     let pool = pool.clone();
                     tokio::spawn(async move {
                         let mut threads = std::collections::HashSet::new();
-                        for m in 0..scaled(50) as u32 {
+                        for m in 0..scaled(50).max(10) as u32 {
                             // Pending at least once, in most rounds, and polled elsewhere after.
                             let future = pool.submit(move || {
                                 thread::yield_now();
