@@ -87,7 +87,8 @@ fn lowest_free() -> u64 {
 }
 
 /// What the errors say then.
-const NO_DESCRIPTORS: &str = "open files";
+const NO_DESCRIPTORS: &str =
+    if cfg!(target_env = "musl") { "No file descriptors" } else { "open files" };
 
 /// What a pool does without what it needs: there is a value, or an error that says what the matter is.
 #[track_caller]

@@ -12,7 +12,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -778,6 +778,53 @@ fn a_process_is_started_with_what_it_is_given_and_nothing_else() {
         assert_eq!(run(start, "/nowhere").unwrap_err().kind(), ErrorKind::NotFound);
     }
     drop(leak);
+}
+
+/// Both ways, while another thread prints to streams that are closed.
+#[test]
+fn a_process_is_started_where_the_standard_streams_are_closed() {
+    let name = name("a_process_is_started_where_the_standard_streams_are_closed");
+    let ended = program::run(&name, 0, || {
+        let standard = [rustix::stdio::stdin(), rustix::stdio::stdout(), rustix::stdio::stderr()];
+        let kept = standard.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 10).unwrap());
+        let null =
+            rustix::io::fcntl_dupfd_cloexec(std::fs::File::open("/dev/null").unwrap(), 10).unwrap();
+        let spawn = Spawn {
+            program: "/bin/sh".as_ref(),
+            arguments: &["sh", "-c", "exit 5"].map(OsString::from),
+            environment: &[],
+            directory: None,
+            standard: [null.as_fd(); 3],
+        };
+        let is_over = AtomicBool::new(false);
+        // SAFETY: nothing owns the standard streams.
+        (0..3).for_each(|fd| assert_eq!(unsafe { libc::close(fd) }, 0));
+        let ended = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(Relaxed) {
+                    for fd in 0..3 {
+                        // SAFETY: the text is 16 bytes long.
+                        unsafe { libc::write(fd, c"text for people\n".as_ptr().cast(), 16) };
+                    }
+                }
+            });
+            let wait = |pid: io::Result<u32>| crate::sys::process::wait(pid?);
+            let by_library = spawn::Extensions::find();
+            let by_library = by_library.map(|extensions| wait(spawn.by_library(&extensions)));
+            let by_fork: Vec<_> = (0..20).map(|_| wait(spawn.by_fork())).collect();
+            is_over.store(true, Relaxed);
+            by_library.into_iter().chain(by_fork).collect::<Vec<_>>()
+        });
+        rustix::stdio::dup2_stdin(&kept[0]).unwrap();
+        rustix::stdio::dup2_stdout(&kept[1]).unwrap();
+        rustix::stdio::dup2_stderr(&kept[2]).unwrap();
+        for ended in ended {
+            assert_eq!(ended.unwrap(), ExitStatus::Code(5));
+        }
+    });
+    if let Some(ended) = ended {
+        ended.well();
+    }
 }
 
 #[test]

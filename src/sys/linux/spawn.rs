@@ -8,17 +8,17 @@
 use std::ffi::{CString, OsStr, OsString, c_char, c_int};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Command;
 use std::ptr::null_mut;
 
 use libc::{posix_spawn_file_actions_t, posix_spawnattr_t, sigset_t};
+use rustix::io::retry_on_intr;
+use rustix::pipe::{PipeFlags, pipe_with};
 
 use super::descriptors::{self, FIRST};
-use super::signals;
+use super::{process, signals};
 
 /// A process to start. No signal is blocked or ignored there, and its process group is its own.
 pub(crate) struct Spawn<'a> {
@@ -75,14 +75,7 @@ impl Spawn<'_> {
 
     /// Starts it by `posix_spawn`, without a copy of this process's memory map.
     pub(crate) fn by_library(&self, extensions: &Extensions) -> io::Result<u32> {
-        let program = text(self.program.as_os_str())?;
-        let arguments: Vec<CString> =
-            self.arguments.iter().map(|it| text(it)).collect::<io::Result<_>>()?;
-        let environment: Vec<CString> = self
-            .environment
-            .iter()
-            .map(|(name, value)| text(&[name.as_os_str(), value].join(OsStr::new("="))))
-            .collect::<io::Result<_>>()?;
+        let texts = Texts::of(self)?;
         let mut place = MaybeUninit::uninit();
         let mut actions = Actions::new(&mut place)?;
         let list = actions.list();
@@ -102,42 +95,91 @@ impl Spawn<'_> {
             checked((extensions.close_from)(list, FIRST))?;
             checked(libc::posix_spawn(
                 &mut pid,
-                program.as_ptr(),
+                texts.program.as_ptr(),
                 list,
                 attributes.0.as_ptr(),
-                pointers(&arguments).as_ptr(),
-                pointers(&environment).as_ptr(),
+                pointers(&texts.arguments).as_ptr(),
+                pointers(&texts.environment).as_ptr(),
             ))?;
         }
         Ok(pid.unsigned_abs())
     }
 
-    /// Starts it by `fork` and `exec`, as can be done on every system.
+    /// Starts it by `fork` and `exec`, as can be done on every system. The standard library's way, a
+    /// `Command`, would hear of errors through a descriptor that has the number of a standard stream
+    /// if one is closed, and take what this program prints for an error.
     pub(crate) fn by_fork(&self) -> io::Result<u32> {
-        let mut command = Command::new(self.program);
-        let mut arguments = self.arguments.iter();
-        arguments.next().map(|name| command.arg0(name));
-        command.args(arguments).process_group(0).env_clear();
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        let standard = self.standard.map(|fd| fd.as_raw_fd());
-        let directory = self.directory.map(|fd| fd.as_raw_fd());
-        let set_up = move || {
-            for (number, fd) in (0..).zip(standard) {
-                // SAFETY: the process is a copy that is to execute the program, and nothing in it owns
-                // what bears these numbers. The other descriptors are open there as they are here,
-                // where they are borrowed until the program is executed.
-                answered(unsafe { libc::dup2(fd, number) })?;
+        let texts = Texts::of(self)?;
+        let (arguments, environment) = (pointers(&texts.arguments), pointers(&texts.environment));
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).map(<[OwnedFd; 2]>::from);
+        let [failed, fails] = descriptors::above_standard(pipe)?;
+        // SAFETY: the copy makes system calls only, on what was prepared here, until it executes the
+        // program or ends.
+        let pid = unsafe { libc::fork() };
+        answered(pid)?;
+        if pid == 0 {
+            let set_up = self.set_up();
+            // SAFETY: the texts end with a NUL and the arrays of pointers to them with null. What is
+            // written is the code, and the copy ends without a look at what belongs to this process.
+            unsafe {
+                if set_up.is_ok() {
+                    libc::execve(
+                        texts.program.as_ptr(),
+                        arguments.as_ptr().cast(),
+                        environment.as_ptr().cast(),
+                    );
+                }
+                let error = set_up.err().unwrap_or_else(io::Error::last_os_error);
+                let code = error.raw_os_error().unwrap_or(0);
+                libc::write(fails.as_raw_fd(), (&raw const code).cast(), size_of_val(&code));
+                libc::_exit(127)
             }
-            if let Some(directory) = directory {
-                // SAFETY: no number of a descriptor can harm this call.
-                answered(unsafe { libc::fchdir(directory) })?;
+        }
+        drop(fails);
+        let mut code = [0; size_of::<c_int>()];
+        if retry_on_intr(|| rustix::io::read(&failed, &mut code))? == 0 {
+            return Ok(pid.unsigned_abs()); // the program was executed, which has closed the other end
+        }
+        process::wait(pid.unsigned_abs())?;
+        Err(io::Error::from_raw_os_error(c_int::from_ne_bytes(code)))
+    }
+
+    /// Makes a copy of this process ready to execute the program, by system calls only.
+    fn set_up(&self) -> io::Result<()> {
+        // SAFETY: nothing in the copy owns what bears the numbers of the standard streams. The other
+        // descriptors are open there as they are here, where they are borrowed.
+        unsafe {
+            answered(libc::setpgid(0, 0))?;
+            for (number, fd) in (0..).zip(self.standard) {
+                answered(libc::dup2(fd.as_raw_fd(), number))?;
             }
-            signals::forget()?;
-            descriptors::close_on_exec()
+            if let Some(directory) = self.directory {
+                answered(libc::fchdir(directory.as_raw_fd()))?;
+            }
+        }
+        signals::forget()?;
+        descriptors::close_on_exec()
+    }
+}
+
+/// What a program is given, as C has it.
+struct Texts {
+    program: CString,
+    arguments: Vec<CString>,
+    /// Lines `NAME=value`.
+    environment: Vec<CString>,
+}
+
+impl Texts {
+    fn of(spawn: &Spawn<'_>) -> io::Result<Self> {
+        let line = |(name, value): &(OsString, OsString)| {
+            text(&[name.as_os_str(), value].join(OsStr::new("=")))
         };
-        // SAFETY: all that is done there are system calls.
-        unsafe { command.pre_exec(set_up) };
-        Ok(command.spawn()?.id())
+        Ok(Self {
+            program: text(spawn.program.as_os_str())?,
+            arguments: spawn.arguments.iter().map(|it| text(it)).collect::<io::Result<_>>()?,
+            environment: spawn.environment.iter().map(line).collect::<io::Result<_>>()?,
+        })
     }
 }
 
