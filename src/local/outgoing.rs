@@ -71,7 +71,7 @@ impl Outgoing {
 }
 
 impl Line {
-    /// Removes so many bytes, which have been sent.
+    /// Removes the first `count` bytes, which have been sent.
     fn remove_sent(&mut self, mut count: usize) {
         while let Some(frame) = self.frames.front_mut() {
             let missing = frame.missing();

@@ -359,7 +359,9 @@ where
         let mut state = self.state.lock();
         state.computing -= 1;
         state.drivers -= 1;
-        state.finish(first, chunk);
+        if !self.is_stopped() {
+            state.finish(first, chunk);
+        }
         self.publish(state);
     }
 }

@@ -35,7 +35,7 @@ impl<A: 'static, R> Batch<A, R> {
 /// A driver's share of the work.
 pub(super) enum Share<A, R, I> {
     Batch(Batch<A, R>),
-    /// The input is to be asked for so many items, without the lock.
+    /// The input is to be asked for items, as many as the demand says, without the lock.
     Pull(I, Demand),
     Nothing,
 }

@@ -188,7 +188,7 @@ impl<T: Transport> Pool<T> {
         state.idle.retain(|other| *other != number);
         state.idle.push(number);
         if let Some(parent) = served {
-            state.lend(parent.worker); // to whoever comes next
+            state.lend(parent.worker); // to the next worker that looks for a task
         }
     }
 

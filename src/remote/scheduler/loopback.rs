@@ -184,7 +184,7 @@ pub(super) struct Inner {
     workers: BTreeMap<u32, Simulated>,
     /// One start in so many is refused, at once or later; 0 for none.
     pub(super) refusals: u64,
-    /// One withdrawal in so many can't be decided without the worker; 0 for none.
+    /// One withdrawal in this number can't be decided without the worker; 0 for none.
     pub(super) asks: u64,
     /// Answers that have reached the pool.
     pub(super) answers: Vec<(u64, bool)>,
@@ -370,7 +370,7 @@ impl Inner {
         self.reply_with(number, header, 0);
     }
 
-    /// Replies with so many results, which are units.
+    /// Replies with a number of results, which are units.
     fn reply_with(&mut self, number: u32, header: Header, results: u64) {
         let mut values = Encoder::new();
         (0..results).for_each(|_| values.push(&()).expect("a unit can be encoded"));

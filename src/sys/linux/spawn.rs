@@ -140,7 +140,8 @@ impl Spawn<'_> {
         if retry_on_intr(|| rustix::io::read(&failed, &mut code))? == 0 {
             return Ok(pid.unsigned_abs()); // the program was executed, which has closed the other end
         }
-        process::wait(pid.unsigned_abs())?;
+        // The reason counts, also where the program has its children reaped by others.
+        let _ = process::wait(pid.unsigned_abs());
         Err(io::Error::from_raw_os_error(c_int::from_ne_bytes(code)))
     }
 

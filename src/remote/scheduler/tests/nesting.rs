@@ -69,7 +69,7 @@ fn one_place_needs_a_worker_for_each_level() {
 }
 
 impl Simulation {
-    /// Has the worker that runs `parent` submit calls that take so many microseconds. Returns their
+    /// Has the worker that runs `parent` submit calls that take this long, in microseconds. Returns their
     /// numbers. The worker calls them 1, 2, and so on.
     fn submit_children(&self, parent: u64, micros: &[u32]) -> Vec<u64> {
         for (request, micros) in (1..).zip(micros) {
