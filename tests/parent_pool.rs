@@ -1,10 +1,12 @@
 //! Tasks that submit to the pool that they belong to, from within its workers.
 
-#![cfg(feature = "process")]
+#![cfg(all(feature = "process", target_os = "linux"))]
 
 #[path = "support/mod.rs"]
 #[allow(unreachable_pub, reason = "other test binaries use it as well")]
 mod support;
+#[path = "processes/tools.rs"]
+mod tools;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -14,6 +16,7 @@ use concurrent_futures::{
     Error, ParentPool, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown, call, task,
 };
 use support::{POOL_SIZES, within_limit};
+use tools::{Gate, Reports};
 
 /// Checks something on a pool of each size, and that the pool ends.
 fn on_pools(check: impl Fn(&ProcessPoolExecutor) + Send + 'static) {
@@ -246,7 +249,8 @@ fn errors_arrive_as_they_are() {
     });
 }
 
-fn until_asked_to_stop() -> u32 {
+fn until_asked_to_stop(started: Reports) -> u32 {
+    started.add(1);
     while !task::is_cancelled() {
         std::thread::yield_now();
     }
@@ -269,11 +273,9 @@ fn a_task_that_has_not_started_is_withdrawn() {
     });
 }
 
-fn cancels_what_runs() -> (bool, Result<u32, String>) {
-    let pool = parent();
-    let future = pool.submit(call!(until_asked_to_stop()));
-    // The second worker is idle, so it has the first of these when the second one has a result.
-    let _ = pool.submit(call!(square(2))).result_timeout(std::time::Duration::from_millis(50));
+fn cancels_what_runs(started: Reports, runs: Gate) -> (bool, Result<u32, String>) {
+    let future = parent().submit(call!(until_asked_to_stop(started)));
+    runs.wait();
     let cancelled = future.cancel();
     (cancelled, future.result().map_err(|error| error.to_string()))
 }
@@ -282,7 +284,11 @@ fn cancels_what_runs() -> (bool, Result<u32, String>) {
 fn a_task_that_runs_is_asked_to_stop() {
     within_limit(|| {
         let pool = ProcessPoolExecutor::builder().max_workers(2).build().unwrap();
-        let (cancelled, result) = pool.submit(call!(cancels_what_runs())).result().unwrap();
+        let (started, runs) = (Reports::new(), Gate::new());
+        let cancels = pool.submit(call!(cancels_what_runs(started.clone(), runs.clone())));
+        started.wait_for(1);
+        runs.open();
+        let (cancelled, result) = cancels.result().unwrap();
         assert_eq!((cancelled, result), (false, Ok(7)));
         pool.shutdown_blocking(Shutdown::Drain).unwrap();
     });
