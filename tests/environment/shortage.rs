@@ -3,7 +3,7 @@
 use std::process;
 
 use concurrent_futures::{
-    Buffer, Error, ProcessPoolExecutor, Shutdown, TaskFuture, WorkerStderr, call,
+    Buffer, Error, ParentPool, ProcessPoolExecutor, Shutdown, TaskFuture, WorkerStderr, call,
 };
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 
@@ -66,6 +66,26 @@ fn without_descriptors<R>(f: impl FnOnce() -> R) -> R {
     let done = f();
     setrlimit(Resource::Nofile, limit).unwrap();
     done
+}
+
+fn depth(more: u32) -> u32 {
+    let parent = ParentPool::current().expect("this is a worker");
+    if more == 0 { 0 } else { 1 + parent.submit(call!(depth(more - 1))).result().unwrap() }
+}
+
+#[test]
+fn tasks_that_need_more_processes_than_there_may_be_end_with_the_reason() {
+    alone("shortage::tasks_that_need_more_processes_than_there_may_be_end_with_the_reason", || {
+        within_limit(|| {
+            let pool = builder(2).build().unwrap();
+            assert_eq!(pool.submit(call!(depth(1))).result().unwrap(), 1);
+            without_descriptors(|| {
+                let error = pool.submit(call!(depth(50))).result().unwrap_err().to_string();
+                let reason = "could not be started, and all others wait for tasks";
+                assert!(error.contains(reason), "{error}");
+            });
+        });
+    });
 }
 
 /// The helper refuses them; the pool learns of it by its notices.

@@ -2,7 +2,8 @@
 //!
 //! A refused start is not the death of a worker. The pool goes on with the workers that it has, and
 //! tries again after a back-off, with one worker at a time, as long as tasks wait. It is broken only
-//! when no worker lives and several tries have failed.
+//! when several tries have failed and no worker gets on: none lives, or each waits for a task that
+//! waits for a worker.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use std::time::Duration;
 
 use super::Pool;
 use super::state::State;
-use super::worker::{Life, Worker};
+use super::worker::Worker;
 use crate::remote::scheduler::transport::{Hub, Transport};
 
 /// The back-off after the first refusal. It doubles with each further one.
@@ -18,23 +19,23 @@ const FIRST_BACK_OFF: Duration = Duration::from_millis(10);
 
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(1);
 
-/// Number of refusals in a row, without a worker that lives, that break the pool. The last try is
+/// Number of refusals in a row, without a worker that gets on, that break the pool. The last try is
 /// 630 ms after the first.
-const MOST_REFUSALS_ALONE: u32 = 7;
+const MOST_REFUSALS_STUCK: u32 = 7;
 
 /// The refusals since a worker was started for the last time.
 pub(super) struct Starts<Timer> {
     /// Counts tries: workers that were asked for together, and are refused one by one, are one try.
     refusals: u32,
-    /// Those of them while no worker lived.
-    alone: u32,
+    /// Those of them while no worker got on.
+    stuck: u32,
     /// Makes the next try, after the back-off.
     retry: Option<Timer>,
 }
 
 impl<Timer> Default for Starts<Timer> {
     fn default() -> Self {
-        Self { refusals: 0, alone: 0, retry: None }
+        Self { refusals: 0, stuck: 0, retry: None }
     }
 }
 
@@ -50,11 +51,11 @@ impl<Timer> Starts<Timer> {
     }
 
     /// Records that the try has failed. `None`: that was the last one.
-    fn on_refused(&mut self, lives: bool) -> Option<Duration> {
+    fn on_refused(&mut self, is_stuck: bool) -> Option<Duration> {
         let back_off = FIRST_BACK_OFF.saturating_mul(1 << self.refusals.min(16));
         self.refusals += 1;
-        self.alone = if lives { 0 } else { self.alone + 1 };
-        (self.alone < MOST_REFUSALS_ALONE).then_some(back_off.min(LONGEST_BACK_OFF))
+        self.stuck = if is_stuck { self.stuck + 1 } else { 0 };
+        (self.stuck < MOST_REFUSALS_STUCK).then_some(back_off.min(LONGEST_BACK_OFF))
     }
 }
 
@@ -69,16 +70,17 @@ impl<T: Transport> Pool<T> {
         if of_try != state.starts.current_try() {
             return; // The try has failed already, with another worker.
         }
-        let lives = |worker: &Worker<T>| worker.life == Life::Working && worker.is_spawned;
-        let lives = state.workers.values().any(lives);
-        match state.starts.on_refused(lives) {
+        let is_stuck = !state.workers.values().any(Worker::<T>::gets_on);
+        match state.starts.on_refused(is_stuck) {
             Some(back_off) => {
                 let pool = Arc::clone(self);
                 let timer = self.timer(back_off, move || pool.retry_starts());
                 state.starts.retry = Some(timer);
             }
             None => {
-                let text = format!("a worker process could not be started: {error}");
+                let waits =
+                    if state.workers.is_empty() { "" } else { ", and all others wait for tasks" };
+                let text = format!("a worker process could not be started{waits}: {error}");
                 self.break_with(state, text.into());
             }
         }

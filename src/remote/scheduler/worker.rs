@@ -156,6 +156,12 @@ impl<T: Transport> Worker<T> {
         matches!(self.wait, Wait::For { .. })
     }
 
+    /// Returns whether its task ends without any other worker, as far as is known.
+    pub(super) fn gets_on(&self) -> bool {
+        let waits = matches!(self.wait, Wait::For { until: true, .. });
+        self.life == Life::Working && self.is_spawned && !waits
+    }
+
     /// The number of tasks that it may be sent now.
     pub(super) fn room(&self) -> usize {
         if !self.is_active() {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Fate, Options, Script, Simulation, is_value};
+use crate::error::Error;
 use crate::function::Checked;
 use crate::reactor::UserCode;
 use crate::remote::frame::{Frame, Header, Kind};
@@ -66,6 +67,23 @@ fn one_place_needs_a_worker_for_each_level() {
     for seed in 0..if cfg!(miri) { 1 } else { 50 } {
         assert_eq!(most_workers(seed, 1, Fate::Nests, 10), 10, "seed {seed}");
     }
+}
+
+#[test]
+fn refused_starts_break_the_pool_if_all_workers_wait_for_queued_tasks() {
+    let simulation = Simulation::new(31, |config| config.max_workers = 1);
+    let script = Script { fate: Fate::Nests, micros: 1, level: 5 };
+    let nested = simulation.submit_script(script, Options::default(), 0);
+    simulation.run_until_started(nested);
+    simulation.world.lock().refusals = 1;
+    let queued = simulation.submit(Fate::Returns, 1);
+    simulation.run();
+    assert!(is_value(&simulation.outcome(nested)), "it is told of its children's errors");
+    let outcome = simulation.outcome(queued);
+    let Err(Error::BrokenPool(cause)) = outcome else { panic!("{outcome:?}") };
+    let (text, waits) = (cause.to_string(), "could not be started, and all others wait for tasks");
+    assert!(text.contains(waits), "{text}");
+    simulation.end();
 }
 
 impl Simulation {
