@@ -166,7 +166,7 @@ impl Transport for Processes {
             return Err(NotStarted::StarterIsGone);
         }
         self.ask_for_worker(hub, number).map_err(|error| match error.kind() {
-            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset => NotStarted::StarterIsGone,
+            ErrorKind::BrokenPipe => NotStarted::StarterIsGone,
             _ => NotStarted::Refused(error),
         })
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::cmsg_space;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{
     self, AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
     SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -37,7 +37,7 @@ pub(crate) fn is_control(fd: BorrowedFd<'_>) -> bool {
         && net::sockopt::socket_type(fd) == Ok(SocketType::SEQPACKET)
 }
 
-/// Sends one message, or nothing.
+/// Sends one message, or nothing. If the other end is gone, the error is `BrokenPipe`.
 pub(crate) fn send(
     fd: BorrowedFd<'_>,
     message: &[u8],
@@ -49,8 +49,11 @@ pub(crate) fn send(
         return Err(io::ErrorKind::InvalidInput.into());
     }
     let parts = [IoSlice::new(message)];
-    retry_on_intr(|| net::sendmsg(fd, &parts, &mut ancillary, SendFlags::NOSIGNAL))?;
-    Ok(())
+    match retry_on_intr(|| net::sendmsg(fd, &parts, &mut ancillary, SendFlags::NOSIGNAL)) {
+        // The system's first answer where the other end has left messages unread.
+        Err(Errno::CONNRESET) => Err(Errno::PIPE.into()),
+        sent => Ok(sent.map(drop)?),
+    }
 }
 
 /// Receives one message into `into`. Tells its length, 0 at the end, and gives the descriptors that
@@ -87,4 +90,26 @@ pub(crate) fn wait_for_room(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<b
 pub(crate) fn wait_for_message(fd: BorrowedFd<'_>) -> io::Result<()> {
     let mut watched = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
     Ok(retry_on_intr(|| poll(&mut watched, None)).map(drop)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    #[test]
+    fn an_end_that_is_gone_is_a_broken_pipe_also_if_it_has_left_messages_unread() {
+        for unread in [false, true] {
+            let (ours, theirs) = pair().unwrap();
+            if unread {
+                send(ours.as_fd(), b"unread", &[]).unwrap();
+            }
+            drop(theirs);
+            for _ in 0..2 {
+                let error = send(ours.as_fd(), b"late", &[]).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::BrokenPipe, "{unread}");
+            }
+        }
+    }
 }
