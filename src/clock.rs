@@ -70,6 +70,7 @@ pub(crate) fn now() -> u64 {
     let recent = RECENT.load(Relaxed);
     if recent != NEVER {
         let count = counter();
+        // A count before `recent` wraps to a large difference, so one comparison checks both ends.
         if count.wrapping_sub(recent) < WINDOW {
             return count;
         }
@@ -80,13 +81,15 @@ pub(crate) fn now() -> u64 {
 #[cold]
 fn now_outside_window() -> u64 {
     let start = start();
-    // Before the counter, which is then not older, but for what `SLACK` is for.
+    // Read before the counter, so that only a counter that has gone back is behind it by more than
+    // `SLACK`. Acquire: with `NEVER`, `KERNEL` is seen as well.
     let recent = RECENT.load(Acquire);
     if let Some(kernel) = KERNEL.get() {
         return kernel.prolonged();
     }
     let count = counter();
     if count.saturating_add(SLACK) < recent {
+        // Not before `recent`, so that the time that was read does not go back with the counter.
         return leave_counter(start.prolonged().max(recent)).prolonged();
     }
     if count.saturating_sub(recent) >= WINDOW {
@@ -99,6 +102,7 @@ fn now_outside_window() -> u64 {
 /// Has the standard library's clock take over at this moment, which is `ticks`.
 fn leave_counter(ticks: u64) -> &'static Point {
     let kernel = KERNEL.get_or_init(|| Point { at: Instant::now(), ticks });
+    // After `KERNEL`: a thread that finds `NEVER` takes the time from there.
     RECENT.store(NEVER, Release);
     kernel
 }
@@ -150,6 +154,7 @@ fn start() -> &'static Point {
             return *KERNEL.get_or_init(|| Point { at: Instant::now(), ticks: 0 });
         }
         let start = Point::read();
+        // From here on `now` reads the counter, without a look at this cell.
         RECENT.store(start.ticks, Relaxed);
         start
     })

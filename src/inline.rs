@@ -114,11 +114,13 @@ impl InlineExecutor {
     }
 
     fn run<J: Job>(&self, job: J) -> Result<J::Output, Error> {
+        // The job runs without the lock: it may use the executor itself, and several threads may.
         self.shared.0.lock().running += 1;
         let start = clock::now();
         let outcome = catch(|| job.run()).map_err(|panicked| Error::Panicked(Box::new(panicked)));
         let mut state = self.shared.0.lock();
         state.running -= 1;
+        // In one critical section, so that `submitted`, which is the sum, never goes back.
         state.metrics.started(0);
         state.metrics.ran(clock::now().saturating_sub(start));
         if outcome.is_ok() {
@@ -259,6 +261,7 @@ impl Crew for InlineExecutor {
     }
 
     fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
+        // Not `check_open`: after a `Drain` a map that was accepted goes on.
         if !self.shared.life(|life| life.goes_on()) {
             return TaskFuture::ready(Err(self.refusal()));
         }

@@ -1,4 +1,5 @@
-//! The life of a pool: open, then closed or broken. What all pools have of it, under a lock of theirs.
+//! The life of a pool: open, then closed or broken. The part that all pools share, under the lock
+//! of each.
 
 use std::future::Future;
 use std::sync::{Arc, Weak};
@@ -53,7 +54,7 @@ impl Lifecycle {
         matches!(self.phase, Phase::Open | Phase::Closed(false))
     }
 
-    /// Why no tasks are taken.
+    /// Returns the reason for which no tasks are taken.
     pub(crate) fn refusal(&self) -> Error {
         match &self.phase {
             Phase::Broken(cause) => Error::BrokenPool(cause.clone()),
@@ -69,6 +70,7 @@ impl Lifecycle {
             Phase::Closed(cancelled) => *cancelled |= cancels,
             Phase::Broken(_) => {}
         }
+        // The first shutdown counts, so that all reports begin at the same moment.
         self.at_shutdown.get_or_insert(counts);
     }
 
@@ -154,6 +156,7 @@ pub(crate) trait Accepting: Send + Sync {
                     return Err(self.refusal());
                 }
             }
+            // The pool may have closed since it granted the room, which is given back then.
             self.check_open().inspect_err(|_| self.free_room())
         }
     }
@@ -167,6 +170,7 @@ pub(crate) trait Accepting: Send + Sync {
     /// Registers a map that must begin in earnest before the pool closes.
     fn add_map(&self, map: Weak<dyn Begin>) {
         self.life(|life| {
+            // Maps that are gone are forgotten when the list would grow: O(1) on average.
             if life.maps.len() == life.maps.capacity() {
                 life.maps.retain(|map| map.strong_count() > 0);
             }
@@ -176,6 +180,7 @@ pub(crate) trait Accepting: Send + Sync {
 
     /// Begins all maps in earnest, since the pool is about to close.
     fn begin_maps(&self) {
+        // Called without the lock: `begin` queues a driver, which takes it.
         let maps = self.life(|life| std::mem::take(&mut life.maps));
         for map in maps.iter().filter_map(Weak::upgrade) {
             map.begin();

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use crate::clock;
 
-/// Four buckets for every power of two: a bucket's width is at most a quarter of its lower end.
+/// Four buckets for every power of two: a bucket's width is at most a quarter of its lower end. The
+/// last one, for 2^64 - 1 ticks, has the number (63 - 1) * 4 + 3.
 const BUCKETS: usize = 252;
 
 /// A snapshot of an executor's counters, taken with `metrics()`.
@@ -169,6 +170,7 @@ fn upper_bound(bucket: usize) -> u64 {
         return bucket as u64;
     }
     let (shift, quarter) = (bucket / 4 - 1, bucket as u64 % 4);
+    // The start of the next bucket; for the last bucket that is 2^64.
     let next = u128::from(5 + quarter) << shift;
     u64::try_from(next - 1).unwrap_or(u64::MAX)
 }
@@ -189,6 +191,7 @@ impl Recorder {
     }
 
     fn record(&self, ticks: u64) {
+        // Two steps, so a reader may see one without the other; `advance` makes up for that.
         add_alone(&self.counts[bucket(ticks)], 1);
         add_alone(&self.ticks, ticks);
     }

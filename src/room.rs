@@ -19,7 +19,7 @@ pub(crate) struct Room {
     capacity: usize,
 }
 
-/// Why there is no room.
+/// The reason for which there is no room.
 pub(crate) enum NoRoom {
     Full {
         capacity: usize,
@@ -46,6 +46,8 @@ impl Room {
     /// Takes room for one.
     pub(crate) fn take(&self) -> Result<(), NoRoom> {
         match self.free.try_acquire() {
+            // A task gives its room back by `release`, from any thread, so there is no guard to
+            // keep.
             Ok(permit) => {
                 permit.forget();
                 Ok(())
@@ -84,7 +86,7 @@ impl Room {
     }
 }
 
-/// The waker of somebody who waits.
+/// The waker of a caller that waits.
 struct Waiting(KeptWaker);
 
 impl Wake for Waiting {

@@ -141,7 +141,7 @@ impl ShutdownFuture {
     }
 
     /// Waits for `limit` at most, counted from this call. Then all that is queued is cancelled,
-    /// all that runs is asked to stop ([`task::is_cancelled`](crate::task::is_cancelled)), and
+    /// all that runs is asked to stop ([`task::stop_requested`](crate::task::stop_requested)), and
     /// the report says what was left running. The executor still ends once those jobs do.
     ///
     /// The limit is kept as long as this future is polled.

@@ -29,7 +29,7 @@ const LINGER: Duration = Duration::from_millis(100);
 /// Time for which a future without a timer is held up at each poll, so that it does not keep a CPU busy.
 const BREAK: Duration = Duration::from_millis(1);
 
-/// A stand-in asks for a thread again after so long.
+/// Time after which a stand-in asks for a thread again.
 #[cfg(feature = "process")]
 const RETRY: Duration = Duration::from_millis(20);
 
@@ -41,17 +41,17 @@ type Key = (Instant, u64);
 struct Clock {
     pending: BTreeMap<Key, Action>,
     next_number: u64,
-    /// Threads that keep the time, or run an action and go on with it then.
+    /// Threads that keep the time, or that run an action and may keep the time after it.
     threads: usize,
-    /// One of them waits for the next deadline.
+    /// Set while one of them waits for the next deadline. No two wait at the same time.
     is_kept: bool,
 }
 
 struct Keeper {
     clock: Mutex<Clock>,
     earlier: Condvar,
-    /// There are limits and no thread. Set under the lock by who leaves such a limit; cleared by the
-    /// stand-in that finds it otherwise.
+    /// Set while there are limits and no thread: under the lock, by the call that adds such a
+    /// limit. Cleared under the lock, by the stand-in that finds it otherwise.
     #[cfg(feature = "process")]
     is_unkept: AtomicBool,
 }
@@ -77,6 +77,7 @@ impl Timer {
         match keeper.see_to_thread(&mut clock) {
             Ok(()) => Ok(keeper.add(&mut clock, at, action)),
             Err(refused) => {
+                // The action may have the last reference to a task: dropped without the lock.
                 drop(clock);
                 drop_quietly(action);
                 Err(refused)
@@ -90,6 +91,8 @@ impl Timer {
     pub(crate) fn with_stand_in(at: Instant, action: Action) -> (Self, bool) {
         let keeper = KEEPER.get();
         let mut clock = keeper.clock.lock();
+        // The lock is held until the limit is in the table, so `stand_in` does not clear the flag
+        // before.
         let is_kept = keeper.see_to_thread(&mut clock).is_ok();
         if !is_kept {
             keeper.is_unkept.store(true, Relaxed);
@@ -106,6 +109,7 @@ impl Timer {
 impl Drop for Timer {
     fn drop(&mut self) {
         if self.is_here() {
+            // The table has no action that runs or has run. The drop does not wait for the run.
             let action = self.keeper.clock.lock().pending.remove(&self.key);
             drop_quietly(action);
         }
@@ -132,6 +136,7 @@ impl Keeper {
         if clock.is_kept {
             return Ok(());
         }
+        // Before there is a thread: a child that is forked after this knows that it has none.
         fork::watch();
         // It waits for the lock, so it finds itself counted.
         let thread = std::thread::Builder::new().name("cf-timer".to_owned());
@@ -141,6 +146,8 @@ impl Keeper {
                 clock.is_kept = true;
                 Ok(())
             }
+            // A thread that runs an action looks for the next limit after it, late by the rest of
+            // that action.
             Err(_refused) if clock.threads > 0 => Ok(()),
             Err(refused) => Err(refused),
         }
@@ -150,6 +157,7 @@ impl Keeper {
         let key = (at, clock.next_number);
         clock.next_number += 1;
         if clock.pending.first_key_value().is_none_or(|(first, _)| key < *first) {
+            // The keeper sleeps until the limit that was the first, or lingers.
             self.earlier.notify_one();
         }
         clock.pending.insert(key, action);
@@ -172,6 +180,7 @@ impl Keeper {
                     drop(clock);
                     perform(action);
                     clock = self.clock.lock();
+                    // Another thread has taken over meanwhile: one is enough.
                     if clock.is_kept {
                         clock.threads -= 1;
                         return;
@@ -186,6 +195,7 @@ impl Keeper {
                 None => {
                     let since = *idle_since.get_or_insert(now);
                     if now - since >= LINGER {
+                        // Under the lock: a limit that comes after this starts a thread.
                         clock.is_kept = false;
                         clock.threads -= 1;
                         return;
@@ -203,16 +213,16 @@ impl Clock {
     }
 }
 
-/// An action that panics must not end the clock for all the others.
+/// Runs an action. Its panic must not end the clock for all the others.
 fn perform(action: Option<Action>) {
     if let Some(action) = action {
         quietly(action);
     }
 }
 
-/// Called again and again by a thread that can keep the time beside its own work. The answer, if
-/// there is no timer thread and the system refuses one, is when to call it again at the latest: at
-/// once means after [`run_due`]. `None`: it is not needed.
+/// Asks for a timer thread, if there are limits and none. Called again and again by a thread that
+/// can keep the time beside its own work. Returns when to call again at the latest, if the system
+/// refuses the thread: zero means after [`run_due`]. `None` if no stand-in is needed.
 #[cfg(feature = "process")]
 pub(crate) fn stand_in() -> Option<Duration> {
     let keeper = KEEPER.get();
@@ -221,6 +231,7 @@ pub(crate) fn stand_in() -> Option<Duration> {
     }
     let mut clock = keeper.clock.lock();
     let next = clock.next();
+    // A thread is asked for only if there is a limit left.
     let Some(next) = next.filter(|_| keeper.see_to_thread(&mut clock).is_err()) else {
         keeper.is_unkept.store(false, Relaxed);
         return None;
@@ -238,6 +249,7 @@ pub(crate) fn run_due() {
             return;
         }
         let action = clock.pending.pop_first().map(|(_, action)| action);
+        // One at a time: an action is user code, and may add or drop limits.
         drop(clock);
         perform(action);
     }
@@ -285,6 +297,8 @@ impl Delay {
         let waker = KeptWaker::new(cx.waker());
         let old = self.waker.lock().replace(waker);
         drop(old);
+        // One timer for all polls: it wakes the waker of the last. That of a parent process never
+        // runs here.
         if !self.timer.as_ref().is_some_and(Timer::is_here) {
             let waker = Arc::clone(&self.waker);
             let action = move || {
@@ -297,6 +311,7 @@ impl Delay {
             // the waker was stored first, so the action sees it.
             self.timer = Timer::new(self.at, Box::new(action)).ok();
             if self.timer.is_none() {
+                // Nothing else wakes the future at its limit, so it is polled again and again.
                 std::thread::sleep(BREAK);
                 cx.waker().wake_by_ref();
             }

@@ -12,7 +12,7 @@ use crate::core::{Awaited, context, parker};
 use crate::future::TaskFuture;
 use crate::timer::Delay;
 
-/// When [`wait`] comes back.
+/// The condition on which [`wait`] comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReturnWhen {
     /// When any future has finished or was cancelled.
@@ -84,7 +84,6 @@ pub struct Wait<T> {
     pending_here: context::Pending,
 }
 
-/// The state of the futures so far, and their waiter.
 impl<T> Wait<T> {
     /// Comes back at the latest after `limit`, counted from this call, with what has finished by
     /// then. That is no error.
@@ -129,6 +128,7 @@ impl<T> Wait<T> {
                 };
                 let set = Arc::new(CompletionSet::new(self.futures.len(), wake_at));
                 for (index, future) in self.futures.iter_mut().enumerate() {
+                    // A future that is done already tells no set, so its end is counted here.
                     if !future.listen(&set, index) {
                         set.finished(index, future.is_failed());
                     }
@@ -141,9 +141,11 @@ impl<T> Wait<T> {
         if !is_over && !self.delay.as_mut().is_some_and(is_late) {
             return Poll::Pending;
         }
+        // Each is looked at once: one that finishes after that is in `not_done`.
         let (done, mut not_done): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.futures).into_iter().partition(TaskFuture::is_done);
         done.iter().for_each(TaskFuture::observe_failure);
+        // They are the caller's again, so their ends are not for this set.
         not_done.iter_mut().for_each(TaskFuture::unlisten);
         Poll::Ready(DoneAndNotDone { done, not_done })
     }

@@ -51,6 +51,7 @@ macro_rules! vectors {
             let place: &mut dyn Any = &mut value;
             $(
                 if let Some(place) = place.downcast_mut::<Option<Vec<$number>>>() {
+                    // `?`: it was not packed, or is malformed, and is read in the ordinary way.
                     *place = Some(copy_numbers(from.block(&[], ElementKind::$kind)?));
                 } else if let Some(place) = place.downcast_mut::<Option<(Vec<$number>,)>>() {
                     *place = Some((copy_numbers(from.block(ARGUMENT, ElementKind::$kind)?),));
@@ -67,6 +68,7 @@ vectors! {
 
 fn put(body: &mut Body, outer: &[u8], kind: ElementKind, bytes: &[u8]) -> Result<bool, Error> {
     let len = bytes.len() / kind.size();
+    // As the serializer does, so that the bytes are the same.
     if len < SHORTEST_RUN {
         return Ok(false);
     }

@@ -158,6 +158,7 @@ impl<'de, T: Element> Visitor<'de> for BufferVisitor<T> {
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, other: D) -> Result<Buffer<T>, D::Error> {
         match codec::take_given() {
+            // Another format, or a sequence that was not written as a buffer.
             None => Vec::deserialize(other).map(Buffer::from),
             Some(Given { kind, .. }) if kind != T::KIND => {
                 Err(D::Error::custom(format_args!("a buffer of {kind:?} instead of {:?}", T::KIND)))

@@ -1,4 +1,4 @@
-//! Why a value could not be encoded or decoded.
+//! The error of a value that could not be encoded or decoded.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
@@ -41,7 +41,8 @@ impl Error {
         Self::new("the bytes are malformed")
     }
 
-    /// The type stopped early, or took no notice of an error; what came next is uncertain.
+    /// An error for a type that stopped early, or took no notice of an error: it is uncertain which
+    /// bytes come next.
     #[cold]
     pub(super) fn broken_off() -> Self {
         Self::new("the value was not read to its end")

@@ -53,16 +53,16 @@
 //! * A struct is read in order, as by formats without names, if the names of its shape are those of
 //!   the type; other names of its fields may be among these. A value that can't be read like that, or
 //!   whose type asks for more fields than there are, is read again from its begin, by names.
-//! * `Some(None)` and `Some(())` are not `None`. Whoever asks for no option sees the value in a
+//! * `Some(None)` and `Some(())` are not `None`. A type that asks for no option sees the value in a
 //!   `Some`, as in JSON.
 //! * Numbers are packed if there are at least eight of them: they are copied, where others are
 //!   visited. A whole value that is such a vector is one copy; see [`block`].
 //! * The same value has the same bytes, whatever was encoded before. Bytes of a value are final when
 //!   [`Encoder::push`] returns: a worker leaves a copy of them in shared memory, see `local/checkpoint.rs`.
 //!
-//! Large buffers are not copied into the message, but go beside it as a segment. Whatever is decoded
-//! may come from a process whose memory is corrupt: it gives some value or an error, in bounded time,
-//! memory and depth. Each item takes at least a byte, and memory is reserved for no more items than
+//! Large buffers are not copied into the message, but go beside it as a segment. A message may come
+//! from a process whose memory is corrupt: it gives some value or an error, in bounded time, memory
+//! and depth. Each item takes at least a byte, and memory is reserved for no more items than
 //! there are bytes.
 
 mod block;

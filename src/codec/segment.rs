@@ -119,6 +119,7 @@ macro_rules! numbers {
                 $(
                     ElementKind::$kind => {
                         type Bytes = [u8; size_of::<$number>()];
+                        // A corrupt buffer may end within a number: `cast_slice` would panic.
                         let whole = bytes.len() - bytes.len() % size_of::<$number>();
                         let numbers = bytemuck::cast_slice::<u8, Bytes>(&bytes[..whole]);
                         let mut numbers = Run(numbers.iter().map(|n| <$number>::from_ne_bytes(*n)));
@@ -230,7 +231,7 @@ impl<T> Drop for Withdraw<T> {
 }
 
 fn put<T>(into: &'static std::thread::LocalKey<Cell<Option<T>>>, value: T) -> Withdraw<T> {
-    // In a thread that is ending there is nobody to take it: then the numbers go as a sequence.
+    // In a thread that is ending there is no place for the value: the numbers go as a sequence.
     let _ = into.try_with(|cell| cell.set(Some(value)));
     Withdraw { from: into, not_send: PhantomData }
 }
@@ -272,6 +273,7 @@ pub(super) fn enter(
                 segments.len() - 1
             }
         };
+        // 0 stands for numbers that are in the record.
         let place = u32::try_from(index + 1).map_err(|_| Error::new("too many buffers"))?;
         (place, None)
     };
@@ -311,6 +313,7 @@ impl<'de> Entered<'de> {
     /// Gives it to the buffer that `visitor` is of.
     pub(super) fn give_to<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
         let withdraw = put(&GIVEN, Given { kind: self.kind, segment: self.segment });
+        // A buffer takes what was given; these bytes are for one whose numbers are in the record.
         let visited = visitor.visit_newtype_struct(BorrowedBytesDeserializer::new(self.inline));
         drop(withdraw);
         visited
@@ -343,6 +346,7 @@ impl Received {
     fn get(&mut self, index: u32) -> Result<Segment, Error> {
         let index = index as usize;
         match self.all.get(index) {
+            // One that was met, or the next: none is left out, so `are_all_met` needs no list.
             Some(segment) if index <= self.met => {
                 self.met = self.met.max(index + 1);
                 Ok(segment.clone())

@@ -51,6 +51,7 @@ impl<T> Outcome<T> {
             return Poll::Ready(self.take());
         }
         let old = match now.listening() {
+            // A future that is polled again mostly has the same waker: it stays, without a clone.
             Listening::Waker => match self.keep_waker(cx.waker()) {
                 None => return Poll::Pending,
                 old => old,
@@ -67,6 +68,7 @@ impl<T> Outcome<T> {
     /// Keeps the waker in the slot if it wakes the same task as `waker`; else takes it out.
     fn keep_waker(&mut self, waker: &Waker) -> Option<Listener> {
         let header = self.task.header();
+        // The publisher was faster: `poll` finds the result when it looks again.
         let Slot::Owned(listening) = header.state.open_slot() else { return Some(Listener::None) };
         // SAFETY: `open_slot` has taken the slot for this thread, with `listening` in it.
         let listener = unsafe { header.empty_slot(listening) };
@@ -75,6 +77,7 @@ impl<T> Outcome<T> {
             let waits = unsafe { self.fill(listener) };
             return if waits { None } else { Some(Listener::None) };
         }
+        // Whether it is done shows when `poll` puts the new waker in.
         let _is_done = header.state.close_slot(Listening::None);
         Some(listener)
     }
@@ -90,6 +93,7 @@ impl<T> Outcome<T> {
         // SAFETY: by the caller the slot is this thread's, and empty.
         let listening = unsafe { header.fill_slot(listener) };
         let waits = header.state.close_slot(listening);
+        // The publisher has set `DONE` beside `BUSY`, so it has not seen this listener.
         if !waits {
             // SAFETY: the task is done, so the slot is still this thread's; `listening` is in it.
             let listener = unsafe { header.empty_slot(listening) };
@@ -112,6 +116,7 @@ impl<T> Outcome<T> {
             Slot::Callbacks => {
                 // SAFETY: `T` is the task's, and `open_slot` has seen the callbacks.
                 let mut inner = unsafe { callbacks_of::<T>(&self.task) }.0.lock();
+                // The publisher sets `DONE` and takes the listener under this lock.
                 if self.is_done() {
                     drop(inner);
                     return None;
@@ -151,8 +156,10 @@ impl<T> Outcome<T> {
 
     /// Gives the result up: it is dropped now, or as soon as it is there.
     pub(crate) fn abandon(&mut self) {
+        // Before `ABANDONED` is set, after which the publisher expects no listener in the slot.
         let listener = self.take_listener();
         let before = self.task.header().state.abandon();
+        // Published before that step: the publisher has left the result to this side.
         if before.is_untaken() && self.task.header().state.take() {
             // SAFETY: `T` is the task's, and this call has set `TAKEN`.
             unsafe { drop_unseen::<T>(self.task.as_ptr()) };
@@ -170,11 +177,13 @@ impl<T> Outcome<T> {
     /// Calls `callback` with the result: on the thread that publishes it, or here, if it is done.
     pub(crate) fn add_callback(&self, callback: Callback<T>) {
         let state = &self.task.header().state;
+        // First: a publisher that runs this callback must not report the failure as unobserved.
         state.observe();
         let callbacks = self.install_callbacks();
         let listener = {
             let mut inner = callbacks.0.lock();
             inner.callbacks.push(callback);
+            // If not done, the publisher runs it; if lent, the thread that has the result.
             if !state.look().is_done() || inner.is_lent {
                 return;
             }
@@ -183,7 +192,7 @@ impl<T> Outcome<T> {
         };
         // SAFETY: the task is done, and this thread has just set `is_lent`.
         unsafe { self.run_late_callbacks(callbacks) };
-        // There is one if the publisher has not seen the callbacks, which came after its last look.
+        // Left by a publisher that set `DONE` while `install_callbacks` owned the slot.
         if let Some(kind) = state.look().kind() {
             tell(listener, kind);
         }
@@ -206,6 +215,7 @@ impl<T> Outcome<T> {
         loop {
             callbacks.run_callbacks(&outcome);
             let mut inner = callbacks.0.lock();
+            // Under the lock: a callback that is added later finds the result put back.
             if inner.callbacks.is_empty() {
                 if !now.is_taken() {
                     // SAFETY: this thread has taken it above.
@@ -226,6 +236,7 @@ impl<T> Outcome<T> {
             let callbacks = Box::into_raw(Box::new(Callbacks::<T>::new(listener)));
             // SAFETY: the slot is this thread's, and was emptied; `T` is the task's; a box is not null.
             unsafe { header.install_callbacks(NonNull::new_unchecked(callbacks.cast())) };
+            // Callbacks stay in the slot of a done task too, and hold its listener from here on.
             let _is_done = header.state.close_slot(Listening::Callbacks);
         }
         // SAFETY: `T` is the task's, and there are callbacks: this thread's, or those that
@@ -280,6 +291,7 @@ pub(super) unsafe fn publish<B: Send, T: Send>(
     ends: bool,
 ) {
     let cell: &Cell<B, T> = &task;
+    // Callbacks, or a drop of the future, that come after this look are found by `State::publish`.
     let now = cell.state().look();
     if now.listening() == Listening::Callbacks {
         // SAFETY: the caller's duties are the same.
@@ -310,10 +322,11 @@ pub(super) unsafe fn publish<B: Send, T: Send>(
             Publish::Listener(listening) => {
                 // SAFETY: `publish` has taken the slot for this thread, with `listening` in it.
                 listener = unsafe { cell.header().empty_slot(listening) };
+                // The next try sets `DONE` and clears `BUSY` in one step.
                 how.owns_slot = true;
             }
             Publish::Callbacks => {
-                // A callback was added meanwhile, and wants to see the result first.
+                // A callback was added meanwhile, and sees the result first. `account` has run.
                 // SAFETY: a result of this kind was stored above, and no other thread can see it yet.
                 let outcome = outcome.unwrap_or_else(|| unsafe { cell.load(kind) });
                 // SAFETY: by the caller this thread alone may publish; the place is empty again, if
@@ -328,12 +341,14 @@ pub(super) unsafe fn publish<B: Send, T: Send>(
             }
             answer @ (Publish::Kept | Publish::Released | Publish::Last) => {
                 if let Publisher::Releasing(task) = task {
+                    // `publish` has given this reference back in the step that set `DONE`.
                     let block = task.into_untyped().forget();
                     if answer == Publish::Last {
                         // SAFETY: `publish` has given the last reference back.
                         unsafe { TaskRef::free(block) };
                     }
                 }
+                // The caller's side may have freed the task by now; the listener is this thread's.
                 return tell(listener, kind);
             }
         }
@@ -369,6 +384,7 @@ unsafe fn publish_unwanted<B, T>(
     account();
     let how =
         Publication { kind, ends, owns_slot: false, has_callbacks_lock: true, releases: false };
+    // As if under the lock of the callbacks: the future is gone, so none are added any more.
     let answer = task.header().state.publish(how);
     debug_assert!(matches!(answer, Publish::Unwanted | Publish::Kept));
 }
@@ -389,6 +405,7 @@ unsafe fn publish_to_callbacks<B: Send, T: Send>(
     let cell: &Cell<B, T> = &task;
     // SAFETY: `T` is the task's, and the caller has seen the callbacks.
     let callbacks = unsafe { callbacks_of::<T>(task.untyped()) };
+    // Again for those that were added meanwhile: until `account` the worker counts as busy.
     while callbacks.run_callbacks(&outcome) {}
     if cell.state().look().is_abandoned() {
         // SAFETY: by the caller this thread alone may publish. The callbacks have seen the outcome,
@@ -400,6 +417,7 @@ unsafe fn publish_to_callbacks<B: Send, T: Send>(
         Publication { kind, ends, owns_slot: false, has_callbacks_lock: true, releases: false };
     let (listener, answer) = loop {
         let mut inner = callbacks.0.lock();
+        // Under the lock: a thread that adds a callback is seen here, or sees `DONE`.
         if inner.callbacks.is_empty() {
             if kind.is_stored() {
                 // SAFETY: by the caller the place is this thread's, and empty.
@@ -411,6 +429,7 @@ unsafe fn publish_to_callbacks<B: Send, T: Send>(
         drop(inner);
         callbacks.run_callbacks(&outcome);
     };
+    // Given up while the callbacks ran. A failure is not unobserved, as they have seen it.
     if answer == Publish::Unwanted && kind.is_stored() {
         keep_busy();
         // SAFETY: it was stored above, and `publish` has set `TAKEN` for this thread.

@@ -132,6 +132,7 @@ impl<T: Send + 'static> Promise<T> {
     /// Runs `body` on this thread as the body of the promise's task.
     #[cfg(feature = "process")]
     pub(crate) fn run_body(&self, body: impl FnOnce()) {
+        // A clone, since the frame gives its reference away; this one is for the result.
         super::worker::context::run_in_frame(self.0.clone(), |_| body(), |_, ()| ());
     }
 
@@ -154,6 +155,7 @@ impl<T: Send> Typed<Cell<(), T>> {
     /// Finishes a promise with `outcome`, unless it is settled already.
     fn settle(&self, outcome: Result<T, Error>, account: impl FnOnce()) {
         let kind = Kind::of(&outcome);
+        // The promise was cancelled or is complete: the result that comes second is dropped.
         if !self.state().settle(kind) {
             return drop_quietly(outcome);
         }
@@ -219,6 +221,7 @@ impl<T: Send + 'static, S: Source> Runnable for Typed<Promised<T, S>> {
     fn withdraw(&self, _error: Error) {}
 
     fn cancel(&self) -> bool {
+        // A result may come between these steps: `settle` decides, and `is_cancelled` tells.
         if !self.is_done() && self.source.withdraw(self.header().id(), true) {
             self.cell().settle(Err(Error::Cancelled), || ());
         }

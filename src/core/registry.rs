@@ -37,6 +37,7 @@ impl Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        // The last access: from here on another thread may free the task.
         self.state().unregister();
     }
 }
@@ -48,6 +49,7 @@ impl Registry {
     ///
     /// If it can't be suspended, or is in a registry already.
     pub(crate) fn insert(&mut self, task: &TaskRef) {
+        // The bit is set before the pointer is kept, so that the memory stays from here on.
         assert!(task.suspends() && task.header().state.register(), "entered once, to be suspended");
         self.0.insert(task.header().id(), Registered(task.as_ptr()));
     }
@@ -64,6 +66,7 @@ impl Registry {
     /// Returns references to those that are alive, to withdraw them.
     pub(crate) fn tasks(&self) -> Vec<TaskRef> {
         let reference = |task: &Registered| {
+            // A task without references may be waiting for the lock that this call is under.
             let is_alive = task.state().try_add_reference();
             // SAFETY: `make_block` has made the block, as any task's, and `try_add_reference` has added the
             // reference that is given away here.

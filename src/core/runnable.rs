@@ -103,6 +103,7 @@ impl TaskRef {
         match self.header().state.claim() {
             Claim::Lost => None,
             Claim::First { takes_room } => Some(Claimed { task: self, first: true, takes_room }),
+            // The room was given back at the first claim, when the task started.
             Claim::Again => Some(Claimed { task: self, first: false, takes_room: false }),
         }
     }
@@ -138,6 +139,7 @@ impl TaskWaker {
     /// Returns the waker that `kept` refers to, as long as there is a clone of it, or a new one. So all
     /// clones share one reference to the task.
     pub(crate) fn get(kept: &mut Weak<Self>, task: &TaskRef) -> Waker {
+        // `kept` lies in the body: an `Arc` would keep a task that nothing can wake any more.
         let waker = kept.upgrade().unwrap_or_else(|| {
             let waker = Arc::new(Self(task.clone()));
             *kept = Arc::downgrade(&waker);

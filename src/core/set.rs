@@ -59,6 +59,8 @@ impl CompletionSet {
 
     /// Adds member number `index`, which has finished; `failed`: with an error other than `Cancelled`.
     pub(crate) fn finished(&self, index: usize, failed: bool) {
+        // The counts change before the push; `poll_over` sets `WAITING` before it reads them. Both
+        // steps are on `head`, so either the push sees `WAITING` or `poll_over` sees the counts.
         let wakes = match self.wake_at {
             WakeAt::Any => true,
             WakeAt::First => {
@@ -74,7 +76,9 @@ impl CompletionSet {
         };
         let mut head = self.head.load(Relaxed);
         loop {
+            // A member is pushed once, so its entry is this thread's until it is published.
             self.below[index].store(head & !WAITING, Relaxed);
+            // The push that clears `WAITING` is the one that wakes.
             let kept = if wakes { 0 } else { head & WAITING };
             match self.head.compare_exchange_weak(head, (index + 1) | kept, AcqRel, Relaxed) {
                 Ok(_) => break,
@@ -82,6 +86,7 @@ impl CompletionSet {
             }
         }
         if wakes && head & WAITING != 0 {
+            // `None` if an earlier push has taken it: the poll after its wake-up sees this push.
             let waker = self.waker.lock().take();
             if let Some(waker) = waker {
                 waker.wake();
@@ -109,6 +114,7 @@ impl CompletionSet {
     /// There is one consumer.
     pub(crate) fn poll(&self, waker: &Waker, finished: &mut Vec<usize>) -> Poll<()> {
         loop {
+            // May be out of date: `wait` decides by a compare-and-swap.
             if self.head.load(Relaxed) & !WAITING == EMPTY && self.wait(waker) {
                 return Poll::Pending;
             }
@@ -122,6 +128,7 @@ impl CompletionSet {
     fn wait(&self, waker: &Waker) -> bool {
         self.leave(waker);
         let waits = self.head.compare_exchange(EMPTY, WAITING, AcqRel, Acquire);
+        // `WAITING` is still set by an earlier poll, which no push has followed.
         matches!(waits, Ok(_) | Err(WAITING))
     }
 
@@ -138,12 +145,14 @@ impl CompletionSet {
 
     /// Takes the whole stack. `false`: it was empty.
     fn take(&self, finished: &mut Vec<usize>) -> bool {
+        // Each push is a read-modify-write of `head`, so this acquires all of them.
         let mut head = self.head.swap(EMPTY, AcqRel) & !WAITING;
         let from = finished.len();
         while head != EMPTY {
             finished.push(head - 1);
             head = self.below[head - 1].load(Relaxed);
         }
+        // The last one is on top of the stack.
         finished[from..].reverse();
         finished.len() > from
     }

@@ -7,7 +7,7 @@ use super::NamedCall;
 use crate::fork::Own;
 use crate::sync::Mutex;
 
-/// A forked child begins anew: another thread may have held the lock.
+/// The calls. A forked child begins anew: another thread may have held the lock.
 static KNOWN: Own<Mutex<BTreeSet<NamedCall>>> = Own::from_start(none(), none);
 
 const fn none() -> Mutex<BTreeSet<NamedCall>> {
@@ -15,7 +15,8 @@ const fn none() -> Mutex<BTreeSet<NamedCall>> {
 }
 
 thread_local! {
-    /// The one that this thread has met last: most often it is that again.
+    /// The call that this thread has added last, which is most often the next one as well: the lock
+    /// is not needed for it.
     static LAST: Cell<Option<NamedCall>> = const { Cell::new(None) };
 }
 

@@ -46,7 +46,7 @@ use std::any::{Any, type_name};
 
 /// Code that calls a function of the user's in a worker, written for all types at once.
 pub(crate) trait Trampoline<A, R> {
-    /// Where the argument comes from and the result goes to.
+    /// The place that the argument comes from and the result goes to.
     type Context: 'static;
 
     /// Takes the argument from the context, calls the function, and leaves its result there.
@@ -63,6 +63,7 @@ where
         entry: Reference::of(entry.cast(), Part::Constants)?,
         function: Reference::of(function as *const (), Part::Code)?,
     };
+    // A worker may send the call back, to have another worker make it: that needs no check.
     known::add(call);
     Ok(call)
 }
@@ -76,7 +77,7 @@ pub(crate) fn name_preload(function: fn()) -> Result<[u8; 16], UnknownCode> {
     Ok(bytes)
 }
 
-/// For what [`name_preload`] gave in the parent: see the module.
+/// Finds a function by what [`name_preload`] returned in the parent: see the module.
 pub(crate) fn resolve_preload(bytes: [u8; 16]) -> Result<fn(), UnknownCode> {
     let number = u128::from_le_bytes(bytes);
     let function = Reference { image: number as u64, offset: (number >> 64) as u64 };
@@ -86,7 +87,7 @@ pub(crate) fn resolve_preload(bytes: [u8; 16]) -> Result<fn(), UnknownCode> {
     Ok(unsafe { std::mem::transmute::<*const (), fn()>(function) })
 }
 
-/// A call as a worker is told of it: the entry for the types, and the function itself.
+/// The name of a call: the entry for its types, and the function itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub(crate) struct NamedCall {
     entry: Reference,
@@ -98,7 +99,7 @@ pub(crate) struct NamedCall {
 pub(crate) enum Checked {
     /// This process has named it, or a function begins where it says.
     Known,
-    /// Nothing here tells where functions begin there.
+    /// This process does not have the image, or no table there has such a function.
     Unknown,
 }
 
@@ -116,7 +117,7 @@ impl NamedCall {
         bytes
     }
 
-    /// For what [`to_bytes`](Self::to_bytes) gave in another process: see the module.
+    /// Reads what [`to_bytes`](Self::to_bytes) returned in another process: see the module.
     pub(crate) fn from_bytes(bytes: [u8; Self::BYTES]) -> Self {
         let number = |index: usize| {
             let mut number = [0; 8];
@@ -138,9 +139,11 @@ impl NamedCall {
         if known::has(self) {
             return Ok(Checked::Known);
         }
+        // A library may be loaded in workers only.
         if ![self.entry, self.function].into_iter().all(images::has_image) {
             return Ok(Checked::Unknown);
         }
+        // An error here or below means a made-up name; `Unknown` does not.
         self.entry.entry()?;
         let checked = images::check_beginning(self.function)?;
         if checked == Checked::Known {
@@ -204,15 +207,17 @@ type Words = [usize; 4];
 
 const _: () = assert!(size_of::<Entry>() == size_of::<Words>());
 
-/// By chance.
+/// Drawn at random.
 const MARK: [usize; 2] = [0x5d3c_94e1_a27f_0b86_u64 as usize, 0xc1f0_672b_e849_3ad5_u64 as usize];
 
-/// Of this copy of the crate.
+/// A static whose address tells this copy of the crate from others in the program. It is as long as
+/// an entry, so that `name_of` finds it among the constants.
 static HOME: Words = [0; 4];
 
 struct EntryFor<T, A, R>(std::marker::PhantomData<(T, A, R)>);
 
 impl<T: Trampoline<A, R>, A, R> EntryFor<T, A, R> {
+    // A constant with pointers: the linker puts it where nothing writes once the image is loaded.
     const ENTRY: &'static Entry = &Entry { mark: MARK, home: &HOME, opener: open::<T, A, R> };
 }
 
@@ -234,7 +239,7 @@ unsafe fn enter<T: Trampoline<A, R>, A, R>(function: fn(), context: &mut T::Cont
     T::call(function, context);
 }
 
-/// Where something is: in which image, and how far from its base.
+/// A place in an image: the image, and the offset from its base.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 struct Reference {
     image: u64,

@@ -44,22 +44,27 @@ impl<'a> Claim<'a> {
 
     // ---- The pool's side ----
 
-    /// Before the task is sent.
+    /// Makes the claim free for a new task, before that is put in line.
     pub(crate) fn issue(self) {
+        // Not before the reply to the slot's last task, or its `Skipped`: until then the worker may
+        // come to that task, and would start it by the claim of this one.
         self.block.started_at[self.index].store(0, Release);
         self.word().store(0, Release);
     }
 
-    /// The task is not to start. `false`: it has.
+    /// Keeps the task from starting. Returns `false` if it has started.
     pub(crate) fn withdraw(self) -> bool {
         match self.word().compare_exchange(0, WITHDRAWN, AcqRel, Acquire) {
             Ok(_) => true,
-            // A worker that has spoilt its control block may have set both.
+            // Withdrawn before is a success as well. A spoilt control block may have both bits set,
+            // and counts as started.
             Err(now) => now & (STARTED | WITHDRAWN) == WITHDRAWN,
         }
     }
 
     pub(crate) fn ask_to_stop(self) {
+        // Only after `withdraw` has returned `false`: on a free claim the bit would make `start`
+        // fail, for a task that nobody has withdrawn.
         self.word().fetch_or(STOP, AcqRel);
     }
 
@@ -67,7 +72,8 @@ impl<'a> Claim<'a> {
         self.word().load(Acquire) & STARTED != 0
     }
 
-    /// When the task started, by the clock of [`now`]. A little later than `has_started` says so.
+    /// Returns when the task started, by the clock of [`now`]. Known a moment later than
+    /// `has_started`.
     pub(crate) fn started_at(self) -> Option<Duration> {
         let nanos = self.block.started_at[self.index].load(Acquire);
         (self.has_started() && nanos > 0).then(|| Duration::from_nanos(nanos))
@@ -75,11 +81,12 @@ impl<'a> Claim<'a> {
 
     // ---- The worker's side ----
 
-    /// The task is to run. `false`: it was withdrawn.
+    /// Claims the task for this worker. Returns `false` if it was withdrawn.
     pub(crate) fn start(self) -> bool {
         if self.word().compare_exchange(0, STARTED, AcqRel, Acquire).is_err() {
             return false;
         }
+        // 0 is what `issue` writes, and means no time.
         let nanos = u64::try_from(now().as_nanos()).unwrap_or(u64::MAX);
         self.block.started_at[self.index].store(nanos.max(1), Release);
         true

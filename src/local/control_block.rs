@@ -1,5 +1,5 @@
-//! The control block: memory that a worker and the pool both see, also after the worker has died: one
-//! page of memory that both have mapped.
+//! The control block: one page of memory that a worker and its pool both have mapped, so that the
+//! pool can read it after the death of the worker.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire};
 
@@ -25,13 +25,15 @@ pub(crate) struct ControlBlock {
     pub(crate) address: AtomicU64,
     /// The number of the worker's process, from its start on.
     pub(crate) pid: AtomicU32,
-    /// To what level of events anybody listens in the pool's process: 0 is nobody, 5 is to all.
+    /// The most verbose level of events that a subscriber in the pool's process wants: 0 is none, 5
+    /// is all.
     pub(crate) level: AtomicU32,
     /// Maximum number of workers of the pool. Set before the worker starts.
     pub(crate) max_workers: AtomicU32,
     /// The claim of the task in each slot.
     pub(crate) claims: [AtomicU32; SLOTS],
-    /// When each task was begun.
+    /// The start of the task in each slot, in nanoseconds of [`claim::now`](super::claim::now); 0
+    /// if it has not started.
     pub(crate) started_at: [AtomicU64; SLOTS],
 }
 
@@ -45,6 +47,8 @@ unsafe impl Shareable for ControlBlock {}
 impl ControlBlock {
     /// Returns whether `signal` killed the worker because its main stack overflowed.
     pub(crate) fn is_stack_overflow(&self, signal: i32) -> bool {
+        // The handler writes `cause` last, so it is read first. SIGABRT is how the handler of the
+        // standard library, where it comes second, ends the process after an overflow.
         self.cause.load(Acquire) == STACK_OVERFLOW
             && (self.signal.load(Acquire) == signal.unsigned_abs()
                 || ExitStatus::Signal(signal) == ExitStatus::ABORTED)

@@ -21,11 +21,12 @@ const SIGNALS: [c_int; 2] = [libc::SIGSEGV, libc::SIGBUS];
 /// first, unless it leaps.
 const GAP: usize = 1024 * 1024;
 
-/// Where the handler runs, for the stack may be what is used up. As much as any processor's registers
-/// need, several times over; it is memory only once it is used.
+/// Size in bytes of the stack that the handler runs on, for the thread's own may be used up:
+/// several times what the registers of any processor need. It takes memory only once it is used.
 const STACK: usize = 64 * 1024;
 
-/// Where this process notes its faults. Once set, it stays.
+/// The control block in which this process notes its faults; null in the zygote. Set once by each
+/// worker.
 static PAGE: AtomicPtr<ControlBlock> = AtomicPtr::new(null_mut());
 
 /// The lowest address that the main thread's stack may grow to.
@@ -54,6 +55,7 @@ pub(crate) fn install(_: &SingleThreaded) -> io::Result<()> {
     unsafe {
         let mut stack: stack_t = zeroed();
         checked(libc::sigaltstack(null(), &mut stack))?;
+        // A stack that a library has set up for its own handler is used as it is.
         if stack.ss_flags & libc::SS_DISABLE != 0 {
             let base = HANDLER_STACK.0.get().cast();
             stack = stack_t { ss_sp: base, ss_flags: 0, ss_size: STACK };
@@ -70,24 +72,27 @@ pub(crate) fn install(_: &SingleThreaded) -> io::Result<()> {
     Ok(())
 }
 
-/// Has faults of this process noted in `control block`, which stays mapped from now on.
+/// Has faults of this process noted in `block`, which stays mapped from now on.
 pub(crate) fn write_to(block: &SharedControlBlock) {
     PAGE.store(std::ptr::from_ref(block.pin()).cast_mut(), Release);
 }
 
-/// Only what is allowed in a handler: atomics and system calls.
+/// Notes a fault, and hands the signal to its earlier action. Uses only what is allowed in a
+/// handler: atomics and system calls.
 extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
     // SAFETY: the kernel passes a description of the signal, which has an address if it is a fault.
     let (code, address) = unsafe { ((*info).si_code, (*info).si_addr() as usize) };
-    // Others are from `kill` and its like, and tell nothing.
+    // Codes of 0 and below are of `kill` and its like, which report no fault.
     let is_fault = code > 0;
     // SAFETY: null, or a control block that was pinned: it stays mapped until the end of the process.
     let block = unsafe { PAGE.load(Relaxed).as_ref() };
     if let (Some(block), true) = (block, is_fault) {
         let end = STACK_END.load(Relaxed);
+        // An end of 0 means that it is not known; no fault counts as an overflow.
         let is_overflow = end.checked_sub(GAP).is_some_and(|gap| (gap..end).contains(&address));
         block.address.store(address as u64, Relaxed);
         block.signal.store(signal.unsigned_abs(), Relaxed);
+        // `cause` last, with `Release`: a reader that finds it set finds the other two.
         block.cause.store(if is_overflow { STACK_OVERFLOW } else { FAULT }, Release);
     }
     let at = SIGNALS.iter().position(|known| *known == signal);

@@ -21,7 +21,7 @@ pub(crate) struct Family(pub(crate) u64);
 
 const MARK: u64 = 1 << 62;
 
-/// Number of bits that are a family's own.
+/// Number of bits that are a family's own. The other 39 random ones are common to nested families.
 const OWN_BITS: u32 = 23;
 
 impl Family {
@@ -52,6 +52,7 @@ impl Family {
     /// Makes this process the first of the family. Where the limit may not be set, since a hard limit
     /// is below, the family is not known by its number.
     pub(crate) fn begin(self) {
+        // The hard limit stays as it is, so that a family within this one can set its number.
         let maximum = getrlimit(Resource::Locks).maximum;
         let _ = setrlimit(Resource::Locks, Rlimit { current: Some(self.0), maximum });
     }
@@ -63,14 +64,17 @@ impl Family {
 
     /// The family of a process, if it is in one.
     pub(crate) fn of(pid: u32) -> Option<Self> {
+        // From `/proc`, which shows the limits of any process; `prlimit` needs the rights of its
+        // user.
         let limits = fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
         let limit = limits.lines().find_map(|line| line.strip_prefix("Max file locks"))?;
         limit.split_whitespace().next()?.parse().ok().and_then(Self::from_limit)
     }
 }
 
-/// The children of this process, those included that have become so when their parents ended. It must
-/// have one thread. One or the other may be missing if others end at the same time.
+/// Lists the children of this process, with those that it has adopted from parents that ended. It
+/// must have one thread, as the kernel lists the children of a thread. Some may be missing if
+/// others end meanwhile.
 pub(crate) fn children() -> Vec<u32> {
     match fs::read_to_string("/proc/thread-self/children") {
         Ok(children) => children.split_whitespace().filter_map(|pid| pid.parse().ok()).collect(),
@@ -85,7 +89,7 @@ pub(crate) fn children() -> Vec<u32> {
 /// as well, unless this process is in a family itself: then they have become children of the helper
 /// to which that belongs, or will.
 pub(crate) fn kill_families(families: &[Family]) {
-    /// While one is being killed it may start another one.
+    /// Maximum number of searches: while one process is killed, another may start a third.
     const ROUNDS: usize = 20;
     let is_outermost = Family::own().is_none();
     let is_within = |family: Family, dead: &Family| match is_outermost {
@@ -98,11 +102,14 @@ pub(crate) fn kill_families(families: &[Family]) {
     let mut killed = BTreeSet::new();
     for _ in 0..ROUNDS {
         let before = killed.len();
+        // A killed process is listed until its parent reaps it.
         let others =
             processes().into_iter().filter(|pid| !killed.contains(pid)).collect::<Vec<_>>();
         for pid in others.into_iter().filter(|pid| is_in(*pid)) {
             let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
-            // Once the process is held, its number can't come to mean another one unnoticed.
+            // The number may mean another process by now, so the family is looked up again. If that
+            // process ends too, the signal to its descriptor fails. Without pidfds nothing is
+            // killed.
             let held = rustix::process::pidfd_open(number, PidfdFlags::empty());
             let signal = rustix::process::Signal::KILL;
             let is_killed = |held| rustix::process::pidfd_send_signal(held, signal).is_ok();

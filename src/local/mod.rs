@@ -1,5 +1,5 @@
-//! One worker process on this machine, for whoever wants it: how it is started, what its owner knows of
-//! it, and the memory that both share.
+//! One worker process on this machine: how it is started, what its owner knows of it, and the
+//! memory that both share.
 //!
 //! | in the process of the | file | |
 //! | --- | --- | --- |

@@ -25,7 +25,7 @@ pub(crate) struct Outgoing(Mutex<Line>);
 
 struct Line {
     frames: VecDeque<Message<Arc<Content>>>,
-    /// The reactor tells when there is room.
+    /// The last send found no room, and the reactor watches for it.
     is_stuck: bool,
 }
 
@@ -39,13 +39,16 @@ impl Outgoing {
         self.0.lock().frames.push_back(frame);
     }
 
-    /// Sends what is in line, as far as the socket takes it, without the owner's lock. `watch` is told
-    /// when that changes: `true`, there is no room, and the line is to be flushed once there is.
+    /// Sends what is in line, as far as the socket takes it, without the owner's lock. `watch` is
+    /// called if that has changed since the last flush: with `true` if there is no room, and the
+    /// line is to be flushed once there is.
     pub(crate) fn flush(
         &self,
         send: impl Fn(&[IoSlice<'_>]) -> io::Result<usize>,
         watch: impl FnOnce(bool),
     ) {
+        // Bounds the list for one call. A single frame may have more parts; what the call does not
+        // take is sent by the next one.
         const MOST_PARTS: usize = 256;
         let mut line = self.0.lock();
         let mut is_stuck = false;
@@ -57,10 +60,12 @@ impl Outgoing {
                     break;
                 }
             }
+            // With the line locked, so that bytes keep its order whichever thread sends them. A
+            // short send is no reason to wait: if the socket is full, the next one says so.
             match send(&parts) {
                 Ok(count) => line.remove_sent(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => is_stuck = true,
-                // The worker is gone, which the reactor tells as well.
+                // Taken for the end of the worker, which the reactor reports as well.
                 Err(_gone) => line.frames.clear(),
             }
         }

@@ -40,7 +40,8 @@ pub(crate) struct ParentConnection {
     answered: Condvar,
     /// Threads for maps: their input, and what they send and receive.
     helpers: OnceLock<ThreadPoolExecutor>,
-    /// A process that a task forks has the socket too, but must not use it.
+    /// The [`fork::generation`] of this process. One that a task forks has the socket too, but must
+    /// not use it.
     generation: u32,
 }
 
@@ -66,12 +67,14 @@ impl Inbox {
 }
 
 impl ParentConnection {
-    /// Makes this process a worker.
+    /// Makes this process a worker, whose tasks belong to the pool at the other end of `socket`.
     pub(crate) fn install(socket: OwnedFd, block: SharedControlBlock) -> Arc<Self> {
+        // Before the generation below is read: without the watch a fork would go unnoticed.
         fork::watch();
         let channel = Arc::new(Self {
             socket,
             block,
+            // The pool is trusted, so a frame may have any length for which there is memory.
             reader: Mutex::new(FrameReader::new(u64::MAX)),
             writing: Mutex::new(()),
             relay: Relay::new(),
@@ -95,7 +98,8 @@ impl ParentConnection {
             match reader.next() {
                 Ok(Some(frame)) => {
                     return match frame.unread {
-                        // Another worker may have more memory for it.
+                        // This worker ends, with the task unstarted: another one may have the
+                        // memory.
                         Some(unread) if frame.header.kind != Kind::Answer => {
                             Err(io::Error::other(unread.describe("arguments")))
                         }
@@ -105,6 +109,8 @@ impl ParentConnection {
                 Ok(None) => {}
                 Err(garbage) => return Err(io::Error::other(garbage.to_string())),
             }
+            // Blocks, with the reader's lock held: a second thread here gets the frame after this
+            // one.
             if reader.fill(self.socket.as_fd())? == 0 {
                 return Ok(None);
             }
@@ -112,6 +118,8 @@ impl ParentConnection {
     }
 
     fn start_reader(self: &Arc<Self>) -> io::Result<()> {
+        // Two threads may submit the first call at once; under the lock one of them starts the
+        // thread.
         let mut inbox = self.inbox.lock();
         if !inbox.has_reader {
             relay::start(self)?;
@@ -120,14 +128,17 @@ impl ParentConnection {
         Ok(())
     }
 
-    /// Takes what is no task to where it belongs.
+    /// Takes an answer or a part to the call that it belongs to; a task is returned.
     fn sort(&self, mut frame: Frame) -> Sorted {
         let number = frame.header.number;
         match frame.header.kind {
             Kind::Answer => {
                 let sink = self.inbox.lock().take_call(number);
+                // An answer has the reply's kind in place of a slot.
                 let kind = u8::try_from(frame.header.slot).ok().and_then(Kind::from_byte);
                 frame.header.kind = kind.unwrap_or(Kind::Failed);
+                // For a chunk whose worker was lost: the items that it had begun. Other sinks do
+                // not use the number.
                 let begun = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
                 sink.map_or(Sorted::Done, |mut sink| {
                     sink.begun(begun);
@@ -149,7 +160,7 @@ impl ParentConnection {
         }
     }
 
-    /// Finishes the future of a call, and wakes those who wait for that.
+    /// Finishes the future of a call, and wakes the threads that wait in `withdraw`.
     fn hand_on(&self, answer: Answer) {
         let Answer { sink, frame } = answer;
         let reply = match frame.header.kind {
@@ -196,6 +207,8 @@ impl PoolLink for ParentConnection {
     fn next_task(&self) -> io::Result<Option<Frame>> {
         loop {
             let mut inbox = self.inbox.lock();
+            // The reading thread stays until the end of the socket: once there is one, this thread
+            // only takes what it hands over, also after that end.
             while inbox.has_reader {
                 if let Some(frame) = inbox.tasks.pop_front() {
                     return Ok(Some(frame));
@@ -223,6 +236,7 @@ impl Parent for ParentConnection {
             let error = Error::BrokenPool(BrokenPool::abroad());
             return sink.complete(Err(error), &TaskTrace::none(), &|_| ());
         }
+        // Before the frame is sent: the reading thread may have the answer at once.
         self.inbox.lock().calls.insert(number, sink);
         let header = Header { kind: Kind::Submit, slot: kind as u16, number, detail };
         if self.start_reader().and_then(|()| self.send(header, &content)).is_err() {
@@ -238,6 +252,8 @@ impl Parent for ParentConnection {
             return;
         }
         let mut inbox = self.inbox.lock();
+        // An answer takes the call out of `calls`; `TooLate` comes in place of one while the task
+        // runs, and is taken out here. The end of the socket is the end of all answers.
         while !inbox.is_closed
             && inbox.calls.contains_key(&number)
             && !inbox.too_late.remove(&number)
@@ -259,7 +275,7 @@ impl Parent for ParentConnection {
     }
 }
 
-/// A frame that was read.
+/// A frame that was read, by what is still to be done with it.
 enum Sorted {
     Task(Frame),
     Answer(Answer),
@@ -284,6 +300,8 @@ impl Reader for ParentConnection {
 
     fn read(&self, (): &mut ()) -> Read<Answer> {
         let Ok(Some(frame)) = Self::read(self) else {
+            // The end, or an error, which is the same to this process: the main thread returns once
+            // it has done the tasks that were read before.
             self.inbox.lock().is_closed = true;
             self.arrived.notify_one();
             self.answered.notify_all();
@@ -292,6 +310,7 @@ impl Reader for ParentConnection {
         match self.sort(frame) {
             Sorted::Task(frame) => {
                 self.inbox.lock().tasks.push_back(frame);
+                // Only the main thread waits for tasks.
                 self.arrived.notify_one();
                 Read::Nothing
             }

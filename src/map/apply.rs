@@ -1,4 +1,4 @@
-//! Where a map's function is applied to its items: on the driver's thread, or elsewhere.
+//! The place in which a map's function is applied to its items: the driver's thread, or elsewhere.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ pub(crate) struct Work<'a, A, R> {
     pub(super) items: &'a mut Items<A>,
     /// The memory for the results.
     pub(super) place: Segment<R>,
-    /// True if to stop when it takes much longer than a chunk should.
+    /// Set if the chunk is to stop early when it takes much longer than a chunk should.
     pub(super) patience: bool,
 }
 
@@ -43,7 +43,7 @@ pub(crate) trait Apply<A, R>: Send + Sync + 'static {
         ask()
     }
 
-    /// Nothing of what is being computed is wanted any more.
+    /// Stops what is being computed elsewhere, as nothing of it is wanted any more.
     fn stop(&self) {}
 }
 
@@ -60,7 +60,7 @@ pub(crate) trait TakesSteps<R>: Send + Sync {
     fn lose(self: Arc<Self>, first: usize, results: Computed<R>, left: usize);
 }
 
-/// On this thread.
+/// A map's function, applied on the driver's thread.
 pub(crate) struct Here<F>(Quiet<F>);
 
 impl<F> Here<F> {

@@ -1,4 +1,4 @@
-//! A run of neighbouring items: how long it should be, and what came of it.
+//! A chunk, which is a run of neighbouring items: its length, its computation and its results.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ impl<R> Chunk<R> {
         Self { values: Segment::empty(), errors: vec![(0, error)] }
     }
 
-    /// Without results so far; they will go to `place`.
+    /// Makes a chunk without results so far, which go to `place`.
     pub(super) fn in_place(place: Segment<R>) -> Self {
         Self { values: place, errors: Vec::new() }
     }
@@ -54,10 +54,11 @@ impl<R> Chunk<R> {
         }
     }
 
-    /// The results so far, and the rest of their place.
+    /// Splits the chunk into the results so far and the rest of their place.
     pub(super) fn split(self) -> (Self, Segment<R>) {
         let count = self.len();
         let Self { values: mut rest, errors } = self;
+        // One slot for each result, also for an error: the rest is the place of the items behind.
         (Self { values: rest.cut(count), errors }, rest)
     }
 
@@ -94,6 +95,7 @@ impl<R> Chunk<R> {
         let end = self.len() + count;
         loop {
             let values = &mut self.values;
+            // Counted anew after a panic, which has used up its item.
             let mut left = end - values.len() - self.errors.len();
             let ran = catch(|| {
                 loop {
@@ -127,6 +129,7 @@ impl<R> Chunk<R> {
     ) -> (Self, Segment<R>, Duration) {
         let start = Instant::now();
         let mut chunk = Self { values: place, errors: Vec::new() };
+        // The first item is timed alone, since nothing is known of this chunk yet.
         let mut run = 1;
         loop {
             let block = (run / BLOCKS).clamp(1, LONGEST_BLOCK);
@@ -237,6 +240,7 @@ impl ChunkSize {
             Self::Measured(n) => {
                 let share = (window / (2 * workers)).max(1);
                 let fair = (left / workers).saturating_sub(AT_THE_END).max(left / (4 * workers));
+                // `left` is 0 if the number is not known, or if the items were given back.
                 let fair = if left == 0 { n } else { fair.max(1) };
                 n.min(share).min(fair).min(room)
             }
@@ -244,8 +248,8 @@ impl ChunkSize {
         count.min(LONGEST_CHUNK)
     }
 
-    /// A chunk has shown how long an item takes. Growth is limited to eightfold, since a few
-    /// items may not speak for all; shrinking is not.
+    /// Adapts the size to the time that an item took in a chunk. Growth is limited to eightfold,
+    /// since a few items may not speak for all; shrinking is not.
     pub(super) fn learn(&mut self, per_item: Duration) {
         if let Self::Measured(n) = self {
             *n = how_many(TARGET, per_item).min(n.saturating_mul(8));

@@ -20,7 +20,7 @@ pub(crate) trait Crew: Send + Sync + 'static {
     /// Returns the next step of a driver after a chunk.
     fn after_chunk(&self) -> AfterChunk;
 
-    /// Why a driver was dropped without running.
+    /// Returns the reason for which a driver was dropped without running.
     fn refusal(&self) -> Error;
 
     /// Returns whether this thread may compute a chunk of a map that it waits for.
@@ -30,7 +30,7 @@ pub(crate) trait Crew: Send + Sync + 'static {
 #[derive(Clone, Copy)]
 pub(crate) enum AfterChunk {
     GoOn,
-    /// Others wait: to the end of the queue.
+    /// Other tasks wait: the driver goes to the end of the queue.
     Requeue,
     /// The consumer says when to go on.
     Stop,

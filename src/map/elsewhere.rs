@@ -16,7 +16,7 @@ pub(crate) trait Remote<A, R>: Send + Sync + 'static {
     /// by a later step of theirs.
     fn compute(&self, items: Vec<A>, results: Results<R>) -> Option<Computed<R>>;
 
-    /// Nothing of what is being computed is wanted any more.
+    /// Stops what is being computed, as nothing of it is wanted any more.
     fn stop(&self);
 }
 
@@ -51,12 +51,13 @@ impl<R> Results<R> {
     where
         R: Send + 'static,
     {
+        // A job that is dropped drops `step` and these results, which then end by `Drop`.
         let (engine, first) = (Arc::clone(&self.engine), self.first);
         let step = Box::new(move || step(self));
         Box::new(move || engine.run(first, step))
     }
 
-    /// All are there; they took `time` to compute.
+    /// Ends the results, all of which are there, and took `time` to compute.
     pub(crate) fn finish(mut self, time: Duration) -> Option<Computed<R>> {
         self.take(time)
     }
@@ -70,6 +71,7 @@ impl<R> Results<R> {
 
 impl<R> Drop for Results<R> {
     fn drop(&mut self) {
+        // Of finished results there is no chunk left, so they are not ended again.
         let left = self.items - self.len();
         if let Some(results) = self.take(Duration::ZERO) {
             Arc::clone(&self.engine).lose(self.first, results, left);

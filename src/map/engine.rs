@@ -45,11 +45,11 @@ use crate::trace::MapTrace;
 const MOST_RESERVED: usize = 4096;
 
 pub(super) struct Engine<A, R, I, F, C> {
-    /// Drivers change it while others read, for each item, what lies beside it.
+    /// Padded, since drivers write to it while others read `hungry`, after each block of items.
     state: CachePadded<Mutex<State<A, R, I>>>,
     /// Apart from the state, since jobs look at it often.
     stopped: Arc<AtomicBool>,
-    /// A driver has found nothing to do while others compute: they are to share.
+    /// Set if a driver has found nothing to do while others compute: these share what they have.
     hungry: AtomicBool,
     f: F,
     crew: C,
@@ -62,7 +62,7 @@ pub(super) struct Engine<A, R, I, F, C> {
 trait Driven: Send + Sync {
     fn drive(self: Arc<Self>);
 
-    /// A driver was dropped without running.
+    /// Counts out a driver that was dropped without running.
     fn lost_driver(&self);
 }
 
@@ -77,6 +77,7 @@ impl QueuedDriver {
 
 impl Drop for QueuedDriver {
     fn drop(&mut self) {
+        // Withdrawn, refused, or left by an executor that has ended.
         if let Some(engine) = self.take() {
             engine.lost_driver();
         }
@@ -130,6 +131,7 @@ where
             && state.drivers < self.crew.size()
             && state.failure.is_none()
             && !self.is_stopped();
+        // Under the lock that shows the work: no other thread starts a driver for it too.
         state.drivers += usize::from(is_due);
         is_due
     }
@@ -139,6 +141,7 @@ where
     fn publish(self: &Arc<Self>, mut state: MutexGuard<'_, State<A, R, I>>) {
         let consumer = state.consumer_to_wake();
         let is_due = self.count_driver(&mut state);
+        // Without the lock: a waker is user code, and a driver may run or be dropped at its start.
         drop(state);
         wake(consumer);
         if is_due {
@@ -155,10 +158,12 @@ where
                 engine.drive();
             }
         });
+        // Without the lock: an inline executor runs the driver here, and one that refuses drops it.
         let driver = self.crew.start(driver);
         let begun = {
             let mut state = self.state.lock();
             state.queued.push(driver);
+            // For `stop` and `halt`, which withdraw queued drivers: those that have begun can go.
             let has_begun = |driver: &TaskFuture<()>| driver.is_running() || driver.is_done();
             let (begun, queued): (Vec<_>, _) =
                 std::mem::take(&mut state.queued).into_iter().partition(has_begun);
@@ -168,7 +173,7 @@ where
         drop(begun);
     }
 
-    /// One driver less, and if it was the last, no others for this reason.
+    /// Counts out a driver that can't go on; if it was the last, the map fails with `error`.
     fn give_up(&self, error: Error) {
         let consumer = {
             let mut state = self.state.lock();
@@ -186,13 +191,16 @@ where
     fn take_batch(self: &Arc<Self>) -> Option<Batch<A, R>> {
         let mut state = self.state.lock();
         if self.is_stopped() || !state.has_work() {
+            // Under the lock of the look: a consumer that makes room later sees a driver less.
             state.drivers -= 1;
+            // Asks those that compute to give back items that they have not begun.
             self.hungry.store(state.computing > 0, Relaxed);
             return None;
         }
         let batch = match state.share(self.crew.size()) {
             Share::Batch(batch) => Some(batch),
             Share::Pull(input, demand) => {
+                // The state has no input meanwhile; `pulling` shows that this is not its end.
                 drop(state);
                 return self.pull(input, &demand);
             }
@@ -220,15 +228,18 @@ where
             }
             true
         };
+        // The items that came before a panic are kept: they are in `items`.
         let pulled = F::pull(|| catch(ask));
 
         let mut state = self.state.lock();
         state.pulling = false;
         let mut spent = None;
         let count = items.len();
+        // First the items, so that the error of a panic comes in the place behind them.
         let batch = (count > 0).then(|| state.take(Items::Values(items.into()), count));
         state.drivers -= usize::from(batch.is_none());
         match pulled {
+            // `stop` sets `stopped` before it takes the input, so it finds one that is put back.
             Ok(true) if !self.is_stopped() => state.input = Some(Input::Unknown(input)),
             Ok(_) => spent = Some(input),
             Err(panicked) => {
@@ -240,6 +251,7 @@ where
             }
         }
         self.publish(state);
+        // The input's destructor is user code: `publish` has released the lock.
         drop_quietly(spent);
         batch
     }
@@ -248,10 +260,12 @@ where
     fn compute(self: &Arc<Self>, batch: Batch<A, R>) -> bool {
         let Batch { first, mut items, place, size } = batch;
         if self.is_stopped() {
+            // The lock is released at once, and the items are dropped without it.
             self.state.lock().computing -= 1;
             return true;
         }
         let patience = size.is_measured();
+        // Only measured chunks are divided for hungry drivers; a fixed size is the user's.
         let is_enough = || self.is_stopped() || (patience && self.hungry.load(Relaxed));
         let place = place.unwrap_or_else(|| Segment::with_capacity(items.len()));
         let work = Work { first, items: &mut items, place, patience };
@@ -259,7 +273,10 @@ where
             let _entered = self.trace.enter();
             self.f.apply(work, &is_enough, || self.clone())
         };
+        // `None`: the driver is away with the chunk, and both stay counted.
         let Some(Computed { chunk, rest, per_item }) = computed else { return false };
+        // An empty rest of the place is dropped here, before the results are published: while it is
+        // there `into_vec` has to copy them.
         let rest = (items.len() > 0).then(|| {
             let first = first + chunk.len();
             Batch { first, items, place: Some(rest), size }
@@ -277,6 +294,7 @@ where
         rest: Option<Batch<A, R>>,
     ) {
         if self.is_stopped() {
+            // The results are not wanted, and are dropped without the lock.
             self.state.lock().computing -= 1;
             return;
         }
@@ -286,6 +304,7 @@ where
         state.finish(first, chunk);
         if let Some(rest) = rest {
             state.given_back.push_front(rest);
+            // `publish` starts a driver for these items.
             self.hungry.store(false, Relaxed);
         }
         self.publish(state);
@@ -295,6 +314,7 @@ where
     fn goes_on(self: &Arc<Self>) -> bool {
         match self.crew.after_chunk() {
             AfterChunk::GoOn => return true,
+            // This driver's count passes on to the queued one.
             AfterChunk::Requeue => self.start_driver(),
             AfterChunk::GiveUp => self.give_up(self.crew.refusal()),
             AfterChunk::Stop => {
@@ -319,6 +339,7 @@ where
     C: Crew,
 {
     fn drive(self: Arc<Self>) {
+        // Jobs of this driver see a stop request once the map is stopped.
         context::also_stop_for(Arc::clone(&self.stopped));
         while let Some(batch) = self.take_batch() {
             if !self.compute(batch) || !self.goes_on() {
@@ -345,6 +366,7 @@ where
             let _entered = self.trace.enter();
             step()
         };
+        // Otherwise the chunk is on its way again, and a later step comes back with it.
         if let Some(Computed { chunk, per_item, .. }) = computed {
             self.finish(first, chunk, per_item, None);
             if self.goes_on() {
@@ -358,6 +380,7 @@ where
         (0..left).for_each(|_| chunk.push(Err(self.crew.refusal())));
         let mut state = self.state.lock();
         state.computing -= 1;
+        // The driver that left with the chunk does not come back.
         state.drivers -= 1;
         if !self.is_stopped() {
             state.finish(first, chunk);
@@ -405,7 +428,9 @@ where
         let Some(mut place) = place else { return Segment::empty() };
         let mut state = self.state.lock();
         state.gathers = true;
+        // Results of items that were taken before lie elsewhere; these slots are for a copy.
         let taken = place.cut(state.taken - next);
+        // An empty place is not kept, since it would share the memory.
         state.place = (place.slots() > 0).then_some(place);
         taken
     }
@@ -419,6 +444,7 @@ where
         let waker = KeptWaker::new(cx.waker());
         let (answer, old) = {
             let mut state = self.state.lock();
+            // The first poll fixes that there is no limit, unless one was set.
             state.window.get_or_insert(usize::MAX);
             state.delivered += delivered;
             state.wanted = wanted;
@@ -427,11 +453,12 @@ where
             } else if state.is_exhausted() && state.finished.is_empty() {
                 (Poll::Ready(Taken::Finished), None)
             } else if state.is_idle() && state.failure.is_some() {
-                // The look for more work below will find no failure any more.
+                // `advance` below finds no failure any more, and starts no driver if this is set.
                 self.stopped.store(true, Relaxed);
                 let failed = state.failure.take().map_or(Taken::Finished, Taken::Failed);
                 (Poll::Ready(failed), None)
             } else {
+                // Under the lock that shows nothing to take: the next `publish` finds the waker.
                 (Poll::Pending, state.consumer.replace(waker))
             }
         };
@@ -457,6 +484,7 @@ where
         if !self.crew.may_help() {
             return false;
         }
+        // One more than the crew's size, perhaps: this thread, which waits, is a worker of it.
         self.state.lock().drivers += 1;
         match self.take_batch() {
             Some(batch) => {
@@ -481,6 +509,7 @@ where
             let given_back = std::mem::take(&mut state.given_back);
             (queued, given_back, state.place.take(), Quiet::new(state.input.take()))
         };
+        // Without the lock: the drop of a queued driver takes it, and the rest is the user's.
         drop(dropped);
         self.f.stop();
         true

@@ -1,4 +1,4 @@
-//! Where the items come from, and how a worker gets its share of them.
+//! The input of a map, and the shares of it that workers take.
 
 use std::vec;
 
@@ -25,7 +25,7 @@ impl<A: 'static, I: Iterator<Item = A> + 'static> Input<A, I> {
             return Self::Known(Items::Integers(integers));
         }
         match same_type::<I, vec::IntoIter<A>>(input) {
-            // This does not move the items: the iterator's memory becomes the `Vec`'s.
+            // The memory of an iterator that has not begun becomes the `Vec`'s: no item moves.
             Ok(values) => Self::Known(Items::Values(values.collect::<Vec<_>>().into())),
             Err(input) => Self::Unknown(input),
         }

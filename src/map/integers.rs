@@ -23,6 +23,8 @@ impl<A: 'static> Integers<A> {
         let input: &dyn Any = input;
         macro_rules! look {
             ($($integer:ty)*) => {$(
+                // The upper bound is exact; `None` if a `usize` can't hold it. That of a range at
+                // its end is 0, whatever its start is then.
                 if let Some(range) = input.downcast_ref::<Range<$integer>>() {
                     return Self::new(range.start as u128, range.size_hint().1);
                 }

@@ -50,6 +50,7 @@ where
     engine.open();
     let begin: Arc<dyn Begin> = engine.clone();
     let map = Map { consumer: Consumer::new(engine), all: None };
+    // Weak, so that the executor's list keeps no map alive that was dropped.
     (map, Arc::downgrade(&begin))
 }
 
@@ -78,7 +79,7 @@ where
 /// # Drop and cancel safety
 ///
 /// Dropping the map stops it: items that have not started are dropped, running ones see
-/// [`task::is_cancelled`](crate::task::is_cancelled), and the input is dropped. `next()` may be
+/// [`task::stop_requested`](crate::task::stop_requested), and the input is dropped. `next()` may be
 /// dropped at any time; no result is lost.
 ///
 /// # Examples
@@ -162,7 +163,7 @@ impl<T> Map<T> {
             |cx| {
                 loop {
                     let polled = self.poll_all(cx);
-                    // It may compute again, so it is not blocked.
+                    // This thread may compute a chunk next, so it takes its place back.
                     context::resumed();
                     if polled.is_ready() || !self.consumer.help() {
                         return polled;
@@ -178,6 +179,7 @@ impl<T> Map<T> {
 
     fn poll_all(&mut self, cx: &mut Context<'_>) -> Poll<Result<Vec<T>, Error>> {
         let consumer = &mut self.consumer;
+        // Batches that are taken from here on come with slots of this segment.
         let all = self.all.get_or_insert_with(|| consumer.source.gather(consumer.count));
         consumer.wants_all = true;
         let failed = loop {
@@ -213,6 +215,7 @@ impl<T> Stream for Map<T> {
     type Item = Result<T, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // After an await that was given up, each result is wanted as it comes again.
         self.consumer.wants_all = false;
         let polled = self.consumer.poll_item(cx);
         self.consumer.pending_here.note(&polled, cx, || Awaited::Map);
@@ -319,7 +322,7 @@ struct Consumer<T> {
     source: Arc<dyn Source<T>>,
     /// The next item that is wanted; `None`: any.
     next: Option<usize>,
-    /// It is wanted together with all others.
+    /// Set if all results are wanted together, so that there is no hurry for the next one.
     wants_all: bool,
     /// The chunk in hand, and the index of its next item.
     items: ChunkItems<T>,
@@ -329,10 +332,11 @@ struct Consumer<T> {
     handed_out: bool,
     /// Delivered items that the workers have not been told of.
     untold: usize,
-    /// There is a window, so the workers want to know.
+    /// Set if there is a window, in which the workers wait for deliveries.
     is_bounded: bool,
     delay: Option<Delay>,
-    /// The limit has passed: what is there is delivered, and nothing more is computed.
+    /// Set once the limit has passed: results that are there are delivered, and nothing more is
+    /// computed.
     is_late: bool,
     finished: bool,
     pending_here: context::Pending,
@@ -371,9 +375,11 @@ impl<T> Consumer<T> {
 
     /// The next result and its index.
     fn poll_item(&mut self, cx: &mut Context<'_>) -> Poll<Option<(usize, Result<T, Error>)>> {
+        // The item of the last poll counts as delivered only now, when the next one is asked for.
         self.untold += usize::from(std::mem::take(&mut self.handed_out));
         loop {
             if let Some(result) = self.items.next() {
+                // Not with the next chunk: in a window the workers may wait for this room.
                 if self.untold > 0 && self.is_bounded {
                     Arc::clone(&self.source).delivered(std::mem::take(&mut self.untold));
                 }
@@ -397,6 +403,7 @@ impl<T> Consumer<T> {
             return Poll::Ready(Ok(false));
         }
         if !self.is_late && self.delay.as_ref().is_some_and(Delay::has_passed) {
+            // Not late if all is computed: then the map ends as it would without a limit.
             self.is_late = self.source.halt();
         }
         let wanted = match self.next {
@@ -412,6 +419,7 @@ impl<T> Consumer<T> {
                 self.is_bounded = self.source.is_bounded();
                 Poll::Ready(Ok(true))
             }
+            // The next result is not there, and none comes any more.
             _ if self.is_late => Poll::Ready(Err(self.time_out())),
             Poll::Ready(Taken::Finished) => {
                 self.finish();
@@ -449,7 +457,7 @@ impl<T> Consumer<T> {
         }
     }
 
-    /// `count` of the items in hand are the consumer's.
+    /// Counts the next `count` items in hand as the consumer's.
     fn pass(&mut self, count: usize) {
         self.index += count;
         self.count += count;
@@ -462,7 +470,7 @@ impl<T> Consumer<T> {
 
     fn finish(&mut self) {
         self.finished = true;
-        // It may share its memory with other results.
+        // An empty rest of a chunk may still share the memory that `into_vec` is to take over.
         self.items = ChunkItems::empty();
         self.source.stop();
     }

@@ -42,14 +42,14 @@ impl<T> Segment<T> {
         Self::from(Vec::with_capacity(slots)).first(slots)
     }
 
-    /// `None`: there is no such amount of memory.
+    /// Makes a segment without values; `None` if there is not so much memory.
     pub(super) fn try_with_capacity(slots: usize) -> Option<Self> {
         let mut memory = Vec::new();
         memory.try_reserve_exact(slots).ok()?;
         Some(Self::from(memory).first(slots))
     }
 
-    /// Without what the allocator gave on top.
+    /// Limits the segment to `slots`, without those that the allocator gave on top.
     fn first(mut self, slots: usize) -> Self {
         self.limit = self.limit.min(slots);
         self
@@ -114,6 +114,7 @@ impl<T> Segment<T> {
     /// Moves all values of `other` behind those of this segment. They stay where they are if
     /// that is right behind.
     pub(super) fn append(&mut self, other: &mut Self) {
+        // Without free slots in between, which would part the values.
         let is_neighbour = Arc::ptr_eq(&self.memory, &other.memory)
             && self.end == other.start
             && self.limit == other.start;
@@ -143,6 +144,7 @@ impl<T> Segment<T> {
     /// The values as a `Vec`; without moving them, if this is the only segment in its memory and
     /// they are at its beginning.
     pub(super) fn into_vec(mut self) -> Vec<T> {
+        // Any other segment of the memory, also an empty one, makes this a copy.
         if let (0, Some(memory)) = (self.start, Arc::get_mut(&mut self.memory)) {
             let mut values = mem::take(memory);
             let count = mem::take(&mut self.end);

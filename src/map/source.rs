@@ -12,12 +12,12 @@ pub(super) trait Source<R>: Send + Sync {
     /// Changes the settings; more work may become possible by that.
     fn set(self: Arc<Self>, change: Setting);
 
-    /// All results are wanted in one segment; that for those from item `next` on, with slots at
-    /// least for what has been taken by now.
+    /// Has all results from item `next` on gathered in one segment. Returns its part for the items
+    /// that have been taken by now, without slots if the number of results is not known.
     fn gather(&self, next: usize) -> Segment<R>;
 
     /// Takes a finished chunk. `delivered` items more have reached the consumer since the last
-    /// call.
+    /// call of this or of [`delivered`](Self::delivered).
     fn poll_chunk(
         self: Arc<Self>,
         wanted: Wanted,
@@ -25,7 +25,7 @@ pub(super) trait Source<R>: Send + Sync {
         cx: &Context<'_>,
     ) -> Poll<Taken<R>>;
 
-    /// `count` items more have reached the consumer; there may be room for others.
+    /// Counts `count` more items as delivered, which may make room for others.
     fn delivered(self: Arc<Self>, count: usize);
 
     /// Returns whether the workers may run ahead only so far. Fixed by the first poll.
@@ -37,11 +37,11 @@ pub(super) trait Source<R>: Send + Sync {
     /// Computes one chunk on this thread, if it may and there is one.
     fn help(self: Arc<Self>) -> bool;
 
-    /// Nothing more is to be computed, but what is there is still wanted. `false`: there is nothing
-    /// left to compute anyway.
+    /// Stops the computation, but keeps the results that are there. `false`: nothing is left to
+    /// compute anyway.
     fn halt(&self) -> bool;
 
-    /// No more results are wanted.
+    /// Stops the map: no more results are wanted.
     fn stop(&self);
 }
 
@@ -50,7 +50,7 @@ pub(super) enum Setting {
     ChunkSize(usize),
 }
 
-/// Which chunk the consumer waits for.
+/// The chunk that the consumer waits for.
 #[derive(Clone, Copy)]
 pub(super) enum Wanted {
     Any,

@@ -16,9 +16,9 @@ pub(super) struct Batch<A, R> {
     /// The index of the first.
     pub(super) first: usize,
     pub(super) items: Items<A>,
-    /// The memory for the results. `None`: wherever there is some.
+    /// The memory for the results. `None`: the driver allocates some.
     pub(super) place: Option<Segment<R>>,
-    /// By what was known when it was taken.
+    /// The chunk size at the moment when it was taken.
     pub(super) size: ChunkSize,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct State<A, R, I> {
     pub(super) pulling: bool,
     /// The slots for the results of all items that have not been taken.
     pub(super) place: Option<Segment<R>>,
-    /// There is or was such a place.
+    /// Set once there was such a place.
     pub(super) gathers: bool,
     /// Items that were taken and given back, by a chunk that took too long.
     pub(super) given_back: VecDeque<Batch<A, R>>,
@@ -109,6 +109,7 @@ impl<A: 'static, R, I> State<A, R, I> {
     }
 
     fn room(&self) -> usize {
+        // Saturates: a window may be narrowed, and a panic of the input takes an item too many.
         self.window.unwrap_or(1).saturating_sub(self.taken - self.delivered)
     }
 
@@ -129,6 +130,7 @@ impl<A: 'static, R, I> State<A, R, I> {
         if let Some(mut batch) = self.given_back.pop_front() {
             let length = batch.items.len();
             let part = length.div_ceil(workers);
+            // These items have been taken, so the window does not bound them any more.
             let count = self.chunk_size.next(part, workers, usize::MAX, 0);
             self.computing += 1;
             if count < length {
@@ -158,7 +160,7 @@ impl<A: 'static, R, I> State<A, R, I> {
         }
     }
 
-    /// Counts items as taken; their index and place.
+    /// Counts items as taken, and returns them with their index and their place.
     pub(super) fn take(&mut self, items: Items<A>, count: usize) -> Batch<A, R> {
         let first = self.taken;
         self.taken += count;
@@ -175,7 +177,7 @@ impl<A: 'static, R, I> State<A, R, I> {
         self.has_error |= chunk.has_error();
         let before = self.finished.range_mut(..first).next_back();
         let chunk = match before {
-            // What is gathered stays where it is.
+            // Results that are gathered are not moved.
             Some((at, before)) if !self.gathers && at + before.len() == first => before.join(chunk),
             _ => Some(chunk),
         };
@@ -184,17 +186,18 @@ impl<A: 'static, R, I> State<A, R, I> {
         }
     }
 
-    /// The finished chunk that the consumer wants, with the index of its first item.
+    /// Takes the finished chunk that the consumer wants, with the index of its first item.
     pub(super) fn take_wanted(&mut self) -> Option<(usize, Chunk<R>)> {
         match self.wanted {
             Wanted::From(next) | Wanted::All(next) => {
+                // Chunks are taken whole: the next item begins one, or has no result yet.
                 self.finished.remove(&next).map(|chunk| (next, chunk))
             }
             Wanted::Any => self.finished.pop_first(),
         }
     }
 
-    /// The consumer, if there is something for it.
+    /// Takes the consumer's waker, if there is something for it.
     pub(super) fn consumer_to_wake(&mut self) -> Option<KeptWaker> {
         let is_due = match self.wanted {
             Wanted::Any => true,

@@ -22,7 +22,7 @@ use crate::remote::frame::Content;
 use crate::remote::scheduler::config::Config;
 use crate::settings;
 
-/// Where the stderr of workers goes.
+/// The destination of what workers write to stderr.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WorkerStderr {
@@ -145,7 +145,7 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Where the stderr of workers goes. Default: [`WorkerStderr::Inherit`].
+    /// Sets the destination of what workers write to stderr. Default: [`WorkerStderr::Inherit`].
     pub fn stderr(mut self, stderr: WorkerStderr) -> Self {
         self.stderr = stderr;
         self

@@ -284,6 +284,7 @@ impl ProcessPoolExecutor {
         retries: u32,
     ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
         let pool = self.pool();
+        // Before the arguments are encoded: until then the call can be given back.
         if let Err(error) = pool.check_open() {
             pool.free_room();
             return Err(TrySubmitError::new(call, error));
@@ -295,6 +296,8 @@ impl ProcessPoolExecutor {
                 return Ok(self.refused_future(error, options.label));
             }
         };
+        // In nanoseconds, for the job's own view of its deadline; 0 is none. The pool enforces the
+        // limit.
         let limit = options.timeout.map_or(0, |limit| limit.as_nanos());
         let label = options.label.clone();
         let extra = Extra::new(options.clone());
@@ -311,6 +314,7 @@ impl ProcessPoolExecutor {
             retries,
             holds_room: pool.config.queue_capacity.is_some(),
         };
+        // Closed or broken since the check above. The call is packed, so its future gets the error.
         if let Err(submission) = pool.push(submission) {
             pool.free_room();
             submission.sink.complete(Err(pool.refusal()), &TaskTrace::none(), &|_| ());

@@ -41,7 +41,7 @@ static CURRENT: Own<Mutex<Current>> = Own::from_start(Current::none(), Current::
 
 struct Current {
     reactor: Option<Arc<Reactor>>,
-    /// The threads that were the last to end, or are about to.
+    /// Threads of reactors whose last owner has left: they have ended, or are about to.
     ended: Vec<JoinHandle<()>>,
     next_owner: u32,
 }
@@ -54,7 +54,7 @@ impl Current {
 
 pub(crate) struct Reactor {
     poller: Poller,
-    /// By the upper half of their descriptors' keys.
+    /// The owners, by the upper half of their descriptors' keys.
     owners: Mutex<HashMap<u32, Arc<dyn Ready>>>,
     relay: Relay<Task>,
 }
@@ -80,7 +80,7 @@ impl Registration {
         self.reactor.poller.add(fd, self.key(number), true, false)
     }
 
-    /// Has the owner told, or not any more, when there is room in a descriptor.
+    /// Starts or stops reporting to the owner that there is room in a descriptor.
     pub(crate) fn set_writable(
         &self,
         fd: BorrowedFd<'_>,
@@ -115,6 +115,8 @@ impl Registration {
 
     /// Takes the owner, which has ended, from the reactor. After the last one the threads end.
     pub(crate) fn leave(&self) {
+        // Both locks: no owner joins, and the thread that reads does not look for one, until the
+        // threads are taken.
         let mut current = CURRENT.lock();
         let mut owners = self.reactor.owners.lock();
         let owner = owners.remove(&self.owner);
@@ -123,8 +125,11 @@ impl Registration {
             // Beside those of an earlier reactor, which may still be waited for.
             relay::join_finished(&mut current.ended);
             current.ended.extend(self.reactor.relay.take_threads());
+            // The thread may wait without a limit: it is to see that there is no owner.
             self.reactor.poller.wake();
         }
+        // Unlocked first: this may be the owner's last reference, and its destructor may do
+        // anything.
         drop((owners, current));
         drop(owner);
     }
@@ -135,6 +140,8 @@ impl Reactor {
     pub(crate) fn join<R: Ready>(
         make: impl FnOnce(Registration) -> io::Result<Arc<R>>,
     ) -> io::Result<Arc<R>> {
+        // Held until the owner is entered: the new thread looks for owners under this lock, and
+        // would end without one.
         let mut current = CURRENT.lock();
         let owner = current.next_owner;
         current.next_owner = owner.wrapping_add(1);
@@ -151,10 +158,12 @@ impl Reactor {
             }
         };
         let made = make(Registration { reactor: Arc::clone(&reactor), owner })?;
+        // After `make`, so that a refused owner leaves no thread behind.
         if is_new {
             relay::start(&reactor)
                 .map_err(explain("the thread that reads what workers send can't be started"))?;
         }
+        // An event before this finds no owner, and is dropped: the poller reports it again.
         reactor.owners.lock().insert(owner, Arc::clone(&made) as Arc<dyn Ready>);
         current.reactor = Some(reactor);
         Ok(made)
@@ -164,6 +173,7 @@ impl Reactor {
     pub(crate) fn join_ended() {
         let ended = std::mem::take(&mut CURRENT.lock().ended);
         let current = std::thread::current().id();
+        // The caller may be one of them, in user code; a thread cannot join itself.
         for thread in ended.into_iter().filter(|thread| thread.thread().id() != current) {
             let _ = thread.join();
         }
@@ -173,8 +183,8 @@ impl Reactor {
 impl Reader for Reactor {
     type Job = Task;
 
-    /// Descriptors that are ready and were not looked at, the next one last. Who takes over is told of
-    /// them again.
+    /// Descriptors that are ready and were not looked at, the next one last. A thread that takes
+    /// over finds them in the poller again.
     type Own = Vec<Event>;
 
     const THREAD: &'static str = "process-pool-io";
@@ -185,7 +195,7 @@ impl Reader for Reactor {
 
     fn read(&self, ready: &mut Vec<Event>) -> Read<Task> {
         if ready.is_empty() {
-            // Under the lock under which a new owner would join.
+            // Under the lock under which a new owner joins, so that none joins a reactor that ends.
             let current = CURRENT.lock();
             if self.owners.lock().is_empty() {
                 return Read::End;
@@ -197,10 +207,13 @@ impl Reader for Reactor {
             }
             // An error would be one of ours; to look again is all that can be done.
             let _ = self.poller.wait(ready, kept);
+            // Taken from the back, one for each call: the user code that an event leads to runs
+            // before the next is looked at.
             ready.reverse();
         }
         let Some(event) = ready.pop() else { return Read::Nothing };
         let (owner, number) = ((event.key >> 32) as u32, event.key as u32);
+        // A clone, so that the lock is not held while the owner reads.
         let owner = self.owners.lock().get(&owner).map(Arc::clone);
         let job = owner.and_then(|owner| owner.on_ready(number, event.readable, event.writable));
         job.map(Task::Run).into()

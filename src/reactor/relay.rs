@@ -65,11 +65,11 @@ impl<J> From<Option<J>> for Read<J> {
 
 pub(crate) struct Relay<J> {
     turn: Turn,
-    /// Until it has begun.
+    /// The first turn, until the first thread takes it.
     first: Mutex<Option<Reading>>,
     /// Jobs to run, in this order.
     jobs: Mutex<VecDeque<J>>,
-    /// There are some. Changed under their lock.
+    /// Set while `jobs` has any, so that `next_job` need not lock them. Changed under their lock.
     has_jobs: AtomicBool,
     has_ended: AtomicBool,
     standby: Standby<Thread>,
@@ -100,7 +100,8 @@ impl<J> Relay<J> {
         }
     }
 
-    /// Has jobs run, in this order, by the thread that reads, once that has read what it is at.
+    /// Has jobs run, in this order, by the thread that reads, after its current read. Does not wake
+    /// it.
     pub(crate) fn push(&self, added: impl Iterator<Item = J>) {
         let mut jobs = self.jobs.lock();
         jobs.extend(added);
@@ -134,6 +135,8 @@ impl<J> Relay<J> {
     }
 
     fn end(&self) {
+        // In this order: a thread that becomes the standby after the `take` sees that all has
+        // ended, and does not park.
         self.has_ended.store(true, SeqCst);
         if let Some(standby) = self.standby.take() {
             standby.unpark();
@@ -145,7 +148,7 @@ impl<J> Relay<J> {
 pub(crate) fn start<R: Reader>(reader: &Arc<R>) -> io::Result<()> {
     let own = Arc::clone(reader);
     reader.relay().threads.lock().spawn(R::THREAD, move || {
-        // Now, as the system may refuse a thread when there is need of it.
+        // A standby is started now, since the system may refuse one when it is needed.
         wake_standby(&own);
         let first = own.relay().first.lock().take();
         if let Some(reading) = first {
@@ -163,12 +166,16 @@ fn go_on<R: Reader>(reader: &Arc<R>, mut reading: Reading) {
     loop {
         while let Some(job) = next {
             if relay.turn.leave(&mut reading) {
+                // Nobody watches: the standby is called first, for the job may never come back.
                 wake_standby(reader);
             }
+            // The hook has reported a panic. Reading goes on for all the others.
             if let Err(panicked) = catch(|| reader.run(job)) {
                 drop_quietly(panicked);
             }
             if !relay.turn.come_back(&mut reading) {
+                // Another thread reads by now, from `R::Own::default()`: this one must not look at
+                // its own state.
                 return stand_by_again(reader);
             }
             next = relay.next_job();
@@ -186,6 +193,7 @@ fn wake_standby<R: Reader>(reader: &Arc<R>) {
     let relay = reader.relay();
     relay.standby.wake(&relay.turn, Thread::unpark, || {
         let mut threads = relay.threads.lock();
+        // Without a standby the job runs unwatched, and the next one tries again.
         if threads.are_taken || threads.retry_at.is_some_and(|at| Instant::now() < at) {
             return None;
         }
@@ -216,10 +224,13 @@ fn stand_by<R: Reader>(reader: &Arc<R>) {
             (before, unchanged) = (now, 0);
             continue;
         }
+        // For a whole pause the word has not changed; the take-over fails unless it is that of user
+        // code.
         if let Some(reading) = relay.standby.take_over(&relay.turn, now) {
             return go_on(reader, reading);
         }
         unchanged += 1;
+        // Only with a reader that waits for input: user code would have been taken over.
         if unchanged == LOOKS {
             relay.sleep();
             (before, unchanged) = (relay.turn.look(), 0);
@@ -251,6 +262,7 @@ impl<J> Relay<J> {
                 thread::park();
             }
         } else {
+            // A job has begun since, and its thread may have seen a watcher: the watch goes on.
             self.turn.watch();
         }
     }
@@ -260,6 +272,7 @@ impl Threads {
     fn spawn(&mut self, name: &str, main: impl FnOnce() + Send + 'static) -> io::Result<Thread> {
         let handle = thread::Builder::new().name(name.to_owned()).spawn(main)?;
         let thread = handle.thread().clone();
+        // The caller holds the lock, so `take_threads` finds every thread that was started.
         join_finished(&mut self.all);
         self.all.push(handle);
         Ok(thread)

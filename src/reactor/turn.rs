@@ -25,14 +25,16 @@ pub(crate) struct Turn {
 pub(crate) struct Reading(u64);
 
 impl Turn {
-    /// With the first turn.
+    /// Returns a turn, and the right to it of the first thread.
     pub(crate) fn new() -> (Self, Reading) {
         (Self { word: AtomicU64::new(0), is_unwatched: AtomicBool::new(true) }, Reading(0))
     }
 
-    /// User code comes next. `true`: nobody watches, which is to be mended first.
+    /// Marks the beginning of user code. `true`: no standby watches, so one is to be called before
+    /// that code runs.
     pub(crate) fn leave(&self, reading: &mut Reading) -> bool {
         reading.0 += 1;
+        // No other thread changes an even word, so a plain store is enough.
         self.word.store(reading.0, Release);
         // A standby that goes to sleep says so and then looks at the word. So one of the two sees
         // what the other one has written.
@@ -40,7 +42,7 @@ impl Turn {
         self.is_unwatched.load(Relaxed)
     }
 
-    /// The user code has come back. `false`: the turn was taken over.
+    /// Marks the end of user code. `false`: the turn was taken over meanwhile, and is lost.
     pub(crate) fn come_back(&self, reading: &mut Reading) -> bool {
         reading.0 += 1;
         self.word.compare_exchange(reading.0 - 1, reading.0, AcqRel, Relaxed).is_ok()
@@ -68,6 +70,7 @@ impl Turn {
     /// nobody will wake it.
     pub(crate) fn stop_watching(&self) -> bool {
         self.is_unwatched.store(true, Release);
+        // As in `leave`: a job that has not seen this is seen by the look.
         fence(SeqCst);
         !self.look().is_away()
     }
@@ -88,9 +91,9 @@ impl Look {
     }
 }
 
-/// The place of the thread that stands by. Who is in it, and whether the turn is watched, change together
-/// under its lock: else a thread that is about to wake a standby, and comes late, could say that somebody
-/// watches when that standby has left.
+/// The place of the thread that stands by. Its entry and the watch of the turn change together,
+/// under its lock: else a thread that comes late to wake a standby could set the turn as watched
+/// when that standby has left.
 pub(crate) struct Standby<T>(Mutex<Option<T>>);
 
 impl<T> Standby<T> {
@@ -107,16 +110,18 @@ impl<T> Standby<T> {
     ) {
         let mut place = self.0.lock();
         if let Some(standby) = &*place {
+            // Before the wake-up: a sleeping standby goes back to sleep unless it finds this.
             turn.watch();
             return wake(standby);
         }
         *place = start();
+        // If the start was refused, the turn stays unwatched, and the next job tries again.
         if place.is_some() {
             turn.watch();
         }
     }
 
-    /// Makes a thread the standby, which is about to watch. `false`: there is one.
+    /// Makes a thread, which is about to watch, the standby. `false`: there is one already.
     pub(crate) fn enlist(&self, turn: &Turn, thread: impl FnOnce() -> T) -> bool {
         let mut place = self.0.lock();
         if place.is_some() {
@@ -127,11 +132,14 @@ impl<T> Standby<T> {
         true
     }
 
-    /// As [`Turn::take_over`], for the standby, which then is none any more.
+    /// As [`Turn::take_over`]; the thread stops being the standby.
     pub(crate) fn take_over(&self, turn: &Turn, since: Look) -> Option<Reading> {
         let reading = turn.take_over(since)?;
+        // Until here others may wake this thread as the standby, which does no harm: the turn
+        // counts as unwatched only from here on, so the next job calls another.
         let mut place = self.0.lock();
         *place = None;
+        // The answer is always `true`: this thread has the turn, and runs no user code yet.
         turn.stop_watching();
         Some(reading)
     }

@@ -15,7 +15,7 @@ use crate::panic::drop_quietly;
 use crate::portable::Portable;
 use crate::trace::TaskTrace;
 
-/// A function that has no name for other processes.
+/// Returns the error for a function that has no name in other processes.
 pub(crate) fn unknown_code<A, R>(unknown: &UnknownCode) -> Error {
     Error::Codec(Box::new(codec_error::<fn(A) -> R>(CodecSide::EncodeArguments, unknown)))
 }
@@ -50,12 +50,12 @@ pub(crate) fn pack_initializer<A: Portable>(
     pack_for::<Initialize, A, Result<(), String>>(function, argument)
 }
 
-/// Longer replies are unpacked by a helper thread, so that those behind them do not wait.
+/// In bytes. Longer replies are unpacked by a helper thread, so that those behind them do not wait.
 const LONG: usize = 32 * 1024;
 
 impl<R: Portable> ReplySink for Promise<R> {
     fn takes_long(&self, length: usize) -> bool {
-        // To unpack it, because of its callbacks, or to drop it at once.
+        // To unpack the value, to run callbacks, or to drop a value that nobody wants.
         let now = self.look();
         length > LONG || now.is_observed() || (needs_drop::<R>() && now.is_abandoned())
     }
@@ -68,6 +68,7 @@ impl<R: Portable> ReplySink for Promise<R> {
     ) {
         let outcome = reply.and_then(unpack);
         let is_value = outcome.is_ok();
+        // Before the result is published: its consumer finds the span closed.
         trace.outcome(outcome.as_ref().err());
         trace.close();
         self.keep(outcome, || account(is_value));
@@ -87,7 +88,7 @@ fn unpack<R: Portable>(mut frame: Frame) -> Result<R, Error> {
     }
 }
 
-/// The error of a result that was skipped.
+/// Returns an error if the values of a reply were skipped on arrival.
 pub(crate) fn check_result<R>(reply: &Frame) -> Result<(), CodecError> {
     match reply.unread {
         None => Ok(()),
@@ -95,7 +96,7 @@ pub(crate) fn check_result<R>(reply: &Frame) -> Result<(), CodecError> {
     }
 }
 
-/// Why a worker can't begin.
+/// Returns the error with which an initializer has failed.
 pub(crate) fn unpack_initializer_error(frame: &Frame) -> Box<dyn std::error::Error + Send + Sync> {
     match frame.header.kind {
         Kind::Failed => match reply::decode_text::<String>(frame) {

@@ -30,8 +30,8 @@ pub(crate) struct Checkpoint<'a> {
 }
 
 impl<'a> Checkpoint<'a> {
-    /// Begins that of a chunk. What an earlier chunk has left is gone, before anybody could take it for
-    /// this one's.
+    /// Begins the checkpoint of a chunk: forgets what an earlier one has left, which must not be
+    /// taken for results of this one.
     pub(crate) fn new(area: &'a [AtomicU64]) -> Self {
         let area = if area.len() > BYTES { area } else { &[] };
         let checkpoint = Self { area, first: 0, copied: 0 };
@@ -46,8 +46,9 @@ impl<'a> Checkpoint<'a> {
         }
     }
 
-    /// There is nothing in the message.
+    /// Marks the message as empty.
     fn restart(&self) {
+        // The count first: with the new index it would offer results that were sent already.
         self.store(COUNT, 0, Release);
         self.store(FIRST, self.first, Release);
     }
@@ -60,14 +61,16 @@ impl<'a> Checkpoint<'a> {
     /// Records that another result is in the message. `false`: the message is too long for the area.
     pub(crate) fn note(&mut self, message: &Encoder) -> bool {
         let body = message.body();
-        // From the word on that was not full.
+        // From the word on that was not full: its first bytes are written again, as they were.
         let word = self.copied / 8;
         if message.has_segments() || !copy_in(self.area, BYTES + word, &body[8 * word..]) {
             return false;
         }
         self.copied = body.len();
         let count = message.len() as u64;
+        // The other of the two words has the length for the count that still stands.
         self.store(LENGTHS + count as usize % 2, body.len() as u64, Relaxed);
+        // From here on the result survives the death of this process.
         self.store(COUNT, count, Release);
         true
     }
@@ -92,9 +95,11 @@ pub(crate) fn finished(area: &[AtomicU64], received: usize) -> Option<(Frame, us
     let load = |word: usize| area.get(word).map(|word| word.load(Acquire));
     let count = load(COUNT)?;
     if count == 0 || load(FIRST)? != received as u64 {
-        return None; // They were on their way, and have arrived.
+        // None; or they were sent, and have arrived, but the worker died before it noted that.
+        return None;
     }
     let length = load(LENGTHS + count as usize % 2)?;
+    // Before memory is taken, since a worker may have written any length.
     let length = usize::try_from(length).ok().filter(|length| *length <= 8 * area.len())?;
     let mut body = vec![0; length];
     if !copy_out(area, BYTES, &mut body) {

@@ -3,7 +3,7 @@
 //! Little endian, one writer for each direction.
 //!
 //! ```text
-//! header   32 bytes: kind, format, claim, number of segments, task, length of the body, detail
+//! header   32 bytes: kind, format, slot, number of segments, task, length of the body, detail
 //! body     a call's code (32 bytes, of some kinds only), the segments' lengths (8 bytes each),
 //!          the encoded values
 //! segments raw memory, as it was registered while the values were encoded
@@ -30,10 +30,10 @@ const FORMAT: u8 = 0;
 /// The length of a call's code in a body.
 const CODE: usize = NamedCall::BYTES;
 
-/// One read takes this much at most, unless there is a long body or a segment to fill.
+/// In bytes. One read takes this much at most, unless there is a long body or a segment to fill.
 const BUFFER: usize = 64 * 1024;
 
-/// A body that lacks more than this is read into its place directly.
+/// In bytes. A body that lacks more than this is read into its place directly.
 const DIRECT: usize = 16 * 1024;
 
 /// The kind of a frame.
@@ -47,17 +47,17 @@ pub(crate) enum Kind {
     Initialize = 2,
     /// Run a function with each of the values in the body.
     Chunk = 3,
-    /// The outcome of a task that the worker has submitted. In place of a claim it has the kind of the
-    /// reply; the detail is the reply's, or of a chunk whose worker has died, how many items that had
-    /// begun.
+    /// The outcome of a task that the worker has submitted. In place of a slot it has the kind of
+    /// the reply; the detail is the reply's, or of a chunk whose worker has died, how many items
+    /// that had begun.
     Answer = 4,
-    /// Such a task can't be withdrawn any more.
+    /// A task that the worker has submitted can't be withdrawn any more.
     TooLate = 5,
     // From the worker, one for each task that it was sent, in order; the detail is how long the
     // task ran, in nanoseconds:
     /// The value.
     Value = 16,
-    /// It panicked: message and location.
+    /// The task panicked; the values say how and where.
     Panicked = 17,
     /// The arguments can't be decoded.
     BadArguments = 18,
@@ -65,9 +65,10 @@ pub(crate) enum Kind {
     BadValue = 19,
     /// There is no such code in the worker.
     UnknownCode = 20,
-    /// It was withdrawn before its start.
+    /// The task was withdrawn before its start.
     Skipped = 21,
-    /// Only as an answer: the pool's error.
+    /// The initializer has returned an error; or a chunk was asked to stop, and has no results.
+    /// As an answer: the pool's error.
     Failed = 22,
     // From the worker, at any time, and on to the worker that has submitted the chunk:
     /// Results of a chunk that are not the last ones; the detail says how many.
@@ -75,15 +76,16 @@ pub(crate) enum Kind {
     /// Why the next item of a chunk has no value.
     ItemFailed = 37,
     // From the worker, at any time:
-    /// Submit a task to the pool. In place of a claim it has the kind of the task; the detail is
+    /// Submit a task to the pool. In place of a slot it has the kind of the task; the detail is
     /// that of the task.
     Submit = 32,
     /// The task that runs waits. The number is that of what it waits for, which may be a call, or 0. With a
     /// detail of 1 it goes on with the answer to that call, or, without a number, to all of its calls.
     Waits = 33,
-    /// It goes on.
+    /// The task that runs goes on.
     GoesOn = 34,
-    /// An event for a subscriber, of the task or of what it has started; see [`events`](crate::remote::trace_relay).
+    /// An event for a subscriber, of the task or of what it has started; see
+    /// [`trace_relay`](crate::remote::trace_relay).
     Event = 38,
     /// Withdraw a task that this worker has submitted; with a detail of 1, have it asked to stop if
     /// it runs, and tell if it is too late.
@@ -144,8 +146,8 @@ pub(crate) struct Content {
     pub(crate) values: Encoded,
 }
 
-/// Values that are shorter than this are copied behind the header, so that there is one piece of
-/// memory to send. Long ones are sent from where they are.
+/// In bytes. A body that is no longer is copied behind the header, so that there is one piece of
+/// memory to send. Values of a longer one are sent from where they are.
 const SHORT: usize = 1024;
 
 /// A frame on its way out.
@@ -163,6 +165,7 @@ impl<C: Borrow<Content>> Message<C> {
         let Content { code, values } = content.borrow();
         debug_assert_eq!(header.kind.has_code(), code.is_some());
         let before = if code.is_some() { CODE } else { 0 } + 8 * values.segments.len();
+        // The segments are not in the length of the body; their own lengths come before the values.
         let length = before + values.body.len();
         let is_short = length <= SHORT;
         let mut head = Vec::with_capacity(HEADER + if is_short { length } else { before });
@@ -202,7 +205,7 @@ impl<C: Borrow<Content>> Message<C> {
         }
     }
 
-    /// `count` bytes more have been sent.
+    /// Records that `count` more bytes have been sent.
     pub(crate) fn passed(&mut self, count: usize) {
         self.sent += count;
     }
@@ -263,7 +266,7 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// Of values that did not come in a frame.
+    /// A frame of values that did not come in one.
     pub(crate) fn of(header: Header, body: Vec<u8>) -> Self {
         Self { header, code: None, unread: None, body, values_at: 0, segments: Vec::new() }
     }
@@ -288,7 +291,7 @@ impl Frame {
         &self.body[self.values_at..]
     }
 
-    /// The same, to be sent on.
+    /// Takes code and values, to be sent on.
     pub(crate) fn into_content(self) -> Content {
         let mut body = self.body;
         body.drain(..self.values_at); // in place: there may be no memory for a copy
@@ -376,6 +379,7 @@ impl Shape {
         // At most doubled, so that no memory is taken that a wrong length asks for.
         let more = missing.min(body.len().max(BUFFER));
         body.try_reserve_exact(more).err()?;
+        // The code and the lengths of the segments are still needed, to find the end of the frame.
         body.truncate(self.before());
         body.shrink_to_fit();
         Some(Unread { size: (self.length - self.before()) as u64, limit: None })
@@ -394,11 +398,13 @@ impl FrameReader {
         match &mut self.stage {
             Stage::Segments { frame, filled, .. } => {
                 let Some(segment) = frame.segments.last_mut() else { unreachable!("one is open") };
+                // The buffer is empty: `next` has taken all of it, and wants more.
                 let received = socket::receive(from, &mut segment.as_mut()[*filled..])?;
                 *filled += received;
                 return Ok(received);
             }
             Stage::Body { shape, body, missing, unread } if *missing > DIRECT => {
+                // More memory only once this is full, so that it is taken as the bytes arrive.
                 *unread = unread.or_else(|| shape.make_room(body, 1, *missing));
                 if unread.is_none() {
                     let received = socket::receive_behind(from, body, *missing)?;
@@ -406,6 +412,7 @@ impl FrameReader {
                     return Ok(received);
                 }
             }
+            // Values that are not kept, and short rests of bodies, go through the buffer.
             _ => {}
         }
         // The rest is a part of a header at most.
@@ -536,6 +543,7 @@ fn parse_header(bytes: &[u8; HEADER]) -> Result<Shape, Garbage> {
     let segments = number(&bytes[4..8]);
     let length = number(&bytes[16..24]);
     let code = if kind.has_code() { CODE as u64 } else { 0 };
+    // This can't overflow: the number of segments has 32 bits.
     if length < code + 8 * segments {
         return Err(Garbage::Short(length));
     }
@@ -569,6 +577,7 @@ fn parse_body(
         code.copy_from_slice(take(CODE));
         NamedCall::from_bytes(code)
     });
+    // No more memory than the lengths have taken in the body, which has arrived.
     let mut lengths = Vec::with_capacity(segments);
     for _ in 0..segments {
         let length = number(take(8));

@@ -34,6 +34,7 @@ pub(crate) struct Chunks<A, R, P>(Arc<Shared<A, R, P>>);
 
 struct Shared<A, R, P> {
     pool: P,
+    /// The function's name, or the error that each item gets for want of one.
     code: Result<NamedCall, UnknownCode>,
     types: PhantomData<fn(A) -> R>,
     under_way: Mutex<UnderWay>,
@@ -81,6 +82,7 @@ impl Parts {
     pub(crate) fn salvage(&mut self, checkpoint: &[AtomicU64]) {
         self.begun = checkpoint::begun(checkpoint);
         if let Some((frame, count)) = checkpoint::finished(checkpoint, self.count()) {
+            // The dead worker may have written any number.
             if count <= self.items - self.count() {
                 self.messages.push((frame, count));
             }
@@ -160,6 +162,7 @@ impl<A: Portable, R: Portable, P: Submit> Chunk<A, R, P> {
                 self.fail(&mut results, self.items.0.len(), || map.pool.withdrawal());
                 return results.finish(self.time);
             }
+            // Before the pool has the task, so that `stop` finds it in the list if it comes later.
             under_way.tasks.push(number);
         }
         map.pool.submit(Submission {
@@ -173,8 +176,9 @@ impl<A: Portable, R: Portable, P: Submit> Chunk<A, R, P> {
             holds_room: false,
             trace: TaskTrace::of_current(), // the map's, which this thread is in
         });
+        // `stop` may have taken the list before the pool had the task, and cancelled nothing.
         if map.under_way.lock().is_stopped {
-            map.pool.cancel(number); // It came too late for the list to be withdrawn.
+            map.pool.cancel(number);
         }
         None
     }
@@ -205,9 +209,11 @@ impl<A: Portable, R: Portable, P: Submit> Chunk<A, R, P> {
             }
             Err(Error::WorkerLost(lost)) if results.len() < end => {
                 // All that it had begun is lost, but for what it has left; that is one item.
+                // One item at least: each loss brings the chunk on. The number may be wrong.
                 let begun = first.saturating_add(begun).clamp(results.len() + 1, end);
                 self.fail(&mut results, begun, || Error::WorkerLost(lost.clone()));
             }
+            // The worker had computed all, and not replied.
             Err(Error::WorkerLost(_)) => {}
             Ok(frame) => self.fail(&mut results, end, || reply::unpack_error(&frame)),
             Err(_) => self.fail(&mut results, end, || self.map.pool.withdrawal()),
@@ -266,6 +272,7 @@ struct ChunkSink<A: Portable, R: Portable, P> {
 
 impl<A: Portable, R: Portable, P: Submit> ReplySink for ChunkSink<A, R, P> {
     fn takes_long(&self, _length: usize) -> bool {
+        // The reply is unpacked in the next step of the chunk, on a helper thread.
         false
     }
 

@@ -98,6 +98,7 @@ impl ParentPool {
             detail: 0,
             content,
             sink: Box::new(promise),
+            // Options, room and span are given to the task in the pool's process.
             options: Options::default(),
             retries: 0,
             holds_room: false,
@@ -145,6 +146,7 @@ impl Submit for ParentPool {
 
 impl Crew for ParentPool {
     fn size(&self) -> usize {
+        // One chunk in each worker's hands, and one on the way.
         2 * self.max_workers()
     }
 
@@ -176,12 +178,13 @@ struct PoolTask {
 
 impl Source for PoolTask {
     fn withdraw(&self, task: TaskId, stop: bool) -> bool {
-        // If it is withdrawn, the answer has finished the future.
+        // The answer finishes the future of a task that is withdrawn.
         self.parent.withdraw(task.get(), stop);
         false
     }
 
     fn kill(&self, task: TaskId) -> bool {
+        // A worker can't have another one killed.
         self.withdraw(task, true)
     }
 

@@ -80,6 +80,7 @@ impl<A: Portable> Trampoline<A, Result<(), String>> for Initialize {
 impl Running {
     /// The value of the function, or the reply that says why there is none.
     fn run<A: Portable, R>(&mut self, function: fn(A) -> R) -> Result<R, Reply> {
+        // The arguments may keep this memory; it is not copied.
         let segments = std::mem::take(&mut self.frame.segments);
         let arguments = guarded::<A, _, _>(CodecSide::DecodeArguments, || {
             codec::decode::<A>(self.frame.values(), segments)

@@ -1,6 +1,6 @@
 //! The slots of a worker: numbers for the tasks that it has been sent. In the pool's process.
 
-/// The largest number of tasks that a worker has at a time.
+/// Maximum number of tasks that a worker has at a time: one bit of a `u64` for each.
 pub(crate) const SLOTS: usize = 64;
 
 /// The slots that are not in use.
@@ -21,6 +21,7 @@ impl FreeSlots {
     }
 
     pub(crate) fn give_back(&mut self, slot: u16) {
+        // The caller has compared the slot with one that was taken, so it is in range.
         self.0 |= 1 << slot;
     }
 }

@@ -15,6 +15,7 @@ pub(crate) struct Submission {
     pub(crate) sink: Box<dyn ReplySink>,
     pub(crate) options: Options,
     pub(crate) retries: u32,
+    /// Set if room in the queue was taken, which the pool gives back at the start or a withdrawal.
     pub(crate) holds_room: bool,
     /// The number of items of a chunk; the time limit of a call in nanoseconds, or 0.
     pub(crate) detail: u64,
@@ -39,8 +40,8 @@ pub(crate) trait ReplySink: Send {
         false
     }
 
-    /// The submitter of the call, if that is a worker of which nobody else knows whether there is such a
-    /// function.
+    /// Returns the submitter of a call if that is a worker, and nothing in the pool's process tells
+    /// whether there is such a function.
     fn suspect(&self) -> Option<Suspect> {
         None
     }

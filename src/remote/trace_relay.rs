@@ -157,6 +157,8 @@ mod relay {
         desk: Arc<dyn Desk>,
         /// A child of this process has the socket too, but must not write to it.
         pid: u32,
+        // A thread of an earlier task may read these two as a pair that never was. The pool then
+        // finds no such task with the worker, and gives the event no span.
         /// The task that runs; 0 between two.
         task: AtomicU64,
         slot: AtomicU64,
@@ -170,7 +172,7 @@ mod relay {
             Self { shared, is_installed: Cell::new(false) }
         }
 
-        /// A task begins, or the initializer.
+        /// Records that a task begins, or the initializer.
         pub(super) fn begin(&self, task: Header) {
             self.shared.task.store(task.number, Relaxed);
             self.shared.slot.store(task.slot.into(), Relaxed);
@@ -207,7 +209,7 @@ mod relay {
     struct Forward(Arc<Shared>);
 
     impl Subscriber for Forward {
-        /// The set of events that is listened to may change.
+        /// Has `enabled` asked for each event, since the level may change while a task runs.
         fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
             Interest::sometimes()
         }
@@ -217,6 +219,7 @@ mod relay {
         }
 
         fn new_span(&self, _: &Attributes<'_>) -> Id {
+            // Some id is due, though spans are not looked at.
             Id::from_u64(1)
         }
 

@@ -18,6 +18,7 @@ impl<J: Job> Body for Once<J> {
     const ASYNC: bool = false;
 
     fn poll(self, _task: &TaskRef) -> Polled<Self> {
+        // `run` consumes the job, so that a panic in the drop of a capture is caught as well.
         Polled::Ready(catch(|| self.0.run()))
     }
 }
@@ -44,6 +45,8 @@ where
     const ASYNC: bool = true;
 
     fn poll(mut self, task: &TaskRef) -> Polled<Self> {
+        // The body keeps a `Weak`: its waker has a reference to the task, which owns the body, so a
+        // strong one would be a cycle.
         let waker = TaskWaker::get(&mut self.waker, task);
         let poll = || self.future.as_mut().poll(&mut Context::from_waker(&waker));
         let outcome = match context::run_polled(|| catch(poll)) {
@@ -51,6 +54,8 @@ where
             Ok(Poll::Ready(value)) => Ok(value),
             Err(panicked) => Err(panicked),
         };
+        // The destructor is user code: it runs before the result is published, on a worker that is
+        // busy.
         drop_quietly(self);
         Polled::Ready(outcome)
     }

@@ -218,6 +218,7 @@ impl ThreadPoolBuilder {
         });
         settings::check_name("thread_name_prefix", &prefix)?;
         let is_internal = self.is_internal;
+        // The executor that the pool is a part of exports its own numbers.
         let instruments = if is_internal { Instruments::none() } else { Instruments::new(&prefix) };
         Ok(ThreadPoolExecutor::from_config(Config {
             max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),
@@ -225,6 +226,8 @@ impl ThreadPoolBuilder {
             initializer: self.initializer,
             stack_size: self.stack_size.unwrap_or(DEFAULT_STACK_SIZE),
             queue_capacity: self.queue_capacity,
+            // Here, where the caller is in its runtime; the thread that starts a worker need not
+            // be.
             runtime: self.runtime.or_else(|| Handle::try_current().ok()).map(Quiet::new),
             on_unobserved: self.on_unobserved,
             instruments,

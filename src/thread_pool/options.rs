@@ -47,7 +47,7 @@ impl<'a> TaskOptions<'a> {
 
     /// A limit on the run, counted from the start of the task. At the limit the future ends with
     /// [`Error::TimedOut`](crate::Error::TimedOut) (`started: true`), and the job is asked to stop
-    /// ([`task::is_cancelled`](crate::task::is_cancelled),
+    /// ([`task::stop_requested`](crate::task::stop_requested),
     /// [`task::deadline`](crate::task::deadline)). A thread can't be killed: the worker is free
     /// when the job returns.
     ///

@@ -18,7 +18,8 @@ const FEW: usize = 32;
 #[derive(Default)]
 pub(super) struct Queue {
     entries: VecDeque<TaskRef>,
-    /// Number of dead entries, at least: a worker may have taken one out and not said so yet.
+    /// Number of dead entries. It includes those that a worker has popped and not counted off yet,
+    /// and those in local queues.
     dead: usize,
 }
 
@@ -36,17 +37,20 @@ impl Queue {
 
     /// The oldest `count` entries, which may be dead.
     pub(super) fn pop_many(&mut self, count: usize) -> impl Iterator<Item = TaskRef> {
+        // The caller must take all of them: the drop of a `Drain` drops the entries that are left
+        // in it.
         self.entries.drain(..count.min(self.entries.len()))
     }
 
     /// Puts tasks back that were taken out and not started, oldest first.
     pub(super) fn put_back(&mut self, tasks: Tasks) {
+        // Backwards, so that the first of `tasks` becomes the first of the queue.
         for task in tasks.into_iter().rev() {
             self.entries.push_front(task);
         }
     }
 
-    /// The first `most` entries that are not dead.
+    /// Those of the first `most` entries that are not dead; no others are looked at.
     pub(super) fn first(&self, most: usize) -> impl Iterator<Item = &TaskRef> {
         let is_queued = |task: &&TaskRef| task.header().state.look().is_queued();
         self.entries.iter().take(most).filter(is_queued)
@@ -62,20 +66,22 @@ impl Queue {
         self.dead
     }
 
-    /// An entry has died where it is. The answer is what was swept out, to be dropped once the
-    /// queue's lock is released.
+    /// Counts an entry that has died in its place. Returns what was swept out, to be dropped after
+    /// the queue's lock is released.
     pub(super) fn one_died(&mut self) -> Tasks {
         self.dead += 1;
         if self.dead <= FEW || self.dead <= self.entries.len() / 2 {
             return Vec::new();
         }
         let swept = self.remove(|task| !task.header().state.look().is_queued());
+        // Not 0: the others are in local queues, or with a worker that has not counted them off.
         self.dead = self.dead.saturating_sub(swept.len());
         swept
     }
 
-    /// A popped entry was found to be dead.
+    /// Counts off a dead entry that a worker has popped.
     pub(super) fn dead_popped(&mut self) {
+        // `take_unstarted` may have set the count to 0 while the worker had the entry.
         self.dead = self.dead.saturating_sub(1);
     }
 
@@ -84,6 +90,8 @@ impl Queue {
         self.dead = 0;
         self.remove(|task| {
             let now = task.header().state.look();
+            // A started task that was woken stays: it runs on, unless its pool withdraws all async
+            // tasks.
             !now.is_started() || !now.is_queued()
         })
     }

@@ -88,6 +88,7 @@ impl Pauses {
         if now.saturating_sub(since) < WAKE_UP {
             self.score = Self::MOST.min(self.score + 1);
         } else if self.score > 0 {
+            // A score below 0 is distrust, which only short pauses end.
             self.score -= 1;
         }
     }
@@ -128,6 +129,8 @@ impl Waiters {
 
     fn leave(&mut self) {
         self.count -= 1;
+        // Waiters are not told apart: the first to leave takes a call with it, also if it woke for
+        // no reason, since it looks at the queue as the called one would.
         self.called = self.called.saturating_sub(1);
     }
 }
@@ -159,10 +162,13 @@ impl Sleep {
             return Called::Nobody;
         }
         let now = clock::now();
+        // The first call ends the pause; those that follow find none.
         sleepers.pauses.end(now);
         // `looked` may be older than the watcher's last look: then a sleeper is woken for nothing.
         let is_on_cpu = now.saturating_sub(self.looked.load(Relaxed)) < WAKE_UP;
         if (is_on_cpu || !sleepers.asleep.can_be_called()) && sleepers.watching.call() {
+            // Relaxed: the count only ends the watch. The watcher takes the lock before it looks at
+            // the queue.
             self.calls.fetch_add(1, Relaxed);
             Called::Watcher
         } else if sleepers.asleep.call() {
@@ -175,6 +181,7 @@ impl Sleep {
     /// Wakes the one that was called.
     pub(super) fn wake(&self, called: Called) {
         if called == Called::Sleeper {
+            // One for each call that counts on a sleeper, so at least as many wake as were called.
             self.called.notify_one();
         }
     }
@@ -200,12 +207,16 @@ impl Sleep {
             let now = clock::now();
             sleepers.pauses.begin(now);
             if sleepers.watching.count < WATCHERS && sleepers.pauses.next_is_short() {
+                // Under the lock under which the queue was found empty: a push from here on finds a
+                // waiter.
                 sleepers.watching.count += 1;
                 // Under the lock, as calls are: a call after this is seen by the watch.
                 let before = self.calls.load(Relaxed);
                 self.looked.store(now, Relaxed);
                 drop(state);
                 let watched = self.watch(before, now);
+                // A watch that was called does not count: if another worker has taken the task, the
+                // next one may be as close.
                 *has_watched = watched != Watched::Called;
                 let mut state = lock.lock();
                 let sleepers = state.as_mut();
@@ -217,6 +228,7 @@ impl Sleep {
                 return state;
             }
         }
+        // For the next wait: a worker that was woken and finds nothing may watch again.
         *has_watched = false;
         sleepers.asleep.count += 1;
         let mut state = self.called.wait(state);

@@ -25,8 +25,8 @@ use crate::sync::thread::{Builder, JoinHandle};
 /// A task of less ticks is quick: some microseconds.
 const QUICK: u64 = 8_000;
 
-/// Number of ticks, tens of milliseconds, after which a worker that has not come back is held up by a waker. Far
-/// longer than a thread waits for its CPU, so that what follows a result finds the same worker.
+/// Ticks, tens of milliseconds, after which a worker that has not come back is held up by a waker.
+/// Far longer than a thread waits for its CPU, so that what follows a result finds the same worker.
 const HELD_UP: u64 = 1 << 26;
 
 /// Values of [`Seat::free_since`].
@@ -91,7 +91,7 @@ impl Seat {
         self.free_since.store(BUSY, Release);
     }
 
-    /// It looks for a task. Called by the worker, under the pool's lock.
+    /// Marks the worker as looking for a task. Called by the worker, under the pool's lock.
     pub(super) fn looks(&self) {
         self.free_since.store(LOOKS, Release);
     }
@@ -109,8 +109,8 @@ impl Seat {
         }
     }
 
-    /// Returns whether the local queue is as it was at the last call, and not empty. Called under the pool's
-    /// lock.
+    /// Returns whether the local queue is as it was at the last call, and not empty. Called under
+    /// the pool's lock.
     pub(super) fn is_stuck(&self) -> bool {
         let version = self.local_queue.version();
         self.seen.swap(version, Relaxed) == version && !self.local_queue.is_empty()
@@ -149,6 +149,8 @@ impl Seat {
     fn bottom(&self) -> Option<Running> {
         loop {
             let id = TaskId::from_number(self.id.load(Acquire))?;
+            // A `since` of a later task or poll was stored after `id` was cleared, so the second
+            // look at `id` finds 0 or the number that this `since` belongs to.
             let since = self.since.load(Acquire);
             // Unless another task has come meanwhile; numbers are not used again.
             if self.id.load(Relaxed) == id.get() {
@@ -179,9 +181,10 @@ struct Worker {
 }
 
 impl Worker {
-    /// Returns the number of tasks that it takes into its local queue at once. To take the lock costs little against a
-    /// task of some microseconds; such are taken one by one.
+    /// Returns the most tasks that the worker takes into its local queue at once. Those of some
+    /// microseconds are taken one by one: to take the lock costs little against them.
     fn local_queue_room(&self) -> usize {
+        // A new worker has a pace of 0: it takes several until one has turned out to be slow.
         if self.pace.get() < QUICK { usize::MAX } else { 0 }
     }
 
@@ -200,6 +203,7 @@ impl WorkerContext for Worker {
     }
 
     fn started(&self, task: &TaskRef, first: bool, label: Option<&Arc<str>>) -> u64 {
+        // One reading of the clock is both the end of a task and the start of the next.
         let now = self.last_end.take().unwrap_or_else(clock::now);
         let header = task.header();
         if first {
@@ -229,6 +233,7 @@ impl WorkerContext for Worker {
             End::Failed => self.seat.metrics.failed(),
             End::Uncounted => {}
         }
+        // At depth 0 `id` is set exactly if the task has no label; all others are in `others`.
         if self.depth.get() == 0 && self.seat.id.load(Relaxed) != 0 {
             self.seat.id.store(0, Release);
         } else {
@@ -237,6 +242,8 @@ impl WorkerContext for Worker {
         }
         if self.depth.get() == 0 {
             self.last_end.set(Some(now));
+            // Last: from here on submissions count on this worker to look at the queue. Of the
+            // user's code only wakers are still to run, or the pool is told by `keep_busy`.
             self.seat.ended(now);
         }
     }
@@ -290,16 +297,21 @@ pub(super) fn spawn(
     let name = pool.worker_name(seat);
     let (pool, seat) = (Arc::clone(pool), Arc::clone(seat));
     Builder::new().name(name).stack_size(reserved_stack(&pool)).spawn(move || {
+        // Before the initializer, in which a wait for the pool's end is refused as in a job.
         context::belong_to(pool.address());
         run(&pool, &seat, &mut own);
+        // The pool may end with this. Destructors of thread-locals are still to run; `join` waits
+        // for them.
         pool.leave(&seat);
     })
 }
 
 fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnLocalQueue) {
+    // For the initializer too.
     let _runtime =
         pool.config.runtime.as_ref().map(|runtime| tokio::runtime::Handle::enter(runtime));
     if let Some(initializer) = &pool.config.initializer {
+        // The thread has no worker context yet, so a wait in the initializer lends no place out.
         let initialized = catch(|| initializer());
         let failure = match initialized {
             Ok(Ok(())) => None,
@@ -322,6 +334,7 @@ fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnLocalQueue) {
     });
     context::run_as_worker(worker.clone(), || {
         while let Some(task) = pool.next_task(seat, own, worker.local_queue_room()) {
+            // No claim: the task was withdrawn, or run in place, and this entry was left behind.
             match task.claim() {
                 Some(claimed) => claimed.run(&*worker),
                 None => pool.dead_popped(),

@@ -234,6 +234,7 @@ impl Outbox {
     pub(crate) fn worker_lost(&mut self, how: impl FnOnce() -> String, was_killed: bool) {
         #[cfg(feature = "tracing")]
         {
+            // Counted without a subscriber too: there may be one when the next worker starts.
             self.to_replace += 1;
             if is_listened_to() {
                 self.notes.push(Note::Lost { how: how(), was_killed });
@@ -257,6 +258,7 @@ impl Outbox {
             #[cfg(feature = "tracing")]
             notes: std::mem::take(&mut self.notes),
             #[cfg(feature = "tracing")]
+            // The count stays in the pool, since a replacement may start much later.
             to_replace: 0,
         }
     }
@@ -268,7 +270,7 @@ impl Outbox {
         true
     }
 
-    /// Tells the subscriber. Called without the pool's lock.
+    /// Tells the subscriber what was noted. Called without the pool's lock.
     pub(crate) fn tell(self) {
         #[cfg(feature = "tracing")]
         for note in self.notes {

@@ -19,14 +19,14 @@ impl<'de> Items<'_, 'de> {
     fn next<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Error> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         if self.from.is_broken {
-            // Items that take no bytes would be made from nothing, up to the length that is told.
+            // Items that take no bytes would be made from nothing, up to a length that is a lie.
             return Err(Error::broken_off());
         }
         self.left = left;
         seed.deserialize(&mut *self.from).map(Some)
     }
 
-    /// Not more than there can be, since memory may be reserved for them.
+    /// Returns at most as many as there are bytes, since memory may be reserved for them.
     fn hint(&self) -> usize {
         self.left.min(self.from.bytes.len())
     }
@@ -134,6 +134,7 @@ impl<'de> MapAccess<'de> for ByName<'_, 'de> {
         if self.left == 0 {
             return Ok(None);
         }
+        // `left` is counted down with the value, since a name takes no bytes here.
         let name = self.names.next()?;
         seed.deserialize(BorrowedStrDeserializer::new(name)).map(Some)
     }

@@ -10,7 +10,7 @@ use crate::codec::segment::{BUFFER, ElementKind, visit_numbers};
 use crate::codec::{DEPTH, tag};
 
 impl<'de> Decoder<'de> {
-    /// A level down.
+    /// Runs `f` a level down.
     #[inline]
     fn inner<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, Error>) -> Result<T, Error> {
         let depth = self.depth;
@@ -30,7 +30,7 @@ impl<'de> Decoder<'de> {
         self.inner(|from| visitor.visit_map(Items { from, left: len }))
     }
 
-    /// A struct for a type that has fields of these names.
+    /// Reads a struct for a type that has fields of these names.
     #[inline]
     fn fields<V: Visitor<'de>>(
         &mut self,
@@ -59,7 +59,7 @@ impl<'de> Decoder<'de> {
     ) -> Result<V::Value, Error> {
         let value =
             self.inner(|from| visitor.visit_enum(Variant { from, name, has_content: true }));
-        // The content may still be there.
+        // A visitor that has failed may have left the content unread.
         self.is_broken |= value.is_err();
         value
     }
@@ -123,6 +123,7 @@ impl<'de> Decoder<'de> {
     /// `Some` of a value is shown as the value, unless that is nothing itself.
     fn show_some<V: Visitor<'de>>(&mut self, visitor: V) -> Result<V::Value, Error> {
         let rest = self.bytes.as_slice();
+        // All at once, so that they take no stack.
         let more = rest.iter().take_while(|tag| **tag == tag::SOME).count();
         if more > DEPTH {
             return self.fail(Error::too_deep());
@@ -302,6 +303,7 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
     ) -> Result<V::Value, Error> {
         let start = self.bytes.clone();
         let mut tag = self.byte()?;
+        // An enum asks for no option, and sees the value in it.
         while tag == tag::SOME {
             tag = self.byte()?;
         }

@@ -18,11 +18,11 @@ pub(crate) struct Decoder<'de> {
     shapes: Vec<Shape<'de>>,
     /// Number of levels that there may be beyond this one.
     depth: usize,
-    /// Structs are read by name, and not in order.
+    /// Set if structs are read by name, and not in order.
     by_name: bool,
-    /// A struct has been read in order.
+    /// Set once a struct of this value has been read in order.
     has_ordered: bool,
-    /// A value was left in its middle.
+    /// Set while it is uncertain where the next value begins.
     is_broken: bool,
 }
 
@@ -58,6 +58,7 @@ impl<'de> Decoder<'de> {
         if let Some(value) = block::read(self) {
             return Ok(value);
         }
+        // Only here: inside of a value a declaration is malformed.
         if self.bytes.as_slice().first() == Some(&tag::SHAPES) {
             self.declarations()?;
         }
@@ -90,6 +91,7 @@ impl<'de> Decoder<'de> {
         }
         if value.is_err() {
             self.rewind(&start, met);
+            // Skipped by its own tags, whatever its type has read of it.
             if IgnoredAny::deserialize(&mut *self).is_err() {
                 self.is_broken = true;
             }
@@ -120,7 +122,7 @@ impl<'de> Decoder<'de> {
         Ok(())
     }
 
-    /// An error after which the next value can't be found.
+    /// Fails with an error after which the next value can't be found.
     #[cold]
     fn fail<T>(&mut self, error: Error) -> Result<T, Error> {
         self.is_broken = true;
@@ -177,6 +179,7 @@ impl<'de> Decoder<'de> {
             byte = self.byte()?;
             shift += 7;
             let bits = u64::from(byte & 0x7f);
+            // Bits that do not fit are an error: cut off, they would give another length.
             if shift >= u64::BITS || (bits << shift) >> shift != bits {
                 return self.fail(Error::malformed());
             }
@@ -191,16 +194,17 @@ impl<'de> Decoder<'de> {
         std::str::from_utf8(string).or_else(|_| self.fail(Error::malformed()))
     }
 
-    /// The number that a tag says itself, or that is behind it.
+    /// Reads the number that is in a tag, or behind it.
     #[inline]
     fn argument(&mut self, tag: u8, short: std::ops::Range<u8>) -> Result<usize, Error> {
         if short.contains(&tag) { Ok((tag - short.start).into()) } else { self.len() }
     }
 
-    /// The 1, 2, 4 or 8 bytes of a number, for a size of 0, 1, 2 or 3; the others are zero.
+    /// Reads the 1, 2, 4 or 8 bytes of a number, for a size of 0, 1, 2 or 3; the others are zero.
     #[inline]
     fn number(&mut self, size: u8) -> Result<u64, Error> {
         let len = 1 << size;
+        // One load of eight bytes, where there are so many; those behind the number are masked.
         if let Some(number) = self.bytes.as_slice().first_chunk() {
             self.bytes = self.bytes.as_slice()[len..].iter();
             return Ok(u64::from_le_bytes(*number) & (u64::MAX >> (64 - 8 * len)));
@@ -246,7 +250,7 @@ impl<'de> Decoder<'de> {
         self.bytes = rest.iter();
         let run = self.run(kind).ok();
         if run.is_none() {
-            // That is told again, with its error.
+            // The ordinary way comes to the same error, and reports it.
             (self.bytes, self.is_broken) = (start, false);
         }
         run
@@ -260,6 +264,7 @@ impl<'de> Decoder<'de> {
             let count = self.len()?;
             let start = self.bytes.as_slice();
             let mut total = 0_usize;
+            // A length takes a byte, so a count that is not true ends with the bytes.
             for _ in 0..count {
                 total = total.saturating_add(self.len()?);
             }
@@ -321,6 +326,7 @@ impl<'de> Names<'de> {
         let (mut len, mut shift) = (0, 0);
         loop {
             let byte = *self.lengths.next().ok_or_else(Error::malformed)?;
+            // `declarations` has read these bytes as varints, so the shift is in range.
             len |= usize::from(byte & 0x7f) << shift;
             shift += 7;
             if byte < 0x80 {

@@ -1,5 +1,5 @@
-//! Where encoded bytes go. A value too large for the memory is an error, and does not end the
-//! process.
+//! The bytes of a message that is being encoded. A value too large for the memory is an error, and
+//! does not end the process.
 
 use std::ops::Range;
 
@@ -59,7 +59,8 @@ impl Body {
         Ok(())
     }
 
-    /// Seven bits to a byte, the lowest first; a byte that is followed by another one is marked.
+    /// Appends a varint: seven bits to a byte, the lowest first; a byte that is followed by another
+    /// one is marked.
     #[inline]
     pub(in crate::codec) fn put_varint(&mut self, mut number: u64) -> Result<(), Error> {
         while number >= 0x80 {
@@ -69,7 +70,7 @@ impl Body {
         self.push(number as u8)
     }
 
-    /// A tag of the range for a number that is small enough, else `long` and the number.
+    /// Appends a tag of the range for a number that is small enough, else `long` and the number.
     #[inline]
     pub(in crate::codec) fn put_tag(
         &mut self,

@@ -61,6 +61,7 @@ impl Encoder {
         if !block::write(value, &mut draft.to.body)? {
             draft.serialize(value)?;
         }
+        // The value is complete: the drop of the draft would take it back.
         std::mem::forget(draft);
         self.values += 1;
         Ok(())
@@ -92,6 +93,7 @@ impl<'a> Draft<'a> {
     #[inline]
     fn serialize<T: Portable>(&mut self, value: &T) -> Result<(), Error> {
         let value_type = TypeId::of::<T>();
+        // Only the first value: declarations that were guessed wrongly are replaced at its end.
         if self.start == 0 {
             self.to.body.reserve(ROOM + size_of::<T>())?;
             self.to.declare_expected(value_type)?;
@@ -100,7 +102,7 @@ impl<'a> Draft<'a> {
         self.to.start();
         value.serialize(&mut *self.to)?;
         if self.to.depth != DEPTH {
-            // Something was left in its middle.
+            // A part of the value was begun and not ended.
             return Err(Error::new("the type has ignored an error of the encoder"));
         }
         self.to.declare(value_type, self.start, self.shapes, declared)

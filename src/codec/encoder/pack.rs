@@ -43,6 +43,7 @@ fn pack_sized<const N: usize, I: Iterator<Item: Serialize>>(
         let (mut filled, mut other) = (0, None);
         for place in &mut chunk {
             other = items.next();
+            // Nothing of an item that is refused is written, so the caller can serialise it again.
             let Some(Ok(number)) = other.as_ref().map(|item| item.serialize(Probe(kind))) else {
                 break;
             };

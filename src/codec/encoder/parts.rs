@@ -12,7 +12,7 @@ use super::serializer::{Run, SHORTEST_RUN, Serializer};
 use super::shapes::Open;
 use crate::codec::error::Error;
 
-/// The most that is reserved for items that may be shorter than the first one.
+/// Maximum number of bytes that are reserved for items, which may be shorter than the first one.
 const LARGEST_GUESS: usize = 64 * 1024;
 
 /// The items of a sequence, or the entries of a map, that is being written.
@@ -40,6 +40,7 @@ impl Items<'_> {
     fn reserve(&mut self) {
         let body = &mut self.to.body;
         let all = (body.len() - self.start).saturating_mul(self.announced);
+        // If there is no memory for the guess, there may be for the items.
         let _ = body.reserve(all.min(LARGEST_GUESS));
     }
 
@@ -60,6 +61,7 @@ impl Items<'_> {
         if self.count != self.announced {
             self.correct()?;
         }
+        // An outer sequence is no run either: it has a sequence as an item, which has unpacked it.
         self.to.run = Run::No;
         self.to.depth += 1;
         Ok(())
@@ -69,6 +71,7 @@ impl Items<'_> {
     #[cold]
     fn correct(&mut self) -> Result<(), Error> {
         let Self { ref mut to, is_map, start, announced, count } = *self;
+        // No item came, so no header was written.
         if to.run == Run::Undecided {
             return to.body.put_sequence(count);
         }

@@ -16,7 +16,7 @@ use crate::codec::{DEPTH, Encoded, Segment, tag};
 /// that begins with a number would mostly have to be unpacked again.
 pub(in crate::codec) const SHORTEST_RUN: usize = 8;
 
-/// The most that is reserved for a run in advance: what a sequence announces need not be true.
+/// Maximum number of bytes that are reserved for a run: what a sequence announces need not be true.
 const LARGEST_RESERVE: usize = 1 << 20;
 
 /// Writes values.
@@ -28,8 +28,8 @@ pub(in crate::codec) struct Serializer {
     /// Number of levels that there may be beyond this one.
     pub(super) depth: usize,
     pub(super) run: Run,
-    /// Of a run, or of what may become one: where its sequence begins, and how many items that has
-    /// announced.
+    /// Start of the sequence of a run, or of what may become one, and the number of items that the
+    /// sequence has announced.
     run_start: usize,
     run_len: usize,
 }
@@ -126,7 +126,7 @@ impl Serializer {
 
     // ---- Runs ----
 
-    /// Called before whatever is not packed. In a sequence all items have tags from here on.
+    /// Called before a value that is not packed. In a sequence all items have tags from here on.
     #[inline]
     fn plain(&mut self) -> Result<(), Error> {
         if self.run == Run::No { Ok(()) } else { self.unpack() }
@@ -134,6 +134,7 @@ impl Serializer {
 
     #[cold]
     fn unpack(&mut self) -> Result<(), Error> {
+        // Before numbers are written again, which would be packed otherwise.
         let run = std::mem::replace(&mut self.run, Run::No);
         let Run::Of(kind) = run else { return self.body.put_sequence(self.run_len) };
         let mut header = Body::default();
@@ -158,6 +159,7 @@ impl Serializer {
 
     #[cold]
     fn decide(&mut self, kind: ElementKind) -> Result<bool, Error> {
+        // A number of another kind than those before it.
         if self.run != Run::Undecided {
             return self.unpack().map(|()| false);
         }
@@ -216,7 +218,7 @@ impl Serializer {
         self.body.append(inline)
     }
 
-    // ---- What has parts ----
+    // ---- Compound values ----
 
     /// Begins a sequence, whose number of items may turn out to be another one than `len`.
     #[inline]
@@ -398,6 +400,7 @@ impl<'s> ser::Serializer for &'s mut Serializer {
         value: &T,
     ) -> Result<(), Error> {
         if name == BUFFER {
+            // Without an offer, in a thread that is ending, the numbers are written as a sequence.
             if let Some(offer) = segment::take_offer() {
                 self.plain()?;
                 return self.buffer(offer);
@@ -432,6 +435,7 @@ impl<'s> ser::Serializer for &'s mut Serializer {
         let mut sequence = self.serialize_seq(len)?;
         let mut next = items.next();
         while let Some(item) = next {
+            // The serializer decides whether there is a run; `pack` takes the others of its kind.
             sequence.item(&item)?;
             next = sequence.pack(&mut items)?;
         }

@@ -117,11 +117,12 @@ impl Shapes {
     pub(super) fn take() -> Box<Self> {
         match SPARE.try_with(Cell::take) {
             Ok(Some(mut spare)) if spare.all.len() <= KEPT => {
+                // The numbers are those of the last message.
                 spare.truncate(0);
                 spare
             }
-            // There are none, or another message has them, whose values encode this one; or the thread
-            // is ending.
+            // There are none or too many; or a message has them whose values encode this one; or
+            // the thread is ending.
             _ => Box::new(Self {
                 all: Vec::new(),
                 names: vec![END],
@@ -154,6 +155,7 @@ impl Shapes {
 
     #[inline]
     fn guess(&self, key: Key) -> Option<(usize, &Shape)> {
+        // An unused place has index 0; the key shows whether the shape is meant.
         let index = self.places[key.place()];
         self.all.get(index).filter(|shape| shape.key == key).map(|shape| (index, shape))
     }
@@ -164,6 +166,7 @@ impl Shapes {
         let (key, start) = (Key::of_struct(name, len), self.open.len());
         match self.guess(key) {
             Some((index, shape)) => {
+                // The next number is right unless a new shape is completed inside of this struct.
                 let number = shape.number.unwrap_or(self.len());
                 Open { guess: Some(index), next: shape.start, start, key, number }
             }
@@ -175,6 +178,7 @@ impl Shapes {
     #[inline]
     pub(super) fn add(&mut self, to: &mut Open, name: &'static str) {
         match self.names.get(to.next) {
+            // By address, since to compare texts takes longer; behind the last name is `END`.
             Some(next) if std::ptr::eq(*next, name) => to.next += 1,
             _ => self.add_other(to, name),
         }
@@ -285,9 +289,11 @@ impl Shapes {
         declared: usize,
         body: &mut Body,
     ) -> Result<(), Error> {
+        // The guess was right, and has the bytes that would be written now.
         if declared > 0 && self.numbered == self.expected {
             return Ok(());
         }
+        // Taken out, since the bytes must not depend on what was encoded before.
         body.as_vec().drain(..declared);
         self.declare(0, body, 0)?;
         self.expected.clone_from(&self.numbered);

@@ -1,9 +1,9 @@
 //! The tasks that a worker has taken from the queue and not started: a ring that its worker
 //! fills, and from which any thread may take, oldest first.
 //!
-//! Both ends of the ring are in one word, so that a task is taken by one compare-and-swap. They only grow, and
-//! a place is written again only after both ends have moved on by a whole round: a thread that has read an old
-//! pointer there finds the word changed and tries again.
+//! Both ends of the ring are in one word, so that a task is taken by one compare-and-swap. They
+//! only grow, and a place is written again only after both ends have moved on by a whole round: a
+//! thread that has read an old pointer there finds the word changed and tries again.
 
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -13,7 +13,8 @@ use crate::sync::atomic::{
     AtomicPtr, AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
 };
 
-/// The number of tasks for which a local queue has room; a power of two.
+/// The number of tasks for which a local queue has room. A power of two, so that positions that
+/// wrap at 2^32 go on with the next place.
 const CAPACITY: u32 = 64;
 
 struct Ring {
@@ -54,6 +55,7 @@ impl OwnLocalQueue {
         let mut ends = ring.ends.load(Acquire);
         let mut put = split(ends).1;
         for task in tasks.take(self.room()) {
+            // The ring has the task's reference from here on. Relaxed: the swap below publishes it.
             ring.places[(put % CAPACITY) as usize].store(task.forget().as_ptr(), Relaxed);
             put = put.wrapping_add(1);
         }
@@ -98,6 +100,8 @@ impl LocalQueue {
             if take == put {
                 return None;
             }
+            // This may be the pointer of a later round, or one that another thread takes now: then
+            // the swap fails.
             let task = ring.places[(take % CAPACITY) as usize].load(Relaxed);
             let next = join(take.wrapping_add(1), put);
             match ring.ends.compare_exchange_weak(ends, next, AcqRel, Acquire) {

@@ -1,5 +1,5 @@
-//! The waits of a worker's jobs, for dumps. Written when a job is about to block, so that they cost nothing
-//! beside the wait itself.
+//! The waits of a worker's jobs, for dumps. Written when a job is about to block, so that they cost
+//! nothing beside the wait itself.
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -79,6 +79,8 @@ impl Waits {
             waits.len() - 1
         });
         change(&mut waits[place]);
+        // Nothing is left of a job that waits no more, so the list is no longer than the worker's
+        // stack.
         if waits[place].is_over() {
             waits.swap_remove(place);
         }
@@ -95,6 +97,7 @@ impl Waits {
         let Some(wait) = waits.iter().find(|wait| wait.task == task) else {
             return (Vec::new(), 0);
         };
+        // The thread blocks on one thing, which may be among the futures that it has polled.
         let mut named: Vec<_> = wait.blocked.into_iter().collect();
         named.extend(wait.pending.iter().filter(|pending| wait.blocked != Some(**pending)));
         (named, wait.more_pending)
@@ -129,6 +132,7 @@ impl Wait {
         match named {
             Some(place) => drop(self.pending.remove(place)),
             None if self.more_pending > 0 => self.more_pending -= 1,
+            // Which one is not known: the newest goes, so that the number is right.
             None => drop(self.pending.pop()),
         }
     }

@@ -22,6 +22,7 @@ pub(super) fn walk<F: FnMut(&dl_phdr_info) -> bool>(mut see: F) {
         // SAFETY: the first is lent for this call; the second is the `see` below, which
         // nothing else uses during the walk.
         let (info, see) = unsafe { (&*info, &mut *see.cast::<F>()) };
+        // Anything but 0 ends the walk.
         c_int::from(!see(info))
     }
 
@@ -84,7 +85,7 @@ pub(super) fn in_file(info: &dl_phdr_info, header: &Header) -> Range<usize> {
 pub(super) struct Unwinding<'a> {
     /// The address that its numbers are counted from.
     start: usize,
-    /// Where each function begins, and where its record is.
+    /// The addresses of each function and of its record, 4 bytes each, relative to `start`.
     table: &'a [u8],
     /// The memory that has the records.
     segments: Vec<(usize, &'a [u8])>,

@@ -55,7 +55,7 @@ pub(in crate::function) fn program_file() -> io::Result<ProgramFile> {
     })
 }
 
-/// On this machine.
+/// Returns device and inode, which name a file on this machine.
 pub(super) fn number_of(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
 }
@@ -75,7 +75,7 @@ pub(super) struct Maps(Vec<u8>);
 pub(super) struct MappedFile<'a> {
     pub(super) range: Range<usize>,
     pub(super) inode: u64,
-    /// Where the file is, or was.
+    /// The path that the file has, or had when it was mapped.
     pub(super) path: &'a Path,
 }
 
@@ -106,19 +106,21 @@ impl<'a> MappedFile<'a> {
         self.metadata(path).is_some()
     }
 
-    /// Of the file at `path`, if that is this one.
+    /// Returns the metadata of the file at `path`, if it is this file.
     pub(super) fn metadata(&self, path: &Path) -> Option<Metadata> {
         fs::metadata(path).ok().filter(|file| file.ino() == self.inode)
     }
 
-    /// From a line, `start-end permissions offset device inode path`. `None`: it is not of a
+    /// Parses a line, `start-end permissions offset device inode path`. `None`: it is not of a
     /// file.
     pub(super) fn parse(line: &'a [u8]) -> Option<Self> {
+        // The last field is the rest of the line, since a path may have blanks.
         let mut fields = line.splitn(6, |byte| *byte == b' ');
         let mut field = || std::str::from_utf8(fields.next()?).ok();
         let (start, end) = field()?.split_once('-')?;
         let address = |text| usize::from_str_radix(text, 16).ok();
         let (_permissions, _offset, _device) = (field()?, field()?, field()?);
+        // 0 stands for memory that is of no file.
         let inode = field()?.parse().ok().filter(|inode| *inode != 0)?;
         let path = fields.next()?.trim_ascii_start();
         Some(Self {

@@ -21,6 +21,7 @@ mod maps;
 pub(super) use maps::program_file;
 
 pub(super) fn refer_to(address: usize, part: Part) -> Result<Reference, UnknownCode> {
+    // First, since most functions are there, and it needs no lock.
     if let Some(program) = program().filter(|program| program.has(part, address)) {
         return program.refer_to(address);
     }
@@ -53,7 +54,8 @@ pub(super) fn constants(reference: Reference) -> Result<Words, UnknownCode> {
     let (base, words) = in_image(reference, |image| {
         image.address_of(reference, Part::Constants).map(|words| (image.base, words))
     })??;
-    // A library may be unloaded meanwhile.
+    // The library may have been unloaded since, and another one be at its place: it is read anew,
+    // within a walk, which keeps it loaded.
     let words = in_loaded(base, |info| {
         let image = Image::read(info, Path::new(""));
         image.has(Part::Constants, words).then(|| {
@@ -145,14 +147,16 @@ fn libraries() -> MutexGuard<'static, Libraries> {
     drop(known);
     let read = read_images().1;
     let mut known = LIBRARIES.lock();
+    // Another thread may have stored a later list. This one brings its own generation, by which the
+    // next caller finds out that it is outdated.
     *known = read;
     known
 }
 
 struct Libraries {
-    /// As of which state of the process.
+    /// The state of the process that the list is of.
     generation: Option<Generation>,
-    /// In the order of their addresses.
+    /// Sorted by their addresses.
     images: Vec<Image>,
 }
 
@@ -183,6 +187,7 @@ fn read_images() -> (Option<Image>, Libraries) {
     walk(|info| {
         if program.is_none() {
             program = Some(Image::read(info, Path::new(EXECUTED)));
+            // Of the same walk as the list, so that a later change shows.
             libraries.generation = Some((info.dlpi_adds, info.dlpi_subs));
         } else {
             libraries.images.push(Image::read(info, path(info)));
@@ -201,6 +206,7 @@ fn read_images() -> (Option<Image>, Libraries) {
     libraries.images.retain(|image| !image.code.is_empty());
     libraries.images.sort_unstable_by_key(Image::start);
     for image in program.iter_mut().chain(&mut libraries.images) {
+        // Without a build id the file stands in, as long as it is the one that is mapped.
         if image.digest.is_none() {
             image.digest = mapped_file(image.start(), &image.file).map(digest);
         }

@@ -16,7 +16,8 @@ use crate::sys::process::{self, PidFd};
 use crate::sys::spawn::Spawn;
 use crate::sys::{self, ExitStatus, Signal, control, descriptors, explain, signals};
 
-/// Longest time that a helper may take to end by itself: longer than it waits for the processes that it kills.
+/// Longest time that a helper may take to end by itself: longer than a zygote waits for the
+/// processes that it kills.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 /// A process that runs the same program as this one, and is to end when the other end of its stdin is
@@ -70,6 +71,7 @@ impl Helper {
                 Err(error) if error.kind() != ErrorKind::WouldBlock => {
                     return None; // someone else has reaped it, or nobody needs to
                 }
+                // Without a descriptor there is nothing to wait with, so the end is polled for.
                 Err(_still_there) if self.process.fd().is_none() && start.elapsed() < PATIENCE => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -117,6 +119,7 @@ impl Surroundings {
         let mut environment: Vec<_> =
             std::env::vars_os().filter(|(name, _)| is_kept(name)).collect();
         for (at, (name, value)) in variables.iter().enumerate() {
+            // Of settings of one variable the last one counts.
             let is_last = variables[at + 1..].iter().all(|(other, _)| other != name);
             if let (Some(value), true) = (value, is_last) {
                 environment.push((name.clone(), value.clone()));
@@ -162,6 +165,7 @@ fn loader_and_options(arguments: &[OsString]) -> io::Result<Vec<OsString>> {
     let words = line.split_inclusive(|byte| *byte == 0);
     let words = words.map(|word| OsStr::from_bytes(word.strip_suffix(&[0]).unwrap_or(word)));
     let mut words: Vec<OsString> = words.map(OsStr::to_owned).collect();
+    // At least two words come before the arguments: the loader's path and the program's.
     if !words.ends_with(arguments) || words.len() < arguments.len() + 2 {
         return Err(io::Error::other(
             "the command line of this process was overwritten, so the options of the dynamic loader that has started it are lost; start the program directly",
@@ -189,7 +193,8 @@ pub(crate) fn can_start() -> io::Result<()> {
     })
 }
 
-/// The program would count as one with raised privileges where it is executed by such a process.
+/// Refuses to start a helper while the effective user or group is not the real one: the program,
+/// executed by this process, would count as one with raised privileges.
 fn refuse_two_users() -> io::Result<()> {
     use rustix::process::{getegid, geteuid, getgid, getuid};
     if getuid() == geteuid() && getgid() == getegid() {
@@ -201,16 +206,17 @@ fn refuse_two_users() -> io::Result<()> {
     ))
 }
 
-/// Such a program can't tell a pool of its own from whoever has started it, by the environment and the
-/// stdin that it was given; and what a zygote is told to call, it calls.
+/// Returns whether this program has more privileges than the process that has executed it. It could
+/// not tell that process, which gives it environment and stdin, from a pool of its own; and a
+/// zygote calls whatever it is told to.
 fn has_raised_privileges() -> bool {
     // SAFETY: it reads what the kernel has told this process at its start.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// In a helper, before anything else: takes the control socket from stdin. `None` if there is none,
-/// and nothing was changed. The terminal does not stop it from then on. With an error, the control
-/// socket still is stdin.
+/// Takes the control socket from stdin, in a helper, before anything else. `None` if there is none,
+/// and nothing was changed. The terminal does not stop this process from then on. With an error,
+/// the control socket still is stdin.
 ///
 /// What is open or ignored in this process besides was made so by libraries and constructors, for
 /// nothing of that kind was inherited.

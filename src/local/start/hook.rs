@@ -50,8 +50,9 @@ struct Image {
 }
 
 impl Image {
-    /// Where the hook is in the list.
+    /// Returns the index of the hook in the list.
     fn slot(&self) -> Option<usize> {
+        // By address: the static lies in the list, and is itself the entry.
         self.list.iter().position(|entry| std::ptr::eq(entry, &HOOK))
     }
 }
@@ -76,6 +77,8 @@ fn own_image() -> Option<Image> {
         if !image.has(std::ptr::from_ref(&HOOK).addr()) {
             return 0; // go on
         }
+        // Each image has a list of its own; the one that counts is that of the image with this
+        // code.
         search.found = image.constructors().map(|list| Image { is_program, list });
         1
     }
@@ -117,8 +120,8 @@ impl Loaded<'_> {
         segments.any(|(start, size)| (start..start + size).contains(&address))
     }
 
-    /// Its list of constructors. A program without a dynamic section, static and not relocatable, does
-    /// not tell.
+    /// Returns its list of constructors. `None` for a program without a dynamic section: one that
+    /// is static and not relocatable.
     fn constructors(&self) -> Option<&'static [Constructor]> {
         let (mut start, mut size) = (None, 0);
         let (dynamic, _) = self.segments(libc::PT_DYNAMIC).next()?;
@@ -128,6 +131,7 @@ impl Loaded<'_> {
             let Dynamic { tag, value } = unsafe { entry.read() };
             match tag {
                 Self::END => break,
+                // Relative to the base: the loader does not relocate this entry in memory.
                 Self::LIST => start = Some((self.0.dlpi_addr as usize).wrapping_add(value)),
                 Self::LIST_SIZE => size = value,
                 _ => {}

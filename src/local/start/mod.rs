@@ -39,7 +39,7 @@ pub(crate) const VARIABLE: &str = "CONCURRENT_FUTURES_ZYGOTE";
 /// The hook has run in this process, or in the one it was forked from.
 static HOOK_HAS_RUN: AtomicBool = AtomicBool::new(false);
 
-/// And [`init`].
+/// [`init`] was called in this process, or in the one it was forked from.
 static INIT_WAS_CALLED: AtomicBool = AtomicBool::new(false);
 
 /// This is a zygote, not forked yet.
@@ -79,17 +79,17 @@ pub fn init() {
     }
 }
 
-/// The hook. `constructors` runs those that come after it.
+/// Runs as the hook. `constructors` calls the constructors that come after it.
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
 pub(crate) fn before_main(constructors: impl FnOnce()) {
     HOOK_HAS_RUN.store(true, Relaxed);
-    // In this order: nearly all processes are not.
+    // In this order: the look at the environment is cheap, and ends here in nearly all processes.
     if is_asked_to_be_zygote() && hook::is_in_charge() {
         become_zygote(constructors);
     }
 }
 
-/// In a fork of the zygote, which may have pools of its own.
+/// Records that this process, a fork of the zygote, is a worker: it may have pools of its own.
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
 pub(crate) fn become_worker() {
     IS_ZYGOTE.store(false, Relaxed);
@@ -104,6 +104,8 @@ pub(crate) fn check_can_start() -> io::Result<()> {
             "the process from which workers are forked has no pools itself; create the pool in `main` or in a task, and not in a preloaded function or in code that runs before `main`",
         );
     }
+    // A zygote removes the variable when it takes control, so neither the hook nor `init` has done
+    // that here.
     if is_asked_to_be_zygote() {
         return refuse(
             "this process was started to fork workers, but has come as far as to create a pool; call `concurrent_futures::init()` first thing in `main`",
@@ -119,6 +121,7 @@ pub(crate) fn check_can_start() -> io::Result<()> {
 }
 
 fn is_asked_to_be_zygote() -> bool {
+    // The name is looked up only where the variable is set: that reads the images of the process.
     std::env::var(VARIABLE).is_ok_and(|value| copy_name().is_ok_and(|name| name == value))
 }
 
@@ -127,11 +130,15 @@ fn is_asked_to_be_zygote() -> bool {
 fn become_zygote(constructors: impl FnOnce()) {
     match helper::take_control() {
         Ok(Some(control)) => {
+            // Before constructors and the preloaded function run: a pool that these make is
+            // refused.
             IS_ZYGOTE.store(true, Relaxed);
             crate::local::start::zygote::process::main(control, constructors)
         }
-        // The variable is there by somebody's mistake. The program runs, without pools.
+        // Stdin is no control socket, so the variable was set or inherited by mistake; or this
+        // program has raised privileges. It runs, without pools.
         Ok(None) => {}
+        // The socket is still on stdin: `take_control` leaves it there if it fails.
         Err(error) => crate::local::start::zygote::process::refuse(
             sys::stdin(),
             format!("the process that starts workers can't begin: {error}"),

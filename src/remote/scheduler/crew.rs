@@ -40,6 +40,7 @@ impl<T: Transport, H: Send + Sync + 'static> Crew for MapCrew<T, H> {
     }
 
     fn may_help(&self) -> bool {
+        // The thread that waits for a map is none of its workers.
         false
     }
 }

@@ -19,13 +19,14 @@ const MOST_FALSE_STARTS: usize = 5;
 /// Numbers of workers begin again here. The last one is the transport's.
 const MOST_NUMBER: u32 = u32::MAX;
 
-/// Nothing lies between the task and its worker any more.
+/// Records that nothing lies between a task and its worker any more: for the pool, its start.
 pub(super) fn about_to_start<T: Transport>(
     task: &mut Task<T>,
     metrics: &WorkerMetrics,
     outbox: &mut Outbox,
     room_left: &mut RoomLeft,
 ) {
+    // Once: a task that is tried again has given its room back.
     room_left.count += usize::from(std::mem::take(&mut task.holds_room));
     let waited = clock::now().saturating_sub(task.submitted);
     metrics.started(waited);
@@ -45,7 +46,7 @@ impl<T: Transport> Pool<T> {
                 None if !self.may_start_worker(state, free) => break,
                 None => match self.start_worker(state) {
                     Ok(worker) => worker,
-                    // Another one will be started once that is told.
+                    // The transport is about to tell of the starter's end, and dispatches again.
                     Err(NotStarted::StarterIsGone) => break,
                     Err(NotStarted::Refused(error)) => {
                         let of_try = state.starts.current_try();
@@ -57,21 +58,24 @@ impl<T: Transport> Pool<T> {
             if !self.send_next(state, worker, free) {
                 break;
             }
+            // The frame of a new worker's initializer, which is in front, goes out with the task's.
             state.flush_later(worker);
         }
         self.dismiss_spares(state);
     }
 
     fn may_start_worker(&self, state: &State<T>, free: Free) -> bool {
-        // Those of which it is not known yet may prove to be false starts.
+        // Workers whose end is not explained yet may prove to be false starts.
         let false_starts = state.false_starts + state.unexplained();
+        // A child runs in the place of its parent, which is about to go on.
         let has_place = free == Free::Child || state.active() < self.config.max_workers;
         has_place
             && false_starts < MOST_FALSE_STARTS
             && state.starts.may_ask(|| state.has_pending())
     }
 
-    /// A worker has ended before its first task, or its start failed.
+    /// Records a false start: a worker has ended before its first task, or all workers with their
+    /// starter before any had begun.
     pub(super) fn began_in_vain(
         self: &Arc<Self>,
         state: &mut State<T>,
@@ -89,6 +93,7 @@ impl<T: Transport> Pool<T> {
 
     pub(super) fn idle_worker(&self, state: &mut State<T>) -> Option<u32> {
         while let Some(number) = state.idle.pop() {
+            // A worker of the list may have left meanwhile, or have got a task from `fill_up`.
             if state.worker(number).is_some_and(Worker::<T>::is_idle) {
                 return Some(number);
             }
@@ -110,6 +115,7 @@ impl<T: Transport> Pool<T> {
             return false;
         };
         worker.serves = task.parent;
+        // The initializer or a withdrawn task may be in front; its reply makes this one the next.
         let is_next = worker.sent.is_empty();
         let limit = task.options.timeout;
         let Some(slot) = worker.send(task.kind, task_number, task.detail, &task.content) else {
@@ -128,6 +134,7 @@ impl<T: Transport> Pool<T> {
         }
         if let Some(limit) = limit {
             let pool = Arc::clone(self);
+            // The limit can't have passed before this fires; the action looks at the true start.
             let timer = self.timer(limit, move || pool.ran_too_long(task_number, limit));
             task.run_timer = Some(timer);
         }
@@ -137,7 +144,7 @@ impl<T: Transport> Pool<T> {
 
     fn start_worker(&self, state: &mut State<T>) -> Result<u32, NotStarted> {
         let number = state.next_worker;
-        // Also if it fails: something may have come of it, and is told under this number.
+        // Used up also if the start fails: what has come of it all the same is told by this number.
         state.next_worker = number.wrapping_add(1) % MOST_NUMBER;
         let link = state.transport.start(&self.hub, number)?;
         let Config { max_tasks_per_child, .. } = self.config;
@@ -152,6 +159,7 @@ impl<T: Transport> Pool<T> {
     /// Sends a worker that has replied as much as it may have, or lets it be idle, or go.
     pub(super) fn fill_up(self: &Arc<Self>, state: &mut State<T>, number: u32) {
         self.free_stuck(state);
+        // An equal share, so that one worker does not take ahead what others could run.
         let fair = state.queued.div_ceil(state.active().max(1));
         let Some(worker) = state.workers.get_mut(&number) else { return };
         if worker.tasks_left == Some(0) && worker.sent.is_empty() {
@@ -165,6 +173,7 @@ impl<T: Transport> Pool<T> {
         let free = self.free(state, is_idle);
         let count = match free {
             Free::Nothing => 0,
+            // One place is free, for one child.
             Free::Child => 1,
             Free::Anything => room.min(state.queued).min(fair.max(1)),
         };
@@ -181,6 +190,7 @@ impl<T: Transport> Pool<T> {
         let Some(worker) = state.workers.get_mut(&number) else { return };
         let served = worker.serves.take();
         if let Some(limit) = self.config.idle_timeout {
+            // By the number of replies the action sees that the worker has had a task since.
             let (pool, replies) = (Arc::clone(self), worker.replies);
             let timer = self.timer(limit, move || pool.idle_too_long(number, replies));
             worker.idle_timer = Some(timer);
@@ -209,6 +219,7 @@ impl<T: Transport> Pool<T> {
         state.next_look = number + 1;
         let Some(worker) = state.workers.get_mut(&number) else { return };
         if worker.sent.len() > 1 && worker.check_stuck(self.hub.now()) {
+            // The first one has started, or is about to.
             state.take_back(number, 1);
         }
     }
@@ -218,9 +229,11 @@ impl<T: Transport> Pool<T> {
         let others = state.workers.keys().filter(|other| **other != number);
         let most = others.map(|other| (state.sent_ahead(*other).count(), *other)).max();
         let Some((count @ 1.., other)) = most else { return };
+        // The later half, rounded up: the busy worker would come to it last.
         let Some(keep) = state.sent_ahead(other).nth(count / 2) else { return };
         state.take_back(other, keep);
         if state.queued > 0 {
+            // The others are in the queue, where any worker finds them.
             self.send_next(state, number, Free::Anything);
             state.flush_later(number);
         }

@@ -55,6 +55,7 @@ struct Seen {
 
 impl<T: Transport> State<T> {
     fn seen(&self, number: u32, worker: &Worker<T>) -> Seen {
+        // With a wait for one child its other calls are named too: a dump does not tell them apart.
         let named: Vec<_> = worker
             .calls
             .iter()
@@ -92,6 +93,7 @@ impl<T: Transport> State<T> {
             worker.sent.iter().filter(|sent| self.is_with(*number, **sent)).map(|sent| sent.number)
         });
         let ahead = ahead.filter(|task| self.tasks.get(task).is_some_and(|t| !self.has_started(t)));
+        // Stale entries count as looked at, which bounds the time under the lock.
         let queue = self.queue.iter().take(dump::LOOKED_AT).copied();
         let queue =
             queue.filter(move |task| self.tasks.get(task).is_some_and(|task| task.is_queued()));

@@ -72,8 +72,10 @@ type TimerOf<T> = <<T as Transport>::Hub as Hub>::Timer;
 pub(crate) struct Pool<T: Transport> {
     pub(crate) config: Config,
     pub(crate) hub: T::Hub,
+    // A forked child has another state in its place: of a broken pool, without workers.
     state: Own<Mutex<State<T>>>,
     room: Option<Room>,
+    // Counted without the lock, by the threads that finish futures.
     completed: AtomicU64,
     failed: AtomicU64,
     /// Futures that are about to be finished, and the user's code on helper threads.
@@ -93,7 +95,7 @@ struct Finish {
     sink: Box<dyn ReplySink>,
     trace: TaskTrace,
     reply: Result<Frame, Error>,
-    /// The task was counted as cancelled.
+    /// The task was counted as cancelled, or was not accepted: no counter changes for it.
     is_counted: bool,
 }
 
@@ -118,6 +120,7 @@ impl<T: Transport> Completion<T> {
         let Some(Finish { sink, reply, .. }) = &self.finish else { return false };
         let has_failed = match reply {
             Ok(frame) => frame.header.kind != Kind::Value,
+            // A cancelled task has not failed, so the hook is not called.
             Err(error) => !matches!(error, Error::Cancelled),
         };
         let may_be_unobserved = has_failed && self.pool.config.on_unobserved.is_set();
@@ -129,6 +132,7 @@ impl<T: Transport> UserCode for Completion<T> {
     fn run(self: Box<Self>) {
         if self.takes_long() {
             let pool = Arc::clone(&self.pool);
+            // If the helper pool drops the job unrun, that finishes the future as well.
             pool.helpers().go_on(move || drop(self)).detach();
         } else {
             let pool = Arc::clone(&self.pool);
@@ -149,6 +153,7 @@ impl<T: Transport> Drop for Completion<T> {
                 counter.fetch_add(1, Relaxed);
             }
         });
+        // After the callbacks and the wake-up: the pool does not end before them.
         pool.finished();
     }
 }
@@ -201,6 +206,7 @@ impl<T: Transport> Submit for Arc<Pool<T>> {
     fn submit(&self, submission: Submission) {
         if let Err(refused) = self.push(submission) {
             let why = self.withdrawal();
+            // A submission that was not accepted is in no counter.
             refused.sink.complete(Err(why), &TaskTrace::none(), &|_| ());
         }
     }
@@ -219,7 +225,8 @@ impl<T: Transport> Submit for Arc<Pool<T>> {
 }
 
 thread_local! {
-    /// The pool whose user code this thread runs outside of its helper threads.
+    /// The address of the pool whose user code this thread runs outside of its helper threads, to
+    /// compare. That code must not wait for the pool's end, which waits for it.
     static DELIVERING: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
 }
 
@@ -268,6 +275,7 @@ impl<T: Transport> Pool<T> {
         let mut state = self.state.lock();
         let is_accepted = match state.life.phase {
             Phase::Open => true,
+            // A map that was accepted goes on, unless the pool was closed with `CancelQueued`.
             Phase::Closed(at_once) => submission.kind == Kind::Chunk && !at_once,
             Phase::Broken(_) => false,
         };
@@ -290,6 +298,7 @@ impl<T: Transport> Pool<T> {
         let limit = submission.options.queue_timeout;
         let queue_timer = limit.map(|limit| {
             let pool = Arc::clone(self);
+            // However short the limit: the action waits for the lock, and then finds the task.
             self.timer(limit, move || pool.queued_too_long(number, limit))
         });
         let task = Task {
@@ -319,7 +328,7 @@ impl<T: Transport> Pool<T> {
     /// futures, gives room in the queue back, tells subscribers.
     pub(crate) fn release(self: &Arc<Self>, state: MutexGuard<'_, State<T>>) {
         let Unlocked { notes, done, end, to_flush } = self.unlock(state);
-        // Before a worker has the frame that it tells of.
+        // Before the frames are sent: subscribers hear that a task starts, and then of its events.
         if let Some(notes) = notes {
             self.deliver(|| notes.tell(self));
         }
@@ -341,6 +350,7 @@ impl<T: Transport> Pool<T> {
         state: MutexGuard<'_, State<T>>,
     ) -> impl Iterator<Item = Box<dyn UserCode>> {
         let Unlocked { notes, done, end, to_flush } = self.unlock(state);
+        // Frames are not held up by user code, which runs later, on the thread that reads.
         flush_all::<T>(to_flush);
         let notes = notes.map(|notes| self.defer(|pool| notes.tell(pool)));
         let end = end.map(|end| self.defer(|pool| pool.on_end(Some(end))));
@@ -367,8 +377,10 @@ impl<T: Transport> Pool<T> {
     fn unlock(&self, mut state: MutexGuard<'_, State<T>>) -> Unlocked<T> {
         let to_flush = std::mem::take(&mut state.to_flush);
         let done = std::mem::take(&mut state.done);
+        // Before the look for the end, which these completions hold up. Without any, the cache line
+        // of the count, which other threads change, is left alone.
         if !done.is_empty() {
-            self.finishing.begin(done.len()); // of a line that other threads change
+            self.finishing.begin(done.len());
         }
         let end = self.end(&mut state);
         let notes =
@@ -377,12 +389,13 @@ impl<T: Transport> Pool<T> {
         Unlocked { notes: (!notes.is_empty()).then_some(notes), done, end, to_flush }
     }
 
-    /// A future was finished, or the driver of a map has ended.
+    /// Ends what [`Finishing::begin`] has counted: a completion, or a job on a helper thread.
     fn finished(self: &Arc<Self>) {
         if !self.finishing.finish() {
             return;
         }
         let mut state = self.state.lock();
+        // The look for the end collects nothing for `release` to do.
         let end = self.end(&mut state);
         drop(state);
         self.on_end(end);
@@ -409,6 +422,7 @@ impl<T: Transport> Pool<T> {
         if let Some(task) = state.withdraw(number, || Error::Cancelled) {
             state.left(&task);
             self.release(state);
+            // The caller settles the future, so the sink is dropped unused.
             task.trace.outcome(Some(&Error::Cancelled));
             drop(task);
             return true;
@@ -432,6 +446,7 @@ impl<T: Transport> Pool<T> {
             return true;
         }
         let mut state = self.state.lock();
+        // Out of the table: its reply, or the loss of its worker, finds no task from here on.
         let Some(task) = state.remove(number) else { return false };
         state.cancelled += 1;
         if let Place::Sent { worker, slot } = task.place {
@@ -458,8 +473,8 @@ impl<T: Transport> Pool<T> {
         }
     }
 
-    /// The time limit may have passed: it counts from the start of the task, which the worker has
-    /// noted.
+    /// Ends a task whose time limit has passed. The limit counts from the start, which the worker
+    /// has noted; before it has passed, the timer is set again.
     fn ran_too_long(self: &Arc<Self>, number: u64, limit: Duration) {
         let mut guard = self.state.lock();
         let state = &mut *guard;
@@ -468,6 +483,7 @@ impl<T: Transport> Pool<T> {
         let Some(worker) = state.workers.get(&worker_number) else { return };
         let left = match worker.link.progress(slot) {
             Progress::Started(Some(elapsed)) => limit.saturating_sub(elapsed),
+            // Not started, as far as is known: a limit of zero must not become a busy loop.
             _ => limit.max(Duration::from_millis(1)),
         };
         if !left.is_zero() {
@@ -496,6 +512,7 @@ impl<T: Transport> Pool<T> {
         totals.add(&state.metrics);
         let (queue_time, run_time) = totals.times();
         let running = state.workers.iter().map(|(number, worker)| {
+            // What was taken back or killed stays in `sent` until its reply or `Skipped` is there.
             let is_running =
                 |sent: &&Sent| state.is_with(*number, **sent) && worker.has_started(sent.slot);
             worker.sent.iter().filter(is_running).count()

@@ -23,9 +23,12 @@ impl<T: Transport> Pool<T> {
     /// Returns what may be sent to a worker that is idle, or to one that runs a task already.
     pub(super) fn free(&self, state: &State<T>, is_idle: bool) -> Free {
         let places = self.config.max_workers;
+        // The rule in programs that do not nest: each worker has a place.
         if state.workers.len() <= places && state.answered.is_empty() {
             return Free::Anything;
         }
+        // An idle worker would be one more. A task that was answered and has not gone on counts as
+        // busy, and its child may run in its place.
         let busy = state.busy() + usize::from(is_idle);
         if busy <= places {
             Free::Anything
@@ -42,6 +45,7 @@ impl<T: Transport> Pool<T> {
         let places = self.config.max_workers;
         while state.workers.len() > places {
             let is_idle = |number: &u32| state.worker(*number).is_some_and(Worker::<T>::is_idle);
+            // The list has the one first that has been idle for longest.
             let Some(longest) = state.idle.iter().position(is_idle) else { return };
             let has_waited =
                 |worker: &&Worker<T>| worker.life == Life::Working && worker.wait != Wait::Never;
@@ -61,15 +65,17 @@ impl<T: Transport> State<T> {
         let Some(worker) = self.workers.get_mut(&number) else { return };
         let Header { number: request, detail, .. } = waits;
         let has_calls = !worker.calls.is_empty() || !worker.answered.is_empty();
+        // A call that was answered a moment ago is a child that is out: its number is in no table.
         let call = worker.calls.iter().rev().find(|(other, _)| *other == request);
         let is_answered = worker.answered.contains(&request);
         let child = call.map(|(_, child)| *child).or(is_answered.then_some(NO_TASK));
-        // It may have named a future that is none of the pool's.
+        // A future that is none of the pool's has a number too; nothing here tells when it is done.
         let until = detail != 0 && (child.is_some() || (request == 0 && has_calls));
         worker.wait = Wait::For { child, until };
-        // What was sent ahead would wait for what the task waits for, or the reverse.
+        // What was sent ahead would wait for this task, and this task perhaps for that.
         self.take_back(number, 0);
         if let Some(child) = child {
+            // Another worker may have the child, behind a task that takes long.
             self.take_back_child(child);
         }
         self.lend(number);
@@ -120,6 +126,7 @@ impl<T: Transport> State<T> {
         let served = serves.filter(|parent| self.waiting(parent.worker) == Some(*parent));
         let mut child = served.and_then(|parent| self.child_of(parent));
         while is_idle && child.is_none() {
+            // Not looked at again, until its task waits anew or the worker that stands in rests.
             let lender = self.lent.pop()?;
             child = self.waiting(lender).and_then(|parent| self.child_of(parent));
         }
@@ -160,6 +167,7 @@ impl<T: Transport> State<T> {
             Wait::For { child: None, until: true } => {
                 !worker.calls.iter().any(|(_, child)| is_there(child))
             }
+            // Any other wait ends with `GoesOn`.
             _ => false,
         };
         if is_answered {
@@ -169,6 +177,7 @@ impl<T: Transport> State<T> {
 
     fn on_answered(&mut self, number: u32) {
         let Self { answered, workers, .. } = self;
+        // Workers that have gone on leave the list here, so that it stays short.
         answered.retain(|other| {
             *other != number
                 && workers.get(other).is_some_and(|worker| worker.wait == Wait::Answered)
@@ -192,6 +201,7 @@ impl<T: Transport> State<T> {
     fn child_of(&self, parent: Parent) -> Option<(u64, Parent)> {
         let worker = self.worker(parent.worker)?;
         let awaited = if let Wait::For { child, .. } = worker.wait { child } else { None };
+        // Among them are calls that an earlier task of the worker has left behind.
         let children = worker.calls.iter().map(|(_, child)| *child);
         let child = awaited.into_iter().chain(children).find(|child| {
             let task = self.tasks.get(child);
@@ -207,6 +217,7 @@ impl<T: Transport> State<T> {
         let Some(from) = self.workers.get_mut(&worker) else { return };
         let is_first = from.sent.front().is_some_and(|sent| sent.number == child);
         let sent = Sent { number: child, slot };
+        // The first one has started, or is about to.
         if !is_first && from.withdraw(sent, || IfWithdrawn::Requeue) {
             self.put_back(worker, child);
         }

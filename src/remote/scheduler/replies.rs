@@ -24,18 +24,19 @@ use crate::remote::submission::{ReplySink, Submission, Suspect};
 use crate::remote::trace_relay;
 use crate::trace::TaskTrace;
 
-/// The answer to a call goes to the worker that has submitted it.
+/// The sink of a call that a worker has submitted, to which the answer goes.
 pub(super) struct Forward<T: Transport> {
     pool: Arc<Pool<T>>,
     worker: u32,
     /// The worker's number for it.
     request: u64,
     suspect: Option<Suspect>,
-    /// Of a chunk.
+    /// Results that came before the reply; of a chunk only.
     parts: Option<Parts>,
 }
 
-/// The check of a frame's call, made before the pool's lock was taken.
+/// The check of a frame's call. Made before the pool's lock is taken, since it may walk through the
+/// images of the process, under a lock of the C library.
 type CheckedCall = Result<Checked, UnknownCode>;
 
 /// The answer to a call of a worker of which `what` was skipped.
@@ -62,6 +63,7 @@ impl<T: Transport> ReplySink for Forward<T> {
     }
 
     fn takes_long(&self, _length: usize) -> bool {
+        // The answer is put in line as it is, and not decoded here.
         false
     }
 
@@ -88,6 +90,7 @@ impl<T: Transport> Pool<T> {
     ) -> Option<Box<dyn UserCode>> {
         let mut state = self.state.lock();
         let is_distrusted = state.worker(number).is_some_and(|worker| worker.is_distrusted);
+        // The socket of a worker that is to be killed may still have frames.
         for (call, frame) in frames.into_iter().filter(|_| !is_distrusted) {
             if let Err(text) = self.take_frame(&mut state, number, call, frame) {
                 garbage.get_or_insert(text);
@@ -105,6 +108,7 @@ impl<T: Transport> Pool<T> {
         let mut due = self.unlock_and_flush(state);
         let first = due.next();
         let mut others = due.peekable();
+        // As a rule there is one piece, and the line of the thread that reads is left alone.
         if others.peek().is_some() {
             self.hub.deliver(others);
         }
@@ -118,6 +122,7 @@ impl<T: Transport> Pool<T> {
         call: Option<CheckedCall>,
         frame: Frame,
     ) -> Result<(), String> {
+        // What was withdrawn is not with the worker any more: it is queued, elsewhere or out.
         if frame.header.kind == Kind::Skipped && state.is_with(number, Sent::of(frame.header)) {
             return Err("that it has skipped a task which was not withdrawn".to_owned());
         }
@@ -143,6 +148,7 @@ impl<T: Transport> Pool<T> {
                         .is_none_or(|task| is_there && task.sink.part(frame));
                 if is_taken { Ok(()) } else { Err("results that it was not asked for".to_owned()) }
             }
+            // An event that is longer than results may be is dropped.
             Kind::Event if frame.unread.is_some() => Ok(()),
             Kind::Event => {
                 let (sent, pid) = (Sent::of(frame.header), worker.link.pid());
@@ -165,6 +171,7 @@ impl<T: Transport> Pool<T> {
                 let call = calls.iter().find(|(request, _)| *request == frame.header.number);
                 let stop = frame.header.detail != 0;
                 if let Some((_, task)) = call.copied() {
+                    // Otherwise the worker does not wait, or is told by the answer.
                     if !self.cancel_or_stop(state, task, stop) && stop {
                         self.too_late(state, number, frame.header.number);
                     }
@@ -192,9 +199,11 @@ impl<T: Transport> Pool<T> {
         let request = frame.header.number;
         let number = TaskId::next().get();
         let pool = Arc::clone(self);
+        // By the order of frames the task that runs, whichever thread of the process has submitted.
         let submitter = state.worker(worker).and_then(|worker| worker.sent.front().copied());
         let suspect = submitter.filter(|_| checked == Checked::Unknown);
         let suspect = suspect.map(|sent| Suspect { worker, task: sent.number });
+        // In place of a slot the frame has the kind of the task.
         let is_chunk = frame.header.slot == Kind::Chunk as u16;
         let items = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
         let parts = is_chunk.then(|| Parts::of(items));
@@ -203,11 +212,13 @@ impl<T: Transport> Pool<T> {
             let reply = without_values(frame.header, Kind::BadArguments, "an argument", unread);
             return state.done.push(Completion::of(
                 self,
+                // Not accepted, so that no counter may change.
                 Finish { sink, trace: TaskTrace::none(), reply: Ok(reply), is_counted: true },
             ));
         }
         let room = match (&state.life.phase, self.room()) {
             (Phase::Open, None) => Ok(()),
+            // No wait for room: the task that submits holds a worker meanwhile.
             (Phase::Open, Some(room)) => {
                 room.take().map_err(|no_room| no_room.into_error(|| Error::ShutDown))
             }
@@ -220,7 +231,7 @@ impl<T: Transport> Pool<T> {
                 Finish { sink, trace: TaskTrace::none(), reply: Err(error), is_counted: true },
             ));
         }
-        // It belongs to the task that has submitted it.
+        // While its parent waits, it comes before the rest of the queue. It has its parent's span.
         let parent = submitter.map(|sent| Parent { worker, task: sent.number });
         let submitter = submitter.and_then(|sent| state.tasks.get(&sent.number));
         let trace = submitter.map_or_else(TaskTrace::none, |task| task.trace.shared());
@@ -262,6 +273,7 @@ impl<T: Transport> Pool<T> {
         }
     }
 
+    /// Tells a worker that a call of its task can't be withdrawn any more.
     pub(super) fn too_late(&self, state: &mut State<T>, worker: u32, request: u64) {
         if let Some(worker) = state.workers.get_mut(&worker) {
             let header = Header { kind: Kind::TooLate, slot: 0, number: request, detail: 0 };
@@ -277,6 +289,7 @@ impl<T: Transport> Pool<T> {
         let number = call.request;
         let mut frames: Vec<(Header, Content)> = Vec::with_capacity(messages.len() + 1);
         for (frame, count) in messages {
+            // What a checkpoint has left comes as a `Value`, like a reply.
             let kind =
                 if frame.header.kind == Kind::ItemFailed { Kind::ItemFailed } else { Kind::Part };
             frames.push((Header { kind, slot: 0, number, detail: count as u64 }, content(frame)));
@@ -291,16 +304,19 @@ impl<T: Transport> Pool<T> {
             }
             Err(error) => {
                 let content = Content { code: None, values: error_codec::pack(&error) };
+                // The submitter fails the items that were begun, and sends those behind them again.
                 (Kind::Failed, begun as u64, content)
             }
         };
         frames.push((Header { kind: Kind::Answer, slot: kind as u16, number, detail }, content));
         let mut state = self.state.lock();
+        // The worker is gone, and the task that has submitted the call with it.
         let Some(worker) = state.workers.get_mut(&call.worker) else { return };
         worker.record_answer(call.request);
         for (header, content) in frames {
             worker.link.tell(header, &Arc::new(content));
         }
+        // Nothing else has changed, so there is no need of `release`.
         let flush = worker.link.to_flush();
         drop(state);
         T::Worker::flush(flush);
@@ -315,7 +331,7 @@ impl<T: Transport> Pool<T> {
     ) {
         let State { workers, tasks, metrics, outbox, room_left, .. } = state;
         let Some(worker) = workers.get_mut(&number) else { return };
-        // Whoever replies does not wait, also if it has not said that it goes on.
+        // A task that has replied does not wait, also if it has not said that it goes on.
         worker.wait = Wait::Never;
         worker.answered.clear();
         if sent.number != NO_TASK && frame.header.kind != Kind::Skipped {
@@ -324,12 +340,13 @@ impl<T: Transport> Pool<T> {
             worker.record_time(run_time);
             metrics.ran(clock::ticks(run_time));
         }
-        // Those that were withdrawn are skipped, so the one behind them is next.
+        // The task behind this one is next. A withdrawn one is skipped, by a reply of its own.
         if let Some(next) = worker.sent.front() {
             if let Some(task) = tasks.get_mut(&next.number) {
                 about_to_start(task, metrics, outbox, room_left);
             }
         }
+        // A worker that replies has not started in vain.
         state.false_starts = 0;
         if sent.number == NO_TASK {
             if frame.header.kind != Kind::Value {
@@ -337,6 +354,7 @@ impl<T: Transport> Pool<T> {
             }
             return;
         }
+        // A task that was skipped, killed or too slow is out already; its slot is free now.
         if frame.header.kind == Kind::Skipped || !state.is_with(number, sent) {
             return;
         }

@@ -52,8 +52,10 @@ impl<Timer> Starts<Timer> {
 
     /// Records that the try has failed. `None`: that was the last one.
     fn on_refused(&mut self, is_stuck: bool) -> Option<Duration> {
+        // The exponent has a bound, so that the shift is in range; the back-off has its own.
         let back_off = FIRST_BACK_OFF.saturating_mul(1 << self.refusals.min(16));
         self.refusals += 1;
+        // A worker that gets on will free a place, so only tries without one break the pool.
         self.stuck = if is_stuck { self.stuck + 1 } else { 0 };
         (self.stuck < MOST_REFUSALS_STUCK).then_some(back_off.min(LONGEST_BACK_OFF))
     }
@@ -93,6 +95,7 @@ impl<T: Transport> Pool<T> {
         number: u32,
         error: &io::Error,
     ) {
+        // No answer comes from a worker that was never there; it has begun nothing.
         self.close_questions(state, number);
         state.take_back(number, 0);
         let Some(worker) = state.workers.remove(&number) else { return };
@@ -105,6 +108,7 @@ impl<T: Transport> Pool<T> {
         if let Some(worker) = state.workers.get_mut(&number) {
             worker.is_spawned = true;
         }
+        // The system grants workers again, so several may be asked for at a time.
         state.starts = Starts::default();
         state.outbox.worker_started(&self.config.worker_name);
         self.dispatch(state);
@@ -117,6 +121,7 @@ impl<T: Transport> Pool<T> {
         self.dispatch(&mut state);
         self.release_to_reader(state);
         drop(fired);
-        self.hub.wake(); // This may be the timer's thread.
+        // This may be the timer's thread; the one that reads is to run what was left to it.
+        self.hub.wake();
     }
 }

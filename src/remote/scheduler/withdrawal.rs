@@ -37,16 +37,18 @@ impl<T: Transport> Pool<T> {
     ) {
         let Some(worker) = state.workers.get_mut(&number) else { return };
         let place = worker.asked.iter().position(|(asked, _)| *asked == sent);
-        // Otherwise its reply came first.
+        // An answer without a question: the reply came first.
         let Some(place) = place else { return };
         let (_, then) = worker.asked.remove(place);
         if state.is_with(number, sent) {
             match then {
+                // The task has started, and its reply counts.
                 _ if !is_withdrawn => {}
                 IfWithdrawn::End(why) => self.end_asked(state, sent.number, why),
                 IfWithdrawn::Requeue => state.put_back(number, sent.number),
             }
         } else if !is_withdrawn {
+            // The task was killed while its worker was asked, and has started.
             Self::kill_for(state, number, sent.slot);
         }
         self.dispatch(state);
@@ -60,6 +62,7 @@ impl<T: Transport> Pool<T> {
             let Some(worker) = state.worker(number) else { return };
             let is_withdrawn = worker.link.withdraw(sent.slot) == Withdrawn::Yes;
             if let (IfWithdrawn::End(why), true) = (then, is_withdrawn) {
+                // Unless the task was killed meanwhile, and so is out.
                 if state.is_with(number, sent) {
                     self.end_asked(state, sent.number, why);
                 }

@@ -32,6 +32,7 @@ pub(crate) struct Worker<T: Transport> {
     task_time: Option<Duration>,
     /// Number of tasks that it may still be sent.
     pub(super) tasks_left: Option<usize>,
+    /// Number of replies, with those of the initializer and of tasks that were skipped.
     pub(super) replies: u64,
     /// Number of replies at the last look, and when that was.
     last_look: Option<(u64, Duration)>,
@@ -48,7 +49,7 @@ pub(crate) struct Worker<T: Transport> {
     /// It has sent something wrong. What it sends after that is not read.
     pub(super) is_distrusted: bool,
     pub(super) was_dismissed: bool,
-    /// The task that it was to begin when it died.
+    /// The task that was first in its pipeline and not begun when its end was seen.
     pub(super) next: Option<u64>,
     /// Tasks that it was asked to withdraw, and has not answered for.
     pub(super) asked: Vec<(Sent, IfWithdrawn)>,
@@ -56,7 +57,7 @@ pub(crate) struct Worker<T: Transport> {
     pub(super) calls: Vec<(u64, u64)>,
     /// Some of its task's calls that were answered, by what it calls them, the last one first.
     pub(super) answered: VecDeque<u64>,
-    /// It is sent away if it is still idle then.
+    /// Dismisses it after the idle timeout; dropped when it is sent a task.
     pub(super) idle_timer: Option<super::TimerOf<T>>,
 }
 
@@ -138,11 +139,13 @@ impl<T: Transport> Worker<T> {
     /// Returns whether it has come as far as to a task.
     pub(super) fn has_begun(&self) -> bool {
         let is_task = |sent: &&Sent| sent.number != NO_TASK;
+        // The reply may be that of the initializer, behind which the worker takes tasks.
         self.replies > 0 || self.sent.iter().filter(is_task).any(|sent| self.has_started(sent.slot))
     }
 
     /// Returns whether it would begin with a task at once.
     pub(super) fn is_idle(&self) -> bool {
+        // The initializer is no obstacle: the first task is sent behind it.
         self.room() > 0 && self.sent.iter().all(|sent| sent.number == NO_TASK)
     }
 
@@ -158,6 +161,7 @@ impl<T: Transport> Worker<T> {
 
     /// Returns whether its task ends without any other worker, as far as is known.
     pub(super) fn gets_on(&self) -> bool {
+        // Any other wait is not known to be for tasks of the pool, and may end by itself.
         let waits = matches!(self.wait, Wait::For { until: true, .. });
         self.life == Life::Working && self.is_spawned && !waits
     }
@@ -168,8 +172,10 @@ impl<T: Transport> Worker<T> {
             return 0;
         }
         let depth = match self.task_time {
+            // The time of its tasks is not known before the first reply.
             None => 1,
             Some(time) if time > SLOW => 1,
+            // Two at least: one is on its way while the other runs.
             Some(time) => (AHEAD.div_duration_f64(time) as usize).clamp(2, SLOTS),
         };
         // The initializer is not a task.
@@ -210,6 +216,7 @@ impl<T: Transport> Worker<T> {
     /// Keeps a task that it was sent from starting. `false`: that has started, or the worker is asked.
     pub(super) fn withdraw(&mut self, sent: Sent, then: impl FnOnce() -> IfWithdrawn) -> bool {
         if let Some((_, purpose)) = self.asked.iter_mut().find(|(asked, _)| *asked == sent) {
+            // A wish to end the task outweighs the one to have it back; the first end stays.
             if let IfWithdrawn::Requeue = purpose {
                 *purpose = then();
             }
@@ -229,10 +236,12 @@ impl<T: Transport> Worker<T> {
     /// Takes the first of what was sent, if this is the reply to it.
     pub(super) fn take_replied(&mut self, header: Header) -> Option<Sent> {
         let sent = Sent::of(header);
+        // Replies come in the order of the tasks; any other one is made up.
         if self.sent.front() != Some(&sent) {
             return None;
         }
         self.asked.retain(|(asked, _)| *asked != sent);
+        // Not before the reply: until then the worker may still look at the slot's claim.
         self.free_slots.give_back(header.slot);
         self.replies += 1;
         self.sent.pop_front()
@@ -241,6 +250,7 @@ impl<T: Transport> Worker<T> {
     /// Records that a call of its task has its answer.
     pub(super) fn record_answer(&mut self, request: u64) {
         self.calls.retain(|(other, _)| *other != request);
+        // A `Waits` that was sent before the answer came may name the call; the last ones are kept.
         self.answered.truncate(SLOTS - 1);
         self.answered.push_front(request);
     }
@@ -248,7 +258,7 @@ impl<T: Transport> Worker<T> {
     /// Records how long a task took.
     pub(super) fn record_time(&mut self, time: Duration) {
         let time = time.max(Duration::from_nanos(100));
-        // A slow one counts at once, quick ones by and by.
+        // An EWMA with a weight of 1/4 for a shorter time; a longer one counts at once.
         self.task_time = Some(match self.task_time {
             Some(before) if time < before => before.mul_f64(0.75) + time.mul_f64(0.25),
             _ => time,

@@ -26,10 +26,13 @@ impl Accepting for Pool {
 
     fn close(self: &Arc<Self>, how: Shutdown) {
         if how == Shutdown::Drain {
+            // Before the phase changes, so that the drivers of maps are queued when the end is
+            // first looked for. Without the lock, since `begin` queues them.
             self.begin_maps();
         }
         let (withdrawn, dead, wakers) = {
             let mut state = self.state.lock();
+            // Before the withdrawal, so that the report has what that cancels.
             let counts = self.counts(&state);
             state.life.close(how, counts);
             let (withdrawn, dead) = match how {
@@ -39,6 +42,8 @@ impl Accepting for Pool {
             (withdrawn, dead, state.wakers_at_end())
         };
         drop(dead);
+        // After the phase, in which a submitter that finds the room closed looks for the reason.
+        // One that gets room in between is refused by `push`.
         self.close_room();
         self.end_tasks(withdrawn, &Error::Cancelled, wakers);
     }
@@ -65,6 +70,8 @@ impl Pool {
             state.life.phase = Phase::Broken(cause.clone());
         }
         let (withdrawn, dead) = state.withdraw_unstarted();
+        // References are taken under the lock, and used without it: `withdraw` takes the lock, and
+        // drops user code.
         let (asynchronous, wakers) = (state.async_tasks.tasks(), state.wakers_at_end());
         drop(state);
         drop(dead);
@@ -92,6 +99,7 @@ impl Pool {
             };
             task.end(why);
         }
+        // Waiters for the end come last: what was taken out has ended by then.
         self.sleep.wake_all();
         wake_all(wakers);
     }
@@ -112,6 +120,7 @@ pub(crate) struct Ending(pub(crate) Arc<Pool>);
 
 impl Closing for Ending {
     fn poll_ended(&self, place: &mut Place, waker: &Waker) -> Poll<()> {
+        // Wakers are user code: cloned before the lock is taken, dropped after it is released.
         let waker = KeptWaker::new(waker);
         let mut state = self.0.state.lock();
         if state.has_ended() {
@@ -137,9 +146,11 @@ impl Closing for Ending {
     }
 
     fn escalate(&self) {
+        // First, so that a job which starts meanwhile finds the request.
         self.0.stopping.store(true, SeqCst);
         self.0.close(Shutdown::CancelQueued);
         for task in self.0.async_tasks() {
+            // Started ones too: `close` has left them to run on.
             task.runnable().withdraw(Error::Cancelled);
         }
     }
@@ -149,10 +160,11 @@ impl Closing for Ending {
     }
 
     fn join(&self) {
+        // In a forked child the threads are the parent's.
         if !self.0.state.is_home() {
             return;
         }
-        // Whoever comes second waits as well.
+        // A thread that comes second finds no handles, and waits here for the first.
         let _joining = self.0.joining.lock();
         let threads = std::mem::take(&mut self.0.state.lock().threads);
         for thread in threads {

@@ -15,14 +15,18 @@ impl Host for Pool {
             if !take() {
                 return false;
             }
+            // Counted in one step with the change, so that `waiting` is right under the lock.
             state.queue.one_died()
         };
+        // An entry may be the last reference to its task, which is freed without the lock.
         drop(swept);
         true
     }
 
     fn requeue(self: &Arc<Self>, task: TaskRef) {
         if let Err((task, error)) = self.push(task, Origin::Woken) {
+            // Only a broken pool refuses it. The task is `QUEUED` without an entry, and ends with
+            // the cause.
             task.runnable().withdraw(error);
         }
     }
@@ -45,6 +49,7 @@ impl Host for Pool {
             state.async_tasks.remove(id);
             (state.is_over(), state.wakers_at_end())
         };
+        // Idle workers of a closed pool have stayed for this task, which might have been woken.
         if is_over {
             self.sleep.wake_all();
         }
@@ -57,6 +62,8 @@ impl Host for Pool {
         if asked_to_stop.contains(&id) {
             return;
         }
+        // Tasks that have ended are forgotten when the list would grow. `runs` takes a lock of the
+        // seat, which comes after the pool's.
         if asked_to_stop.len() == asked_to_stop.capacity() {
             asked_to_stop.retain(|id| seats.iter().flatten().any(|seat| seat.runs(*id)));
         }

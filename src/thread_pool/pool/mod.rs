@@ -69,20 +69,21 @@ pub(crate) struct Pool {
     sleep: Sleep,
     /// Room in a bounded queue.
     room: Option<Room>,
-    /// Counted by whoever withdraws a task, which need not be a worker.
+    /// Withdrawn tasks. Counted by the thread that withdraws one, which need not be a worker.
     cancelled: AtomicU64,
-    /// Counted by the timer; failures that a worker sees are in its own metrics.
+    /// Tasks that ran into their time limit. Counted by the timer; other failures by the worker
+    /// that sees them.
     timed_out: AtomicU64,
-    /// Every job is asked to stop.
+    /// Set once every job is asked to stop, at the deadline of a shutdown; never cleared.
     stopping: AtomicBool,
     /// Set under the lock when the system refuses a thread while tasks wait and all workers are
     /// blocked; cleared by a blocked worker that finds it otherwise.
     starved: AtomicBool,
-    /// Held by the one that joins the threads; the others wait for it.
+    /// Held by the thread that joins the workers; other threads that want to join wait for it.
     joining: Mutex<()>,
 }
 
-/// After a refusal a pool with workers asks for no thread for so long.
+/// Time after a refusal in which a pool with workers asks for no further thread.
 const RETRY: Duration = Duration::from_millis(20);
 
 /// The reason for which a task is queued. It decides what a closed pool still takes.
@@ -97,7 +98,7 @@ pub(crate) enum Origin {
     Woken,
 }
 
-/// Somebody to set in motion, once the lock is released.
+/// The wake-up or start to perform after the lock is released.
 #[must_use]
 enum Rouse {
     Nobody,
@@ -131,11 +132,13 @@ impl Pool {
         Arc::as_ptr(self).cast()
     }
 
-    /// Why the pool does not go on with a map that it had accepted.
+    /// Returns the error of a map that was accepted and does not go on.
     pub(crate) fn withdrawal(&self) -> Error {
         let state = self.state.lock();
         match (&state.life.phase, &state.refused) {
             (Phase::Broken(cause), _) => Error::BrokenPool(cause.clone()),
+            // An internal pool is not broken by a refusal: without a thread it has lost the map for
+            // that reason.
             (_, Some(refused)) if state.live == 0 => Error::BrokenPool(refused.cause.clone()),
             _ => Error::Cancelled,
         }
@@ -151,6 +154,7 @@ impl Pool {
         extra: X,
         origin: Origin,
     ) -> Result<Outcome<B::Output>, (B, Error)> {
+        // A map bounds its tasks by its window, and must go on while the queue is full.
         let takes_room = origin != Origin::Continuation;
         let (task, submitted) = Task::submit(self, body, extra, takes_room);
         match self.push(task, origin) {
@@ -164,25 +168,30 @@ impl Pool {
         }
     }
 
-    /// Queues a task and sees that somebody will run it, or gives it back.
+    /// Queues a task and finds a worker for it, or gives it back.
     fn push(self: &Arc<Self>, task: TaskRef, origin: Origin) -> Result<(), (TaskRef, Error)> {
         let mut state = self.state.lock();
         let accepted = match (&state.life.phase, origin) {
+            // A woken task has started, so a closed pool takes it also if it has cancelled what was
+            // queued.
             (Phase::Open, _) | (Phase::Closed(_), Origin::Woken) => true,
             (Phase::Closed(is_cancelled), Origin::Continuation) => !is_cancelled,
             _ => false,
         };
         if !accepted {
+            // `refusal` takes the lock again.
             drop(state);
             return Err((task, self.refusal()));
         }
         state.pushed += 1;
         match origin {
             Origin::Caller | Origin::Continuation => {}
+            // Before a worker can see the task, whose end takes it out of the registry.
             Origin::AsyncCaller => state.async_tasks.insert(&task),
             Origin::Woken => state.woken += 1,
         }
         state.queue.push(task);
+        // Under load no worker waits and no other may be started: then nothing more is looked at.
         if state.may_find_worker(self.config.max_workers) {
             let rouse = self.find_worker(&mut state);
             self.rouse(state, rouse);
@@ -202,7 +211,7 @@ impl Pool {
         }
     }
 
-    /// Chooses who is to look at the queue.
+    /// Chooses the worker that is to look at the queue: one that waits, or a new one.
     fn find_worker(&self, state: &mut State) -> Rouse {
         let called = self.sleep.call(&mut state.sleepers);
         if called != Called::Nobody {
@@ -211,7 +220,8 @@ impl Pool {
         if state.active() >= self.config.max_workers || state.pauses() {
             return Rouse::Nobody;
         }
-        // In this order: a worker is busy before it takes what was waiting in its local queue.
+        // In this order, since a worker turns busy before it takes a task from its local queue: the
+        // other way round, both the task could be missed and its worker counted as about to look.
         let waiting = state.waiting();
         let now = clock::now();
         let about_to_look = state.seats().filter(|seat| seat.is_about_to_look(now)).count();
@@ -221,6 +231,7 @@ impl Pool {
         let free = state.seats.iter().position(Option::is_none);
         let index = free.unwrap_or(state.seats.len());
         let own = OwnLocalQueue::new();
+        // A clone is a plain `LocalQueue`: all may take from it, and `own` alone can fill it.
         let seat = Arc::new(Seat::new(index, own.clone()));
         if free.is_some() {
             state.seats[index] = Some(Arc::clone(&seat));
@@ -234,6 +245,7 @@ impl Pool {
     }
 
     fn rouse(self: &Arc<Self>, state: MutexGuard<'_, State>, rouse: Rouse) {
+        // A woken thread wants the lock at once, and the start of a thread takes long.
         drop(state);
         match rouse {
             Rouse::Nobody => {}

@@ -31,6 +31,8 @@ impl Pool {
             let state = self.state.lock();
             let seats: Vec<_> = state.seats().cloned().collect();
             let idle = seats.iter().filter(|seat| !seat.is_busy()).count();
+            // A copy: a worker that retires after this is in `seats`, and not in these totals as
+            // well.
             let totals = state.totals.clone();
             (totals, state.pushed - state.woken, seats, state.live, idle, state.waiting())
         };
@@ -69,11 +71,13 @@ impl Pool {
         };
         let note_suspended = |header: &Header, extra: Option<&Extra>| {
             let now = header.state.look();
+            // A task that runs is with its worker, and one that is queued again in the queue.
             (now.is_at_rest() && !now.is_queued()).then(|| note(header, extra))
         };
         // Only what must fit together is read under the lock; submitters and workers need it.
         let (state, seats, asked_to_stop, count, queued, suspended) = {
             let mut state = self.state.lock();
+            // The first entries of the queue are then the tasks that come next, wherever they were.
             state.gather_local_queues(now);
             let phase = state.life.dump(state.has_ended());
             let seats: Vec<_> = state.seats().cloned().collect();

@@ -114,13 +114,16 @@ impl State {
         (self.queue.entries() + local).saturating_sub(self.queue.dead())
     }
 
-    /// The worker at `seat` looks at the queue no more. In one step with its decision, since
-    /// whoever pushes or blocks next must not count on it.
+    /// Gives up the seat of a worker that looks at the queue no more. In the critical section in
+    /// which that is decided, since a push or a wait that follows must not count on the worker.
     pub(super) fn retire(&mut self, seat: &Arc<Seat>) {
         let Some(place) = self.seats.get_mut(seat.index) else { return };
+        // Called twice for most workers: by `next_task` and by `leave`. The place may be another
+        // worker's by then.
         if place.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, seat)) {
             *place = None;
             self.live -= 1;
+            // Its counters do not change any more: a worker that retires runs no further task.
             self.totals.add(&seat.metrics);
         }
     }
@@ -128,6 +131,7 @@ impl State {
     pub(super) fn has_ended(&self) -> bool {
         !self.life.is_open()
             && self.live == 0
+            // The handle of a thread that is being started is still to be joined.
             && self.starting == 0
             && self.waiting() == 0
             && self.async_tasks.is_empty()
@@ -138,6 +142,7 @@ impl State {
         match self.life.phase {
             Phase::Open => false,
             Phase::Closed(_) => self.async_tasks.is_empty(),
+            // The thread that breaks the pool ends the async tasks.
             Phase::Broken(_) => true,
         }
     }
@@ -152,6 +157,8 @@ impl State {
         for task in self.queue.take_unstarted() {
             match task.take_out() {
                 Ok(task) => withdrawn.push(task),
+                // Under this lock no other thread can take a task that is in the queue, so it was
+                // dead before.
                 Err(task) => dead.push(task),
             }
         }
@@ -160,14 +167,19 @@ impl State {
 
     /// Takes a task for a worker whose local queue is empty, and up to `more` others for that.
     pub(super) fn take_tasks(&mut self, own: &mut OwnLocalQueue, more: usize) -> Option<TaskRef> {
+        // First, since tasks that are put back are older than those in the queue.
         self.free_stuck_queue();
         if let Some(task) = self.queue.pop() {
+            // Half of an equal share: the rest is for workers that were called and are on their
+            // way.
             let fair = self.queue.entries() / (2 * self.active().max(1));
             if more > 0 && fair > 0 {
+                // As many as fit, since `pop_many` would drop what `fill` leaves.
                 own.fill(self.queue.pop_many(fair.min(more).min(own.room())));
             }
             return Some(task);
         }
+        // Nothing in the queue: half of another worker's, so that the two go on at the same time.
         let full = self.seats().find(|seat| !seat.local_queue.is_empty())?;
         let half = full.local_queue.len() / 2;
         let task = full.local_queue.take()?;
@@ -191,6 +203,7 @@ impl State {
         let locals = self.seats.iter().flatten().map(|seat| &seat.local_queue);
         let mut tasks: Tasks =
             locals.flat_map(|local| std::iter::from_fn(|| local.take())).collect();
+        // Oldest first, and in front of the queue, from whose front they were taken.
         tasks.sort_by_key(|task| std::cmp::Reverse(task.header().state.waited(now)));
         self.queue.put_back(tasks);
     }

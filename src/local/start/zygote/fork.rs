@@ -23,17 +23,18 @@ pub(crate) struct Fork<'a> {
     pub(crate) block: OwnedFd,
     /// Its stderr, if that is not the zygote's.
     pub(crate) stderr: Option<OwnedFd>,
-    /// The zygote's control socket. The worker tells of itself there, then its own socket takes the
-    /// number.
+    /// The zygote's control socket. The worker announces itself there, then its own socket takes
+    /// the number.
     pub(crate) control: BorrowedFd<'a>,
     pub(crate) kept: &'a Kept,
     pub(crate) sacrifice: &'a Sacrifice,
 }
 
 impl SingleThreaded {
-    /// Starts a worker: a copy of this process that runs `main` and exits with its result. Tells the
-    /// worker's number.
+    /// Starts a worker: a copy of this process that runs `main` and exits with its result. Returns
+    /// its process's number.
     pub(crate) fn fork(&self, fork: Fork<'_>, main: fn(WorkerStart) -> i32) -> io::Result<u32> {
+        // Before the fork: the worker compares its parent's number with this one.
         let zygote = std::process::id();
         // SAFETY: this process has one thread, so whatever the copy finds in memory, nobody was about
         // to change it.
@@ -54,7 +55,8 @@ impl SingleThreaded {
 }
 
 impl Fork<'_> {
-    /// In the worker. What the zygote owns is not touched any more: this is left by `exit` only.
+    /// Runs in the worker, and returns its exit code. What the zygote owns is not touched: the
+    /// caller exits.
     fn run(self, zygote: u32, main: fn(WorkerStart) -> i32) -> i32 {
         match self.set_up(zygote) {
             Ok(start) => {
@@ -75,11 +77,13 @@ impl Fork<'_> {
         /// process with it.
         const PATIENCE: Duration = Duration::from_secs(10);
         let (number, pid) = (self.settings.number, std::process::id());
+        // Opened by the process itself, whose number can't mean another one.
         let notice = Notice::Spawned { number, pid, pidfd: PidFd::open(pid) };
         loop {
             match notice.send(self.control) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    // Also if the time is up: the next try shows whether there is room.
                     control::wait_for_room(self.control, PATIENCE)?;
                 }
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
@@ -92,19 +96,26 @@ impl Fork<'_> {
 
     fn set_up(self, zygote: u32) -> io::Result<WorkerStart> {
         use rustix::process::{Signal, set_parent_process_death_signal};
+        // In this order: a zygote that has died before the call is missing as the parent after it,
+        // and one that dies later takes this process with it.
         set_parent_process_death_signal(Some(Signal::KILL))?;
         if process::parent_pid() != zygote {
             process::exit_now(UNFIT); // it has died before it could be said
         }
+        // Before this process starts any other: group and family are inherited, and are how the
+        // zygote finds what is left behind.
         process::lead_group(std::process::id());
         self.settings.family.begin();
         if let Some(stderr) = &self.stderr {
             descriptors::set_stderr(stderr)?;
         }
         let block = SharedControlBlock::map(&self.block)?;
+        // Before the announcement: a worker that the pool knows has its control block.
         crash::write_to(&block);
         block.pid.store(std::process::id(), Release);
         self.announce()?;
+        // From here on the number is that of the worker's own socket. No worker may keep the
+        // control socket: the pool sees the death of the zygote by the end of it.
         let at = self.control.as_raw_fd();
         // SAFETY: the control socket is the zygote's; its owner in this copy of the zygote is never
         // used or dropped again, so the number is free to be taken, and owned by who takes it.
@@ -120,10 +131,14 @@ impl Fork<'_> {
         }
         process::set_name(&self.settings.name);
         self.sacrifice.offer();
+        // Forgotten, not dropped: `close_others` closes the numbers, and a drop would close them a
+        // second time.
         let (kept, forgotten) = (self.kept, (self.socket, self.block, self.stderr));
         std::mem::forget(forgotten);
         // SAFETY: what owns the others was forgotten just now, or is the zygote's, see above.
         unsafe { kept.close_others(BorrowedFd::borrow_raw(at))? };
+        // Last: the zygote blocks all signals, so a SIGTERM sent since the announcement is
+        // delivered here, to a worker that is set up.
         signals::unblock_all()?;
         Ok(start)
     }
@@ -137,6 +152,7 @@ fn limit_memory(limit: u64) -> io::Result<()> {
     let limit = reserved.saturating_add(limit.saturating_mul(2));
     let before = getrlimit(Resource::Data).maximum;
     let limit = Some(before.map_or(limit, |before| before.min(limit)));
+    // The hard limit as well, so that a task without privileges cannot raise it again.
     Ok(setrlimit(Resource::Data, Rlimit { current: limit, maximum: limit })?)
 }
 
@@ -147,7 +163,8 @@ pub(crate) struct Sacrifice(Option<String>);
 impl Sacrifice {
     const FILE: &'static str = "/proc/self/oom_score_adj";
 
-    /// To be called in the zygote: workers rank half of the machine's memory above it.
+    /// Reads the score of this process, the zygote: workers rank half of the machine's memory above
+    /// it.
     pub(crate) fn new() -> Self {
         let own = std::fs::read_to_string(Self::FILE).ok();
         let own = own.and_then(|score| score.trim().parse::<i32>().ok());

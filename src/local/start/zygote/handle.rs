@@ -34,6 +34,7 @@ impl Launch {
     pub(crate) fn new(settings: &ZygoteSettings) -> io::Result<Self> {
         let copy = function::copy_name().map_err(io::Error::other)?;
         let mut variables = settings.env.clone();
+        // Last, so that it counts even if the settings have a variable of that name.
         variables.push((start::VARIABLE.into(), Some(copy.into())));
         Ok(Self {
             surroundings: Surroundings::take(&variables, settings.current_dir.as_deref())?,
@@ -60,8 +61,10 @@ impl Zygote {
             preload: launch.preload,
             attributes: launch.surroundings.attributes.clone(),
         };
+        // Before there is a process: the socket keeps the message for it.
         control::send(control.as_fd(), &first.encode(), &[])
             .map_err(explain("the process that starts workers can't be told what to do"))?;
+        // `theirs` is closed on return: only the helper has that end, and its death is seen by it.
         let helper = Helper::start(theirs.as_fd(), &launch.surroundings)?;
         Ok(Self { control, helper })
     }
@@ -87,7 +90,7 @@ impl Zygote {
         self.helper.pid()
     }
 
-    /// Ends it as a drop does; tells how it ended, if that is known.
+    /// Ends it as a drop does. Returns how it ended, if that is known.
     pub(crate) fn end(self) -> Option<ExitStatus> {
         let Self { control, mut helper } = self;
         drop(control);
@@ -115,6 +118,8 @@ impl Zygote {
         loop {
             match control::send(self.fd(), message, descriptors) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    // This may be under the pool's lock. The wait is short: the zygote never waits
+                    // for the pool to take its notices, and so comes to these requests.
                     if !control::wait_for_room(self.fd(), PATIENCE)? {
                         return Err(ErrorKind::TimedOut.into());
                     }
@@ -131,7 +136,8 @@ impl Zygote {
             let (length, descriptors) = match control::receive(self.fd(), &mut message) {
                 Ok(received) => received,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
-                // It has left requests unread. That is told once, before what it has sent.
+                // It has ended with requests unread. The kernel reports this once, before what it
+                // had sent.
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => continue,
                 Err(error) => return Err(error),
             };

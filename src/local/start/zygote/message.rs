@@ -143,7 +143,8 @@ impl Notice {
             if let Some(descriptor) = pidfd.fd() {
                 match control::send(to, &message, &[descriptor]) {
                     Err(error) if error.kind() == ErrorKind::WouldBlock => return Err(error),
-                    // Too many descriptors are under way. The process's number has to do.
+                    // Too many descriptors are in flight, for example. The process's number has to
+                    // do.
                     Err(_) => {}
                     Ok(()) => return Ok(()),
                 }
@@ -198,6 +199,7 @@ impl Writer {
         }
     }
 
+    // No message has two of these, so that each fits into `control::MAX_MESSAGE`, 16 KiB.
     const MAX_BYTES: usize = 8 * 1024;
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -212,6 +214,7 @@ impl Writer {
     }
 
     fn error(&mut self, error: &io::Error) {
+        // The reader uses the text only where there is no code.
         self.optional(error.raw_os_error(), |message, code| message.u32(code.unsigned_abs()));
         self.text(&error.to_string());
     }

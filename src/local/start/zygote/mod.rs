@@ -71,8 +71,8 @@ pub(crate) enum Notice {
     Ready,
     /// It can't serve, for the reason given, and ends.
     Refused(String),
-    /// A worker was forked, and will be reported as exited. It tells so itself, before it does anything
-    /// else.
+    /// A worker was forked, and will be reported as exited. The worker sends this itself, before
+    /// any task.
     Spawned {
         number: u32,
         pid: u32,
@@ -102,8 +102,9 @@ pub(crate) struct Exit {
     pub(crate) pid: u32,
     pub(crate) status: ExitStatus,
     pub(crate) usage: Usage,
-    /// It was killed, and the kernel has killed some process for want of memory since the last time that
-    /// a worker was. So, unless the pool has killed it, that was probably the reason.
+    /// Set if it was killed, and the kernel has killed some process for want of memory since the
+    /// last time that a worker was killed. Unless the pool has killed it, that was probably the
+    /// reason.
     pub(crate) out_of_memory: bool,
     /// The last that it wrote to stderr, up to 4 KiB, if that was to be kept.
     pub(crate) stderr_tail: Vec<u8>,

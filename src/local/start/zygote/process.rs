@@ -21,24 +21,25 @@ use crate::sys::{
     SingleThreaded, control, explain, pipe,
 };
 
-// Keys of the poller. The stderr of a worker has its process's number.
+// Keys of the poller. The key of a worker's stderr is the number of its process, below 2^32.
 const CONTROL: u64 = 1 << 32;
 const CHILDREN: u64 = CONTROL + 1;
 const PARENT: u64 = CONTROL + 2;
 const STDERR: u64 = CONTROL + 3;
 
-/// Longest time that the zygote waits at its end for what is about to happen, so that whoever waits for it finds
-/// nothing left to come: the end of its children, and what workers have written.
+/// Longest time that the zygote waits at its end for what it can't hasten: children that it may not
+/// kill, and room in stderr for what workers have written.
 const LAST_WAIT: Duration = Duration::from_millis(200);
 
-/// Longest time that it waits for children that it has killed. They need a processor to end, one after the
-/// other where each is the child of the one before.
+/// Longest time that the zygote waits at its end while there are children for it to kill. Each
+/// needs a processor to end, one after the other where each is the child of the one before.
 const LAST_WAIT_FOR_KILLED: Duration = Duration::from_secs(2);
 
 /// Longest time between two looks of the zygote for further children at its end.
 const LAST_LOOKS: Duration = Duration::from_millis(20);
 
-/// With so little to do, it can look at the kernel's counters for the first time.
+/// Time without an event after which the zygote reads the kernel's counters for the first time: no
+/// start of a worker is to wait for that.
 const IDLE: Duration = Duration::from_millis(20);
 
 /// Becomes the zygote. `constructors` are those that the program would still run before `main`.
@@ -62,12 +63,12 @@ pub(crate) fn main(control: OwnedFd, constructors: impl FnOnce()) -> ! {
 
 /// Tells the pool why there is no zygote, and ends.
 pub(crate) fn refuse(control: BorrowedFd<'_>, reason: String) -> ! {
-    // If nobody is there to receive it, nobody misses it.
+    // An error means that the pool is gone.
     let _ = Notice::Refused(reason).send(control);
     std::process::exit(1)
 }
 
-/// It was sent before this process was started.
+/// Receives the first message, which was sent before this process was started.
 fn receive_boot(control: &OwnedFd) -> io::Result<Boot> {
     let mut message = [0; control::MAX_MESSAGE];
     let (length, _) = control::receive(control.as_fd(), &mut message)?;
@@ -79,19 +80,24 @@ const OF_LIBRARIES: &str = ", or, if a library starts them, keep it from that in
 
 /// Makes the process what all workers are to be from their start. `Err` is why that can't be.
 fn prepare(boot: &Boot, constructors: impl FnOnce()) -> Result<SingleThreaded, String> {
+    // First: the preloaded function is called by its offset, which means the same in the same
+    // program only.
     if function::program_digest().ok() != Some(boot.program) {
         return Err(
             "the process that starts workers was to run the same program as this one, but runs another; restart the program".to_owned()
         );
     }
+    // Checked here and again below, so that the error can say which code has started the threads.
     let single = SingleThreaded::check().map_err(|error| {
         format!(
             "worker processes can't be forked, since the program starts threads before `main`, or before it calls `concurrent_futures::init()` ({error}); let it start them later{OF_LIBRARIES}"
         )
     })?;
+    // Before constructors and the preloaded function run: a program that they start is no zygote.
     single.remove_variable(start::VARIABLE);
     boot.attributes.apply();
     start::helper::ignore_sigpipe();
+    // Before the preloaded function, so that a panic there is reported with its location.
     install_hook();
     constructors();
     if let Some(function) = boot.preload {
@@ -117,14 +123,14 @@ fn prepare(boot: &Boot, constructors: impl FnOnce()) -> Result<SingleThreaded, S
 struct Zygote<'a> {
     single: SingleThreaded,
     control: &'a OwnedFd,
-    /// Before all descriptors that workers don't keep.
+    /// The descriptors that workers keep: those that were open before the zygote opened its own.
     kept: Kept,
     sacrifice: Sacrifice,
     poller: Poller,
     children: ChildSignals,
-    /// Is told of by the poller, as long as it is there.
+    /// The pool's process, whose end the poller reports as long as this is open.
     _parent: PidFd,
-    /// By the number of the process.
+    /// The workers that are not reaped, by the numbers of their processes.
     workers: BTreeMap<u32, Worker>,
     /// This process's own, if it belongs to a worker of another pool itself.
     own_family: Option<Family>,
@@ -155,9 +161,14 @@ enum End {
 impl<'a> Zygote<'a> {
     /// `None`: the process that has started this one is dead.
     fn new(control: &'a OwnedFd, boot: &Boot, single: SingleThreaded) -> io::Result<Option<Self>> {
+        // Before the first fork, so that all that workers leave behind become children of this
+        // process.
         sys::adopt_orphans().map_err(explain("it can't adopt what workers leave behind"))?;
+        // Before anything below is opened, which no worker is to have.
         let kept = Kept::all_but(control.as_fd())?;
         let Some(parent) = PidFd::of_parent(boot.parent) else { return Ok(None) };
+        // From here on all signals are blocked. A worker inherits that, and ends it in
+        // `Fork::set_up`.
         let children = ChildSignals::instead_of_all_others()
             .map_err(explain("the end of workers can't be watched for"))?;
         let poller = Poller::new().map_err(explain("there is nothing to wait with"))?;
@@ -184,7 +195,7 @@ impl<'a> Zygote<'a> {
         }))
     }
 
-    /// Does as it is told until there is nobody to tell it.
+    /// Serves the pool's requests, and reports workers, until the pool or its process is gone.
     fn serve(&mut self) -> End {
         self.send(Notice::Ready);
         let mut events = Vec::new();
@@ -210,13 +221,14 @@ impl<'a> Zygote<'a> {
                             return End::Closed;
                         }
                     }
+                    // The worker may have been reaped since the wait: its number is looked up.
                     pid => self.read_stderr(pid as u32),
                 }
             }
         }
     }
 
-    /// `Err`: there will be no more.
+    /// Takes the requests that have arrived. `Err`: there will be no more.
     fn take_requests(&mut self) -> io::Result<()> {
         let mut message = [0; control::MAX_MESSAGE];
         loop {
@@ -241,12 +253,14 @@ impl<'a> Zygote<'a> {
     fn signal(&mut self, pid: u32, signal: Signal) {
         // It is not reaped, so the number is still its own.
         let Some(&Worker { number, .. }) = self.workers.get(&pid) else { return };
+        // Only a kill that fails is reported: a SIGTERM is followed by a kill if the worker stays.
         if let (Err(error), Signal::Kill) = (PidFd::by_number(pid).signal(signal), signal) {
             self.send(Notice::KillFailed { number, error });
         }
     }
 
     fn spawn(&mut self, settings: &WorkerSettings, descriptors: Vec<OwnedFd>) -> io::Result<()> {
+        // The kernel leaves out descriptors for which this process has no numbers.
         let Ok([socket, block]) = <[OwnedFd; 2]>::try_from(descriptors) else {
             let text = "the process that starts workers has no room for more open files";
             return Err(io::Error::other(text));
@@ -265,16 +279,20 @@ impl<'a> Zygote<'a> {
             sacrifice: &self.sacrifice,
         };
         let pid = self.single.fork(fork, main_of(settings))?;
-        // The worker does that as well; whoever comes second finds it done.
+        // The worker calls this as well: whichever is first, the group exists before either goes
+        // on. The zygote's copies of the worker's socket and stderr are closed by now, so their end
+        // is the worker's.
         sys::lead_group(pid);
         if let (Some(tail), false) = (&tail, self.is_held_up) {
             self.watch(pid, tail);
         }
+        // It can have ended, but not been reaped: only `bury`, on this thread, does that.
         self.workers.insert(pid, Worker { number: settings.number, family: settings.family, tail });
         Ok(())
     }
 
     fn look_at_children(&mut self) {
+        // Before the looks, so that a child that changes during them is announced once more.
         self.children.clear();
         self.report_stopped();
         self.bury();
@@ -292,11 +310,13 @@ impl<'a> Zygote<'a> {
     /// Reaps children that have ended, and reports those that were workers.
     fn bury(&mut self) {
         while let Ok(Some(pid)) = sys::ended_child() {
+            // The child is a zombie until `reap`: number and group are still its own.
             let worker = self.workers.remove(&pid);
             if worker.is_some() {
                 let _ = sys::kill_group(pid); // as long as its number is still taken
             }
             let Ok((status, usage)) = sys::reap(pid) else { return };
+            // The worker is out of the table, so that its family counts as dead.
             self.kill_left_behind();
             // Others are what workers had started and left behind.
             let Some(worker) = worker else { continue };
@@ -304,6 +324,8 @@ impl<'a> Zygote<'a> {
                 let _ = self.poller.remove(tail.fd()); // if it is there
                 tail.end(&mut self.backlog)
             });
+            // Before the report: what the worker has printed is out when its loss is known, if
+            // stderr takes it.
             self.forward();
             let out_of_memory = status == ExitStatus::KILLED && self.has_run_out_of_memory();
             self.send(Notice::Exited(Exit {
@@ -317,10 +339,10 @@ impl<'a> Zygote<'a> {
         }
     }
 
-    /// Kills what is left of the families of dead workers. It became this process's own when its
-    /// parents ended, and what it has started in turn does so when it ends itself.
+    /// Kills the processes that are left of the families of dead workers. They became children of
+    /// this process when their parents ended; what they have started follows when they end.
     ///
-    /// What is in no family stays until the end of this process: the preloaded function has started
+    /// A process in no family stays until the end of this one: the preloaded function has started
     /// it, or it has changed its limits.
     fn kill_left_behind(&self) {
         let is_dead = |family: Family| {
@@ -340,12 +362,14 @@ impl<'a> Zygote<'a> {
         let now = sys::out_of_memory_kills();
         let before = std::mem::replace(&mut self.out_of_memory_kills, now);
         self.has_looked = true;
+        // Without an earlier count it is not known whether the kill is a new one.
         before.is_some() && now > before
     }
 
     fn read_stderr(&mut self, pid: u32) {
         let Some(worker) = self.workers.get_mut(&pid) else { return };
         let Some(tail) = worker.tail.as_mut().filter(|_| !self.is_held_up) else { return };
+        // A closed pipe would be reported as readable for ever.
         if !tail.read(&mut self.backlog) && !tail.is_open() {
             let _ = self.poller.remove(tail.fd());
         }
@@ -360,6 +384,7 @@ impl<'a> Zygote<'a> {
             return;
         }
         self.is_held_up = is_held_up;
+        // Unread pipes fill up, and then it is the workers that wait, in their writes.
         let tails =
             self.workers.iter().filter_map(|(pid, worker)| Some((*pid, worker.tail.as_ref()?)));
         if is_held_up {
@@ -380,6 +405,7 @@ impl<'a> Zygote<'a> {
 
     fn send(&mut self, notice: Notice) {
         self.outbox.push_back(notice);
+        // With more in line the socket is full, and the poller reports when there is room.
         if self.outbox.len() == 1 {
             self.flush();
         }
@@ -390,7 +416,7 @@ impl<'a> Zygote<'a> {
         while let Some(notice) = self.outbox.front() {
             match notice.send(self.control.as_fd()) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                // If nobody is there, that shows with the next request.
+                // Sent; or the pool is gone, which `take_requests` finds out.
                 _ => drop(self.outbox.pop_front()),
             }
         }
@@ -398,11 +424,11 @@ impl<'a> Zygote<'a> {
         let _ = self.poller.change(self.control.as_fd(), CONTROL, true, is_waiting);
     }
 
-    /// Ends with all that it is the parent of. Children of its children are its own once their parents
-    /// are gone, so they take some rounds.
+    /// Ends, and with it all processes that it is the parent of. The children of these become its
+    /// own when their parents end, so some rounds are needed.
     fn end(&mut self, end: End) -> ! {
         self.workers.keys().for_each(|pid| drop(sys::kill_group(*pid)));
-        // If the pool's process is dead, nobody waits for what its workers have written.
+        // With the pool's process dead, what its workers have written is not waited for.
         let is_orphaned = matches!(end, End::Orphaned);
         let start = Instant::now();
         // The poller would go on reporting that the control socket has ended.
@@ -423,6 +449,8 @@ impl<'a> Zygote<'a> {
             self.look_at_children();
             self.forward();
         }
+        // With the pool's process alive, the handlers run that libraries have registered for the
+        // exit.
         if is_orphaned {
             sys::exit_now(0);
         }
@@ -436,7 +464,7 @@ fn main_of(_: &WorkerSettings) -> fn(WorkerStart) -> i32 {
     worker::main
 }
 
-/// Or what a test has for it.
+/// The main function that a test has for a worker, or else the usual one.
 #[cfg(test)]
 fn main_of(settings: &WorkerSettings) -> fn(WorkerStart) -> i32 {
     start::tests::main_of(&settings.name).unwrap_or(worker::main)

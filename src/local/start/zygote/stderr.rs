@@ -39,7 +39,7 @@ pub(super) struct Tail {
 }
 
 impl Tail {
-    /// And the end for the worker.
+    /// Makes a pipe. Returns its reading end as a tail, and the end for the worker.
     pub(super) fn new() -> io::Result<(Self, OwnedFd)> {
         let (pipe, theirs) = pipe::pipe()?;
         Ok((Self { pipe, last: Vec::new(), is_open: true }, theirs))
@@ -71,9 +71,10 @@ impl Tail {
         true
     }
 
-    /// The last of it, when the worker has ended. What it has left behind can write no more then.
+    /// Returns the last bytes, once the worker has ended and what it has left behind was killed.
     pub(super) fn end(mut self, backlog: &mut Backlog) -> Vec<u8> {
-        // As much as a pipe holds, by far: what is left of the worker's group could write for ever.
+        // 1 MiB, far more than a pipe holds by default: a process that could not be killed might
+        // write for ever.
         const MOST: usize = 1024 * 1024 / pipe::PIECE;
         for _ in 0..MOST {
             if !self.read(backlog) {
