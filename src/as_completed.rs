@@ -11,7 +11,7 @@ use futures_core::stream::FusedStream;
 
 use crate::core::set::{CompletionSet, WakeAt};
 use crate::core::{Awaited, context};
-use crate::error::{Error, TimedOut};
+use crate::error::{Error, Unfinished};
 use crate::future::TaskFuture;
 use crate::timer::Delay;
 
@@ -51,6 +51,7 @@ pub fn as_completed<T>(futures: impl IntoIterator<Item = TaskFuture<T>>) -> AsCo
     let mut pending: Vec<_> = futures.into_iter().map(Some).collect();
     let set = Arc::new(CompletionSet::new(pending.len(), WakeAt::Any));
     let mut ready = Vec::new();
+    // A future that is done already tells no set: its place is noted here.
     for (index, future) in pending.iter_mut().enumerate() {
         if future.as_mut().is_some_and(|future| !future.listen(&set, index)) {
             ready.push(index);
@@ -81,7 +82,7 @@ pub struct AsCompleted<T> {
 }
 
 impl<T> AsCompleted<T> {
-    /// Ends the stream with [`TimedOut`] once `limit` has passed, counted from this call. What
+    /// Ends the stream with [`Unfinished`] once `limit` has passed, counted from this call. What
     /// has finished by then is yielded first.
     ///
     /// After the error the stream is finished, and the futures that are left are dropped.
@@ -114,6 +115,7 @@ impl<T> AsCompleted<T> {
         if self.unfinished == 0 {
             return Poll::Ready(None);
         }
+        // The set is looked at once for each batch, not for each result.
         if self.yielded == self.ready.len() {
             self.ready.clear();
             self.yielded = 0;
@@ -175,16 +177,19 @@ pub struct AsCompletedTimeout<T> {
 }
 
 impl<T> Stream for AsCompletedTimeout<T> {
-    type Item = Result<(usize, Result<T, Error>), TimedOut>;
+    type Item = Result<(usize, Result<T, Error>), Unfinished>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        // Not `poll_next` of `inner`: this stream alone notes the wait. Results come before the
+        // limit, if both are there.
         let polled = match self.inner.poll_item(cx) {
             Poll::Ready(item) => Poll::Ready(item.map(Ok)),
             Poll::Pending => self.delay.poll(cx).map(|_limit| {
+                // With none unfinished the stream has ended.
                 let unfinished = std::mem::take(&mut self.inner.unfinished);
                 let left = std::mem::take(&mut self.inner.pending);
                 drop(left);
-                Some(Err(TimedOut { unfinished, total: self.total }))
+                Some(Err(Unfinished { unfinished, total: self.total }))
             }),
         };
         let unfinished = self.inner.unfinished;

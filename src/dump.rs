@@ -194,8 +194,11 @@ impl Queue {
             *labels.entry(task.label.clone()).or_default() += 1;
         }
         let mut labels: Vec<_> = labels.into_iter().collect();
+        // Labels of the same count are ordered by name, so that texts can be compared.
         labels.sort_by(|(label, count), (other, others)| others.cmp(count).then(label.cmp(other)));
         let mut next = Noted::into_waiting(noted);
+        // Not that of the first: a woken task is queued again at the end, and keeps its time of
+        // submission.
         let oldest = next.iter().map(|task| task.elapsed).max();
         let looked_at = next.len();
         next.truncate(LISTED);
@@ -238,6 +241,7 @@ impl fmt::Display for Dump {
         }
         and_more(f, told.len(), LISTED_WORKERS, "worker")?;
         if !self.suspended.is_empty() {
+            // As many as are looked at: there may be more.
             let least = if self.suspended.len() == LOOKED_AT { "at least " } else { "" };
             let count = Count(self.suspended.len(), "task");
             writeln!(f, "suspended: {least}{count} of `submit_future`")?;
@@ -257,7 +261,7 @@ impl fmt::Display for State {
             State::Draining => write!(f, "is shut down, and runs what is left"),
             State::Cancelling => write!(f, "is shut down, and has cancelled what had not started"),
             State::Ended => write!(f, "has ended"),
-            State::Broken(cause) => write!(f, "is broken ({cause})"),
+            State::Broken(broken) => write!(f, "is broken ({})", broken.cause()),
         }
     }
 }
@@ -385,6 +389,7 @@ struct Label<'a>(&'a Option<Arc<str>>);
 impl fmt::Display for Label<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(label) = self.0 else { return Ok(()) };
+        // `{:?}` quotes, so that a line break in a label is none in the text.
         match label.char_indices().nth(LABEL_LENGTH) {
             None => write!(f, " {label:?}"),
             Some((end, _)) => write!(f, " {:?}...", &label[..end]),

@@ -109,7 +109,7 @@ impl<T> TaskFuture<T> {
     /// [`Error::Cancelled`], and the job has been dropped on this thread. Idempotent.
     ///
     /// If the job is running, the answer is `false` and its stop request is set, which the job
-    /// sees as [`task::is_cancelled`](crate::task::is_cancelled). A future given to
+    /// sees as [`task::stop_requested`](crate::task::stop_requested). A future given to
     /// `submit_future` that is waiting is dropped at once, one that is being polled at its next
     /// wait. A finished task stays as it is: `false`.
     pub fn cancel(&self) -> bool {
@@ -192,29 +192,32 @@ impl<T> TaskFuture<T> {
         }
     }
 
-    /// Waits for the result by blocking this thread, for at most `limit`.
+    /// Waits for the result by blocking this thread, for at most `limit`. `None` if there is no result by
+    /// then: the task goes on, and the future is as before.
     ///
-    /// # Errors
+    /// ```
+    /// use concurrent_futures::TaskFuture;
+    /// use std::time::Duration;
     ///
-    /// Besides the task's own error: [`Error::TimedOut`] with this `limit` if there is no result
-    /// by then. The task goes on and the future is still usable; [`is_done`](Self::is_done) tells
-    /// this from a task that ended by a time limit of its own.
-    pub fn result_timeout(&mut self, limit: Duration) -> Result<T, Error> {
+    /// let (completer, mut future) = TaskFuture::promise();
+    /// assert!(future.result_timeout(Duration::from_millis(1)).is_none());
+    /// completer.complete(Ok(7));
+    /// assert!(matches!(future.result_timeout(Duration::from_millis(1)), Some(Ok(7))));
+    /// ```
+    pub fn result_timeout(&mut self, limit: Duration) -> Option<Result<T, Error>> {
         if self.is_done() {
-            return self.take();
+            return Some(self.take());
         }
-        let started = self.is_running();
         if limit.is_zero() {
-            return Err(Error::TimedOut { limit, started });
+            return None;
         }
         let awaited = self.awaited();
         let polled =
             parker::block_on(|| awaited, Some(deadline(limit)), |cx| self.poll_outcome(cx));
-        polled.unwrap_or_else(|| {
+        if polled.is_none() {
             self.outcome.unlisten();
-            let started = self.is_running();
-            Err(Error::TimedOut { limit, started })
-        })
+        }
+        polled
     }
 
     /// Calls `callback` with the result: on the worker that finishes the task, just before

@@ -51,7 +51,7 @@
 //!    [`reserve`](ThreadPoolExecutor::reserve). [`task()`](ThreadPoolExecutor::task) sets a label
 //!    and time limits.
 //! 2. The task waits in the queue, first in, first out. Dropping its future withdraws it.
-//! 3. A worker runs it. The job can look at [`task::is_cancelled`], submit to its own pool, and
+//! 3. A worker runs it. The job can look at [`task::stop_requested`], submit to its own pool, and
 //!    wait for that.
 //! 4. Done-callbacks run, then the future is ready: with the job's value or an [`Error`]. It is
 //!    awaited alone, or in a set: [`as_completed()`], [`wait()`].
@@ -239,7 +239,10 @@ pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};
 #[cfg(feature = "process")]
 pub use codec::buffer::{Buffer, Element};
 pub use core::UnobservedFailure;
-pub use error::{BrokenPool, CodecError, CodecSide, Error, TimedOut, TrySubmitError, WorkerLost};
+pub use error::{
+    BrokenPool, CodecError, CodecSide, Error, HasRun, LossCause, TrySubmitError, Unfinished,
+    WorkerLost,
+};
 pub use executor::{Executor, Permit};
 pub use future::{Completer, TaskFuture};
 pub use inline::InlineExecutor;

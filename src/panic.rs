@@ -1,31 +1,66 @@
 //! Panics of user code: caught, described, and kept from spreading.
 
 use std::any::Any;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::task::Waker;
 
 use crate::sync::Mutex;
 
-/// A panic that was caught: its message, where it happened, and the payload.
+/// A panic that was caught: its message, where it happened, its backtrace, and the payload.
 ///
-/// The location is known as long as nobody replaces the panic hook that the crate installs in
+/// Location and backtrace are known as long as nobody replaces the panic hook that the crate installs in
 /// front of the existing one when the first executor is created.
 ///
-/// Dropping a `Panicked` whose payload panics when dropped is harmless: that second panic is
-/// reported by the panic hook and ends there.
+/// Clones share the payload. Dropping a `Panicked` whose payload panics when dropped is harmless: that
+/// second panic is reported by the panic hook and ends there.
+#[derive(Clone)]
 pub struct Panicked {
     message: String,
-    location: Option<PanicLocation>,
-    payload: Payload,
+    raised: Option<Raised>,
+    payload: Arc<Payload>,
+}
+
+/// The circumstances of a panic.
+#[derive(Clone)]
+pub(crate) struct Raised {
+    pub(crate) location: PanicLocation,
+    backtrace: Option<Trace>,
+}
+
+/// A backtrace of this process, resolved when it is asked for, or of another one.
+#[derive(Clone)]
+enum Trace {
+    Here(Arc<Backtrace>),
+    Text(Arc<str>),
+}
+
+impl Raised {
+    #[cfg(feature = "process")]
+    pub(crate) fn elsewhere(location: PanicLocation, backtrace: Option<String>) -> Self {
+        Self { location, backtrace: backtrace.map(|text| Trace::Text(text.into())) }
+    }
 }
 
 impl Panicked {
-    pub(crate) fn new(payload: Box<dyn Any + Send>, location: Option<PanicLocation>) -> Self {
+    /// Describes a panic with this payload, as [`catch_unwind`](std::panic::catch_unwind) returns it.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Panicked};
+    ///
+    /// let error = Error::from(Panicked::new(Box::new("out of range")));
+    /// assert_eq!(error.to_string(), "the job panicked: out of range");
+    /// ```
+    pub fn new(payload: Box<dyn Any + Send>) -> Self {
+        Self::raised(payload, None)
+    }
+
+    pub(crate) fn raised(payload: Box<dyn Any + Send>, raised: Option<Raised>) -> Self {
         let message = text_of(&*payload);
-        Self { message, location, payload: Payload(Mutex::new(Some(payload))) }
+        Self { message, raised, payload: Arc::new(Payload(Mutex::new(Some(payload)))) }
     }
 
     /// The text given to `panic!`.
@@ -35,20 +70,49 @@ impl Panicked {
 
     /// Where `panic!` was called, if the panic hook was there to see it.
     pub fn location(&self) -> Option<&PanicLocation> {
-        self.location.as_ref()
+        self.raised.as_ref().map(|raised| &raised.location)
     }
 
-    /// The payload, for [`resume_unwind`](std::panic::resume_unwind) or a downcast.
+    /// The backtrace of the panic, if one was taken: if the environment asks for it (`RUST_BACKTRACE` or
+    /// `RUST_LIB_BACKTRACE`), and the panic hook was there. It travels from worker processes.
+    pub fn backtrace(&self) -> Option<String> {
+        let trace = self.raised.as_ref()?.backtrace.as_ref()?;
+        Some(match trace {
+            Trace::Here(backtrace) => backtrace.to_string(),
+            Trace::Text(text) => text.to_string(),
+        })
+    }
+
+    /// The payload, for a downcast. Clones share it: the first call for any of them gets it, the others
+    /// get the [`message`](Self::message), as a `String`. So does the first where the panic came from a
+    /// worker process, from which a payload of another type does not travel.
     pub fn into_payload(self) -> Box<dyn Any + Send> {
         let payload = self.payload.0.lock().take();
-        payload.unwrap_or_else(|| Box::new(()))
+        payload.unwrap_or_else(|| Box::new(self.message))
+    }
+
+    /// Takes the payload if it is a `T`.
+    ///
+    /// # Errors
+    ///
+    /// This panic as it was, if the payload is of another type, or a clone's
+    /// [`into_payload`](Self::into_payload) has taken it.
+    pub fn downcast<T: Any>(self) -> Result<Box<T>, Self> {
+        let payload = self.payload.0.lock().take_if(|payload| payload.is::<T>());
+        payload.and_then(|payload| payload.downcast().ok()).ok_or(self)
+    }
+
+    /// Panics with the payload on this thread, without a call of the panic hook: what
+    /// [`resume_unwind`](std::panic::resume_unwind) does.
+    pub fn resume_unwind(self) -> ! {
+        panic::resume_unwind(self.into_payload())
     }
 }
 
 impl fmt::Display for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the job panicked")?;
-        if let Some(location) = &self.location {
+        if let Some(location) = self.location() {
             write!(f, " at {location}")?;
         }
         write!(f, ": {}", self.message)
@@ -59,7 +123,7 @@ impl fmt::Debug for Panicked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Panicked")
             .field("message", &self.message)
-            .field("location", &self.location)
+            .field("location", &self.location())
             .finish_non_exhaustive()
     }
 }
@@ -213,9 +277,9 @@ impl fmt::Display for PanicLocation {
 }
 
 thread_local! {
-    /// Where the last panic of this thread was raised; valid while `SEEN` is set.
-    static LOCATION: RefCell<Option<(PanicLocation, String)>> = const { RefCell::new(None) };
-    /// Set by the hook, cleared when a job starts. Apart from `LOCATION` because a `Cell<bool>`
+    /// The last panic of this thread: its circumstances and its text. Valid while `SEEN` is set.
+    static RAISED: RefCell<Option<(Raised, String)>> = const { RefCell::new(None) };
+    /// Set by the hook, cleared when a job starts. Apart from `RAISED` because a `Cell<bool>`
     /// needs no destructor and is cheap to clear for every job.
     static SEEN: Cell<bool> = const { Cell::new(false) };
 }
@@ -225,12 +289,12 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
     SEEN.set(false);
     // The closure's captures are not looked at again after a panic, only dropped.
     panic::catch_unwind(AssertUnwindSafe(f)).map_err(|payload| {
-        // `resume_unwind` runs no hook, so there is a location only if one was seen.
-        let location = SEEN.take().then(|| LOCATION.take()).flatten();
+        // `resume_unwind` runs no hook, so the circumstances are known only if a hook saw them.
+        let raised = SEEN.take().then(|| RAISED.take()).flatten();
         // The last panic that was seen need not be this one: user code catches panics as well.
         let text = text_of(&*payload);
-        let location = location.filter(|(_, seen)| *seen == text).map(|(location, _)| location);
-        Panicked::new(payload, location)
+        let raised = raised.filter(|(_, seen)| *seen == text).map(|(raised, _)| raised);
+        Panicked::raised(payload, raised)
     })
 }
 
@@ -245,16 +309,20 @@ pub(crate) fn install_hook() {
     INSTALL.call_once(|| {
         let earlier = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
-            let location = info.location().map(|at| {
-                let at = PanicLocation {
+            let raised = info.location().map(|at| {
+                let location = PanicLocation {
                     file: at.file().to_owned(),
                     line: at.line(),
                     column: at.column(),
                 };
-                (at, text_of(info.payload()))
+                let backtrace = Backtrace::capture(); // nothing, unless the environment asks for it
+                let is_captured = backtrace.status() == BacktraceStatus::Captured;
+                let backtrace = is_captured.then(|| Trace::Here(Arc::new(backtrace)));
+                (Raised { location, backtrace }, text_of(info.payload()))
             });
             // A thread that is ending may have lost its storage; then there is nobody to tell.
-            let noted = LOCATION.try_with(|cell| cell.try_borrow_mut().map(|mut l| *l = location));
+            let noted =
+                RAISED.try_with(|cell| cell.try_borrow_mut().map(|mut last| *last = raised));
             if matches!(noted, Ok(Ok(()))) {
                 SEEN.set(true);
             }

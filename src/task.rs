@@ -23,7 +23,7 @@ use crate::error::Error;
 /// let future = pool.submit(move || {
 ///     let _ = started.send(());
 ///     let mut rounds = 0u64;
-///     while !task::is_cancelled() {
+///     while !task::stop_requested() {
 ///         rounds += 1;
 ///     }
 ///     rounds
@@ -32,15 +32,16 @@ use crate::error::Error;
 /// assert!(!future.cancel()); // it is running, so it is asked to stop
 /// assert!(future.result().is_ok());
 /// ```
-pub fn is_cancelled() -> bool {
+pub fn stop_requested() -> bool {
     context::is_stop_requested()
 }
 
-/// [`is_cancelled`] for use with `?`, in a job that returns a `Result`.
+/// [`stop_requested`] for use with `?`, in a job that returns a `Result`.
 ///
 /// # Errors
 ///
-/// [`Error::Cancelled`] if this job is asked to stop.
+/// If this job is asked to stop: [`Error::TimedOut`] if its [time limit](deadline) has passed, else
+/// [`Error::Cancelled`].
 ///
 /// ```
 /// use concurrent_futures::{Error, ThreadPoolExecutor, task};
@@ -58,10 +59,11 @@ pub fn is_cancelled() -> bool {
 /// # Ok::<(), Error>(())
 /// ```
 pub fn checkpoint() -> Result<(), Error> {
-    if is_cancelled() {
-        return Err(Error::Cancelled);
+    if !stop_requested() {
+        return Ok(());
     }
-    Ok(())
+    let passed = context::passed_limit();
+    Err(passed.map_or(Error::Cancelled, |limit| Error::TimedOut { limit, started: true }))
 }
 
 /// When this job reaches the time limit it was given with

@@ -15,7 +15,7 @@ use concurrent_futures::{
     AsCompleted, AsCompletedTimeout, BrokenPool, Call, Completer, DoneAndNotDone, Error, Executor,
     Histogram, InlineExecutor, Map, Metrics, PanicLocation, Panicked, Permit, ReturnWhen,
     RunningTask, Shutdown, ShutdownFuture, ShutdownReport, TaskFuture, TaskOptions,
-    ThreadPoolBuilder, ThreadPoolExecutor, TimedOut, TrySubmitError, Unordered, Wait,
+    ThreadPoolBuilder, ThreadPoolExecutor, TrySubmitError, Unfinished, Unordered, Wait,
 };
 
 fn send<T: Send>() {}
@@ -90,13 +90,13 @@ fn a_result_that_is_pinned_pins_no_future() {
 #[test]
 fn errors() {
     all! {
-        error: Error, Panicked, TimedOut, TrySubmitError<fn()>;
-        unpin: Error, Panicked, BrokenPool, TimedOut, TrySubmitError<fn()>;
+        error: Error, Panicked, BrokenPool, Unfinished, TrySubmitError<fn()>;
+        unpin: Error, Panicked, BrokenPool, Unfinished, TrySubmitError<fn()>;
         send: BrokenPool;
         sync: BrokenPool;
-        clone: BrokenPool, TimedOut;
+        clone: Error, Panicked, BrokenPool, Unfinished;
         debug: TrySubmitError<NotDebug>;
-        unwind_safe: Panicked, TimedOut, PanicLocation;
+        unwind_safe: Panicked, Unfinished, PanicLocation;
     }
     // Boxed and questioned like any error.
     fn boxed() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -110,7 +110,7 @@ fn plain_values() {
     fn hash<T: Hash + Ord + Copy + Display>() {}
     hash::<TaskId>();
     all! {
-        value: TaskId, ReturnWhen, Shutdown, TimedOut;
+        value: TaskId, ReturnWhen, Shutdown, Unfinished;
         clone: Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
         debug: Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
         send: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,

@@ -299,7 +299,7 @@ fn a_submission_from_an_exit_handler_is_refused_after_shutdown() {
 fn is_the_parent_s<T: std::fmt::Debug>(result: Result<T, Error>) {
     let error = result.expect_err("its workers are not here");
     assert!(matches!(error, Error::BrokenPool(_)), "{error:?}");
-    assert!(error.to_string().contains("made before this process was forked"), "{error}");
+    assert!(format!("{error:?}").contains("made before this process was forked"), "{error:?}");
 }
 
 /// Not even if another thread has the pool's locks at the moment of the fork.
@@ -341,7 +341,7 @@ fn time_limits_hold_in_a_child() {
     fn use_limits(size: usize) {
         let pool = pool(size);
         let stops = || {
-            while !concurrent_futures::task::is_cancelled() {
+            while !concurrent_futures::task::stop_requested() {
                 thread::yield_now();
             }
         };

@@ -251,7 +251,7 @@ fn errors_arrive_as_they_are() {
 
 fn until_asked_to_stop(started: Reports) -> u32 {
     started.add(1);
-    while !task::is_cancelled() {
+    while !task::stop_requested() {
         std::thread::yield_now();
     }
     7
@@ -313,7 +313,7 @@ fn submits_after_the_shutdown() -> String {
     // The pool is closed while this runs; then the call is refused.
     loop {
         if let Err(error) = parent().submit(call!(square(1))).result() {
-            return format!("{error:?}");
+            return error.to_string();
         }
     }
 }
@@ -326,6 +326,6 @@ fn a_closed_pool_refuses_its_tasks_too() {
             std::thread::yield_now();
         }
         drop(pool.shutdown(Shutdown::Drain));
-        assert_eq!(refused.result().unwrap(), "ShutDown");
+        assert_eq!(refused.result().unwrap(), Error::ShutDown.to_string());
     });
 }

@@ -223,7 +223,7 @@ const STORIES: &[Story] = &[
         let inside = started.clone();
         let asked = pool.submit(move || {
             inside.add();
-            while !task::is_cancelled() {
+            while !task::stop_requested() {
                 thread::yield_now();
             }
         });

@@ -56,8 +56,15 @@ impl Extra {
         self.deadline.get().copied()
     }
 
+    /// Returns the time limit, if it has passed.
+    pub(crate) fn passed_limit(&self) -> Option<Duration> {
+        let has_passed = self.deadline().is_some_and(|deadline| deadline <= Instant::now());
+        self.options.timeout.filter(|_| has_passed)
+    }
+
     fn disarm(&self) {
         let timer = self.timer.lock().take();
+        // Without the lock: a timer that is dropped drops its action, which holds the task.
         drop(timer);
     }
 }
@@ -151,7 +158,8 @@ impl<B: Body, H: Host, X: MaybeExtra> Submitted<B, H, X> {
         let expire = move || task.queued_too_long(limit);
         let refused = {
             let mut timer = extra.timer.lock();
-            // A thread that claims or ends the task looks at the timer after that, so none is left behind.
+            // A thread that claims or ends the task takes this lock after that, so no timer is left
+            // behind; neither by a limit that passes before the timer is stored here.
             let now = self.0.state().look();
             if !now.is_queued() || now.is_started() {
                 return;
@@ -159,7 +167,8 @@ impl<B: Body, H: Host, X: MaybeExtra> Submitted<B, H, X> {
             Timer::new(deadline(limit), Box::new(expire)).map(|new| *timer = Some(new)).err()
         };
         if let Some(refused) = refused {
-            self.0.withdraw_in_queue(Error::NoTimer(refused));
+            // After the lock is released, which the end of the task takes.
+            self.0.withdraw_in_queue(Error::NoTimer(Arc::new(refused)));
         }
     }
 
@@ -253,15 +262,20 @@ unsafe impl<B: Body, H: Host, X: MaybeExtra> Block for Task<B, H, X> {
         let label = task.extra.get().and_then(Extra::label);
         let since = worker.started(task.untyped(), first, label);
         if first {
+            // Before the body runs: room is for what waits.
             if takes_room {
                 task.host.release_room();
             }
             task.trace.started(|| task.state().waited(since));
+            // From here on the timer may finish the future at any moment. The place stays this
+            // thread's, since the outcome of a time limit is not stored.
             if let Err(refused) = task.start_clock() {
                 // SAFETY: this thread has claimed the task, so the place, with the body, is its own.
                 drop_quietly(unsafe { task.cell.take_body() });
                 // SAFETY: this thread has claimed the task, and has taken the body above.
-                return unsafe { task.finish(Err(Error::NoTimer(refused)), worker, since) };
+                return unsafe {
+                    task.finish(Err(Error::NoTimer(Arc::new(refused))), worker, since)
+                };
             }
         }
         // SAFETY: this thread has claimed the task, so the place, with the body, is its own.
@@ -333,11 +347,13 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
         if let Some(extra) = self.extra.get() {
             extra.disarm();
         }
+        // Without rivals `publish` sets the kind too, which saves this step.
         if self.has_rivals() && !self.state().settle(kind) {
             // The time limit has finished the future already, and has counted it.
             drop_quietly(outcome);
             worker.stopped(since, End::Uncounted);
             self.trace.close();
+            // `DONE` is set by the timer's thread, `ENDED` by this one, which has run the body.
             self.state().end();
             return self.ended();
         }
@@ -366,10 +382,12 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
         // SAFETY: the place is this thread's since it has claimed the task, and empty.
         unsafe { self.cell.put_body(body) };
         let next = self.state().suspend();
+        // After `Waiting` another thread may run or end the task: the place is not this thread's.
         let stopped = || worker.stopped(since, End::Uncounted);
         match next {
             Suspend::Waiting => stopped(),
             Suspend::Requeue => {
+                // First, so that the push counts on this worker to look at the queue.
                 stopped();
                 self.host.requeue(self.untyped().clone());
             }
@@ -387,6 +405,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
             is_out = self.take_out();
             is_out
         });
+        // Without the queue's lock, since the body's destructor is user code.
         if is_out {
             // SAFETY: `take_out` has just returned `true`, and this is the only call for it.
             unsafe { self.taken_out(error) };
@@ -421,6 +440,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
             Error::TimedOut { .. } => Kind::TIME_LIMIT,
             _ => Kind::of_error(&error),
         };
+        // Otherwise the time limit has settled the task, and only its run ends here.
         let is_known_now = !self.has_rivals() || self.state().settle(kind);
         if is_known_now {
             self.trace.outcome(Some(&error));
@@ -432,6 +452,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
             // with rivals the one that has settled it; the place is its own, and empty.
             unsafe { publish(publisher, kind, Err(error), account, false) };
         }
+        // Last: the pool may end with its last async task, whose result is to be there by then.
         self.ended();
     }
 }
@@ -474,6 +495,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
                 started = self.state().withdraw_queued();
                 started.is_some()
             });
+            // A task that has started gave its room back then.
             if started == Some(false) {
                 self.release_room();
             }
@@ -515,6 +537,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
         if worker.host() != Arc::as_ptr(&self.host).cast() || !worker.has_stack() {
             return;
         }
+        // Claimed under the queue's lock: the entry that stays behind is counted in the same step.
         let mut claimed = None;
         self.host.take_queued(&mut || {
             claimed = self.untyped().clone().claim();
@@ -547,6 +570,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
             // outcome of this kind is not stored.
             unsafe { publish(publisher, Kind::TIME_LIMIT, Err(error), account, false) };
         }
+        // A body that is queued or runs sees the request at its next suspension.
         if B::ASYNC && self.state().withdraw_suspended() {
             // SAFETY: this thread has just moved the task from `SUSPENDED`, when its body was in its
             // place, to `ENDED`.

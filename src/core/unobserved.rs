@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::id::TaskId;
-use crate::error::Error;
+use crate::error::{Error, WithCauses};
 use crate::panic::{Quiet, quietly};
 use crate::trace;
 
@@ -32,7 +32,12 @@ impl fmt::Display for UnobservedFailure<'_> {
         if let Some(label) = self.label {
             write!(f, " {label:?}")?;
         }
-        write!(f, " of pool {:?} failed, and nobody has seen it: {}", self.pool, self.error)
+        write!(
+            f,
+            " of pool {:?} failed, and nobody has seen it: {}",
+            self.pool,
+            WithCauses(self.error)
+        )
     }
 }
 

@@ -11,6 +11,7 @@ use super::control_block::SharedControlBlock;
 use super::family::Family;
 use super::outgoing::Outgoing;
 use super::start::zygote::Zygote;
+use crate::error::LossCause;
 use crate::reactor::Registration;
 use crate::remote::frame::{Content, FrameReader, Header, Message};
 use crate::remote::scheduler::transport::{EndBy, Progress, Withdrawn, WorkerLink};
@@ -19,11 +20,12 @@ use crate::sync::Mutex;
 use crate::sys::{AsFd, OwnedFd, PidFd, Signal, socket};
 use crate::timer::Timer;
 
-/// The connection to a worker, which is used without the owner's lock. A system call under that lock
-/// would let others wait for it; above all where the call wakes somebody who takes this CPU.
+/// The connection to a worker, used without the owner's lock: a system call under that lock would
+/// make other threads wait, above all if the call wakes a process that takes this CPU.
 pub(crate) struct Connection {
     pub(crate) socket: OwnedFd,
     pub(crate) block: SharedControlBlock,
+    // Uncontended: one thread at a time has the turn to read for all pools.
     pub(crate) reader: Mutex<FrameReader>,
     outgoing: Outgoing,
     registration: Registration,
@@ -35,10 +37,11 @@ impl Connection {
     /// Sends what is in line, as far as the socket takes it.
     pub(crate) fn flush(&self) {
         let fd = self.socket.as_fd();
+        // Under the line's lock alone; several threads may come here at once.
         self.outgoing.flush(
             |parts| socket::send(fd, parts),
             |is_stuck| {
-                // An error would mean that the worker is gone, and its socket not watched any more.
+                // An error means that the worker is gone, and its socket not watched any more.
                 let _ = self.registration.set_writable(fd, self.number, is_stuck);
             },
         );
@@ -48,19 +51,20 @@ impl Connection {
 /// A worker process, from the moment in which it is asked for.
 pub(crate) struct WorkerHandle {
     pub(crate) connection: Arc<Connection>,
-    /// Once it is known.
+    /// The process's number and descriptor, once the worker has announced them.
     pub(crate) process: Option<(u32, PidFd)>,
     /// The process, and all that its tasks start.
     pub(crate) family: Family,
-    /// The owner has ended it by a signal; if its process is not known yet, it gets that then.
+    /// The signal that the owner has sent; or sends as soon as the process is known.
     ended_by: Option<Signal>,
-    /// Its socket has been closed for long, so it was killed, if it still lived.
+    /// The socket had been closed beyond the owner's limit without an exit report, so SIGKILL was
+    /// sent.
     pub(crate) is_overdue: bool,
-    /// The process that has forked it is dead.
+    /// The zygote that forked it is dead, so no exit report will come.
     pub(crate) is_orphaned: bool,
-    /// Why its owner has killed it.
-    pub(crate) fault: Option<String>,
-    /// It is to have ended by then.
+    /// The reason for its end, as far as the owner knows one, for the error of its tasks.
+    pub(crate) fault: Option<LossCause>,
+    /// Fires if the end is not reported in time.
     pub(crate) end_timer: Option<Timer>,
 }
 
@@ -97,7 +101,7 @@ impl WorkerHandle {
         self.ended_by == Some(Signal::Kill)
     }
 
-    /// Records the process, and sends the signal that was asked for before it was known.
+    /// Records the process, and sends the signal that was requested before the process was known.
     pub(crate) fn on_spawned(&mut self, pid: u32, process: PidFd, zygote: Option<&Zygote>) {
         self.process = Some((pid, process));
         if let Some(signal) = self.ended_by {
@@ -108,27 +112,31 @@ impl WorkerHandle {
     pub(crate) fn end(&mut self, how: EndBy, zygote: Option<&Zygote>) {
         let signal = match how {
             EndBy::Dismissal => {
-                // It fails if the worker has ended by itself.
+                // Half a close: the worker reads what was sent before and then the end, and its
+                // replies still arrive. An error means that it has ended by itself.
                 let _ = socket::finish_writing(self.connection.socket.as_fd());
                 return;
             }
             EndBy::Termination => Signal::Terminate,
             EndBy::Kill => Signal::Kill,
         };
+        // A kill is final: a later SIGTERM does not replace the one that `on_spawned` has still to
+        // send.
         if !self.is_killed() {
             self.ended_by = Some(signal);
         }
         self.signal(signal, zygote);
     }
 
-    /// Signals the process, if it is there. Where this process may not do that, as after a `setuid`, the
-    /// zygote does, which has the worker's rights.
+    /// Signals the process, if it is known. Where this process may not do that, as after a
+    /// `setuid`, the zygote does, which has the worker's rights.
     pub(crate) fn signal(&self, signal: Signal, zygote: Option<&Zygote>) {
         let Some((pid, process)) = &self.process else { return };
-        // With other errors it has ended by itself.
+        // Any other error means that the process has ended by itself.
         let sent = process.signal(signal);
         if sent.is_err_and(|error| error.kind() == ErrorKind::PermissionDenied) {
-            // Without a zygote, or if it does not hear that any more, the worker ends with it.
+            // Without a zygote, or with one that has ended, the kernel kills the worker for the
+            // death of its parent.
             let _ = zygote.map(|zygote| zygote.signal(*pid, signal));
         }
     }
@@ -139,6 +147,8 @@ impl WorkerLink for WorkerHandle {
 
     fn send(&mut self, header: Header, content: &Arc<Content>) {
         trace_relay::note_level(&self.connection.block.level);
+        // Before the frame is in line: from then on any thread that flushes the line may send it,
+        // and the worker start the task.
         self.claim(header.slot).issue();
         self.tell(header, content);
     }
@@ -172,7 +182,8 @@ impl WorkerLink for WorkerHandle {
         if !claim.has_started() {
             return Progress::NotStarted;
         }
-        // If it had begun later than now, the worker would have spoilt its control block.
+        // A start later than now is a spoilt control block; `MAX` exceeds every time limit, so the
+        // task ends at its own.
         let elapsed = |start| claim::now().checked_sub(start).unwrap_or(Duration::MAX);
         Progress::Started(claim.started_at().map(elapsed))
     }
@@ -181,8 +192,8 @@ impl WorkerLink for WorkerHandle {
         self.connection.block.area()
     }
 
-    /// Until the owner has taken the worker's notice, it is what the control block says, to which a task
-    /// can write.
+    /// Returns the announced number; before that the one in the control block, to which a task can
+    /// write. Nothing is signalled by the latter.
     fn pid(&self) -> Option<u32> {
         let told = self.process.as_ref().map(|(pid, _)| *pid);
         told.or(Some(self.connection.block.pid.load(Acquire)).filter(|pid| *pid != 0))

@@ -5,7 +5,7 @@ use std::any::type_name;
 use super::frame::{Frame, Kind};
 use crate::codec::{self, Encoded};
 use crate::error::{CodecError, CodecSide, Error};
-use crate::panic::{PanicLocation, Panicked, catch};
+use crate::panic::{PanicLocation, Panicked, Raised, catch};
 use crate::portable::Portable;
 
 pub(crate) fn codec_error<T>(side: CodecSide, message: impl ToString) -> CodecError {
@@ -35,6 +35,7 @@ pub(crate) struct Reply {
 
 impl Reply {
     pub(crate) fn text<T: Portable>(kind: Kind, text: &T) -> Self {
+        // For want of memory an empty text: the submitter finds the reply garbled, but has one.
         match codec::encode(text) {
             Ok(values) => Self { kind, values },
             Err(_) => Self { kind, values: Encoded::default() },
@@ -65,18 +66,13 @@ impl Reply {
 pub(crate) fn unpack_error(reply: &Frame) -> Error {
     let side = match reply.header.kind {
         Kind::Panicked => {
-            return match decode_text::<PanicText>(reply) {
-                Some((message, location)) => panicked(message, location),
-                None => garbled(),
-            };
+            return decode_text::<PanicText>(reply).map_or_else(garbled, panicked);
         }
         Kind::BadValue => CodecSide::EncodeResult,
         _ => CodecSide::DecodeArguments,
     };
     match decode_text::<(String, String)>(reply) {
-        Some((type_name, message)) => {
-            Error::Codec(Box::new(CodecError { side, type_name, message }))
-        }
+        Some((type_name, message)) => CodecError { side, type_name, message }.into(),
         None => garbled(),
     }
 }
@@ -88,32 +84,35 @@ pub(crate) fn decode_text<T: Portable>(reply: &Frame) -> Option<T> {
 pub(crate) fn garbled() -> Error {
     let message = "the worker's reply is garbled".to_owned();
     let type_name = "a reply".to_owned();
-    Error::Codec(Box::new(CodecError { side: CodecSide::DecodeResult, type_name, message }))
+    CodecError { side: CodecSide::DecodeResult, type_name, message }.into()
 }
 
-/// A panic as it travels: message, and file, line and column.
-pub(crate) type PanicText = (String, Option<(String, u32, u32)>);
+/// A panic as it travels: message; file, line and column; backtrace.
+pub(crate) type PanicText = (String, Option<(String, u32, u32)>, Option<String>);
 
-pub(crate) fn panicked(message: String, location: Option<(String, u32, u32)>) -> Error {
-    let location = location.map(|(file, line, column)| PanicLocation { file, line, column });
-    Error::Panicked(Box::new(Panicked::new(Box::new(message), location)))
+fn panicked((message, location, backtrace): PanicText) -> Error {
+    let raised = location.map(|(file, line, column)| {
+        Raised::elsewhere(PanicLocation { file, line, column }, backtrace)
+    });
+    Panicked::raised(Box::new(message), raised).into()
 }
 
 pub(crate) fn panic_text(panicked: &Panicked) -> PanicText {
     let location = panicked.location().map(|at| (at.file.clone(), at.line, at.column));
-    (panicked.message().to_owned(), location)
+    (panicked.message().to_owned(), location, panicked.backtrace())
 }
 
-/// The error of one item as it travels: the kind of a reply, a type, a message, and where it panicked.
-pub(crate) type ItemError = (u8, String, String, Option<(String, u32, u32)>);
+/// The error of one item as it travels: the kind of a reply, a type, and the panic, or a message alone.
+pub(crate) type ItemError = (u8, String, PanicText);
 
 pub(crate) fn item_error(frame: &Frame) -> Error {
     let packed = codec::decode::<ItemError>(frame.values(), Vec::new());
-    let Ok((kind, type_name, message, location)) = packed else { return garbled() };
+    let Ok((kind, type_name, text)) = packed else { return garbled() };
     if kind == Kind::Panicked as u8 {
-        return panicked(message, location);
+        return panicked(text);
     }
+    let (message, ..) = text;
     let is_value = kind == Kind::BadValue as u8;
     let side = if is_value { CodecSide::EncodeResult } else { CodecSide::DecodeArguments };
-    Error::Codec(Box::new(CodecError { side, type_name, message }))
+    CodecError { side, type_name, message }.into()
 }

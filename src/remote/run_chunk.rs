@@ -41,6 +41,7 @@ fn run_chunk<A: Portable, R: Portable>(
         let step = Cell::new(Step::Decode);
         let ran = catch(|| {
             while index < count && !call.is_asked_to_stop() {
+                // Before the item is decoded, since that may kill the process as well.
                 results.checkpoint.begin(index);
                 step.set(Step::Decode);
                 let item = items.next::<A>().map_err(Step::Decode.failed::<A>())?;
@@ -89,17 +90,14 @@ impl Step {
         match self {
             Step::Decode => self.error::<A>(message()),
             Step::Encode => self.error::<R>(message()),
-            Step::Run => {
-                let (message, location) = panic_text(panicked);
-                (Kind::Panicked as u8, String::new(), message, location)
-            }
+            Step::Run => (Kind::Panicked as u8, String::new(), panic_text(panicked)),
         }
     }
 
     fn error<T>(self, message: String) -> ItemError {
         let is_value = matches!(self, Step::Encode);
         let kind = if is_value { Kind::BadValue } else { Kind::BadArguments };
-        (kind as u8, type_name::<T>().to_owned(), message, None)
+        (kind as u8, type_name::<T>().to_owned(), (message, None, None))
     }
 }
 
@@ -117,7 +115,7 @@ impl<'a> Results<'a> {
 
     fn push<R: Portable>(&mut self, value: &R) -> Result<(), codec::Error> {
         self.values.push(value)?;
-        // It stays in the control block, if there is room.
+        // A message that fits the checkpoint survives a crash, and grows on; else it is sent.
         if !self.checkpoint.note(&self.values) {
             self.send_part();
         }
@@ -125,6 +123,7 @@ impl<'a> Results<'a> {
     }
 
     fn push_error(&mut self, error: &ItemError) {
+        // Before the error, since results are told in the order of the items.
         self.send_part();
         self.send(Kind::ItemFailed, 1, codec::encode(error).unwrap_or_default());
     }
@@ -141,6 +140,7 @@ impl<'a> Results<'a> {
     fn send(&mut self, kind: Kind, count: usize, values: Encoded) {
         let header = Header { kind, detail: count as u64, ..self.call.frame.header };
         let _ = self.call.desk.reply(header, &Content { code: None, values });
+        // Not before: until the results are in the socket, the checkpoint has them.
         self.checkpoint.sent(count);
     }
 }

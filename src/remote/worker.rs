@@ -41,9 +41,11 @@ fn serve_tasks(connection: &impl PoolLink, desk: &Arc<dyn Desk>) -> io::Result<(
     while let Some(frame) = connection.next_task()? {
         let header = frame.header;
         if header.kind == Kind::Chunk {
-            Checkpoint::new(desk.checkpoint()); // before the start
+            // Before the claim: what is here counts as results of a chunk that has started.
+            Checkpoint::new(desk.checkpoint());
         }
         if !connection.start(header.slot) {
+            // A reply as well: the pool uses the slot again after it.
             let header = Header { kind: Kind::Skipped, detail: 0, ..header };
             desk.send(header, &Content::default())?;
             continue;
@@ -55,7 +57,7 @@ fn serve_tasks(connection: &impl PoolLink, desk: &Arc<dyn Desk>) -> io::Result<(
         let detail = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         desk.reply(Header { kind, detail, ..header }, &Content { code: None, values })?;
         if header.kind == Kind::Initialize && kind != Kind::Value {
-            break; // What was sent along is not to run.
+            break; // Tasks that were sent along are not to run.
         }
     }
     Ok(())
@@ -67,18 +69,19 @@ fn run(desk: &Arc<dyn Desk>, frame: Frame, start: Instant) -> Reply {
         Ok(resolved) => resolved,
         Err(unknown) => return Reply::unknown_code(unknown),
     };
-    // Of a chunk it is the number of items.
+    // The detail of a chunk is not a limit, but the number of its items.
     let limit = if frame.header.kind == Kind::Call { frame.header.detail } else { 0 };
-    let deadline = (limit > 0).then(|| start.checked_add(Duration::from_nanos(limit))).flatten();
+    let timeout = (limit > 0).then(|| Duration::from_nanos(limit));
+    let deadline = timeout.and_then(|limit| start.checked_add(limit));
     let task = RunningTask {
         desk: Arc::clone(desk),
         slot: frame.header.slot,
         id: TaskId::from_number(frame.header.number),
-        extra: Extra::with_deadline(Options::default(), deadline),
+        extra: Extra::with_deadline(Options { timeout, ..Options::default() }, deadline),
     };
     let (promise, mut outcome) = Promise::<()>::of(task);
     let mut call = Running { desk: Arc::clone(desk), frame, reply: None };
-    // All code of the user's is in it: what decodes, encodes and drops as well.
+    // All code of the user's runs in this frame: what decodes, encodes and drops as well.
     promise.run_body(|| resolved.call(&mut call));
     outcome.abandon();
     call.reply.unwrap_or_else(|| Reply::unknown_code("the code gave no reply"))
@@ -114,6 +117,7 @@ impl Source for RunningTask {
     }
 }
 
+/// The main thread, as the tasks that run on it see it.
 struct Worker(Arc<dyn Desk>);
 
 impl WorkerContext for Worker {
@@ -136,6 +140,7 @@ impl WorkerContext for Worker {
     fn wait_begin(&self, awaited: Option<Awaited>, until: bool) {
         let (number, until) = match awaited {
             Some(Awaited::Task(task)) => (task.get(), until),
+            // Without a number the pool takes the wait as one for all calls of the task.
             Some(Awaited::Set(_)) => (0, until),
             _ => (0, false),
         };

@@ -1,8 +1,9 @@
 //! The executor on threads.
 //!
 //! [`ThreadPoolExecutor`] is a thin handle. The [`pool`] behind it owns the [`queue`] and the
-//! counts of workers; a [`worker`] takes tasks from it and runs them; [`sleep`] is how it waits; [`body`] says what a task
-//! computes. How a pool is made is in [`builder`], what one task may ask for in [`options`].
+//! counts of workers; a [`worker`] takes tasks from it and runs them; [`sleep`] is how it waits;
+//! [`body`] says what a task computes. How a pool is made is in [`builder`], what one task may ask
+//! for in [`options`].
 
 mod body;
 mod builder;
@@ -111,7 +112,7 @@ impl ThreadPoolExecutor {
     pub fn new() -> Self {
         match Self::builder().build() {
             Ok(pool) => pool,
-            Err(error) => unreachable!("the defaults are valid: {error}"),
+            Err(error) => unreachable!("the defaults are valid: {error:?}"),
         }
     }
 
@@ -120,7 +121,7 @@ impl ThreadPoolExecutor {
     pub(crate) fn internal() -> Self {
         match Self::builder().internal().build() {
             Ok(pool) => pool,
-            Err(error) => unreachable!("the defaults are valid: {error}"),
+            Err(error) => unreachable!("the defaults are valid: {error:?}"),
         }
     }
 
@@ -130,6 +131,7 @@ impl ThreadPoolExecutor {
     }
 
     fn from_config(config: Config) -> Self {
+        // Before any job can panic: the hook notes where.
         install_hook();
         Self { handle: Arc::new(Handle(Pool::new(config))) }
     }
@@ -153,7 +155,7 @@ impl ThreadPoolExecutor {
         self.try_submit_with(job, None).unwrap_or_else(|refused| self.refused(refused, None))
     }
 
-    /// Hands in a job, or gives it back.
+    /// Submits a job, or returns it if the pool can't take it.
     ///
     /// ```
     /// use concurrent_futures::ThreadPoolExecutor;
@@ -221,6 +223,8 @@ impl ThreadPoolExecutor {
     /// [`ShutDown`](Error::ShutDown) or [`BrokenPool`](Error::BrokenPool), also if that happens
     /// during the wait.
     pub async fn reserve(&self) -> Result<Permit<Self>, Error> {
+        // No await comes between the room and the permit, so a future that is dropped here loses no
+        // room.
         self.pool().wait_for_room().await?;
         Ok(Permit::new(self.clone()))
     }
@@ -289,16 +293,18 @@ impl ThreadPoolExecutor {
     /// [`WouldDeadlock`](Error::WouldDeadlock) inside a job of this pool. The pool stays open
     /// then.
     pub fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
+        // Before the pool is closed: the error leaves it open.
         if context::is_worker_of(self.pool().address()) {
             return Err(Error::WouldDeadlock);
         }
         self.shutdown(how).result()
     }
 
-    /// Hands in what belongs to work that was accepted before.
+    /// Submits a job that belongs to work which was accepted before.
     pub(crate) fn go_on<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
         match self.pool().enqueue(Once(job), (), Origin::Continuation) {
             Ok(outcome) => TaskFuture::new(outcome),
+            // By the drop of the job its owner learns that it has not run.
             Err((_job, error)) => TaskFuture::ready(Err(error)),
         }
     }
@@ -327,6 +333,7 @@ impl ThreadPoolExecutor {
         options: Option<Options>,
     ) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
         let queued = match options {
+            // The block of a task without options has no `Extra`.
             None => self.pool().enqueue(Once(job), (), Origin::Caller),
             Some(options) => self.pool().enqueue(Once(job), Extra::new(options), Origin::Caller),
         };
@@ -396,6 +403,7 @@ impl Permit<ThreadPoolExecutor> {
     /// Submits a job into the room. It fails only if the pool was shut down or broke meanwhile:
     /// then the future is finished with that error.
     pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
+        // The drop of the permit does nothing from here on: the task gives the room back.
         let pool = self.into_executor();
         pool.submit_into_room(job, None).unwrap_or_else(|refused| pool.refused(refused, None))
     }
@@ -436,6 +444,8 @@ impl Crew for ThreadPoolExecutor {
     }
 
     fn may_help(&self) -> bool {
+        // The chunk runs on this worker's stack, in the place of the job that waits. Never in a
+        // forked child, where `has_stack` is false.
         context::worker()
             .is_some_and(|worker| worker.host() == self.pool().address() && worker.has_stack())
     }

@@ -1,4 +1,5 @@
-//! The calls of the subscriber: what it is told, in which span. With the feature `tracing` only.
+//! Calls of the subscriber: spans of tasks and maps, and events in them. With the feature `tracing`
+//! only.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use tracing::{Level, Span, event, span};
 
 use crate::clock;
-use crate::error::Error;
+use crate::error::{Error, WithCauses};
 use crate::panic::{Quiet, drop_payload};
 use crate::sync::Mutex;
 
@@ -39,6 +40,7 @@ pub(super) fn tell<R>(call: impl FnOnce() -> R) -> Option<R> {
             TELLS.set(self.0);
         }
     }
+    // Calls nest where a subscriber drops a future of ours, so the earlier value is set again.
     let _reset = Reset(TELLS.replace(true));
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(answer) => Some(answer),
@@ -51,7 +53,7 @@ pub(super) fn tell<R>(call: impl FnOnce() -> R) -> Option<R> {
 
 pub(super) fn tell_unobserved(task: u64, label: Option<&str>, pool: &str, error: &Error) {
     tell(|| {
-        event!(target: TARGET, Level::WARN, task, label, pool, %error, "failure unobserved");
+        event!(target: TARGET, Level::WARN, task, label, pool, error = %WithCauses(error), "failure unobserved");
     });
 }
 
@@ -136,6 +138,7 @@ impl Slot {
     }
 
     pub(super) fn get(&self) -> Option<Arc<Traced>> {
+        // Cloned, so that the subscriber is called without the lock.
         self.traced.lock().clone()
     }
 
@@ -167,6 +170,7 @@ impl Slot {
     pub(super) fn close(&self) {
         let traced = self.traced.lock().take();
         if traced.is_some() {
+            // Perhaps the last handle of the span, whose drop calls the subscriber.
             tell(|| drop(traced));
         }
     }
@@ -252,7 +256,7 @@ impl Traced {
                 Level::WARN,
                 task,
                 label,
-                %error,
+                error = %WithCauses(error),
                 "failed"
             ),
         });

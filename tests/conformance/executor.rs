@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Executor, Map, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, call, task, wait,
+    Error, Executor, Map, ReturnWhen, Shutdown, ThreadPoolExecutor, call, task, wait,
 };
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
@@ -225,10 +225,9 @@ fn an_error_ends_a_map_that_is_awaited() {
 /// EX-5.
 #[test]
 fn a_timeout_error_of_a_task_is_not_that_of_the_map() {
-    /// An error of the kind that the map's own limit gives, made by waiting for something else.
+    /// An error of the kind that the map's own limit gives, made by the job.
     fn wait_in_vain() -> Result<u32, Error> {
-        let (_completer, mut future) = TaskFuture::promise();
-        future.result_timeout(Duration::ZERO)
+        Err(Error::timed_out(Duration::ZERO, false))
     }
 
     async fn check<E: Closures>(executor: E) {
@@ -290,7 +289,7 @@ impl Slow {
                 if slow.contains(&n) {
                     started.add();
                     gate.wait();
-                    stopped.lock().unwrap().push(task::is_cancelled());
+                    stopped.lock().unwrap().push(task::stop_requested());
                 } else if n >= slow.end {
                     late.add();
                 }

@@ -176,7 +176,7 @@ fn the_job_s_own_error_and_a_cancellation_are_no_first_error() {
         complete(Err(Error::Cancelled));
         assert!(!waiting.is_woken());
         assert!(waiting.poll().is_pending());
-        complete(Err(Error::TimedOut { limit: SHORT, started: true }));
+        complete(Err(Error::timed_out(SHORT, true)));
         assert!(waiting.is_woken());
         let parts = waiting.await;
         assert_eq!((parts.done.len(), parts.not_done.len()), (3, 1));

@@ -4,7 +4,9 @@ use std::hint::black_box;
 use std::process;
 use std::thread;
 
-use concurrent_futures::{Error, ProcessPoolExecutor, TaskFuture, WorkerLost, WorkerStderr, call};
+use concurrent_futures::{
+    Error, LossCause, ProcessPoolExecutor, TaskFuture, WorkerLost, WorkerStderr, call,
+};
 use rustix::process::Signal;
 
 use crate::deaths::{Death, die, square, status};
@@ -111,7 +113,7 @@ fn the_error_names_a_stack_overflow() {
                 _ => pool.submit(call!(dive::<10_000>(0))),
             });
             assert_eq!(status(&lost), SEGV);
-            assert_eq!(lost.cause.as_deref(), Some("stack overflow"));
+            assert_eq!(lost.cause, Some(LossCause::StackOverflow));
             assert!(lost.to_string().contains("stack overflow"), "{lost}");
         }
         end(&pool);
@@ -145,8 +147,13 @@ fn the_error_names_the_memory_limit() {
         assert_eq!(pool.submit(call!(allocate(64 << 20))).result().unwrap(), 64 << 8);
         let lost = loss(&pool, |pool| pool.submit(call!(allocate(4 << 30))));
         assert_eq!(status(&lost), ABORT);
-        let cause = lost.cause.unwrap_or_default();
-        assert!(cause.contains("memory limit") && cause.contains(&limit), "{cause}");
+        let cause = lost.cause.unwrap();
+        let text = cause.to_string();
+        assert!(text.contains("memory limit") && text.contains(&limit), "{text}");
+        assert!(matches!(
+            cause,
+            LossCause::MemoryLimit { limit: LIMIT, used: None, is_certain: true, .. }
+        ));
         // Other deaths have nothing to do with it.
         assert_eq!(loss(&pool, |pool| pool.submit(call!(die(Death::Abort)))).cause, None);
         assert_eq!(loss(&pool, |pool| pool.submit(call!(die(Death::Fault)))).cause, None);
@@ -155,8 +162,10 @@ fn the_error_names_the_memory_limit() {
         // Where nothing is known of stderr, an abort may be that.
         let pool = builder(1).memory_limit(LIMIT).build().unwrap();
         let cause = loss(&pool, |pool| pool.submit(call!(allocate(4 << 30)))).cause;
-        let cause = cause.unwrap_or_default();
-        assert!(cause.contains("memory limit") && cause.contains(&limit), "{cause}");
+        let cause = cause.unwrap();
+        let text = cause.to_string();
+        assert!(text.contains("memory limit") && text.contains(&limit), "{text}");
+        assert!(matches!(cause, LossCause::MemoryLimit { is_certain: false, .. }));
         assert_eq!(loss(&pool, |pool| pool.submit(call!(die(Death::Fault)))).cause, None);
         end(&pool);
     });
@@ -195,7 +204,7 @@ fn the_memory_limit_is_one_on_private_memory_that_is_used() {
         started.wait_for(1);
         // The look that finds this one sees the other one as well.
         let lost = lost(pool.submit(call!(keep(100 << 20))).result());
-        let cause = lost.cause.unwrap_or_default();
+        let cause = lost.cause.unwrap().to_string();
         assert!(cause.contains(&format!("memory limit of {limit} bytes reached: ")), "{cause}");
         gate.open();
         assert_eq!(shared.result().unwrap(), 7);
@@ -206,7 +215,7 @@ fn the_memory_limit_is_one_on_private_memory_that_is_used() {
 #[test]
 fn a_memory_limit_that_a_worker_is_beyond_at_its_start_is_refused() {
     match builder(1).memory_limit(4096).build().unwrap_err() {
-        Error::InvalidSetting { setting: "memory_limit", rule } => {
+        Error::InvalidSetting { setting: "memory_limit", rule, .. } => {
             assert!(rule.contains("bytes that a worker uses at its start"), "{rule}");
         }
         other => panic!("{other:?}"),

@@ -217,7 +217,7 @@ fn a_task_that_kills_worker_after_worker_is_given_up() {
                 let task = pool.task().retries(retries);
                 let future = task.submit(call!(succeed_at(1000, attempts.for_job())));
                 let error = future.result().unwrap_err();
-                let text = error.to_string();
+                let text = format!("{error:?}");
                 let lost = lost::<()>(Err(error));
                 assert_eq!(attempts.count(), u64::from(retries) + 1);
                 assert_eq!(lost.earlier.len(), retries as usize);
@@ -329,7 +329,7 @@ fn workers_that_die_at_their_start_break_the_pool() {
                     (_, signal) => format!("signal {}", signal.unwrap()),
                 };
                 let is_broken = |error: Error| {
-                    let text = error.to_string();
+                    let text = format!("{error:?}");
                     assert!(matches!(error, Error::BrokenPool(_)) && text.contains(&how), "{text}");
                 };
                 for future in futures {

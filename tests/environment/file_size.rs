@@ -53,7 +53,7 @@ fn a_low_limit_on_files_makes_the_shared_memory_smaller() {
 fn a_limit_on_files_that_leaves_no_room_is_an_error_of_build() {
     if part().is_some() {
         let error = builder(1).build().unwrap_err();
-        let text = error.to_string();
+        let text = format!("{error:?}");
         assert!(matches!(error, Error::BrokenPool(_)) && text.contains("RLIMIT_FSIZE"), "{text}");
         return say(&[1]);
     }

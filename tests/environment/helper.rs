@@ -16,7 +16,7 @@ fn square(n: u64) -> u64 {
 #[track_caller]
 fn broken<T: std::fmt::Debug>(outcome: Result<T, Error>) -> String {
     match outcome {
-        Err(error @ Error::BrokenPool(_)) => error.to_string(),
+        Err(error @ Error::BrokenPool(_)) => format!("{error:?}"),
         other => panic!("{other:?}"),
     }
 }

@@ -97,7 +97,7 @@ fn a_program_that_a_loader_runs_and_whose_file_is_another_now_is_refused_by_name
         let loader = fs::canonicalize(loader().unwrap()).unwrap();
         match builder(1).build().unwrap_err() {
             Error::BrokenPool(cause) => {
-                let text = cause.to_string();
+                let text = cause.cause().to_string();
                 for name in [loader, copy()] {
                     assert!(text.contains(&name.display().to_string()), "{text}");
                 }
@@ -138,7 +138,7 @@ fn threads_that_start_before_main_are_told_of_with_a_way_out() {
     if part().is_some() {
         let cause = match builder(1).build().and_then(|pool| pool.submit(call!(own_pid())).result())
         {
-            Err(Error::BrokenPool(cause)) => cause.to_string(),
+            Err(Error::BrokenPool(cause)) => cause.cause().to_string(),
             other => panic!("{other:?}"),
         };
         for part in [

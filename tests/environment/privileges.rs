@@ -130,7 +130,7 @@ fn a_process_that_is_two_users_is_refused_a_pool() {
         // SAFETY: it changes nothing but the process's rights.
         assert_eq!(unsafe { libc::seteuid(NOBODY) }, 0);
         let error = builder(1).build().unwrap_err();
-        let text = error.to_string();
+        let text = format!("{error:?}");
         assert!(matches!(error, Error::BrokenPool(_)) && text.contains("effective"), "{text}");
         // SAFETY: as above.
         assert_eq!(unsafe { libc::seteuid(0) }, 0);

@@ -212,7 +212,7 @@ fn a_lasting_shortage_without_a_worker_breaks_the_pool() {
             held.result().unwrap();
             match next.result() {
                 Err(Error::BrokenPool(cause)) => {
-                    let text = cause.to_string();
+                    let text = cause.cause().to_string();
                     assert!(text.contains("could not be started"), "{text}");
                 }
                 other => panic!("{other:?}"),
@@ -268,7 +268,7 @@ fn a_result_for_which_there_is_no_memory_is_the_error_of_its_task() {
             setrlimit(Resource::As, limit).unwrap();
             for error in [buffer, text] {
                 assert!(matches!(error, Error::Codec(_)), "{error:?}");
-                let text = error.to_string();
+                let text = format!("{error:?}");
                 assert!(text.contains("no memory for a result of 13421"), "{text}");
             }
             assert_eq!((sent_by, content.len()), (pid, 10));

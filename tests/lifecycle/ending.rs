@@ -33,7 +33,7 @@ fn until_stopped(started: &Counter, may: &Gate) -> impl FnOnce() -> bool + Send 
     let (started, may) = (started.clone(), may.clone());
     move || {
         started.add();
-        while !task::is_cancelled() {
+        while !task::stop_requested() {
             thread::yield_now();
         }
         may.wait();
@@ -630,7 +630,7 @@ fn a_deadline_names_what_was_left_running() {
             let deaf = pool.task().label("deaf").submit(move || {
                 inside.open();
                 open.wait();
-                if task::is_cancelled() {
+                if task::stop_requested() {
                     seen.open();
                 }
             });
@@ -667,7 +667,7 @@ fn a_deadline_names_a_job_that_waits_for_another() {
             let outer = pool.task().label("outer").submit(move || {
                 let inner = handle.task().label("inner").submit(job);
                 let result = if in_place { inner.result() } else { block_on(inner) };
-                result.unwrap() && task::is_cancelled()
+                result.unwrap() && task::stop_requested()
             });
             started.wait_for(1);
             let report = pool.shutdown(Shutdown::Drain).deadline(NOW).result().unwrap();
@@ -686,7 +686,7 @@ fn a_deadline_that_is_not_reached_changes_nothing() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let pool = pool(size);
-            let asked = pool.submit(task::is_cancelled);
+            let asked = pool.submit(task::stop_requested);
             let queued: Vec<_> = (0..20).map(|n| pool.submit(move || n)).collect();
             let report = pool.shutdown(Shutdown::Drain).deadline(Duration::MAX).await;
             assert_eq!(report.cancelled, 0);
@@ -830,7 +830,7 @@ fn a_wait_for_room_ends_with_the_shutdown() {
             let gate = Gate::new();
             let busy = occupy(&pool, &gate);
             let queued = pool.submit(|| 1);
-            assert!(matches!(pool.submit(|| 2).await, Err(Error::QueueFull { capacity: 1 })));
+            assert!(matches!(pool.submit(|| 2).await, Err(Error::QueueFull { capacity: 1, .. })));
             let waiting: Vec<_> = (0..3)
                 .map(|_| {
                     let pool = pool.clone();

@@ -105,7 +105,7 @@ fn doomed(max_workers: usize) -> (ThreadPoolExecutor, Gate) {
 
 #[track_caller]
 fn assert_no_licence(error: Error) {
-    let text = error.to_string();
+    let text = format!("{error:?}");
     assert!(text.contains("no licence for seat 7"), "{text}");
     let Error::BrokenPool(broken) = error else { panic!("{text}") };
     assert_eq!(broken.cause().downcast_ref(), Some(&NoLicence(7)));
@@ -208,7 +208,7 @@ fn a_panic_of_the_initializer_breaks_the_pool() {
             let pool = builder.build().unwrap();
             for _ in 0..3 {
                 let error = pool.submit(|| ()).result().unwrap_err();
-                assert!(error.to_string().contains("no device"), "{error}");
+                assert!(format!("{error:?}").contains("no device"), "{error:?}");
                 let Error::BrokenPool(broken) = error else { panic!("{error}") };
                 let panicked = broken.cause().downcast_ref::<Panicked>().unwrap();
                 assert_eq!(panicked.message(), "no device");
@@ -266,7 +266,7 @@ fn an_initializer_may_return_nothing_or_any_error() {
             .unwrap();
         let by_text = build().initializer(|| Err::<(), _>("by text")).build().unwrap();
         let error = by_text.submit(|| ()).result().unwrap_err();
-        assert!(error.to_string().contains("by text"), "{error}");
+        assert!(format!("{error:?}").contains("by text"), "{error:?}");
         let by_box = build()
             .initializer(|| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
                 Err(io::Error::other(NoLicence(7)))?;

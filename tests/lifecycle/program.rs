@@ -42,6 +42,16 @@ impl Ended {
 ///
 /// `variant` tells programs of the same test apart.
 pub(crate) fn run(name: &str, variant: usize, main: impl FnOnce()) -> Option<Ended> {
+    run_with(&[], name, variant, main)
+}
+
+/// As [`run`], with these variables in the program's environment.
+pub(crate) fn run_with(
+    variables: &[(&str, &str)],
+    name: &str,
+    variant: usize,
+    main: impl FnOnce(),
+) -> Option<Ended> {
     let part = format!("{name} {variant}");
     match std::env::var(PART) {
         Ok(here) if here == part => {
@@ -50,14 +60,15 @@ pub(crate) fn run(name: &str, variant: usize, main: impl FnOnce()) -> Option<End
             None
         }
         Ok(_) => None,
-        Err(_) => Some(start(name, &part)),
+        Err(_) => Some(start(name, &part, variables)),
     }
 }
 
-fn start(name: &str, part: &str) -> Ended {
+fn start(name: &str, part: &str, variables: &[(&str, &str)]) -> Ended {
     let mut program = Command::new(std::env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(PART, part)
+        .envs(variables.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

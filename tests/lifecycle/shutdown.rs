@@ -41,7 +41,6 @@ async fn refuses_everything<E: Executor>(executor: &E) {
     assert_shut_down(future.await);
     let refused = executor.try_submit(call!(square(3))).unwrap_err();
     assert!(matches!(refused.error(), Error::ShutDown));
-    assert!(refused.to_string().contains("shut down"), "{refused}");
     let (job, _) = refused.into_parts();
     assert_eq!(InlineExecutor::new().submit(job).await.unwrap(), 9, "the job comes back whole");
     assert_shut_down(executor.reserve().await.map(drop));
@@ -371,7 +370,7 @@ fn a_task_cancelled_just_before_a_waiting_shutdown_does_not_hold_it_up() {
                 let pool = pool(size);
                 // Cancelled before it starts, or asked to stop: both end it.
                 let future = pool.submit(|| {
-                    while !task::is_cancelled() {
+                    while !task::stop_requested() {
                         thread::yield_now();
                     }
                 });

@@ -176,7 +176,7 @@ fn a_map_with_a_time_limit_of_zero_on_a_saturated_pool_runs_nothing() {
 #[track_caller]
 fn assert_timed_out<T>(result: Result<T, Error>) {
     match result {
-        Err(Error::TimedOut { limit: Duration::ZERO, started: false }) => {}
+        Err(Error::TimedOut { limit: Duration::ZERO, started: false, .. }) => {}
         Err(other) => panic!("{other:?}"),
         Ok(_) => panic!("a value, within no time"),
     }

@@ -218,7 +218,7 @@ fn try_submit_hands_the_very_job_back() {
         let job = move || inside;
         let queued = held.pool.submit(|| ());
         let refused = held.pool.try_submit(job).unwrap_err();
-        assert!(matches!(refused.error(), Error::QueueFull { capacity: 1 }));
+        assert!(matches!(refused.error(), Error::QueueFull { capacity: 1, .. }));
         assert_eq!(Arc::strong_count(&token), 2);
         let job = refused.into_job();
         let inside = job();
@@ -258,15 +258,15 @@ fn submit_on_a_full_queue_gives_a_future_that_has_failed() {
             let future = held.pool.submit(move || drop(inside));
             assert!(future.is_done());
             assert_eq!(drops.load(SeqCst), 1, "the job is dropped at once");
-            assert!(matches!(future.await, Err(Error::QueueFull { capacity: 2 })));
+            assert!(matches!(future.await, Err(Error::QueueFull { capacity: 2, .. })));
 
             let inside = CountDrops(Arc::clone(&drops));
             let future = held.pool.submit_future(async move { drop(inside) });
             assert_eq!(drops.load(SeqCst), 2);
-            assert!(matches!(future.await, Err(Error::QueueFull { capacity: 2 })));
+            assert!(matches!(future.await, Err(Error::QueueFull { capacity: 2, .. })));
 
             let future = held.pool.task().label("third").submit(|| ());
-            assert!(matches!(future.await, Err(Error::QueueFull { capacity: 2 })));
+            assert!(matches!(future.await, Err(Error::QueueFull { capacity: 2, .. })));
             assert_eq!(held.pool.metrics().cancelled, 0, "it was never accepted");
 
             held.gate.open();
@@ -329,7 +329,7 @@ fn a_task_that_leaves_the_queue_gives_its_room_back() {
                 let mut late =
                     held.pool.task().queue_timeout(Duration::from_micros(50)).submit(|| ());
                 let outcome = late.result_timeout(Duration::from_secs(3600));
-                assert!(matches!(outcome, Err(Error::TimedOut { started: false, .. })));
+                assert!(matches!(outcome, Some(Err(Error::TimedOut { started: false, .. }))));
                 assert_eq!(held.room(), 1, "expired");
             }
             drop(others);

@@ -723,7 +723,7 @@ fn a_time_limit_ends_the_map_after_the_results_that_are_there() {
                 }
                 let error = map.next().await.unwrap().unwrap_err();
                 assert!(
-                    matches!(error, Error::TimedOut { limit: l, started: true } if l == limit),
+                    matches!(error, Error::TimedOut { limit: l, started: true, .. } if l == limit),
                     "{error:?}"
                 );
                 for _ in 0..3 {
@@ -866,7 +866,7 @@ fn dropping_a_map_asks_running_items_to_stop_and_starts_no_others() {
                 let function = move |_: usize| {
                     let _ = &captured;
                     count.add();
-                    while !task::is_cancelled() {
+                    while !task::stop_requested() {
                         std::thread::yield_now();
                     }
                     count_stopped.add();

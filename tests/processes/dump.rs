@@ -183,7 +183,7 @@ fn told(max_workers: usize) -> (ProcessPoolExecutor, mpsc::Receiver<(String, Str
         .on_unobserved_failure(move |failure| {
             assert_eq!(failure.pool, "told-");
             let label = failure.label.unwrap_or_default().to_owned();
-            tell.lock().unwrap().send((label, failure.error.to_string())).unwrap();
+            tell.lock().unwrap().send((label, format!("{:?}", failure.error))).unwrap();
         })
         .build()
         .unwrap();
@@ -235,7 +235,7 @@ fn unobserved_failures_are_told() {
         assert!(next().1.contains("while the task was running"));
         end(&pool);
         pool.submit(call!(square(1))).detach();
-        assert!(next().1.starts_with("the executor is shut down"));
+        assert!(next().1.contains("the executor is shut down"));
         assert!(told.try_recv().is_err());
     });
 }

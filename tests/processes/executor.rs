@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use concurrent_futures::{Error, Map, ProcessPoolExecutor, Shutdown, TaskFuture, call, task};
+use concurrent_futures::{Error, Map, ProcessPoolExecutor, Shutdown, call, task};
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -95,10 +95,9 @@ fn an_error_ends_a_map_that_is_awaited() {
 /// EX-5.
 #[test]
 fn a_timeout_error_of_a_task_is_not_that_of_the_map() {
-    /// An error of the kind that the map's own limit gives, made by waiting for something else.
+    /// An error of the kind that the map's own limit gives, made by the job.
     fn wait_in_vain() -> Error {
-        let (_completer, mut future) = TaskFuture::<()>::promise();
-        future.result_timeout(Duration::ZERO).unwrap_err()
+        Error::timed_out(Duration::ZERO, false)
     }
 
     fn job(n: u32) -> Result<u32, String> {
@@ -150,7 +149,7 @@ impl SlowJob {
             job.quick.add(n);
         } else {
             hold(job.started, job.gate, n);
-            job.stopped.add(u32::from(task::is_cancelled()));
+            job.stopped.add(u32::from(task::stop_requested()));
         }
         n
     }

@@ -142,7 +142,7 @@ fn doomed(builder: ProcessPoolBuilder) -> (ProcessPoolExecutor, Gate) {
 #[track_caller]
 fn assert_no_licence(error: Error) {
     assert!(matches!(error, Error::BrokenPool(_)), "{error:?}");
-    assert!(error.to_string().contains("no licence for seat 7"), "{error}");
+    assert!(format!("{error:?}").contains("no licence for seat 7"), "{error:?}");
 }
 
 fn report(ran: Reports) {
@@ -234,7 +234,7 @@ fn a_panic_of_the_initializer_breaks_the_pool() {
             let pool = builder(size).initializer(no_device, ()).build().unwrap();
             for _ in 0..3 {
                 let error = pool.submit(call!(square(3))).result().unwrap_err();
-                assert!(error.to_string().contains("no device"), "{error}");
+                assert!(format!("{error:?}").contains("no device"), "{error:?}");
                 let Error::BrokenPool(broken) = error else { panic!("{error}") };
                 let panicked = broken.cause().downcast_ref::<Panicked>().unwrap();
                 assert_eq!(panicked.message(), "no device");
@@ -260,7 +260,7 @@ fn an_initializer_that_ends_its_process_breaks_the_pool() {
             for future in futures {
                 let error = future.result().unwrap_err();
                 assert!(matches!(error, Error::BrokenPool(_)), "{error:?}");
-                assert!(error.to_string().contains("exit code 5"), "{error}");
+                assert!(format!("{error:?}").contains("exit code 5"), "{error:?}");
             }
             assert!(pool.submit(call!(square(3))).result().is_err());
             pool.shutdown_blocking(Shutdown::Drain).unwrap();

@@ -186,7 +186,7 @@ fn among_quick_tasks_each_has_run_or_is_cancelled() {
 #[test]
 fn a_task_cancelled_just_before_a_waiting_shutdown_does_not_hold_it_up() {
     fn until_asked() {
-        while !task::is_cancelled() {
+        while !task::stop_requested() {
             thread::yield_now();
         }
     }
@@ -424,7 +424,7 @@ fn a_failed_task_does_not_hang_a_shutdown_over_workers_of_one_task_each() {
 fn a_deadline_escalates_and_names_what_was_left_running() {
     fn until_asked(started: Reports) {
         started.add(process::id());
-        while !task::is_cancelled() {
+        while !task::stop_requested() {
             thread::yield_now();
         }
     }

@@ -284,7 +284,7 @@ pub(crate) fn assert_timed_out<T: std::fmt::Debug>(
     was_started: bool,
 ) {
     match outcome {
-        Err(Error::TimedOut { limit, started }) => {
+        Err(Error::TimedOut { limit, started, .. }) => {
             assert_eq!((*limit, *started), (after, was_started));
         }
         other => panic!("{other:?}"),

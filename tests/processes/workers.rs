@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, ProcessPoolExecutor, ReturnWhen, Shutdown, TaskFuture, call, wait,
+    Error, ProcessPoolExecutor, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, call, wait,
 };
 use futures::StreamExt;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
@@ -100,7 +100,7 @@ fn every_lost_task_has_an_error_of_its_own() {
         let mut dead = Vec::new();
         for future in futures {
             let error = future.result().unwrap_err();
-            let text = error.to_string();
+            let text = format!("{error:?}");
             let lost = lost::<u32>(Err(error));
             // Of one process, and of no other.
             assert!(text.contains(&format!("worker process {} ", lost.pid)), "{text}");
@@ -199,7 +199,7 @@ fn the_error_of_a_lost_task_names_the_process_and_its_exit_code() {
         let started = Reports::new();
         let error = pool.submit(call!(leave(started.clone()))).result().unwrap_err();
         let pid = started.get()[0];
-        let text = error.to_string();
+        let text = format!("{error:?}");
         assert!(text.contains(&format!("worker process {pid} ")), "{text}");
         assert!(text.contains("exit code 99"), "{text}");
         let lost = lost::<()>(Err(error));
@@ -497,7 +497,7 @@ fn limit(resource: Resource, most: Option<u64>) {
 fn assert_broken<T: std::fmt::Debug>(outcome: Result<T, Error>, text: &str) {
     let error = outcome.unwrap_err();
     assert!(matches!(error, Error::BrokenPool(_)), "{error:?}");
-    assert!(error.to_string().contains(text), "{error}");
+    assert!(format!("{error:?}").contains(text), "{error:?}");
 }
 
 /// PP-17.
@@ -774,4 +774,35 @@ fn a_job_may_signal_itself() {
     over_pools(|pool| {
         assert_eq!(lost(pool.submit(call!(raise())).result()).signal, Some(2));
     });
+}
+
+#[test]
+fn a_panic_has_its_backtrace_if_the_environment_asks_for_it() {
+    fn fails(n: u32) -> u32 {
+        panic!("{n} is refused");
+    }
+
+    let name = "workers::a_panic_has_its_backtrace_if_the_environment_asks_for_it";
+    for (variant, asked) in [("0", false), ("1", true)].into_iter().enumerate() {
+        let main = || {
+            let processes = ProcessPoolExecutor::builder().max_workers(1).build().unwrap();
+            let threads = ThreadPoolExecutor::new();
+            let errors = [
+                processes.submit(call!(fails(1))).result(),
+                futures::executor::block_on(processes.map(fails, [2, 3]).next()).unwrap(),
+                threads.submit(|| fails(4)).result(),
+            ];
+            for error in errors {
+                let Err(Error::Panicked(panicked)) = error else { panic!("{error:?}") };
+                let backtrace = panicked.backtrace();
+                assert_eq!(backtrace.is_some(), asked.1);
+                assert!(backtrace.is_none_or(|text| text.contains("fails")));
+            }
+            println!("main is done");
+        };
+        let variables = [("RUST_BACKTRACE", asked.0)];
+        if let Some(ended) = program::run_with(&variables, name, variant, main) {
+            assert!(ended.status.success() && ended.printed("main is done"), "{}", ended.stderr);
+        }
+    }
 }

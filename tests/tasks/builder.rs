@@ -139,7 +139,7 @@ fn the_number_of_a_worker_that_has_gone_is_used_again() {
                 let spare = |pool: &ThreadPoolExecutor| {
                     let name = || thread::current().name().map(str::to_owned).unwrap();
                     // A wait with a limit never runs the task in place.
-                    pool.submit(name).result_timeout(Duration::from_secs(60)).unwrap()
+                    pool.submit(name).result_timeout(Duration::from_secs(60)).unwrap().unwrap()
                 };
                 [spare(&inner), spare(&inner)]
             });
@@ -176,7 +176,7 @@ fn a_stack_that_the_system_refuses_breaks_the_pool_and_says_why() {
         let pool = ThreadPoolExecutor::builder().stack_size(1 << 60).build().unwrap();
         let error = soon(pool.submit(|| 7)).unwrap_err();
         assert!(matches!(error, Error::BrokenPool(_)), "{error:?}");
-        assert!(error.to_string().contains("refused to start a worker thread"), "{error}");
+        assert!(format!("{error:?}").contains("refused to start a worker thread"), "{error:?}");
         assert_eq!(pool.metrics().workers, 0);
         pool.shutdown_blocking(Shutdown::Drain).unwrap();
     });

@@ -120,7 +120,7 @@ fn a_task_that_is_asked_to_stop_is_shown_so_until_it_ends() {
             let job = move || {
                 started.send(()).unwrap();
                 wait.wait();
-                task::is_cancelled()
+                task::stop_requested()
             };
             let future = match label {
                 Some(label) => pool.task().label(label).timeout(limit).submit(job),

@@ -11,6 +11,7 @@ mod builder;
 mod cancel;
 mod dropping;
 mod dump;
+mod errors;
 mod executors;
 mod metrics;
 mod panics;

@@ -219,7 +219,7 @@ fn a_job_that_waits_counts_as_running_and_its_spare_as_a_worker() {
         let elsewhere = pool.submit(move || {
             let pool = inner.clone();
             let mut future = inner.submit(move || (now(&pool.metrics()), thread::current().id()));
-            let seen = future.result_timeout(Duration::from_secs(60)).unwrap();
+            let seen = future.result_timeout(Duration::from_secs(60)).unwrap().unwrap();
             (seen, thread::current().id())
         });
         let ((seen, spare), waiting) = soon(elsewhere).unwrap();
@@ -243,7 +243,7 @@ fn nothing_that_spares_have_counted_is_lost_when_they_retire() {
         };
         let (mut less, mut least) = (half(n - 1), half(n - 2));
         let limit = Duration::from_secs(60); // such a wait never runs the task in place
-        less.result_timeout(limit).unwrap() + least.result_timeout(limit).unwrap()
+        less.result_timeout(limit).unwrap().unwrap() + least.result_timeout(limit).unwrap().unwrap()
     }
 
     within_limit(|| {

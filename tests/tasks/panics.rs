@@ -259,7 +259,7 @@ fn a_closure_that_panics_when_refused() {
         let waiting = full.submit(|| 1);
         let bomb = Bomb("a refused capture");
         let refused = full.submit(move || drop(bomb));
-        assert!(matches!(soon(refused), Err(Error::QueueFull { capacity: 1 })));
+        assert!(matches!(soon(refused), Err(Error::QueueFull { capacity: 1, .. })));
         gate.open();
         soon(held).unwrap();
         assert_eq!(soon(waiting).unwrap(), 1);
@@ -405,7 +405,7 @@ fn a_callback_that_panics_at_once_does_not_reach_the_caller() {
         assert_eq!(soon(future).unwrap(), 7);
 
         let mut taken = pool.submit(|| 8);
-        assert_eq!(taken.result_timeout(Duration::from_secs(60)).unwrap(), 8);
+        assert_eq!(taken.result_timeout(Duration::from_secs(60)).unwrap().unwrap(), 8);
         let third = called.clone();
         taken.add_done_callback(move |result| {
             assert!(matches!(result, Err(Error::ResultTaken)));
@@ -662,7 +662,7 @@ fn an_initializer_that_panics_breaks_its_pool_and_says_why() {
             let cause = broken.cause().downcast_ref::<Panicked>().unwrap();
             assert_eq!(cause.message(), "no licence");
             assert_eq!(cause.location().unwrap().line(), line);
-            assert!(error.to_string().contains("no licence"), "{error}");
+            assert!(format!("{error:?}").contains("no licence"), "{error:?}");
         }
         let report = pool.shutdown_blocking(Shutdown::Drain).unwrap();
         assert_eq!((report.completed, report.queued), (0, 0));

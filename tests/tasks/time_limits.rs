@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use concurrent_futures::{
-    Error, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, TimedOut, as_completed, task, wait,
+    Error, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, Unfinished, as_completed, task,
+    wait,
 };
 use futures::StreamExt;
 use futures::executor::{block_on, block_on_stream};
@@ -22,7 +23,7 @@ const LONG: Duration = Duration::from_secs(3600);
 #[track_caller]
 fn assert_timed_out<T>(result: Result<T, Error>, its_limit: Duration, has_started: bool) {
     match result {
-        Err(Error::TimedOut { limit, started }) => {
+        Err(Error::TimedOut { limit, started, .. }) => {
             assert_eq!((limit, started), (its_limit, has_started));
         }
         Err(other) => panic!("not a time limit: {other:?}"),
@@ -44,7 +45,7 @@ fn at_the_limit_the_future_ends_and_the_job_is_asked_to_stop() {
             let future = pool.task().timeout(SHORT).submit(move || {
                 let _captured = captured;
                 let deadline = task::deadline();
-                while !task::is_cancelled() {
+                while !task::stop_requested() {
                     thread::yield_now();
                 }
                 let is_late = deadline.is_some_and(|at| Instant::now() >= at);
@@ -79,7 +80,7 @@ fn who_is_asked_to_stop_by_the_limit_is_too_late_to_succeed() {
                 // It returns at the very moment that it is asked to.
                 let limit = Duration::from_micros(n % 50);
                 let future = pool.task().timeout(limit).submit(|| {
-                    while !task::is_cancelled() {
+                    while !task::stop_requested() {
                         std::hint::spin_loop();
                     }
                 });
@@ -117,7 +118,7 @@ fn a_limit_that_does_not_pass_changes_nothing_and_leaves_nothing() {
             let before = Instant::now();
             let limited = pool.task().timeout(LONG).queue_timeout(LONG);
             let (value, deadline, asked) =
-                soon(limited.submit(|| (7, task::deadline(), task::is_cancelled()))).unwrap();
+                soon(limited.submit(|| (7, task::deadline(), task::stop_requested()))).unwrap();
             assert_eq!((value, asked), (7, false));
             let deadline = deadline.unwrap();
             assert!(before + LONG <= deadline && deadline <= Instant::now() + LONG);
@@ -161,12 +162,12 @@ fn a_task_run_in_place_has_its_own_limit() {
             let before = task::deadline();
             let free = inner.submit(task::deadline).result().unwrap();
             let late = inner.task().timeout(SHORT).submit(|| {
-                while !task::is_cancelled() {
+                while !task::stop_requested() {
                     thread::yield_now();
                 }
             });
             let late = late.result();
-            (before, free, late, task::is_cancelled(), task::deadline())
+            (before, free, late, task::stop_requested(), task::deadline())
         });
         let (before, free, late, asked, after) = soon(outer).unwrap();
         assert!(before.is_some() && before == after && !asked);
@@ -273,7 +274,7 @@ fn a_task_that_has_started_is_past_the_limit_of_its_wait() {
                 let future = pool.task().queue_timeout(limit).submit(move || {
                     tell.store(true, SeqCst);
                     wait.wait();
-                    task::is_cancelled()
+                    task::stop_requested()
                 });
                 // An idle worker starts it in time, but no clock promises that.
                 while !started.load(SeqCst) && !future.is_done() {
@@ -309,7 +310,7 @@ fn both_limits_hold_for_one_task() {
         let pool = pool(1);
         let both = || pool.task().timeout(SHORT).queue_timeout(LONG);
         let spin = || {
-            while !task::is_cancelled() {
+            while !task::stop_requested() {
                 thread::yield_now();
             }
         };
@@ -358,22 +359,22 @@ fn after_a_limited_wait_the_future_is_as_before() {
             let mut future = pool.submit(move || {
                 tell.open();
                 wait.wait();
-                (7, task::is_cancelled())
+                (7, task::stop_requested())
             });
             started.wait();
             for limit in [SHORT, Duration::ZERO, SHORT] {
-                assert_timed_out(future.result_timeout(limit), limit, true);
+                assert!(future.result_timeout(limit).is_none());
                 assert!(!future.is_done() && future.is_running());
             }
             gate.open();
-            assert_eq!(future.result_timeout(LONG).unwrap(), (7, false));
-            assert!(matches!(future.result_timeout(LONG), Err(Error::ResultTaken)));
+            assert_eq!(future.result_timeout(LONG).unwrap().unwrap(), (7, false));
+            assert!(matches!(future.result_timeout(LONG), Some(Err(Error::ResultTaken))));
         }
     });
 }
 
 #[test]
-fn a_limited_wait_tells_whether_the_task_has_started() {
+fn a_limited_wait_for_what_is_not_done_has_no_result() {
     within_limit(|| {
         let pool = pool(1);
         let gate = Gate::new();
@@ -381,13 +382,13 @@ fn a_limited_wait_tells_whether_the_task_has_started() {
         let mut queued = pool.submit(|| 7);
         let (_completer, mut promise) = TaskFuture::<()>::promise();
         for limit in [Duration::ZERO, SHORT] {
-            assert_timed_out(held.result_timeout(limit), limit, true);
-            assert_timed_out(queued.result_timeout(limit), limit, false);
-            assert_timed_out(promise.result_timeout(limit), limit, false);
+            assert!(held.result_timeout(limit).is_none());
+            assert!(queued.result_timeout(limit).is_none());
+            assert!(promise.result_timeout(limit).is_none());
         }
         gate.open();
-        held.result_timeout(LONG).unwrap();
-        assert_eq!(queued.result_timeout(LONG).unwrap(), 7);
+        held.result_timeout(LONG).unwrap().unwrap();
+        assert_eq!(queued.result_timeout(LONG).unwrap().unwrap(), 7);
     });
 }
 
@@ -403,10 +404,10 @@ fn a_limited_wait_inside_of_a_job_lets_others_run() {
             let mut blocked = inner.submit(move || wait.wait());
             let late = blocked.result_timeout(SHORT);
             gate.open();
-            blocked.result_timeout(LONG).unwrap();
+            blocked.result_timeout(LONG).unwrap().unwrap();
             late
         });
-        assert!(matches!(soon(outer).unwrap(), Err(Error::TimedOut { .. })));
+        assert!(soon(outer).unwrap().is_none());
     });
 }
 
@@ -417,8 +418,7 @@ fn a_task_that_ended_by_its_own_limit_is_done_after_a_limited_wait() {
         let gate = Gate::new();
         let wait = gate.clone();
         let mut future = pool.task().timeout(SHORT).submit(move || wait.wait());
-        assert_timed_out(future.result_timeout(LONG), SHORT, true);
-        assert!(future.is_done());
+        assert_timed_out(future.result_timeout(LONG).unwrap(), SHORT, true);
         gate.open();
     });
 }
@@ -443,7 +443,7 @@ fn as_completed_yields_what_has_finished_and_then_the_limit() {
                 let second = block_on(stream.next()).unwrap().unwrap();
                 assert_eq!((first.0, first.1.unwrap()), (0, 0));
                 assert_eq!((second.0, second.1.unwrap()), (1, 1));
-                let late: TimedOut = block_on(stream.next()).unwrap().unwrap_err();
+                let late: Unfinished = block_on(stream.next()).unwrap().unwrap_err();
                 assert_eq!((late.unfinished, late.total), (3, 5));
                 assert_eq!(late.to_string(), "3 (of 5) futures unfinished");
                 assert!(block_on(stream.next()).is_none());
@@ -517,7 +517,7 @@ fn a_shutdown_comes_back_at_its_deadline() {
                 let running = pool.task().label("long").submit(move || {
                     tell.open();
                     wait.wait();
-                    saw.store(task::is_cancelled(), SeqCst);
+                    saw.store(task::stop_requested(), SeqCst);
                 });
                 started.wait();
                 let others: Vec<_> = (1..workers).map(|_| occupy(&pool, &gate)).collect();
@@ -594,7 +594,7 @@ fn limits_beyond_the_clock_never_come() {
             assert!(deadline.unwrap() > Instant::now() + LONG);
             assert_eq!(soon(limited().submit_future(async { 8 })).unwrap(), 8);
             let job = |n: u32| pool.submit(move || n);
-            assert_eq!(job(9).result_timeout(limit).unwrap(), 9);
+            assert_eq!(job(9).result_timeout(limit).unwrap().unwrap(), 9);
 
             let gate = Gate::new();
             let held = occupy_all(&pool, &gate);
@@ -680,12 +680,10 @@ fn user_code_that_blocks_at_a_limit_does_not_hold_up_the_limits_of_others() {
         // Somebody else's limit, while the callback of the first one takes its time.
         let mut second = pool.task().queue_timeout(SHORT).submit(|| ());
         let result = second.result_timeout(Duration::from_secs(10));
-        let is_done = second.is_done();
         blocked.open();
         gate.open();
         soon(held).unwrap();
-        assert!(is_done, "its limit has not come");
-        assert_timed_out(result, SHORT, false);
+        assert_timed_out(result.expect("its limit has not come"), SHORT, false);
     });
 }
 
@@ -715,7 +713,7 @@ fn labels_are_shown() {
 
 #[test]
 fn the_texts_tell_the_limit_and_the_stage() {
-    let text = |started| Error::TimedOut { limit: SHORT, started }.to_string();
+    let text = |started| Error::timed_out(SHORT, started).to_string();
     assert!(text(true).contains("1ms passed while the task was running"), "{}", text(true));
     assert!(text(false).contains("1ms passed before the task started"), "{}", text(false));
 }

@@ -29,7 +29,7 @@ impl Log {
             .on_unobserved_failure(move |failure| {
                 assert_eq!(failure.pool, "told");
                 let (id, label) = (failure.id.to_string(), failure.label.map(str::to_owned));
-                log.0.lock().unwrap().push((id, label, failure.error.to_string()));
+                log.0.lock().unwrap().push((id, label, format!("{:?}", failure.error)));
             })
     }
 
@@ -213,7 +213,7 @@ fn an_unobserved_refusal_is_told() {
         pool.task().label("shed").submit(|| ()).detach();
         let (_, label, error) = log.only();
         assert_eq!(label.as_deref(), Some("shed"));
-        assert!(error.starts_with("the queue is full"), "{error}");
+        assert!(error.contains("the queue is full"), "{error}");
         drop(pool.submit_future(async {}));
         assert_eq!(log.take().len(), 1);
         assert!(soon(pool.submit(|| ())).is_err()); // seen
@@ -224,7 +224,7 @@ fn an_unobserved_refusal_is_told() {
         soon(queued).unwrap();
         settle(&pool);
         pool.submit(|| ()).detach();
-        assert!(log.only().2.starts_with("the executor is shut down"));
+        assert!(log.only().2.contains("the executor is shut down"));
     });
 }
 

@@ -89,7 +89,7 @@ pub async fn run(arguments: impl Iterator<Item = String>) -> ExitCode {
         Err(wrong) => Err(wrong.into()),
     };
     if let Err(error) = ended {
-        eprintln!("service: {error}");
+        eprintln!("service: {error:?}");
         return ExitCode::FAILURE;
     }
     ExitCode::SUCCESS

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::waits::{Awaited, FrameId, Wait, Waits};
 use crate::core::cell::{RunningTask, TaskRef, Typed};
+use crate::core::task::Extra;
 
 /// A worker thread, as the tasks that run on it see it.
 pub(crate) trait WorkerContext {
@@ -107,6 +108,8 @@ impl Frame<'_> {
     fn leave_body(&self) {
         self.task.set(None);
         if self.id.get().is_some() {
+            // Without the number, a `Pending` that still has it finds no frame, and changes no
+            // count.
             self.id.set(None);
             self.pending.set(0);
             self.blocked.set(false);
@@ -120,6 +123,7 @@ impl Frame<'_> {
 thread_local! {
     /// The pool that this thread belongs to, from its first moment to its last: the initializer and
     /// the destructors of thread-locals can't wait for the pool's end either.
+    // `HOST` has no destructor, so the destructors of other thread-locals can read it.
     static HOST: Cell<*const ()> = const { Cell::new(std::ptr::null()) };
     static WORKER: RefCell<Option<Rc<dyn WorkerContext>>> = const { RefCell::new(None) };
     /// The top frame, without its lifetime.
@@ -148,6 +152,8 @@ fn run_frame<R>(task: Option<RunningTask>, f: impl FnOnce(&Frame<'_>) -> R) -> R
             if self.0.lent.get() {
                 take_back();
             }
+            // The job below goes on with futures that are pending, so it lends its place out as
+            // before.
             if let Some(below) = self.0.below.filter(|below| below.pending.get() > 0) {
                 below.lent.set(true);
                 lend(None, false);
@@ -229,6 +235,7 @@ pub(in crate::core) fn run_in_frame<K, P, R>(
     // keeps it for longer than a call.
     let running = unsafe { RunningTask::new(task.untyped()) };
     run_frame(Some(running), move |frame| {
+        // `task` outlives `leave`, also if the body unwinds: the frame forgets the task first.
         let task = task;
         let leave = Leave(frame);
         let polled = body(&task);
@@ -313,6 +320,7 @@ impl Pending {
 
     /// Notes the future in the top frame. `false`: the job there can't be blocked on it.
     fn enter_frame(&mut self, frame: &Frame<'_>, awaited: impl Fn() -> Awaited) -> bool {
+        // An async body gives its worker back when it is pending, and the lowest frame has no job.
         if frame.asynchronous.get() || frame.below.is_none() {
             return false;
         }
@@ -323,6 +331,8 @@ impl Pending {
             let awaited = awaited();
             frame.note(|wait| wait.add(awaited));
         }
+        // Once for all futures: a worker has one place. `false`, since the job may wait for others
+        // as well.
         if !frame.lent.replace(true) {
             lend(Some(awaited()), false);
         }
@@ -333,6 +343,8 @@ impl Pending {
     fn leave(&mut self, awaited: Option<Awaited>) {
         let Some(id) = self.0.take() else { return };
         with_top(|top| {
+            // No frame: the body has ended, or the future was sent to another thread. Its share
+            // then stays with the job until that ends.
             let Some(frame) = frames(top).find(|frame| frame.id.get() == Some(id)) else { return };
             frame.pending.set(frame.pending.get() - 1);
             frame.note(|wait| wait.remove(awaited));
@@ -392,6 +404,8 @@ pub(super) fn about_to_block(awaited: impl Fn() -> Awaited) {
             let awaited = awaited();
             frame.note(|wait| wait.block(awaited));
         }
+        // `true`: the thread goes on as soon as this is done. Not told again if a pending future
+        // has lent the place out.
         if !frame.lent.replace(true) {
             lend(Some(awaited()), true);
         }
@@ -402,6 +416,7 @@ pub(super) fn about_to_block(awaited: impl Fn() -> Awaited) {
 /// to be called again.
 pub(super) fn seek_spare() -> Option<Duration> {
     let is_lent = with_top(|top| top.is_some_and(|frame| frame.lent.get()));
+    // A job that has its place needs no spare.
     if is_lent { worker()?.seek_spare() } else { None }
 }
 
@@ -412,6 +427,7 @@ pub(crate) fn resumed() {
         if frame.blocked.take() {
             frame.note(Wait::unblock);
         }
+        // While futures are pending, another executor may block the thread for them, unseen.
         if frame.pending.get() == 0 && frame.lent.take() {
             take_back();
         }
@@ -432,6 +448,12 @@ pub(crate) fn is_stop_requested() -> bool {
 /// Applies `f` to the task that runs here.
 pub(crate) fn with_task<R>(f: impl FnOnce(&TaskRef) -> R) -> Option<R> {
     with_top(|top| top.and_then(|frame| frame.task.get()).map(|task| task.with(f)))
+}
+
+/// Returns the time limit of the task that runs here, if it has passed.
+pub(crate) fn passed_limit() -> Option<Duration> {
+    let extra = |task: &TaskRef| task.runnable().extra().and_then(Extra::passed_limit);
+    with_task(extra).flatten()
 }
 
 /// Returns when the task that runs here reaches its time limit.

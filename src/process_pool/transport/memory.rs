@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{ProcessPool, Processes};
-use crate::error::{BrokenPool, Error};
+use crate::error::{BrokenPool, Error, LossCause};
 use crate::local::start::zygote::Zygote;
 use crate::remote::scheduler::state::State;
 use crate::remote::scheduler::transport::{EndBy, WorkerLink};
@@ -13,8 +13,8 @@ use crate::remote::scheduler::worker::{Life, Worker};
 use crate::sys::{self, ExitStatus};
 use crate::timer::Timer;
 
-/// The memory that a worker can come to use in a second, in bytes: as much as a processor or two can
-/// fill. So nobody needs to look again before the limit can be reached.
+/// Number of bytes that a worker can come to use in a second: as much as a processor or two can
+/// fill. The next look is due when the limit can be reached at this rate.
 const FASTEST: f64 = (4_u64 << 30) as f64;
 
 /// The pause between two looks, at least and at most.
@@ -28,14 +28,13 @@ fn pause(used: u64, limit: u64) -> Duration {
 
 /// Returns the helper once it can fork, if a worker uses less than `limit` bytes at its start.
 pub(super) fn check_limit(zygote: Zygote, limit: u64) -> Result<Zygote, Error> {
-    let broken = |cause| Error::BrokenPool(BrokenPool::new(cause));
     match zygote.wait_until_ready() {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
             let how = ExitStatus::describe(zygote.end());
             let text = format!("the process that starts workers {how} before it could begin");
-            return Err(broken(text.into()));
+            return Err(BrokenPool::new(text).into());
         }
-        ready => ready.map_err(|error| broken(error.into()))?,
+        ready => ready.map_err(BrokenPool::new)?,
     }
     // Whatever it uses, its workers use from their start.
     let used = sys::private_memory(zygote.pid()).map_or(0, |memory| memory.used);
@@ -77,8 +76,8 @@ impl ProcessPool {
             let busy = state.workers.iter().filter(|(_, worker)| has_task(worker));
             busy.filter_map(|(number, worker)| Some((*number, worker.link.pid()?))).collect()
         };
-        // Not under the lock. A process that has ended meanwhile uses nothing; whoever has its number
-        // next is not what is killed.
+        // Not under the lock, since files are read. A process that has ended uses nothing; another
+        // one that has its number by now is not hit, as the kill goes to the worker.
         let used = busy
             .into_iter()
             .filter_map(|(number, pid)| Some((number, sys::private_memory(pid)?.used)));
@@ -86,9 +85,11 @@ impl ProcessPool {
         let most = used.iter().map(|(_, used)| *used).max().unwrap_or(0);
         let mut state = self.state();
         for (number, used) in used.into_iter().filter(|(_, used)| *used > limit) {
-            let text = format!("memory limit of {limit} bytes reached: it used {used}");
-            state.end_worker(number, EndBy::Kill, Some(text));
+            let reason = LossCause::MemoryLimit { limit, used: Some(used), is_certain: true };
+            state.end_worker(number, EndBy::Kill, Some(reason));
         }
+        // Under the lock under which tasks are sent: one that is sent from here on finds either
+        // this timer, or none and sets one.
         let next = state.workers.values().any(has_task).then(|| {
             let pool = Arc::clone(self);
             self.timer(pause(most, limit), move || pool.look_at_memory(limit))

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use self::memory::MemoryLimit;
 use super::WorkerStderr;
-use crate::error::{BrokenPool, Error, HowEnded, WorkerLost};
+use crate::error::{BrokenPool, Error, HowEnded, LossCause, WorkerLost};
 use crate::function::NamedCall;
 use crate::local::control_block::SharedControlBlock;
 use crate::local::family::{self, Family};
@@ -26,15 +26,14 @@ use crate::remote::scheduler::worker::Life;
 use crate::sys::{self, AsFd, ExitStatus, Signal, explain, socket};
 use crate::timer::{Timer, deadline};
 
-/// The number of the helper process's control socket, in place of a worker's.
+/// The number of the helper process's control socket in the reactor. Numbers of workers are lower.
 const HELPER: u32 = u32::MAX;
 
-/// A worker whose socket has been closed for so long and that is not known to be dead may have closed
-/// it itself. It is killed.
+/// Longest time from the end of a worker's socket to the report of its exit. After that it is
+/// killed, since it may have closed the socket itself and live on.
 const DEATH_LIMIT: Duration = Duration::from_millis(500);
 
-/// Longest time that the pool then waits to be told how it died: as long as a machine with much else to do
-/// may take.
+/// Longest time from that kill to the report: as long as a machine with much else to do may take.
 const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) type ProcessPool = Pool<Processes>;
@@ -72,10 +71,11 @@ pub(crate) struct Remains {
 
 /// Makes a pool of worker processes.
 pub(crate) fn new_pool(config: Config, settings: Settings) -> Result<Arc<ProcessPool>, Error> {
-    let broken = |error: io::Error| Error::BrokenPool(BrokenPool::new(error.into()));
+    let broken = |error: io::Error| Error::from(BrokenPool::new(error));
     start::check_can_start().map_err(broken)?;
     let launch = Launch::new(&settings.zygote).map_err(broken)?;
     let zygote = Zygote::start(&launch).map_err(broken)?;
+    // `check_limit` takes the notice that would say so.
     let zygote_is_ready = settings.memory_limit.is_some();
     let zygote = match settings.memory_limit {
         Some(limit) => memory::check_limit(zygote, limit)?,
@@ -107,7 +107,7 @@ fn watch_helper(registration: &Registration, zygote: &Zygote) -> io::Result<()> 
 impl Hub for Registration {
     type Timer = Timer;
 
-    /// By the thread that reads, if the system refuses one for timers.
+    /// Has the thread that reads keep the time if the system refuses a thread for timers.
     fn timer(&self, limit: Duration, action: Box<dyn FnOnce() + Send>) -> Timer {
         let (timer, is_kept) = Timer::with_stand_in(deadline(limit), action);
         if !is_kept {
@@ -171,7 +171,7 @@ impl Transport for Processes {
         })
     }
 
-    fn end(&mut self, worker: &mut WorkerHandle, how: EndBy, reason: Option<String>) {
+    fn end(&mut self, worker: &mut WorkerHandle, how: EndBy, reason: Option<LossCause>) {
         worker.fault = worker.fault.take().or(reason);
         worker.end(how, self.zygote.as_ref());
     }
@@ -183,6 +183,7 @@ impl Transport for Processes {
     fn on_gone(pool: &Arc<ProcessPool>, state: &mut State<Self>, number: u32) {
         let Some(worker) = state.workers.get_mut(&number) else { return };
         let handle = &mut worker.link;
+        // A socket that has ended would be reported as readable for ever.
         let _ = pool.hub.remove(handle.connection.socket.as_fd());
         let overdue = Arc::clone(pool);
         let timer = pool.timer(DEATH_LIMIT, move || overdue.on_death_overdue(number));
@@ -205,6 +206,8 @@ impl Transport for Processes {
         let Remains { zygote, launch, memory } = remains;
         drop((launch, memory));
         if let Some(zygote) = zygote {
+            // Before the drop closes it: a fork of this process may have a copy, which keeps it in
+            // the poller.
             let _ = hub.remove(zygote.fd());
             drop(zygote); // and waits for it
         }
@@ -239,12 +242,14 @@ impl Processes {
         zygote
             .spawn(&settings, theirs, memory.as_fd())
             .map_err(explain("the process that starts workers can't be asked for it"))?;
+        // If this fails, `ours` is closed, and the worker that was asked for ends when it reads
+        // that. It reports under a number that no worker has.
         hub.add(ours.as_fd(), number).map_err(explain("its socket can't be waited for"))?;
         let (hub, family) = (hub.clone(), settings.family);
         Ok(WorkerHandle::new(ours, block, family, hub, number, *max_result_size))
     }
 
-    /// Describes how a worker was lost. `None`: nobody has told how it ended.
+    /// Describes how a worker was lost. `None`: its end was not reported.
     fn loss(&self, worker: &WorkerHandle, exit: Option<&Exit>) -> Loss {
         let failed = |exit: &Exit| ![ExitStatus::KILLED, ExitStatus::UNFIT].contains(&exit.status);
         Loss {
@@ -258,29 +263,28 @@ impl Processes {
         let stderr = exit.map(|exit| String::from_utf8_lossy(&exit.stderr_tail).into_owned());
         let stderr = stderr.unwrap_or_default();
         let HowEnded { signal, exit_code } = ExitStatus::describe(exit.map(|exit| exit.status));
+        // The pool's own reason counts first; what follows are signs, the surest first.
         let cause = worker.fault.clone().or_else(|| {
             if signal.is_some_and(|signal| worker.connection.block.is_stack_overflow(signal)) {
-                return Some("stack overflow".to_owned());
+                return Some(LossCause::StackOverflow);
             }
             if exit.is_some_and(|exit| exit.out_of_memory) {
-                return Some("probably by the system, for want of memory".to_owned());
+                return Some(LossCause::OutOfMemory);
             }
             // It may as well have been dead for long, and the notice late: then this is not the signal.
             if worker.is_overdue && exit.is_none_or(|exit| exit.status == ExitStatus::KILLED) {
-                return Some("probably since it had closed its socket and lived on".to_owned());
+                let text = "probably since it had closed its socket and lived on";
+                return Some(LossCause::Other(text.to_owned()));
             }
             // An allocation that fails is an abort like any other. What Rust's standard library says
             // before it is known only where stderr is kept.
             let aborted = exit.is_some_and(|exit| exit.status == ExitStatus::ABORTED);
             let limit = self.settings.memory_limit.filter(|_| aborted)?;
-            match self.settings.stderr {
-                WorkerStderr::Inherit => {
-                    Some(format!("perhaps because the memory limit of {limit} bytes was reached"))
-                }
-                WorkerStderr::Tail => stderr
-                    .contains("memory allocation of")
-                    .then(|| format!("memory limit of {limit} bytes reached")),
+            let is_certain = self.settings.stderr == WorkerStderr::Tail;
+            if is_certain && !stderr.contains("memory allocation of") {
+                return None;
             }
+            Some(LossCause::MemoryLimit { limit, used: None, is_certain })
         });
         let pid = exit.map(|exit| exit.pid).or(worker.pid()).unwrap_or(0);
         let cpu_time = exit.map(|exit| exit.usage.cpu_time);
@@ -301,6 +305,7 @@ impl Ready for ProcessPool {
             self.on_notices();
             return None;
         }
+        // A clone, so that the socket is used without the lock.
         let worker = self.state().worker(number).map(|worker| worker.link.to_flush())?;
         if writable {
             worker.flush();
@@ -323,17 +328,22 @@ impl ProcessPool {
             let end = match reader.fill(worker.socket.as_fd()) {
                 Ok(0) => true,
                 Ok(_) => false,
+                // Of a dead worker this is all: a process that has inherited its socket may keep it
+                // open.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => to_the_end,
                 Err(_gone) => true,
             };
             let garbage = loop {
                 match reader.next() {
+                    // Checked without the lock: the check walks through the images of this process.
                     Ok(Some(frame)) => frames.push((frame.code.map(NamedCall::check), frame)),
                     Ok(None) => break None,
                     Err(garbage) => break Some(garbage.to_string()),
                 }
             };
             let is_over = end || garbage.is_some();
+            // One read for each report of the poller, so that one busy worker does not hold up the
+            // others.
             if is_over || !to_the_end {
                 drop(reader);
                 return self.received(number, frames, end, garbage);
@@ -346,6 +356,7 @@ impl ProcessPool {
         let mut guard = self.state();
         let State { workers, transport, .. } = &mut *guard;
         let Some(worker) = workers.get_mut(&number) else { return };
+        // From here on only the report is waited for, or its limit.
         worker.link.is_overdue = true;
         worker.link.signal(Signal::Kill, transport.zygote.as_ref());
         let pool = Arc::clone(self);
@@ -366,7 +377,7 @@ impl ProcessPool {
 
     fn on_exit(self: &Arc<Self>, state: &mut State<Processes>, number: u32, exit: Option<&Exit>) {
         if exit.is_none() {
-            // Its socket is closed, but nobody has said that it has ended; it may have done that itself.
+            // Its end was not reported, so it may live on: it may have closed its socket itself.
             state.end_worker(number, EndBy::Kill, None);
         }
         let State { workers, transport, .. } = state;
@@ -404,6 +415,7 @@ impl ProcessPool {
                 }
                 Ok(Some(Notice::SpawnFailed { number, error })) => {
                     if let Some(worker) = state.workers.get(&number) {
+                        // `on_gone` has removed it from the reactor otherwise.
                         if worker.life != Life::Gone {
                             let _ = self.hub.remove(worker.link.connection.socket.as_fd());
                         }
@@ -414,7 +426,7 @@ impl ProcessPool {
                 Ok(Some(Notice::KillFailed { number, error })) => {
                     if let Some(worker) = state.workers.get_mut(&number) {
                         let text = format!("since it could not be killed, and may go on: {error}");
-                        worker.link.fault = Some(text);
+                        worker.link.fault = Some(LossCause::Other(text));
                     }
                     drop(state);
                     self.on_exit_known(number, None);
@@ -424,13 +436,16 @@ impl ProcessPool {
                     let worker = state.worker(number).map(|worker| worker.link.to_flush());
                     drop(state);
                     if let Some(worker) = worker {
-                        // What it had sent before.
+                        // The report may overtake the socket: what the worker has finished comes
+                        // first, and its user code before that of the loss.
                         let first = self.read(number, &worker, true);
                         self.hub.deliver_next(first);
                     }
                     self.on_exit_known(number, Some(&exit));
                 }
                 Err(_gone) => {
+                    // Its end may take seconds, so it is waited for without the lock. Meanwhile no
+                    // worker is asked for, and the pool does not end.
                     let Some(zygote) = state.transport.zygote.take() else { return };
                     state.transport.zygote_is_ending = true;
                     drop(state);
@@ -438,11 +453,13 @@ impl ProcessPool {
                     let status = zygote.end();
                     let mut state = self.state();
                     state.transport.zygote_is_ending = false;
+                    // Before `on_helper_lost`, which forgets workers.
                     let families: Vec<_> =
                         state.workers.values().map(|worker| worker.link.family).collect();
                     self.on_helper_lost(&mut state, status);
                     self.release_to_reader(state);
-                    // Nobody is left whose children they are.
+                    // What the workers have left has another parent than the helper now, and is
+                    // found by family.
                     if !families.is_empty() {
                         family::kill_families(&families);
                     }
@@ -470,13 +487,17 @@ impl ProcessPool {
             let Some(worker) = state.workers.get_mut(&number) else { continue };
             let handle = &mut worker.link;
             handle.is_orphaned = true;
-            handle.fault.get_or_insert_with(|| format!("since {how}"));
-            // One that has not told its number has done nothing yet.
+            let fault =
+                handle.fault.take().unwrap_or_else(|| LossCause::Other(format!("since {how}")));
+            // A worker that has not announced its process has run nothing.
             let killed = handle.process.as_ref().map_or(Ok(()), |(pid, _)| sys::kill_group(*pid));
-            if let Err(error) = killed {
-                let fault = handle.fault.get_or_insert_default();
-                *fault += &format!("; what its tasks had started could not be killed: {error}");
-            }
+            handle.fault = Some(match killed {
+                Ok(()) => fault,
+                Err(error) => LossCause::Other(format!(
+                    "{fault}; what its tasks had started could not be killed: {error}"
+                )),
+            });
+            // A worker whose socket has not ended so far is handled by `on_gone` when it has.
             if worker.life == Life::Gone {
                 self.on_exit(state, number, None);
             }

@@ -9,7 +9,7 @@ use super::starts::Starts;
 use super::state::{Place, State};
 use super::{Pool, TimerOf};
 use crate::core::TaskId;
-use crate::error::{BrokenPool, Error};
+use crate::error::{BrokenPool, Error, LossCause};
 use crate::future::TaskFuture;
 use crate::instruments::Measured;
 use crate::lifecycle::{Accepting, Lifecycle, Phase};
@@ -47,6 +47,7 @@ impl<T: Transport> Accepting for Pool<T> {
 
     fn close(self: &Arc<Self>, how: Shutdown) {
         if how == Shutdown::Drain {
+            // First: once closed, the pool could end before the maps have begun.
             self.begin_maps();
         }
         let mut state = self.state.lock();
@@ -76,10 +77,11 @@ impl<T: Transport> Pool<T> {
                 state.end_worker(number, EndBy::Dismissal, None);
             }
             if is_stopped && !is_killed {
-                // It runs no task, and would not see that it is to end.
+                // No task is left, and a stopped process does not see that it is to end.
                 state.end_worker(number, EndBy::Kill, None);
             }
         }
+        // The last exit, completion or word of the transport looks for the end again.
         let is_busy = !self.finishing.is_none() || !state.transport.may_end();
         if !state.workers.is_empty() || is_busy {
             return None;
@@ -103,6 +105,7 @@ impl<T: Transport> Pool<T> {
         self.export();
         let wakers = {
             let mut state = self.state.lock();
+            // Not before: a shutdown returns when all is released.
             state.is_over = true;
             state.life.take_waiting()
         };
@@ -119,6 +122,7 @@ impl<T: Transport> Pool<T> {
             drop(state);
             return TaskFuture::ready(Err(self.withdrawal()));
         }
+        // Counted under the lock under which the pool goes on, so that it does not end before.
         let job = self.unfinished(driver);
         drop(state);
         self.helpers().go_on(job)
@@ -147,13 +151,14 @@ impl<T: Transport> Pool<T> {
         if let Phase::Broken(cause) = &self.state.lock().life.phase {
             return Error::BrokenPool(cause.clone());
         }
-        // Or there are no threads for maps.
+        // Or the system has refused threads for maps, which the helper pool knows.
         self.helpers.get().map_or(Error::Cancelled, Crew::refusal)
     }
 
     /// Withdraws all that has not started.
     pub(super) fn withdraw_all(self: &Arc<Self>, state: &mut State<T>, error: &dyn Fn() -> Error) {
         let mut all: Vec<u64> = state.tasks.keys().copied().collect();
+        // In the order of submission.
         all.sort_unstable();
         for number in all {
             if let Some(task) = state.withdraw(number, error) {
@@ -162,7 +167,8 @@ impl<T: Transport> Pool<T> {
         }
     }
 
-    /// The pool can't go on.
+    /// Breaks the pool: takes nothing more, and withdraws what has not started. The first cause
+    /// counts.
     pub(crate) fn break_with(
         self: &Arc<Self>,
         state: &mut State<T>,
@@ -180,11 +186,12 @@ impl<T: Transport> Pool<T> {
 
     /// Ends the pool by force: what waits is cancelled, and all workers are killed.
     pub(crate) fn kill_workers(self: &Arc<Self>) {
+        // First, so that no task of a worker that is killed is tried again.
         self.close(Shutdown::CancelQueued);
         let mut state = self.state.lock();
         let numbers: Vec<u32> = state.workers.keys().copied().collect();
         for number in numbers {
-            let reason = "since the pool's workers were killed".to_owned();
+            let reason = LossCause::Other("since the pool's workers were killed".to_owned());
             state.end_worker(number, EndBy::Kill, Some(reason));
         }
         self.release(state);
@@ -196,11 +203,11 @@ impl<T: Transport> Pool<T> {
         let mut state = self.state.lock();
         let numbers: Vec<u32> = state.workers.keys().copied().collect();
         for number in numbers {
-            let reason = "since the pool's workers were terminated".to_owned();
+            let reason = LossCause::Other("since the pool's workers were terminated".to_owned());
             state.end_worker(number, EndBy::Termination, Some(reason));
         }
         if !state.has_ended {
-            // Held by the pool until its end.
+            // The action keeps the pool alive, until the end takes the timer.
             let pool = Arc::clone(self);
             state.grace_timer = Some(self.timer(grace, move || pool.kill_workers()));
         }
@@ -218,6 +225,7 @@ impl<T: Transport> Closing for Ending<T> {
         if state.is_over {
             return Poll::Ready(());
         }
+        // The waker of an earlier poll is user code, and so dropped without the lock.
         let old = state.life.wait_for_end(place, waker);
         drop(state);
         drop(old);
@@ -251,6 +259,7 @@ impl<T: Transport> Closing for Ending<T> {
     fn escalate(&self) {
         self.0.close(Shutdown::CancelQueued);
         let state = self.0.state.lock();
+        // What had not started was withdrawn just now.
         state.tasks.keys().for_each(|number| state.ask_to_stop(*number));
     }
 

@@ -11,7 +11,7 @@ use super::Pool;
 use super::transport::{EndBy, Hub, Loss, NotStarted, Progress, Transport, Withdrawn, WorkerLink};
 use super::worker::Sent;
 use crate::codec::Encoder;
-use crate::error::WorkerLost;
+use crate::error::{LossCause, WorkerLost};
 use crate::function::Checked;
 use crate::reactor::UserCode;
 use crate::remote::frame::{Content, Frame, Header, Kind};
@@ -144,7 +144,7 @@ struct Simulated {
     claims: [Claim; SLOTS],
     /// When the last frame to it, and the last one from it, arrives.
     last_arrivals: [Duration; 2],
-    fault: Option<String>,
+    fault: Option<LossCause>,
 }
 
 /// Things that happen at a moment of virtual time.
@@ -558,7 +558,7 @@ impl Transport for Loopback {
         Ok(LoopbackWorker { world: Arc::clone(&self.0), number })
     }
 
-    fn end(&mut self, worker: &mut LoopbackWorker, how: EndBy, reason: Option<String>) {
+    fn end(&mut self, worker: &mut LoopbackWorker, how: EndBy, reason: Option<LossCause>) {
         let number = worker.number;
         let mut inner = self.0.lock();
         let Some(simulated) = inner.workers.get_mut(&number) else { return };

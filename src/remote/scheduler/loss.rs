@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::state::{Place, State};
 use super::worker::{Life, Worker};
 use super::{Completion, Pool};
-use crate::error::Error;
+use crate::error::{Error, LossCause};
 use crate::remote::scheduler::transport::{EndBy, Loss, Transport, WorkerLink};
 use crate::remote::submission::Suspect;
 
@@ -14,18 +14,21 @@ impl<T: Transport> Pool<T> {
     pub(super) fn distrust(self: &Arc<Self>, state: &mut State<T>, number: u32, text: &str) {
         let Some(worker) = state.workers.get_mut(&number) else { return };
         worker.is_distrusted = true;
-        let reason = format!("it was killed, since it had sent {text}");
+        let reason = LossCause::Hostile { sent: text.to_owned() };
         state.end_worker(number, EndBy::Kill, Some(reason));
+        // As if its socket was closed: what it has not begun goes to others now.
         self.on_closed(state, number);
     }
 
     /// Records that nothing more comes from a worker. What it has not begun goes back to the queue.
     pub(crate) fn on_closed(self: &Arc<Self>, state: &mut State<T>, number: u32) {
         let Some(worker) = state.workers.get_mut(&number) else { return };
+        // The end of its frames was told before, by the socket or by `distrust`.
         if worker.life == Life::Gone {
             return;
         }
         worker.life = Life::Gone;
+        // Before the rest is queued again: what was to end must not be.
         self.close_questions(state, number);
         state.inherit(number);
         T::on_gone(self, state, number);
@@ -35,7 +38,9 @@ impl<T: Transport> Pool<T> {
     pub(crate) fn on_exited(self: &Arc<Self>, state: &mut State<T>, number: u32, loss: &Loss) {
         self.on_closed(state, number);
         let Some(worker) = state.workers.remove(&number) else { return };
+        // A pool that was closed with `CancelQueued`, or is broken, tries nothing again.
         let may_run_again = state.life.goes_on();
+        // A worker that was killed, or died with its starter, is no false start.
         let mut had_begun = worker.replies > 0 || worker.is_killed || loss.is_orphaned;
         if let (Some(next), true) = (worker.next, loss.has_failed) {
             had_begun = true; // with receiving it
@@ -59,10 +64,12 @@ impl<T: Transport> Pool<T> {
                 task.retries -= 1;
                 task.lost.push(lost);
                 task.place = Place::Queued;
+                // The limit counts anew, from the next start.
                 task.run_timer = None;
                 state.queue.push_front(sent.number);
                 state.queued += 1;
             } else if let Some(mut task) = state.remove(sent.number) {
+                // The checkpoint goes with the worker, at the end of this call.
                 task.sink.salvage(worker.link.checkpoint());
                 lost.earlier = std::mem::take(&mut task.lost);
                 state.done.push(Completion::failed(self, *task, Error::WorkerLost(Box::new(lost))));
@@ -76,8 +83,8 @@ impl<T: Transport> Pool<T> {
         }
     }
 
-    /// A worker has died of a call that another one has made up, as it seems: if the task that has
-    /// submitted the call still runs there, it is lost as well.
+    /// Ends the worker that has submitted a call of which another one has died, as the call may be
+    /// made up. Only if the task that has submitted it still runs there, which is lost as well.
     fn blame(self: &Arc<Self>, state: &mut State<T>, suspect: Suspect, victim: u32) {
         let submitter = state.worker(suspect.worker);
         let task = submitter.and_then(|worker| worker.sent.front());
@@ -92,6 +99,7 @@ impl<T: Transport> Pool<T> {
     /// Records that what starts workers has ended, and takes its workers with it, which counts as one
     /// failure.
     pub(crate) fn on_starter_lost(self: &Arc<Self>, state: &mut State<T>, how: &str) {
+        // One false start for all of them: `on_exited` does not count orphans.
         if !state.workers.is_empty() && !state.workers.values().any(Worker::<T>::has_begun) {
             self.began_in_vain(state, || how.to_owned());
         }
@@ -110,6 +118,7 @@ impl<T: Transport> Pool<T> {
         if is_stopped {
             state.take_back(number, 0);
         } else {
+            // What it was sent may be with others by now.
             self.fill_up(state, number);
         }
         self.dispatch(state);
@@ -122,6 +131,7 @@ impl<T: Transport> Pool<T> {
         if state.worker(number).is_some_and(|worker| worker.is_asked_for(slot)) {
             return;
         }
+        // Now, and not when the worker's end is told: other workers may have room.
         state.take_back(number, 0);
         let Some(worker) = state.worker(number) else { return };
         let behind = worker.sent.iter().skip_while(|sent| sent.slot != slot).skip(1);

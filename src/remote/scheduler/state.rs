@@ -7,7 +7,7 @@ use super::TimerOf;
 use super::starts::Starts;
 use super::worker::{IfWithdrawn, Life, Sent, Worker};
 use crate::core::Options;
-use crate::error::{Error, WorkerLost};
+use crate::error::{Error, LossCause, WorkerLost};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::WorkerMetrics;
 use crate::reactor::UserCode;
@@ -23,11 +23,12 @@ pub(crate) struct State<T: Transport> {
     pub(crate) transport: T,
     /// Tasks by number, in the order of their start. Numbers that are no task any more are skipped.
     pub(super) queue: VecDeque<u64>,
-    /// Number of entries of the queue that are tasks.
+    /// Number of tasks whose place is [`Place::Queued`]; the queue may have more entries.
     pub(super) queued: usize,
     pub(super) tasks: HashMap<u64, Box<Task<T>>>,
     pub(crate) workers: BTreeMap<u32, Worker<T>>,
-    /// Workers that may be idle; the last one has worked last.
+    /// Workers that may be idle; the last one has worked last, and is the first to get a task, so
+    /// that the others reach their idle timeout.
     pub(super) idle: Vec<u32>,
     /// Workers whose tasks have lent their places out, the last one last, until the places are taken.
     pub(super) lent: Vec<u32>,
@@ -36,8 +37,9 @@ pub(crate) struct State<T: Transport> {
     /// Workers for which frames were put in line.
     pub(super) to_flush: Vec<(u32, FlushOf<T>)>,
     pub(super) next_worker: u32,
-    /// The worker that is to be looked at next.
+    /// Number of the worker at which the search for stuck workers goes on.
     pub(super) next_look: u32,
+    /// Workers in a row that ended before their first task. A reply sets it to 0.
     pub(super) false_starts: usize,
     pub(super) starts: Starts<TimerOf<T>>,
     /// Room in the queue that is to be given back once the lock is released.
@@ -51,9 +53,9 @@ pub(crate) struct State<T: Transport> {
     pub(super) outbox: Outbox,
     /// Futures to finish, once the lock is released.
     pub(super) done: Vec<Box<dyn UserCode>>,
-    /// There is nothing left to do but to let go of what the pool has.
+    /// Set when nothing is left but to release what the pool has, by the thread that does so.
     pub(super) has_ended: bool,
-    /// Set once that is done as well: the workers are gone.
+    /// Set once what the pool had is released and its workers are gone; a shutdown returns then.
     pub(super) is_over: bool,
 }
 
@@ -75,9 +77,12 @@ pub(super) struct Task<T: Transport> {
     pub(super) sink: Box<dyn ReplySink>,
     pub(super) place: Place,
     pub(super) parent: Option<Parent>,
+    /// It holds room in the queue, until nothing lies between it and its worker.
     pub(super) holds_room: bool,
+    /// Moment of its submission, in ticks.
     pub(super) submitted: u64,
     pub(super) retries: u32,
+    /// Losses after which it was tried again, the first one first.
     pub(super) lost: Vec<WorkerLost>,
     /// Workers that died, unkilled, while this task was first in their pipeline and not started.
     pub(super) suspect_deaths: u32,
@@ -112,8 +117,8 @@ pub(super) enum Place {
     Sent { worker: u32, slot: u16 },
 }
 
-/// Number of workers that may die while a task is first in their pipeline and not started. If there is one more,
-/// it is the task that they have died of: for want of memory to receive it, for example.
+/// Number of workers that may die while a task is first in their pipeline and not started. If one
+/// more dies, it is of the task that they have died: for want of memory to receive it, for example.
 const MOST_SUSPECT_DEATHS: u32 = 2;
 
 impl<T: Transport> State<T> {
@@ -168,7 +173,8 @@ impl<T: Transport> State<T> {
         self.workers.values().any(is_pending)
     }
 
-    /// Workers that have died, as it seems before their first task, and it is not known yet how.
+    /// Number of workers that are gone unkilled, as it seems before their first task, and whose end
+    /// is not explained yet.
     pub(super) fn unexplained(&self) -> usize {
         let is_unexplained = |worker: &&Worker<T>| {
             worker.life == Life::Gone && !worker.is_killed && !worker.has_begun()
@@ -176,7 +182,7 @@ impl<T: Transport> State<T> {
         self.workers.values().filter(is_unexplained).count()
     }
 
-    /// Once the lock is released, what is in line for the worker is to be sent.
+    /// Has what is in line for the worker sent once the lock is released.
     pub(super) fn flush_later(&mut self, number: u32) {
         let Some(worker) = self.workers.get(&number) else { return };
         if !self.to_flush.iter().any(|(other, _)| *other == number) {
@@ -185,10 +191,11 @@ impl<T: Transport> State<T> {
     }
 
     /// Ends a worker. The reason is told with its loss.
-    pub(crate) fn end_worker(&mut self, number: u32, how: EndBy, reason: Option<String>) {
+    pub(crate) fn end_worker(&mut self, number: u32, how: EndBy, reason: Option<LossCause>) {
         let Self { workers, transport, .. } = self;
         let Some(worker) = workers.get_mut(&number) else { return };
         match how {
+            // One that ends for another reason does not count as dismissed, so its loss is told.
             EndBy::Dismissal if worker.life != Life::Working => return,
             EndBy::Dismissal => worker.was_dismissed = true,
             EndBy::Termination => {}
@@ -222,6 +229,7 @@ impl<T: Transport> State<T> {
 
     /// The oldest task of the queue, and its parent.
     pub(super) fn oldest(&mut self) -> Option<(u64, Option<Parent>)> {
+        // Skips tasks that are out of the pool, or were sent out of turn, as children are.
         while let Some(&number) = self.queue.front() {
             if let Some(task) = self.tasks.get(&number).filter(|task| task.is_queued()) {
                 return Some((number, task.parent));
@@ -239,12 +247,13 @@ impl<T: Transport> State<T> {
         if self.queue.len() > 64 && self.queue.len() > 2 * self.queued {
             let Self { queue, tasks, .. } = self;
             let is_queued = |other: &u64| tasks.get(other).is_some_and(|task| task.is_queued());
+            // The task itself still counts as queued: the caller changes its place after this.
             queue.retain(|other| *other != number && is_queued(other));
             shrink(queue);
         }
     }
 
-    /// A task that had not started has left the pool.
+    /// Records that a task has left the pool before its start, and so gives back its room.
     pub(super) fn left(&mut self, task: &Task<T>) {
         self.room_left.count += usize::from(task.holds_room);
     }
@@ -263,6 +272,7 @@ impl<T: Transport> State<T> {
             }
             Place::Sent { worker, slot } => {
                 let sent = Sent { number, slot };
+                // Its number stays in `sent`, and its slot in use, until the worker has skipped it.
                 let worker = self.workers.get_mut(&worker)?;
                 if !worker.withdraw(sent, || IfWithdrawn::End(why())) {
                     return None;
@@ -278,12 +288,14 @@ impl<T: Transport> State<T> {
         let task = self.tasks.remove(&number);
         shrink(&mut self.tasks);
         if let Some(parent) = task.as_ref().and_then(|task| task.parent) {
+            // From here on the parent has its place back, if it has waited for this task only.
             self.on_child_gone(parent);
         }
         task
     }
 
-    /// Sets the stop request of a task that runs.
+    /// Sets the stop request of a task that runs. Called only after a failed withdrawal: in a
+    /// shared claim that is free, the request would keep the task from starting.
     pub(super) fn ask_to_stop(&self, number: u64) {
         if let Some(Place::Sent { worker, slot }) = self.tasks.get(&number).map(|task| task.place) {
             if let Some(worker) = self.worker(worker) {
@@ -295,6 +307,7 @@ impl<T: Transport> State<T> {
     /// Takes back what a dead worker has not begun. If others have died with the first of that before
     /// them, it stays with the worker, as if it had begun.
     pub(super) fn inherit(&mut self, number: u32) {
+        // Before the tasks are taken back: then none is with the worker.
         let next = self.next_of(number);
         let task = next.and_then(|next| self.tasks.get(&next));
         let is_fatal = task.is_some_and(|task| task.suspect_deaths >= MOST_SUSPECT_DEATHS);
@@ -325,6 +338,7 @@ impl<T: Transport> State<T> {
     /// front of the queue, in submission.
     pub(super) fn take_back(&mut self, worker: u32, keep: usize) {
         let count = self.worker(worker).map_or(0, |from| from.sent.len());
+        // From the last to the first, so that they have their old order at the front of the queue.
         for place in (keep..count).rev() {
             let Some(from) = self.workers.get_mut(&worker) else { return };
             let sent = from.sent[place];
@@ -344,6 +358,7 @@ impl<T: Transport> State<T> {
         self.queue.push_front(number);
         self.queued += 1;
         if let Some(from) = self.workers.get_mut(&worker) {
+            // The task was counted when it was sent, and has not run.
             from.tasks_left = from.tasks_left.map(|left| left + 1);
         }
     }

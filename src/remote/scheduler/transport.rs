@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use super::Pool;
 use super::state::State;
-use crate::error::WorkerLost;
+use crate::error::{LossCause, WorkerLost};
 use crate::reactor::UserCode;
 use crate::remote::frame::{Content, Header};
 
@@ -38,24 +38,26 @@ pub(crate) trait Transport: Sized + Send + 'static {
     fn start(&mut self, hub: &Self::Hub, number: u32) -> Result<Self::Worker, NotStarted>;
 
     /// Ends a worker, as soon as there is one. The reason is told with its loss; the first one counts.
-    fn end(&mut self, worker: &mut Self::Worker, how: EndBy, reason: Option<String>);
+    fn end(&mut self, worker: &mut Self::Worker, how: EndBy, reason: Option<LossCause>);
 
     /// Records that a worker was sent a task.
     fn on_sent(_pool: &Arc<Pool<Self>>, _state: &mut State<Self>) {}
 
-    /// Nothing more is taken from a worker. The transport has a limited time to tell how it ended.
+    /// Called when nothing more is taken from a worker: the transport then has a limited time
+    /// to tell how it ended.
     fn on_gone(_pool: &Arc<Pool<Self>>, _state: &mut State<Self>, _number: u32) {}
 
     /// Returns whether nothing is under way that has to come to its end before the pool does.
     fn may_end(&self) -> bool;
 
+    /// Takes the resources, under the lock. Called once.
     fn take_remains(&mut self) -> Self::Remains;
 
     /// Lets go of what the transport had. Waits until no worker is left.
     fn let_go(hub: &Self::Hub, remains: Self::Remains);
 }
 
-/// Why no worker was asked for.
+/// The reason why no worker was asked for.
 pub(crate) enum NotStarted {
     /// The starter of workers has ended, which is about to be told.
     StarterIsGone,
@@ -84,18 +86,22 @@ pub(crate) trait WorkerLink: Send + 'static {
     /// Queues a frame that gets no reply and has no slot.
     fn tell(&mut self, header: Header, content: &Arc<Content>);
 
+    /// Returns a handle by which frames are sent without the lock, also if the worker is gone then.
     fn to_flush(&self) -> Self::Flush;
 
+    /// Sends what is in line, as far as there is room; the transport sees to the rest.
     fn flush(flush: Self::Flush);
 
     /// Keeps a task that was sent from starting. Also after the worker's loss, when it is not
     /// [`Asked`](Withdrawn::Asked) any more.
     fn withdraw(&self, slot: u16) -> Withdrawn;
 
+    /// Sets the stop request of a task whose withdrawal has failed.
     fn ask_to_stop(&self, slot: u16);
 
     fn is_asked_to_stop(&self, slot: u16) -> bool;
 
+    /// Returns what is known of a task that was sent, also after the worker's loss.
     fn progress(&self, slot: u16) -> Progress;
 
     /// The checkpoint of the chunk that the worker had begun, after its loss too.
@@ -105,7 +111,7 @@ pub(crate) trait WorkerLink: Send + 'static {
     fn pid(&self) -> Option<u32>;
 }
 
-/// The success of a withdrawal.
+/// The outcome of a withdrawal.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Withdrawn {
     Yes,

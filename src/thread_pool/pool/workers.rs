@@ -16,9 +16,12 @@ impl Pool {
     pub(super) fn start_worker(self: &Arc<Self>, seat: Arc<Seat>, own: OwnLocalQueue) {
         let spawned = worker::spawn(self, &seat, own);
         let mut state = self.state.lock();
+        // In one critical section with the push of the handle: a thread that sees the end of the
+        // pool in between would not join this one.
         state.starting -= 1;
-        // The threads of workers that have retired meanwhile need no one to wait for them. Not at
-        // the end: it waits for the destructors of thread-locals as well, which may still run.
+        // Handles of workers that have retired are dropped, so that the list does not grow. Not at
+        // the end: `join` also waits for destructors of thread-locals, which a thread that
+        // `is_finished` may still run.
         if state.life.is_open() {
             state.threads.retain(|thread| !thread.is_finished());
         }
@@ -29,6 +32,7 @@ impl Pool {
                 }
                 state.threads.push(thread);
                 state.refused = None;
+                // The worker may have left before it was in the list: then the pool ends here.
                 let wakers = state.wakers_at_end();
                 drop(state);
                 wake_all(wakers);
@@ -37,8 +41,8 @@ impl Pool {
         }
     }
 
-    /// The worker at `seat` has no thread. Those that there are do its work; if there is none, all
-    /// that waits ends with the system's reason.
+    /// Handles the refusal of a thread for the worker at `seat`. The other workers do its work; if
+    /// there are none, all that waits ends with the system's reason.
     pub(super) fn on_refusal(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
@@ -47,12 +51,13 @@ impl Pool {
     ) {
         state.retire(seat);
         let cause = format!("the system refused to start a worker thread: {refused}");
-        let cause = BrokenPool::new(cause.into());
+        let cause = BrokenPool::new(cause);
         state.refused = Some(Refused { at: Instant::now(), cause: cause.clone() });
         if state.live == 0 {
             return self.fail_all(state, cause, !self.config.is_internal);
         }
         let mut blocked = Vec::new();
+        // No worker will look at the queue: one of those that are blocked is to ask again.
         if state.is_starved() {
             self.starved.store(true, Relaxed);
             blocked.extend(state.threads.iter().map(|thread| thread.thread().clone()));
@@ -62,9 +67,11 @@ impl Pool {
         blocked.iter().for_each(Thread::unpark);
     }
 
-    /// For a blocked worker: if the pool is starved, tries to start another worker unless that was
-    /// refused a moment ago. The answer is when to ask again; `None`: the pool is not starved.
+    /// Tries to start another worker for a blocked one, if the pool is starved and no thread was
+    /// refused a moment ago. Returns when to ask again; `None` if the pool is not starved.
     pub(crate) fn seek_spare(self: &Arc<Self>) -> Option<Duration> {
+        // Without the lock, since a blocked worker asks before each park. A refusal after this look
+        // unparks it.
         if !self.starved.load(Relaxed) {
             return None;
         }
@@ -79,6 +86,7 @@ impl Pool {
         }
         let rouse = self.find_worker(&mut state);
         self.rouse(state, rouse);
+        // Until the new worker takes a task, or its thread is refused as well.
         Some(RETRY)
     }
 
@@ -91,7 +99,8 @@ impl Pool {
         more: usize,
     ) -> Option<TaskRef> {
         if !seat.local_queue.is_empty() {
-            // Before it takes one: nobody is to count on it to look at the queue.
+            // Busy before a task is taken, so that no submission counts on this worker to look at
+            // the queue.
             seat.set_busy();
             if let Some(task) = own.take() {
                 return Some(task);
@@ -101,8 +110,11 @@ impl Pool {
         seat.looks();
         let mut has_watched = false;
         loop {
+            // From here on the worker's own local queue is empty, so it leaves no task behind if it
+            // retires.
             if state.active() > self.config.max_workers {
                 // One too many, since a worker that was blocked has gone on.
+                // A call that this worker was counted on for must reach another one.
                 let waits = state.waiting() > 0;
                 let called =
                     if waits { self.sleep.call(&mut state.sleepers) } else { Called::Nobody };
@@ -113,6 +125,8 @@ impl Pool {
             }
             if let Some(task) = state.take_tasks(own, more) {
                 seat.set_busy();
+                // More may wait than workers will look for; the thread that was to help was
+                // refused.
                 if state.refused.is_some() {
                     let rouse = self.find_worker(&mut state);
                     self.rouse(state, rouse);
@@ -120,6 +134,7 @@ impl Pool {
                 return Some(task);
             }
             if state.is_over() {
+                // `leave` wakes those that wait for the end.
                 state.retire(seat);
                 return None;
             }
@@ -131,7 +146,7 @@ impl Pool {
         self.state.lock().queue.dead_popped();
     }
 
-    /// The worker's last step.
+    /// Takes a worker out of the pool, as its last step.
     pub(crate) fn leave(&self, seat: &Arc<Seat>) {
         let wakers = {
             let mut state = self.state.lock();
@@ -141,8 +156,8 @@ impl Pool {
         wake_all(wakers);
     }
 
-    /// A worker is about to wait inside of a job, or of what belongs to its end: its place and its
-    /// local queue are free for others.
+    /// Lends the place of a worker out that is about to wait, inside of a job or of what belongs to
+    /// its end. Its local queue goes to others.
     pub(crate) fn block(self: &Arc<Self>, seat: &Seat) {
         let mut state = self.state.lock();
         state.blocked += 1;
@@ -150,15 +165,16 @@ impl Pool {
         self.hold_up(state, seat);
     }
 
-    /// A worker that counted as about to look for a task is to run code of the user's first.
+    /// Marks a worker as busy that counted as about to look for a task: it runs user code first.
     pub(crate) fn keep_busy(self: &Arc<Self>, seat: &Seat) {
         self.hold_up(self.state.lock(), seat);
     }
 
-    /// The worker at `seat` is not to be counted on: what waits for it is for others.
+    /// Has submissions count on the worker at `seat` no more. What waits for it is for others.
     pub(super) fn hold_up(self: &Arc<Self>, mut state: MutexGuard<'_, State>, seat: &Seat) {
         seat.set_busy();
         state.queue.put_back(std::iter::from_fn(|| seat.local_queue.take()).collect());
+        // One worker is enough: one place is lent out, or one worker less is about to look.
         let rouse = if state.waiting() == 0 { Rouse::Nobody } else { self.find_worker(&mut state) };
         self.rouse(state, rouse);
     }

@@ -42,7 +42,7 @@ fn a_task_that_uses_more_than_the_limit_is_lost() {
     let Err(Error::WorkerLost(lost)) = pool.submit(call!(use_memory(300 << 20))).result() else {
         panic!("the task is not lost");
     };
-    let cause = lost.cause.unwrap();
+    let cause = lost.cause.unwrap().to_string();
     assert!(cause.contains(&format!("memory limit of {LIMIT} bytes reached: it used ")), "{cause}");
     assert_eq!(pool.submit(call!(start_threads(1))).result().unwrap(), 1000);
 }

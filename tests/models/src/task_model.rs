@@ -538,7 +538,7 @@ impl Body for Failing {
 
     fn poll(self, _: &TaskRef) -> Polled<Self> {
         Counts::add(&self.0.ran);
-        Polled::Ready(Err(Panicked::new(Box::new("as it should"), None)))
+        Polled::Ready(Err(Panicked::new(Box::new("as it should"))))
     }
 }
 

@@ -81,7 +81,8 @@ fn refused_starts_break_the_pool_if_all_workers_wait_for_queued_tasks() {
     assert!(is_value(&simulation.outcome(nested)), "it is told of its children's errors");
     let outcome = simulation.outcome(queued);
     let Err(Error::BrokenPool(cause)) = outcome else { panic!("{outcome:?}") };
-    let (text, waits) = (cause.to_string(), "could not be started, and all others wait for tasks");
+    let (text, waits) =
+        (cause.cause().to_string(), "could not be started, and all others wait for tasks");
     assert!(text.contains(waits), "{text}");
     simulation.end();
 }
