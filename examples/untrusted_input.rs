@@ -13,7 +13,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use concurrent_futures::{ProcessPoolExecutor, WorkerStderr, call};
+use concurrent_futures::{PortableError, ProcessPoolExecutor, WorkerStderr, call};
 use futures::future::try_join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -25,7 +25,7 @@ const TIME_LIMIT: Duration = Duration::from_millis(500);
 const MEMORY_LIMIT: u64 = 256 << 20;
 
 /// Adds up numbers. Nobody has told its author of byte order marks.
-fn parse(input: Vec<u8>) -> Result<u64, String> {
+fn parse(input: Vec<u8>) -> Result<u64, PortableError> {
     match input.as_slice() {
         [0xff, 0xfe, ..] => std::process::abort(),
         [0xfe, 0xff, ..] => loop {
@@ -33,9 +33,9 @@ fn parse(input: Vec<u8>) -> Result<u64, String> {
         },
         _ => {}
     }
-    let text = String::from_utf8(input).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(input)?;
     let numbers = text.split(' ').map(str::parse::<u64>);
-    numbers.sum::<Result<u64, _>>().map_err(|error| error.to_string())
+    Ok(numbers.sum::<Result<u64, _>>()?)
 }
 
 async fn listen(listener: TcpListener, pool: ProcessPoolExecutor) -> io::Result<()> {
@@ -54,7 +54,7 @@ async fn serve(mut connection: TcpStream, pool: ProcessPoolExecutor) -> io::Resu
         Ok(Ok(sum)) => format!("the sum is {sum}"),
         Ok(Err(message)) => format!("bad request: {message}"),
         Err(error) => {
-            println!("service: {error}"); // to the operator, not to whoever sent that
+            println!("service: {error:?}"); // to the operator, not to whoever sent that
             "the request can't be handled".to_owned()
         }
     };

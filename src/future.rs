@@ -11,9 +11,12 @@ use crate::core::TaskId;
 use crate::core::set::CompletionSet;
 use crate::core::state::Kind;
 use crate::core::{
-    Awaited, Extra, OnUnobserved, Options, Outcome, Promise, Refused, context, parker,
+    Awaited, Extra, OnUnobserved, Options, Outcome, Promise, Refused, Source, TaskRef, context,
+    parker,
 };
 use crate::error::Error;
+use crate::panic::KeptWaker;
+use crate::sync::Mutex;
 use crate::timer::deadline;
 
 /// The result of a submitted task, as a future.
@@ -101,8 +104,9 @@ impl<T> TaskFuture<T> {
     where
         T: Send + 'static,
     {
-        let (promise, outcome) = Promise::new();
-        (Completer { promise }, Self::new(outcome))
+        let closing = Arc::new(Closing::default());
+        let (promise, outcome) = Promise::of(Arc::clone(&closing));
+        (Completer { promise, closing }, Self::new(outcome))
     }
 
     /// Withdraws the task. `true` if it will not run: then the future is finished, at once, with
@@ -249,12 +253,17 @@ impl<T> TaskFuture<T> {
         self.outcome.add_callback(Box::new(callback));
     }
 
+    /// Another reference to the task.
+    pub(crate) fn task(&self) -> TaskRef {
+        self.outcome.task().clone()
+    }
+
     /// The future as a dump shows it to be waited for.
     fn awaited(&self) -> Awaited {
         Awaited::Task(self.id())
     }
 
-    fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Result<T, Error>> {
+    pub(crate) fn poll_outcome(&mut self, cx: &Context<'_>) -> Poll<Result<T, Error>> {
         let polled = self.outcome.poll(cx);
         self.released |= polled.is_ready();
         polled
@@ -308,6 +317,9 @@ impl<T> Drop for TaskFuture<T> {
         self.pending_here.over(|| Awaited::Task(task.id()));
         let now = self.outcome.look();
         if !now.is_done() {
+            // The withdrawal ends the future, and nobody is to be woken for that.
+            self.outcome.unlisten();
+            let task = self.outcome.task();
             if self.kills {
                 task.runnable().kill();
             } else if !now.is_observed() {
@@ -357,6 +369,54 @@ impl<T> fmt::Debug for TaskFuture<T> {
 /// Dropping it without completing ends the future with [`Error::Cancelled`].
 pub struct Completer<T: Send + 'static> {
     promise: Promise<T>,
+    closing: Arc<Closing>,
+}
+
+/// Whether a promise's future was given up, and the waker that is told.
+#[derive(Default)]
+struct Closing(Mutex<(bool, Option<KeptWaker>)>);
+
+impl Closing {
+    fn close(&self) {
+        let waker = {
+            let (is_closed, waker) = &mut *self.0.lock();
+            *is_closed = true;
+            waker.take()
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.0.lock().0
+    }
+
+    fn poll(&self, cx: &Context<'_>) -> Poll<()> {
+        let waker = KeptWaker::new(cx.waker()); // user code, so it is cloned and dropped without the lock
+        let (is_closed, before) = {
+            let (is_closed, kept) = &mut *self.0.lock();
+            (*is_closed, kept.replace(waker))
+        };
+        drop(before);
+        if is_closed { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Source for Arc<Closing> {
+    fn withdraw(&self, _task: TaskId, _stop: bool) -> bool {
+        self.close();
+        true
+    }
+
+    fn kill(&self, _task: TaskId) -> bool {
+        self.close();
+        true
+    }
+
+    fn is_withdrawn_on_drop(&self) -> bool {
+        true
+    }
 }
 
 impl<T: Send + 'static> Completer<T> {
@@ -366,10 +426,30 @@ impl<T: Send + 'static> Completer<T> {
         self.promise.keep(result, || ());
     }
 
-    /// Returns whether nobody waits any more: the future was cancelled, or dropped without a callback.
-    pub fn is_cancelled(&self) -> bool {
-        let now = self.promise.look();
-        now.is_cancelled() || now.is_abandoned()
+    /// Returns whether the result is not wanted any more: the future was cancelled, or dropped without a
+    /// callback. A [detached](TaskFuture::detach) future is not closed.
+    pub fn is_closed(&self) -> bool {
+        self.closing.is_closed()
+    }
+
+    /// Waits until the result is not wanted any more, so that its making can be broken off.
+    ///
+    /// # Cancel safety
+    ///
+    /// It can be dropped and called again at any moment.
+    ///
+    /// ```
+    /// use concurrent_futures::TaskFuture;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let (mut completer, future) = TaskFuture::<String>::promise();
+    /// std::thread::spawn(move || drop(future)); // the client hangs up
+    /// completer.closed().await;
+    /// assert!(completer.is_closed());
+    /// # });
+    /// ```
+    pub fn closed(&mut self) -> impl Future<Output = ()> + Send + Unpin {
+        std::future::poll_fn(|cx| self.closing.poll(cx))
     }
 }
 
@@ -383,7 +463,7 @@ impl<T: Send + 'static> fmt::Debug for Completer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Completer")
             .field("id", &self.promise.id())
-            .field("is_cancelled", &self.is_cancelled())
+            .field("is_closed", &self.is_closed())
             .finish()
     }
 }

@@ -215,6 +215,7 @@ mod map;
 mod metrics;
 mod panic;
 mod portable;
+mod portable_error;
 #[cfg(feature = "process")]
 mod process_pool;
 #[cfg(feature = "process")]
@@ -223,6 +224,7 @@ mod reactor;
 mod remote;
 mod room;
 mod settings;
+mod shared_task;
 mod shrink;
 mod shutdown;
 mod sync;
@@ -255,6 +257,7 @@ pub use map::{Map, Unordered};
 pub use metrics::{Histogram, Metrics};
 pub use panic::{PanicLocation, Panicked};
 pub use portable::Portable;
+pub use portable_error::PortableError;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use process_pool::fuzzing;
@@ -262,6 +265,7 @@ pub use process_pool::fuzzing;
 pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor, ProcessTaskOptions, WorkerStderr};
 #[cfg(feature = "process")]
 pub use remote::parent_pool::ParentPool;
+pub use shared_task::SharedTask;
 pub use shutdown::{RunningTask, Shutdown, ShutdownFuture, ShutdownReport};
 pub use thread_pool::{InitializerOutcome, TaskOptions, ThreadPoolBuilder, ThreadPoolExecutor};
 pub use wait::{DoneAndNotDone, ReturnWhen, Wait, wait};

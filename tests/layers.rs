@@ -29,7 +29,7 @@ const LAYERS: [&[&str]; 20] = [
     &["reactor"],
     &["core"],
     &["codec", "function", "future", "job", "task"],
-    &["as_completed", "dump", "map", "shutdown", "wait"],
+    &["as_completed", "dump", "map", "portable_error", "shared_task", "shutdown", "wait"],
     &["room"],
     &["executor", "lifecycle", "settings"],
     &["inline", "thread_pool"],

@@ -33,9 +33,7 @@ mod worker;
 pub(crate) use cell::TaskRef;
 pub use id::TaskId;
 pub(crate) use outcome::Outcome;
-#[cfg(feature = "process")]
-pub(crate) use promise::Source;
-pub(crate) use promise::{Promise, Refused};
+pub(crate) use promise::{Promise, Refused, Source};
 pub(crate) use registry::Registry;
 pub(crate) use runnable::{TakenOut, TaskWaker};
 pub(crate) use task::{Body, Extra, Host, MaybeExtra, Options, Polled, Task};

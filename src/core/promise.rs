@@ -54,7 +54,7 @@ pub(crate) trait Source: Send + Sync + 'static {
     }
 }
 
-/// A promise that the user completes.
+/// A promise that knows of no work behind it.
 impl Source for () {
     fn withdraw(&self, _task: TaskId, _stop: bool) -> bool {
         true
@@ -96,10 +96,6 @@ struct Promised<T, S> {
 pub(crate) struct Promise<T>(Typed<Cell<(), T>>);
 
 impl<T: Send + 'static> Promise<T> {
-    pub(crate) fn new() -> (Self, Outcome<T>) {
-        Self::of(())
-    }
-
     pub(crate) fn of<S: Source>(source: S) -> (Self, Outcome<T>) {
         let block = Promised::<T, S>::block(State::promised(), source);
         // SAFETY: the block is from `make_block`, with a state that has two references. It begins with

@@ -192,7 +192,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "to be suspended")]
     fn a_promise_is_in_no_registry() {
-        let (promise, _outcome) = Promise::<()>::new();
+        let (promise, _outcome) = Promise::<()>::of(());
         Registry::default().insert(promise.task());
     }
 }

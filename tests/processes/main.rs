@@ -14,6 +14,7 @@
 
 mod deadlocks;
 mod dump;
+mod errors;
 mod executor;
 mod future;
 mod init;

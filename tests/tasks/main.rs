@@ -15,6 +15,7 @@ mod errors;
 mod executors;
 mod metrics;
 mod panics;
+mod shared;
 mod sizes;
 mod time_limits;
 mod unobserved;

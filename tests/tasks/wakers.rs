@@ -441,7 +441,7 @@ fn as_completed_with_a_limit_ends_once() {
         let wakes = Wakes::new();
         let late = assert_ready!(wakes.poll_next(&mut done)).unwrap().unwrap_err();
         assert_eq!((late.unfinished, late.total), (2, 2));
-        assert!(completers.iter().all(Completer::is_cancelled), "what is left is dropped");
+        assert!(completers.iter().all(Completer::is_closed), "what is left is dropped");
         for _ in 0..2 {
             assert!(done.is_terminated());
             assert!(assert_ready!(wakes.poll_next(&mut done)).is_none());

@@ -138,7 +138,7 @@ mod tests {
     use crate::core::promise::Promise;
 
     fn task() -> TaskRef {
-        let (promise, mut outcome) = Promise::<()>::new();
+        let (promise, mut outcome) = Promise::<()>::of(());
         outcome.abandon();
         promise.task().clone()
     }

@@ -515,7 +515,7 @@ fn an_async_body_is_cancelled_while_it_is_woken() {
 fn a_promise_is_kept_while_its_future_is_cancelled() {
     check(|| {
         let counts = StdArc::<Counts>::default();
-        let (promise, mut outcome) = Promise::new();
+        let (promise, mut outcome) = Promise::of(());
         let value = Value::new(&counts);
         let keeper = thread::spawn(move || promise.keep(Ok(value), || ()));
         let cancelled = cancel(&outcome);
