@@ -17,7 +17,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use concurrent_futures::{ThreadPoolExecutor, as_completed};
-use futures::StreamExt;
 use sha2::{Digest, Sha256};
 use tokio::fs;
 use tokio::sync::Semaphore;

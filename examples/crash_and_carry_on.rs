@@ -6,7 +6,6 @@
 //! ```
 
 use concurrent_futures::{Error, ProcessPoolExecutor, as_completed, call};
-use futures::StreamExt;
 
 fn work(n: u32) -> u32 {
     if n == 7 {

@@ -11,7 +11,6 @@ use std::time::Duration;
 use concurrent_futures::{
     Error, ReturnWhen, TaskFuture, ThreadPoolExecutor, as_completed, task, wait,
 };
-use futures::StreamExt;
 
 /// The smaller `n`, the longer it takes. Looks now and then whether it is still to go on.
 fn slow_square(n: u64) -> Result<u64, Error> {

@@ -10,7 +10,6 @@
 use std::time::Instant;
 
 use concurrent_futures::{Error, ThreadPoolExecutor, as_completed};
-use futures::StreamExt;
 
 /// Amplitude, damping and frequency of an oscillation: a base case, then each moved by itself.
 const ROWS: [[f64; 3]; 10] = [

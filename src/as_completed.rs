@@ -13,6 +13,7 @@ use crate::core::set::{CompletionSet, WakeAt};
 use crate::core::{Awaited, context};
 use crate::error::{Error, Unfinished};
 use crate::future::TaskFuture;
+use crate::next::Next;
 use crate::timer::Delay;
 
 /// Yields the results of `futures` as they finish, each with its position in the input.
@@ -111,6 +112,35 @@ impl<T> AsCompleted<T> {
         }
     }
 
+    /// Waits for the next result. `None` at the end.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it is that of streams, and returns a future"
+    )]
+    pub fn next(&mut self) -> Next<'_, Self> {
+        Next::new(self)
+    }
+
+    /// Returns the number of results that were not yielded yet.
+    pub fn len(&self) -> usize {
+        self.unfinished
+    }
+
+    /// Returns whether all results were yielded.
+    pub fn is_empty(&self) -> bool {
+        self.unfinished == 0
+    }
+
+    /// Gives the futures back that were not yielded, with their positions in the input.
+    pub fn into_futures(self) -> impl Iterator<Item = (usize, TaskFuture<T>)> {
+        self.pending.into_iter().enumerate().filter_map(|(index, future)| {
+            let mut future = future?;
+            // It is the caller's again, so its end is not for this set.
+            future.unlisten();
+            Some((index, future))
+        })
+    }
+
     fn poll_index(&mut self, cx: &Context<'_>) -> Poll<Option<usize>> {
         if self.unfinished == 0 {
             return Poll::Ready(None);
@@ -174,6 +204,17 @@ pub struct AsCompletedTimeout<T> {
     total: usize,
     delay: Delay,
     pending_here: context::Pending,
+}
+
+impl<T> AsCompletedTimeout<T> {
+    /// Waits for the next result. `None` at the end.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "it is that of streams, and returns a future"
+    )]
+    pub fn next(&mut self) -> Next<'_, Self> {
+        Next::new(self)
+    }
 }
 
 impl<T> Stream for AsCompletedTimeout<T> {

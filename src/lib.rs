@@ -213,6 +213,7 @@ mod lifecycle;
 mod local;
 mod map;
 mod metrics;
+mod next;
 mod panic;
 mod portable;
 mod portable_error;
@@ -232,6 +233,8 @@ mod sync;
 #[allow(unsafe_code)]
 mod sys;
 pub mod task;
+mod task_handle;
+mod task_set;
 mod thread_pool;
 mod timer;
 mod trace;
@@ -255,6 +258,7 @@ pub use job::{Call, Job};
 pub use local::start::init;
 pub use map::{Map, Unordered};
 pub use metrics::{Histogram, Metrics};
+pub use next::Next;
 pub use panic::{PanicLocation, Panicked};
 pub use portable::Portable;
 pub use portable_error::PortableError;
@@ -267,6 +271,8 @@ pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor, ProcessTaskOptio
 pub use remote::parent_pool::ParentPool;
 pub use shared_task::SharedTask;
 pub use shutdown::{RunningTask, Shutdown, ShutdownFuture, ShutdownReport};
+pub use task_handle::TaskHandle;
+pub use task_set::{NextTimeout, TaskSet};
 pub use thread_pool::{InitializerOutcome, TaskOptions, ThreadPoolBuilder, ThreadPoolExecutor};
 pub use wait::{DoneAndNotDone, ReturnWhen, Wait, wait};
 

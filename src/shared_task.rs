@@ -116,11 +116,9 @@ impl<T: Clone> SharedTask<T> {
             let waker = KeptWaker::new(cx.waker());
             let before = shared.waiters.wakers.lock().insert(self.key, waker);
             drop(before);
-            shared.look();
+            shared.look(self.key);
         }
-        let Some(outcome) = shared.outcome.get() else { return Poll::Pending };
-        shared.waiters.forget(self.key);
-        Poll::Ready(outcome.clone())
+        shared.outcome.get().cloned().map_or(Poll::Pending, Poll::Ready)
     }
 }
 
@@ -147,17 +145,24 @@ impl<T> SharedTask<T> {
 }
 
 impl<T> Shared<T> {
-    /// Takes the result if it is there. Else the clones that wait are woken once it is.
-    fn look(&self) {
+    /// Takes the result if it is there, for the clone with this key. Else the clones that wait are woken
+    /// once it is.
+    fn look(&self, key: u64) {
         let waker = Waker::from(Arc::clone(&self.waiters));
         let mut future = self.future.lock();
-        let Some(task) = &mut *future else { return };
+        let Some(task) = &mut *future else {
+            drop(future);
+            return self.waiters.forget(key);
+        };
         // No user code: the result is moved, and the waker is that of the waiters.
         if let Poll::Ready(outcome) = task.poll_outcome(&Context::from_waker(&waker)) {
             let _ = self.outcome.set(outcome);
             let done = future.take();
             drop(future);
             drop(done);
+            // This poll may have taken the waker out of the task before its end, which tells nobody then.
+            self.waiters.forget(key);
+            Arc::clone(&self.waiters).wake();
         }
     }
 }

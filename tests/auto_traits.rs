@@ -13,9 +13,10 @@ use std::rc::Rc;
 use concurrent_futures::task::TaskId;
 use concurrent_futures::{
     AsCompleted, AsCompletedTimeout, BrokenPool, Call, Completer, DoneAndNotDone, Error, Executor,
-    Histogram, InlineExecutor, Map, Metrics, PanicLocation, Panicked, Permit, ReturnWhen,
-    RunningTask, Shutdown, ShutdownFuture, ShutdownReport, TaskFuture, TaskOptions,
-    ThreadPoolBuilder, ThreadPoolExecutor, TrySubmitError, Unfinished, Unordered, Wait,
+    Histogram, InlineExecutor, Map, Metrics, NextTimeout, PanicLocation, Panicked, Permit,
+    ReturnWhen, RunningTask, SharedTask, Shutdown, ShutdownFuture, ShutdownReport, TaskFuture,
+    TaskHandle, TaskOptions, TaskSet, ThreadPoolBuilder, ThreadPoolExecutor, TrySubmitError,
+    Unfinished, Unordered, Wait,
 };
 
 fn send<T: Send>() {}
@@ -74,6 +75,13 @@ fn futures_and_streams_move_with_whatever_they_yield() {
         is_static: TaskFuture<u8>, Completer<u8>, AsCompleted<u8>, AsCompletedTimeout<u8>,
             Wait<u8>, DoneAndNotDone<u8>, Map<u8>, Unordered<u8>, ShutdownFuture;
     }
+    all! {
+        send: SharedTask<u8>, TaskSet<u8, NotSync>, NextTimeout<'_, u8, NotSync>, TaskHandle;
+        sync: SharedTask<u8>, TaskSet<u8, NotSync>, TaskHandle;
+        debug: SharedTask<NotDebug>, TaskSet<NotDebug, NotDebug>, TaskHandle;
+        clone: SharedTask<NotDebug>, TaskHandle;
+        is_static: SharedTask<u8>, TaskSet<u8, u8>, TaskHandle;
+    }
 }
 
 /// Without `Debug`, which no future asks of its result; nor `Unpin`.
@@ -82,7 +90,7 @@ struct NotDebug(std::marker::PhantomPinned);
 #[test]
 fn a_result_that_is_pinned_pins_no_future() {
     all! {
-        unpin: TaskFuture<NotDebug>, AsCompleted<NotDebug>, AsCompletedTimeout<NotDebug>,
+        unpin: TaskFuture<NotDebug>, SharedTask<NotDebug>, TaskSet<NotDebug, NotDebug>, AsCompleted<NotDebug>, AsCompletedTimeout<NotDebug>,
             Wait<NotDebug>, Map<NotDebug>, Unordered<NotDebug>;
     }
 }

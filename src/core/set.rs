@@ -144,7 +144,7 @@ impl CompletionSet {
     }
 
     /// Takes the whole stack. `false`: it was empty.
-    fn take(&self, finished: &mut Vec<usize>) -> bool {
+    pub(crate) fn take(&self, finished: &mut Vec<usize>) -> bool {
         // Each push is a read-modify-write of `head`, so this acquires all of them.
         let mut head = self.head.swap(EMPTY, AcqRel) & !WAITING;
         let from = finished.len();

@@ -7,8 +7,8 @@ use concurrent_futures::dump::{Awaited, Dump, State};
 use concurrent_futures::{
     ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, as_completed, task, wait,
 };
+use futures::FutureExt;
 use futures::executor::block_on;
-use futures::{FutureExt, StreamExt};
 
 use crate::support::{Counter, Gate, POOL_SIZES, pool, scaled, within_limit};
 use crate::tools::{eventually, occupy_all, soon};

@@ -16,7 +16,6 @@ use concurrent_futures::{
     Completer, Error, InlineExecutor, Panicked, ReturnWhen, Shutdown, TaskFuture,
     ThreadPoolExecutor, as_completed, wait,
 };
-use futures::StreamExt;
 use futures::executor::block_on;
 
 use crate::support::{Counter, Gate, occupy, pool, within_limit};

@@ -8,7 +8,7 @@ use concurrent_futures::{Error, TaskFuture, ThreadPoolExecutor};
 use futures::executor::block_on;
 use tokio_test::{assert_pending, assert_ready};
 
-use crate::support::{Gate, POOL_SIZES, occupy, pool, within_limit};
+use crate::support::{Gate, POOL_SIZES, occupy, pool, scaled, within_limit};
 use crate::tools::{Wakes, soon};
 
 #[test]
@@ -141,4 +141,23 @@ fn a_completer_is_told_when_the_result_is_not_wanted_any_more() {
         assert!(!completer.is_closed());
         completer.complete(Ok(7));
     }
+}
+
+/// The poll that finds the result may have held the task's waker just when the task ended.
+#[test]
+fn a_clone_is_woken_also_if_another_one_is_polled_at_the_end() {
+    within_limit(|| {
+        for round in 0..scaled(5_000) {
+            let (completer, future) = TaskFuture::promise();
+            let (mut polls, mut waits) = (future.shared(), Wakes::new());
+            let mut clone = polls.clone();
+            assert_pending!(waits.poll(&mut clone));
+            let end = thread::spawn(move || completer.complete(Ok(7)));
+            while Wakes::new().poll(&mut polls).is_pending() {}
+            end.join().unwrap();
+            assert_eq!(waits.wakes(), 1, "round {round}");
+            waits = Wakes::new();
+            assert_eq!(assert_ready!(waits.poll(&mut clone)).unwrap(), 7);
+        }
+    });
 }

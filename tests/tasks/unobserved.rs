@@ -8,7 +8,6 @@ use concurrent_futures::{
     Error, ReturnWhen, Shutdown, TaskFuture, ThreadPoolBuilder, ThreadPoolExecutor, as_completed,
     wait,
 };
-use futures::StreamExt;
 use futures::executor::block_on;
 
 use crate::support::{Gate, POOL_SIZES, within_limit};

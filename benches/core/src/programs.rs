@@ -6,7 +6,6 @@
 
 use concurrent_futures::{Shutdown, ThreadPoolExecutor, as_completed};
 use core_benches::{Gate, ITEMS, TASKS, await_all, opaque, pool, square, submit_all, vec};
-use futures::StreamExt;
 use futures::executor::block_on;
 
 use crate::callgrind::measured;
