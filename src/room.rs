@@ -80,6 +80,12 @@ impl Room {
         self.free.add_permits(count);
     }
 
+    /// Returns how much room is left.
+    #[cfg(test)]
+    pub(crate) fn left(&self) -> usize {
+        self.free.available_permits()
+    }
+
     /// Closes the room: no more is given.
     pub(crate) fn close(&self) {
         self.free.close();

@@ -125,9 +125,7 @@ impl<T: Transport> Pool<T> {
             state.queued += 1;
             return false;
         };
-        if task.sink.suspect().is_some() {
-            worker.tasks_left = Some(0); // whatever the call does to the process, no other task is hurt
-        }
+        worker.has_suspect |= task.sink.suspect().is_some();
         task.place = Place::Sent { worker: number, slot };
         if is_next {
             about_to_start(task, metrics, outbox, room_left);
@@ -159,18 +157,18 @@ impl<T: Transport> Pool<T> {
     /// Sends a worker that has replied as much as it may have, or lets it be idle, or go.
     pub(super) fn fill_up(self: &Arc<Self>, state: &mut State<T>, number: u32) {
         self.free_stuck(state);
-        // An equal share, so that one worker does not take ahead what others could run.
-        let fair = state.queued.div_ceil(state.active().max(1));
         let Some(worker) = state.workers.get_mut(&number) else { return };
-        if worker.tasks_left == Some(0) && worker.sent.is_empty() {
+        if worker.is_used_up() && worker.sent.is_empty() {
             return state.end_worker(number, EndBy::Dismissal, None);
         }
         let room = worker.room();
         let is_idle = worker.is_idle();
         if state.queued == 0 && is_idle && self.free(state, true) == Free::Anything {
-            self.take_over(state, number);
+            Self::take_over(state, number);
         }
         let free = self.free(state, is_idle);
+        // An equal share, so that one worker does not take ahead what others could run.
+        let fair = state.queued.div_ceil(state.active().max(1));
         let count = match free {
             Free::Nothing => 0,
             // One place is free, for one child.
@@ -180,7 +178,7 @@ impl<T: Transport> Pool<T> {
         let _all = (0..count).all(|_| self.send_next(state, number, free));
         if count > 0 {
             state.flush_later(number);
-        } else if is_idle && state.worker(number).is_some_and(Worker::<T>::is_idle) {
+        } else if is_idle {
             self.rest(state, number);
         }
     }
@@ -224,18 +222,13 @@ impl<T: Transport> Pool<T> {
         }
     }
 
-    /// An idle worker takes over half of what another one has in front of it.
-    pub(super) fn take_over(self: &Arc<Self>, state: &mut State<T>, number: u32) {
+    /// Puts half of what another worker has in front of it back into the queue, for an idle one.
+    fn take_over(state: &mut State<T>, number: u32) {
         let others = state.workers.keys().filter(|other| **other != number);
         let most = others.map(|other| (state.sent_ahead(*other).count(), *other)).max();
         let Some((count @ 1.., other)) = most else { return };
         // The later half, rounded up: the busy worker would come to it last.
         let Some(keep) = state.sent_ahead(other).nth(count / 2) else { return };
         state.take_back(other, keep);
-        if state.queued > 0 {
-            // The others are in the queue, where any worker finds them.
-            self.send_next(state, number, Free::Anything);
-            state.flush_later(number);
-        }
     }
 }

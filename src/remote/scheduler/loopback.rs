@@ -194,6 +194,10 @@ pub(super) struct Inner {
     pub(super) starts: BTreeMap<u64, u32>,
     /// The tasks in the order of their starts.
     pub(super) order: Vec<u64>,
+    /// The same, of each worker.
+    pub(super) orders: BTreeMap<u32, Vec<u64>>,
+    /// The calls of tasks may be of no function, as far as the pool knows.
+    pub(super) has_suspects: bool,
     /// The most tasks that a worker had at a time, that ran at a time, and the most workers.
     pub(super) deepest: usize,
     pub(super) most_running: usize,
@@ -217,6 +221,8 @@ impl World {
                 latency: Duration::from_micros(20),
                 starts: BTreeMap::new(),
                 order: Vec::new(),
+                orders: BTreeMap::new(),
+                has_suspects: false,
                 deepest: 0,
                 most_running: 0,
                 most_workers: 0,
@@ -291,8 +297,9 @@ impl World {
                 }
             }
             Event::Reply(number, frame) => {
+                let checked = if inner.has_suspects { Checked::Unknown } else { Checked::Known };
                 drop(inner);
-                let call = (frame.header.kind == Kind::Submit).then_some(Ok(Checked::Known));
+                let call = (frame.header.kind == Kind::Submit).then_some(Ok(checked));
                 let first = pool.received(number, vec![(call, frame)], false, None);
                 first.into_iter().for_each(UserCode::run);
             }
@@ -415,6 +422,7 @@ impl Inner {
             self.most_running = self.most_running.max(running);
             *self.starts.entry(header.number).or_default() += 1;
             self.order.push(header.number);
+            self.orders.entry(number).or_default().push(header.number);
             let script @ Script { fate, micros, .. } = Script::of(header);
             if script.nests() {
                 let at = self.soon(script);

@@ -420,7 +420,6 @@ impl<T: Transport> Pool<T> {
     pub(crate) fn withdraw(self: &Arc<Self>, number: u64, stop: bool) -> bool {
         let mut state = self.state.lock();
         if let Some(task) = state.withdraw(number, || Error::Cancelled) {
-            state.left(&task);
             self.release(state);
             // The caller settles the future, so the sink is dropped unused.
             task.trace.outcome(Some(&Error::Cancelled));

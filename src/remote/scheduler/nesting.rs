@@ -92,7 +92,7 @@ impl<T: Transport> State<T> {
     /// it is idle, a child of the one that has lent its place out last; else the oldest. Behind a task
     /// that it runs already comes only one with the same parent.
     pub(super) fn next_for(&mut self, number: u32, free: Free) -> Option<u64> {
-        let worker = self.worker(number)?;
+        let worker = self.worker(number).filter(|worker| !worker.has_suspect)?;
         let (serves, is_idle) = (worker.serves, worker.is_idle());
         let child = match free {
             Free::Nothing => return None,

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::dispatch::about_to_start;
-use super::state::{Parent, State, Task};
+use super::state::{Parent, Place, State, Task};
 use super::worker::{NO_TASK, Sent, Wait};
 use super::{Completion, Finish, Pool};
 use crate::clock;
@@ -342,7 +342,9 @@ impl<T: Transport> Pool<T> {
         }
         // The task behind this one is next. A withdrawn one is skipped, by a reply of its own.
         if let Some(next) = worker.sent.front() {
-            if let Some(task) = tasks.get_mut(&next.number) {
+            let place = Place::Sent { worker: number, slot: next.slot };
+            // One that was taken back is queued or with another worker.
+            if let Some(task) = tasks.get_mut(&next.number).filter(|task| task.place == place) {
                 about_to_start(task, metrics, outbox, room_left);
             }
         }

@@ -253,11 +253,6 @@ impl<T: Transport> State<T> {
         }
     }
 
-    /// Records that a task has left the pool before its start, and so gives back its room.
-    pub(super) fn left(&mut self, task: &Task<T>) {
-        self.room_left.count += usize::from(task.holds_room);
-    }
-
     /// Takes a task out of the pool that has not started and is not to. `None`: it has started, or
     /// is done; or its worker is asked, and if it agrees the task ends with `why`.
     pub(super) fn withdraw(
@@ -266,32 +261,32 @@ impl<T: Transport> State<T> {
         why: impl FnOnce() -> Error,
     ) -> Option<Box<Task<T>>> {
         let task = self.tasks.get(&number)?;
-        match task.place {
-            Place::Queued => {
-                self.leave_queue(number);
-            }
-            Place::Sent { worker, slot } => {
-                let sent = Sent { number, slot };
-                // Its number stays in `sent`, and its slot in use, until the worker has skipped it.
-                let worker = self.workers.get_mut(&worker)?;
-                if !worker.withdraw(sent, || IfWithdrawn::End(why())) {
-                    return None;
-                }
+        if let Place::Sent { worker, slot } = task.place {
+            let sent = Sent { number, slot };
+            // Its number stays in `sent`, and its slot in use, until the worker has skipped it.
+            let worker = self.workers.get_mut(&worker)?;
+            if !worker.withdraw(sent, || IfWithdrawn::End(why())) {
+                return None;
             }
         }
         self.cancelled += 1;
         self.remove(number)
     }
 
-    /// Takes a task out of the pool.
+    /// Takes a task out of the pool, and out of the queue if it is there. The room that it holds is given
+    /// back: it may have started without the pool knowing, behind a task whose reply is on the way.
     pub(super) fn remove(&mut self, number: u64) -> Option<Box<Task<T>>> {
-        let task = self.tasks.remove(&number);
+        let task = self.tasks.remove(&number)?;
         shrink(&mut self.tasks);
-        if let Some(parent) = task.as_ref().and_then(|task| task.parent) {
+        if task.is_queued() {
+            self.leave_queue(number);
+        }
+        self.room_left.count += usize::from(task.holds_room);
+        if let Some(parent) = task.parent {
             // From here on the parent has its place back, if it has waited for this task only.
             self.on_child_gone(parent);
         }
-        task
+        Some(task)
     }
 
     /// Sets the stop request of a task that runs. Called only after a failed withdrawal: in a
@@ -360,6 +355,7 @@ impl<T: Transport> State<T> {
         if let Some(from) = self.workers.get_mut(&worker) {
             // The task was counted when it was sent, and has not run.
             from.tasks_left = from.tasks_left.map(|left| left + 1);
+            from.has_suspect &= task.sink.suspect().is_none();
         }
     }
 }

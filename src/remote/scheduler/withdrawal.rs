@@ -21,7 +21,6 @@ use crate::error::Error;
 impl<T: Transport> Pool<T> {
     /// Finishes the future of a task that was withdrawn.
     pub(super) fn end_withdrawn(self: &Arc<Self>, state: &mut State<T>, task: Task<T>, why: Error) {
-        state.left(&task);
         state.done.push(Completion::withdrawn(self, task, why));
     }
 

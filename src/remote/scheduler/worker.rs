@@ -32,6 +32,9 @@ pub(crate) struct Worker<T: Transport> {
     task_time: Option<Duration>,
     /// Number of tasks that it may still be sent.
     pub(super) tasks_left: Option<usize>,
+    /// It was sent a call that may be of no function. No task comes behind it: whatever the call does to
+    /// the process, no other task is hurt.
+    pub(super) has_suspect: bool,
     /// Number of replies, with those of the initializer and of tasks that were skipped.
     pub(super) replies: u64,
     /// Number of replies at the last look, and when that was.
@@ -114,6 +117,7 @@ impl<T: Transport> Worker<T> {
             free_slots: FreeSlots::all(),
             task_time: None,
             tasks_left,
+            has_suspect: false,
             replies: 0,
             last_look: None,
             life: Life::Working,
@@ -141,6 +145,11 @@ impl<T: Transport> Worker<T> {
         let is_task = |sent: &&Sent| sent.number != NO_TASK;
         // The reply may be that of the initializer, behind which the worker takes tasks.
         self.replies > 0 || self.sent.iter().filter(is_task).any(|sent| self.has_started(sent.slot))
+    }
+
+    /// Returns whether it is not to be sent any more tasks.
+    pub(super) fn is_used_up(&self) -> bool {
+        self.has_suspect || self.tasks_left == Some(0)
     }
 
     /// Returns whether it would begin with a task at once.

@@ -1,6 +1,7 @@
 //! The scheduler over the loopback: what it decides, one thing at a time, and then random programs.
 
 mod asked;
+mod counts;
 mod maps;
 mod nesting;
 mod programs;
@@ -84,6 +85,8 @@ impl Simulation {
     fn submit_script(&self, script: Script, options: Options, retries: u32) -> u64 {
         let number = TaskId::next().get();
         let sink = Box::new(Sink { number, outcomes: Arc::clone(&self.outcomes) });
+        let room = self.pool.room();
+        assert!(room.is_none_or(|room| room.take().is_ok()), "the queue is full");
         let accepted = self.pool.push(Submission {
             number,
             kind: Kind::Call,
@@ -91,7 +94,7 @@ impl Simulation {
             sink,
             options,
             retries,
-            holds_room: false,
+            holds_room: room.is_some(),
             detail: script.to_detail(),
             trace: TaskTrace::none(),
         });
@@ -159,6 +162,18 @@ impl Simulation {
         let mut all = self.outcomes.lock().remove(&task).expect("it is done");
         assert_eq!(all.len(), 1, "it is done once");
         all.remove(0)
+    }
+
+    /// Returns whether a task may be submitted, as far as its queue has a bound.
+    fn has_room(&self) -> bool {
+        self.pool.room().is_none_or(|room| room.left() > 0)
+    }
+
+    /// Checks that the count of queued tasks is right.
+    fn check_queued(&self) {
+        let state = self.pool.state();
+        let queued = state.tasks.values().filter(|task| task.is_queued()).count();
+        assert_eq!(state.queued, queued);
     }
 
     fn starts(&self, task: u64) -> u32 {

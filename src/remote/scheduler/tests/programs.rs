@@ -7,7 +7,9 @@ use super::{Fate, Options, Script, Simulation, is_value};
 use crate::error::Error;
 use crate::lifecycle::Accepting;
 use crate::remote::frame::Kind;
+use crate::remote::scheduler::config::Config;
 use crate::remote::scheduler::loopback::Random;
+use crate::room::Room;
 use crate::shutdown::Shutdown;
 
 const PROGRAMS: u64 = if cfg!(miri) { 20 } else { 10_000 };
@@ -26,12 +28,14 @@ fn run(seed: u64) {
         config.max_workers = 1 + random.below(4) as usize;
         config.max_tasks_per_child = random.one_in(4).then(|| 1 + random.below(5) as usize);
         config.idle_timeout = random.one_in(4).then(|| Duration::from_micros(random.below(500)));
+        config.queue_capacity = random.one_in(2).then(|| 1 + random.below(20) as usize);
     });
     {
         let mut world = simulation.world.lock();
         world.latency = Duration::from_micros(1 + random.below(200));
         world.refusals = if random.one_in(5) { 3 } else { 0 };
         world.asks = random.below(3);
+        world.has_suspects = random.one_in(2);
     }
     let crashes = random.one_in(3);
     let mut tasks: Vec<Task> = Vec::new();
@@ -52,7 +56,7 @@ fn run(seed: u64) {
                     || random.one_in(8).then(|| Duration::from_micros(random.below(900)));
                 let options =
                     Options { timeout: limit(), queue_timeout: limit(), ..Options::default() };
-                if simulation.pool.check_open().is_ok() {
+                if simulation.pool.check_open().is_ok() && simulation.has_room() {
                     let script = Script { fate, micros, level: random.below(6) as u16 };
                     let number = simulation.submit_script(script, options, retries);
                     let (was_withdrawn, was_killed) = (false, false);
@@ -80,6 +84,7 @@ fn run(seed: u64) {
             }
             _ => simulation.run_some(random.below(30)),
         }
+        simulation.check_queued();
     }
     match random.below(4) {
         0 => simulation.pool.kill_workers(),
@@ -94,11 +99,32 @@ fn run(seed: u64) {
     let nests = tasks.iter().any(|task| matches!(task.fate, Fate::Nests | Fate::NestsAndJoins));
     let nested = metrics.submitted - tasks.len() as u64;
     assert!(nested == 0 || nests, "seed {seed}");
-    let runs_twice = |task: u64| !tasks.iter().any(|it| it.number == task);
+    let is_nested = |task: u64| !tasks.iter().any(|it| it.number == task);
     let starts = simulation.world.lock().starts.clone();
-    let twice = starts.iter().find(|(task, count)| **count > 1 && runs_twice(**task));
+    let twice = starts.iter().find(|(task, count)| **count > 1 && is_nested(**task));
     assert_eq!(twice, None, "seed {seed}: a nested task has run twice");
     assert_eq!(ended, metrics.submitted, "seed {seed}: {metrics:?}");
+    simulation.check_queued();
+    let Config { queue_capacity, max_tasks_per_child, .. } = &simulation.pool.config;
+    let room = simulation.pool.room().map(Room::left);
+    assert_eq!(room, *queue_capacity, "seed {seed}: room is lost");
+    let inner = simulation.world.lock();
+    for order in inner.orders.values() {
+        let most = max_tasks_per_child.unwrap_or(usize::MAX);
+        assert!(order.len() <= most, "seed {seed}: a worker has run {} tasks", order.len());
+        let is_suspect = |task: &u64| inner.has_suspects && is_nested(*task);
+        let last = order.iter().position(is_suspect).map_or(order.len(), |place| place + 1);
+        assert_eq!(last, order.len(), "seed {seed}: a task has run behind a suspect");
+    }
+    // A worker that dies, or is asked for its next task, may have been about to start one.
+    if !crashes && inner.refusals + inner.asks == 0 {
+        let starts = |task: &Task| inner.starts.get(&task.number).map_or(0, |count| *count);
+        let again: u32 = tasks.iter().map(|task| task.retries.min(starts(task))).sum();
+        let counted = metrics.queue_time.count();
+        let most = metrics.submitted + u64::from(again);
+        assert!(counted <= most, "seed {seed}: {counted} starts of {most} tasks");
+    }
+    drop(inner);
     let outcomes = simulation.outcomes.lock();
     for task in &tasks {
         let Task { number, fate, retries, was_withdrawn, was_killed } = *task;
