@@ -1,15 +1,19 @@
 //! Workers that a signal has stopped.
 
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use concurrent_futures::{ProcessPoolExecutor, Shutdown, call};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::deaths::square;
-use crate::support::within_limit;
+use crate::support::{Counter, within_limit};
 use crate::tools::{
-    Gate, Reports, SHORT, assert_timed_out, end, family, hold, lost, occupy, occupy_all, own_pid,
-    pool,
+    Gate, Reports, SHORT, assert_timed_out, builder, end, family, hold, lost, occupy, occupy_all,
+    own_pid, pool,
 };
 use crate::watch::{Watched, assert_ended_soon, signal};
 
@@ -71,6 +75,39 @@ fn others_do_what_a_stopped_worker_has_not_begun() {
             }
             end(&pool);
         }
+    });
+}
+
+/// Another worker does what is queued, so that there is room.
+#[test]
+fn a_waker_that_gets_room_when_a_worker_is_stopped_may_wait_for_a_task() {
+    struct Waits(ProcessPoolExecutor, Counter);
+
+    impl Wake for Waits {
+        fn wake(self: Arc<Self>) {
+            assert_eq!(self.0.submit(call!(square(3))).result().unwrap(), 9);
+            self.1.add();
+        }
+    }
+
+    within_limit(|| {
+        let (pool, other) = (builder(1).queue_capacity(1).build().unwrap(), pool(1));
+        let (gate, woken) = (Gate::new(), Counter::new());
+        let held = occupy(&pool, &gate);
+        let queued = pool.submit(call!(square(2)));
+        let waker = Waker::from(Arc::new(Waits(other.clone(), woken.clone())));
+        let mut reserved = pin!(pool.reserve());
+        assert!(reserved.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let worker = pool.worker_pids()[0];
+        signal(worker, Signal::STOP);
+        woken.wait_for(1);
+        assert_eq!(queued.result().unwrap(), 4);
+        signal(worker, Signal::CONT);
+        gate.open();
+        assert_eq!(held.result().unwrap(), worker);
+        assert!(reserved.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
+        end(&pool);
+        end(&other);
     });
 }
 

@@ -411,7 +411,7 @@ impl ProcessPool {
                 }
                 Ok(Some(Notice::Stopped { number, is_stopped })) => {
                     self.on_stopped(&mut state, number, is_stopped);
-                    self.release(state);
+                    self.release_to_reader(state);
                 }
                 Ok(Some(Notice::SpawnFailed { number, error })) => {
                     if let Some(worker) = state.workers.get(&number) {
