@@ -5,7 +5,7 @@
 //! answer while the main thread is busy with that very task; so the first such call starts a thread
 //! that reads from then on. The answers are handed on there, which is user code: see [`relay`].
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
@@ -36,7 +36,7 @@ pub(crate) struct ParentConnection {
     relay: Relay<Answer>,
     inbox: Mutex<Inbox>,
     arrived: Condvar,
-    /// An answer has come, or it is known that a task could not be withdrawn.
+    /// An answer was read, or it is known that a task could not be withdrawn.
     answered: Condvar,
     /// Threads for maps: their input, and what they send and receive.
     helpers: OnceLock<ThreadPoolExecutor>,
@@ -52,26 +52,46 @@ struct Inbox {
     /// Tasks that the reading thread has read for the main thread.
     tasks: VecDeque<Frame>,
     is_closed: bool,
-    /// Tasks that were submitted and have no answer yet.
-    calls: HashMap<u64, Box<dyn ReplySink>>,
-    /// Tasks that could not be withdrawn.
-    too_late: HashSet<u64>,
+    /// Tasks that were submitted and have no answer yet, or are about to be told that they were withdrawn.
+    calls: HashMap<u64, Call>,
+}
+
+struct Call {
+    /// `None`: the answer is that it was withdrawn, and the sink is about to be told.
+    sink: Option<Box<dyn ReplySink>>,
+    /// It could not be withdrawn.
+    is_too_late: bool,
 }
 
 impl Inbox {
     fn take_call(&mut self, number: u64) -> Option<Box<dyn ReplySink>> {
-        let complete = self.calls.remove(&number);
+        let call = self.calls.remove(&number);
         shrink(&mut self.calls);
-        complete
+        call.and_then(|call| call.sink)
+    }
+
+    /// Takes the sink of a call that has its answer. One that was withdrawn stays until the sink was told:
+    /// a thread that looks for it in between would find its future unfinished.
+    fn take_sink(&mut self, number: u64, is_withdrawn: bool) -> Option<Box<dyn ReplySink>> {
+        if is_withdrawn {
+            return self.calls.get_mut(&number).and_then(|call| call.sink.take());
+        }
+        self.take_call(number)
     }
 }
 
 impl ParentConnection {
     /// Makes this process a worker, whose tasks belong to the pool at the other end of `socket`.
     pub(crate) fn install(socket: OwnedFd, block: SharedControlBlock) -> Arc<Self> {
-        // Before the generation below is read: without the watch a fork would go unnoticed.
+        // Before the generation is read: without the watch a fork would go unnoticed.
         fork::watch();
-        let channel = Arc::new(Self {
+        let channel = Self::new(socket, block);
+        parent_pool::install(Arc::clone(&channel) as Arc<dyn Parent>);
+        channel
+    }
+
+    fn new(socket: OwnedFd, block: SharedControlBlock) -> Arc<Self> {
+        Arc::new(Self {
             socket,
             block,
             // The pool is trusted, so a frame may have any length for which there is memory.
@@ -83,17 +103,14 @@ impl ParentConnection {
             answered: Condvar::new(),
             helpers: OnceLock::new(),
             generation: fork::generation(),
-        });
-        parent_pool::install(Arc::clone(&channel) as Arc<dyn Parent>);
-        channel
+        })
     }
 
     fn claim(&self, number: u16) -> Claim<'_> {
         Claim::new(&self.block, number)
     }
 
-    fn read(&self) -> io::Result<Option<Frame>> {
-        let mut reader = self.reader.lock();
+    fn read(&self, reader: &mut FrameReader) -> io::Result<Option<Frame>> {
         loop {
             match reader.next() {
                 Ok(Some(frame)) => {
@@ -133,26 +150,37 @@ impl ParentConnection {
         let number = frame.header.number;
         match frame.header.kind {
             Kind::Answer => {
-                let sink = self.inbox.lock().take_call(number);
                 // An answer has the reply's kind in place of a slot.
                 let kind = u8::try_from(frame.header.slot).ok().and_then(Kind::from_byte);
                 frame.header.kind = kind.unwrap_or(Kind::Failed);
                 // For a chunk whose worker was lost: the items that it had begun. Other sinks do
                 // not use the number.
                 let begun = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
+                let reply = match frame.header.kind {
+                    Kind::Failed => Err(error_codec::unpack(&frame)),
+                    _ => Ok(frame),
+                };
+                let is_withdrawn = matches!(reply, Err(Error::Cancelled));
+                let sink = self.inbox.lock().take_sink(number, is_withdrawn);
+                self.answered.notify_all();
                 sink.map_or(Sorted::Done, |mut sink| {
                     sink.begun(begun);
-                    Sorted::Answer(Answer { sink, frame })
+                    Sorted::Answer(Answer { number, sink, reply })
                 })
             }
             Kind::Part | Kind::ItemFailed => {
-                if let Some(sink) = self.inbox.lock().calls.get_mut(&number) {
+                let mut inbox = self.inbox.lock();
+                let call = inbox.calls.get_mut(&number);
+                if let Some(sink) = call.and_then(|call| call.sink.as_mut()) {
                     sink.part(frame); // the pool has counted
                 }
                 Sorted::Done
             }
             Kind::TooLate => {
-                self.inbox.lock().too_late.insert(number);
+                // The answer may have come first.
+                if let Some(call) = self.inbox.lock().calls.get_mut(&number) {
+                    call.is_too_late = true;
+                }
                 self.answered.notify_all();
                 Sorted::Done
             }
@@ -160,15 +188,14 @@ impl ParentConnection {
         }
     }
 
-    /// Finishes the future of a call, and wakes the threads that wait in `withdraw`.
+    /// Finishes the future of a call.
     fn hand_on(&self, answer: Answer) {
-        let Answer { sink, frame } = answer;
-        let reply = match frame.header.kind {
-            Kind::Failed => Err(error_codec::unpack(&frame)),
-            _ => Ok(frame),
-        };
+        let Answer { number, sink, reply } = answer;
+        let is_withdrawn = matches!(reply, Err(Error::Cancelled));
         sink.complete(reply, &TaskTrace::none(), &|_| ());
-        self.answered.notify_all();
+        if is_withdrawn {
+            self.inbox.lock().take_call(number);
+        }
     }
 }
 
@@ -218,9 +245,15 @@ impl PoolLink for ParentConnection {
                 }
                 inbox = self.arrived.wait(inbox);
             }
+            // Under the inbox's lock, under which a reading thread starts: one that starts from here on
+            // reads what comes behind this thread's frame.
+            let mut reader = self.reader.lock();
             drop(inbox);
-            let Some(frame) = self.read()? else { return Ok(None) };
-            match self.sort(frame) {
+            let Some(frame) = self.read(&mut reader)? else { return Ok(None) };
+            let sorted = self.sort(frame);
+            // After the sorting: an answer must not overtake the parts before it.
+            drop(reader);
+            match sorted {
                 Sorted::Task(task) => return Ok(Some(task)),
                 Sorted::Answer(answer) => self.hand_on(answer),
                 Sorted::Done => {}
@@ -237,7 +270,8 @@ impl Parent for ParentConnection {
             return sink.complete(Err(error), &TaskTrace::none(), &|_| ());
         }
         // Before the frame is sent: the reading thread may have the answer at once.
-        self.inbox.lock().calls.insert(number, sink);
+        let call = Call { sink: Some(sink), is_too_late: false };
+        self.inbox.lock().calls.insert(number, call);
         let header = Header { kind: Kind::Submit, slot: kind as u16, number, detail };
         if self.start_reader().and_then(|()| self.send(header, &content)).is_err() {
             let sink = self.inbox.lock().take_call(number);
@@ -247,18 +281,21 @@ impl Parent for ParentConnection {
         }
     }
 
-    fn withdraw(&self, number: u64, stop: bool) {
+    fn withdraw(&self, number: u64, stop: bool) -> bool {
         if !self.is_here() || self.tell(Kind::Withdraw, number, u64::from(stop)).is_err() || !stop {
-            return;
+            return false;
         }
         let mut inbox = self.inbox.lock();
-        // An answer takes the call out of `calls`; `TooLate` comes in place of one while the task
-        // runs, and is taken out here. The end of the socket is the end of all answers.
-        while !inbox.is_closed
-            && inbox.calls.contains_key(&number)
-            && !inbox.too_late.remove(&number)
-        {
-            inbox = self.answered.wait(inbox);
+        loop {
+            match inbox.calls.get(&number) {
+                // It has an answer.
+                None => return false,
+                Some(Call { sink: None, .. }) => return true,
+                // `TooLate` comes in place of an answer while the task runs. The end of the socket is
+                // the end of all answers.
+                Some(call) if call.is_too_late || inbox.is_closed => return false,
+                Some(_) => inbox = self.answered.wait(inbox),
+            }
         }
     }
 
@@ -284,8 +321,9 @@ enum Sorted {
 
 /// The answer to a call of a task of this worker.
 pub(crate) struct Answer {
+    number: u64,
     sink: Box<dyn ReplySink>,
-    frame: Frame,
+    reply: Result<Frame, Error>,
 }
 
 impl Reader for ParentConnection {
@@ -299,7 +337,8 @@ impl Reader for ParentConnection {
     }
 
     fn read(&self, (): &mut ()) -> Read<Answer> {
-        let Ok(Some(frame)) = Self::read(self) else {
+        let read = Self::read(self, &mut self.reader.lock());
+        let Ok(Some(frame)) = read else {
             // The end, or an error, which is the same to this process: the main thread returns once
             // it has done the tasks that were read before.
             self.inbox.lock().is_closed = true;
@@ -321,5 +360,93 @@ impl Reader for ParentConnection {
 
     fn run(&self, answer: Answer) {
         self.hand_on(answer);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+    use crate::job;
+    use crate::remote::call::pack;
+    use crate::remote::parent_pool::ParentPool;
+    use crate::sys::socket;
+
+    fn call() -> job::Call<(), ()> {
+        job::Call::new(|()| (), ())
+    }
+
+    /// A connection, and the pool's end of it.
+    fn connection() -> (Arc<ParentConnection>, OwnedFd) {
+        let (pool, worker) = socket::pair().unwrap();
+        let (block, _) = SharedControlBlock::create().unwrap();
+        (ParentConnection::new(worker, block), pool)
+    }
+
+    /// As if the test was the thread that reads.
+    fn read_here(connection: &ParentConnection) {
+        connection.inbox.lock().has_reader = true;
+    }
+
+    fn answer(number: u64, kind: Kind, values: Vec<u8>) -> Frame {
+        let header = Header { kind: Kind::Answer, slot: kind as u16, number, detail: 0 };
+        Frame::of(header, values)
+    }
+
+    #[test]
+    fn a_cancelled_call_is_cancelled_before_its_future_is_told() {
+        let (connection, _pool) = connection();
+        read_here(&connection);
+        let future = ParentPool::of(connection.clone()).submit(call());
+        let values = error_codec::pack(&Error::Cancelled).body;
+        let sorted = connection.sort(answer(future.id().get(), Kind::Failed, values));
+        let Sorted::Answer(told) = sorted else { panic!("it is an answer") };
+        assert!(future.cancel());
+        connection.hand_on(told);
+        assert!(matches!(future.result(), Err(Error::Cancelled)));
+        assert!(connection.inbox.lock().calls.is_empty());
+    }
+
+    #[test]
+    fn a_call_that_could_not_be_cancelled_leaves_nothing_behind() {
+        let (connection, _pool) = connection();
+        read_here(&connection);
+        let future = ParentPool::of(connection.clone()).submit(call());
+        let number = future.id().get();
+        let too_late = || {
+            let header = Header { kind: Kind::TooLate, slot: 0, number, detail: 0 };
+            assert!(matches!(connection.sort(Frame::of(header, Vec::new())), Sorted::Done));
+        };
+        too_late();
+        assert!(!future.cancel());
+        let values = codec::encode(&()).unwrap().body;
+        let sorted = connection.sort(answer(number, Kind::Value, values));
+        let Sorted::Answer(told) = sorted else { panic!("it is an answer") };
+        assert!(!future.cancel(), "its value is on the way");
+        too_late();
+        assert!(connection.inbox.lock().calls.is_empty());
+        connection.hand_on(told);
+        future.result().unwrap();
+    }
+
+    /// The thread that submits starts the one that reads.
+    #[test]
+    fn tasks_keep_their_order_while_a_thread_submits_the_first_call() {
+        for _ in 0..200 {
+            let (connection, pool) = connection();
+            let task = |number| Header { kind: Kind::Call, slot: 0, number, detail: 0 };
+            let submitter = Arc::clone(&connection);
+            let submits = std::thread::spawn(move || {
+                drop(ParentPool::of(submitter).submit(call()));
+            });
+            for number in 1..=2 {
+                let content = pack(call()).unwrap();
+                frame::write(pool.as_fd(), task(number), &content).unwrap();
+            }
+            for number in 1..=2 {
+                assert_eq!(connection.next_task().unwrap().unwrap().header.number, number);
+            }
+            submits.join().unwrap();
+        }
     }
 }

@@ -24,8 +24,8 @@ pub(crate) trait Parent: Send + Sync {
     fn submit(self: Arc<Self>, submission: Submission);
 
     /// Withdraws a task. With `stop`, waits for the pool to say whether it could, and has the task asked
-    /// to stop if not.
-    fn withdraw(&self, number: u64, stop: bool);
+    /// to stop if not. `true`: it was withdrawn, which its future is about to be told.
+    fn withdraw(&self, number: u64, stop: bool) -> bool;
 
     fn max_workers(&self) -> usize;
 
@@ -126,6 +126,13 @@ impl ParentPool {
     }
 }
 
+#[cfg(test)]
+impl ParentPool {
+    pub(crate) fn of(parent: Arc<dyn Parent>) -> Self {
+        Self { parent }
+    }
+}
+
 impl Submit for ParentPool {
     fn submit(&self, submission: Submission) {
         Arc::clone(&self.parent).submit(submission);
@@ -178,9 +185,8 @@ struct PoolTask {
 
 impl Source for PoolTask {
     fn withdraw(&self, task: TaskId, stop: bool) -> bool {
-        // The answer finishes the future of a task that is withdrawn.
-        self.parent.withdraw(task.get(), stop);
-        false
+        // The answer finishes the future of a task that is withdrawn, if the caller does not before.
+        self.parent.withdraw(task.get(), stop)
     }
 
     fn kill(&self, task: TaskId) -> bool {
