@@ -136,33 +136,29 @@ impl Registration {
 }
 
 impl Reactor {
-    /// Adds an owner, which `make` makes. Starts the reactor if there is none.
-    pub(crate) fn join<R: Ready>(
-        make: impl FnOnce(Registration) -> io::Result<Arc<R>>,
-    ) -> io::Result<Arc<R>> {
+    /// Adds an owner, which `make` makes. Starts the reactor if there is none. If that is refused, `make`
+    /// is dropped, without the lock: it has user code, whose destructors may make or end owners.
+    pub(crate) fn join<R: Ready>(make: impl FnOnce(Registration) -> Arc<R>) -> io::Result<Arc<R>> {
         // Held until the owner is entered: the new thread looks for owners under this lock, and
         // would end without one.
         let mut current = CURRENT.lock();
         let owner = current.next_owner;
         current.next_owner = owner.wrapping_add(1);
-        let (reactor, is_new) = match &current.reactor {
-            Some(reactor) => (Arc::clone(reactor), false),
+        let reactor = match &current.reactor {
+            Some(reactor) => Arc::clone(reactor),
             None => {
-                let reactor = Self {
+                let reactor = Arc::new(Self {
                     poller: Poller::new()
                         .map_err(explain("there is nothing to wait for workers with"))?,
                     owners: Mutex::default(),
                     relay: Relay::new(),
-                };
-                (Arc::new(reactor), true)
+                });
+                relay::start(&reactor)
+                    .map_err(explain("the thread that reads what workers send can't be started"))?;
+                reactor
             }
         };
-        let made = make(Registration { reactor: Arc::clone(&reactor), owner })?;
-        // After `make`, so that a refused owner leaves no thread behind.
-        if is_new {
-            relay::start(&reactor)
-                .map_err(explain("the thread that reads what workers send can't be started"))?;
-        }
+        let made = make(Registration { reactor: Arc::clone(&reactor), owner });
         // An event before this finds no owner, and is dropped: the poller reports it again.
         reactor.owners.lock().insert(owner, Arc::clone(&made) as Arc<dyn Ready>);
         current.reactor = Some(reactor);

@@ -306,3 +306,35 @@ fn limits_in_worker_processes_hold_without_a_thread_that_keeps_the_time() {
         block_on(pool.kill_workers());
     });
 }
+
+fn seven() -> u32 {
+    7
+}
+
+/// What was given to its builder is dropped, and makes another one.
+#[test]
+fn a_pool_of_processes_that_can_not_read_is_refused_without_a_deadlock() {
+    struct MakesAPool;
+
+    impl Drop for MakesAPool {
+        fn drop(&mut self) {
+            grant_threads();
+            let pool = ProcessPoolExecutor::builder().max_workers(1).build().unwrap();
+            assert_eq!(pool.submit(call!(seven())).result().unwrap(), 7);
+            pool.shutdown_blocking(Shutdown::Drain).unwrap();
+        }
+    }
+
+    alone("threads::a_pool_of_processes_that_can_not_read_is_refused_without_a_deadlock", || {
+        be_unprivileged();
+        let maximum = getrlimit(Resource::Nproc).maximum;
+        // One more: the process that starts workers.
+        let most = std::fs::read_dir("/proc/self/task").unwrap().count() + 1;
+        setrlimit(Resource::Nproc, Rlimit { current: Some(most as u64), maximum }).unwrap();
+        let held = Arc::new(MakesAPool);
+        let builder = ProcessPoolExecutor::builder().max_workers(1);
+        let refused = builder.on_unobserved_failure(move |_| drop(held.clone())).build();
+        let Err(Error::BrokenPool(error)) = refused else { panic!("there is a thread") };
+        assert!(error.cause().to_string().contains("the thread that reads"), "{error}");
+    });
+}

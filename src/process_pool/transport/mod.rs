@@ -81,8 +81,7 @@ pub(crate) fn new_pool(config: Config, settings: Settings) -> Result<Arc<Process
         Some(limit) => memory::check_limit(zygote, limit)?,
         None => zygote,
     };
-    Reactor::join(|registration| {
-        watch_helper(&registration, &zygote)?;
+    let pool = Reactor::join(|registration| {
         let memory = MemoryLimit::new(settings.memory_limit);
         let processes = Processes {
             settings,
@@ -93,9 +92,20 @@ pub(crate) fn new_pool(config: Config, settings: Settings) -> Result<Arc<Process
             failed_start: None,
             memory,
         };
-        Ok(Pool::new(config, processes, registration))
-    })
-    .map_err(broken)
+        Pool::new(config, processes, registration)
+    });
+    let pool = pool.map_err(broken)?;
+    let watched = match &pool.state().transport.zygote {
+        Some(zygote) => watch_helper(&pool.hub, zygote),
+        None => Ok(()),
+    };
+    // What is dropped then, with the pool, has destructors of the user's, and so no lock is held.
+    watched.map_err(|error| {
+        pool.hub.leave();
+        Reactor::join_ended();
+        broken(error)
+    })?;
+    Ok(pool)
 }
 
 fn watch_helper(registration: &Registration, zygote: &Zygote) -> io::Result<()> {
