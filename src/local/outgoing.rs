@@ -41,7 +41,8 @@ impl Outgoing {
 
     /// Sends what is in line, as far as the socket takes it, without the owner's lock. `watch` is
     /// called if that has changed since the last flush: with `true` if there is no room, and the
-    /// line is to be flushed once there is.
+    /// line is to be flushed once there is. Any other error of `send` has to be the connection's end,
+    /// which the reactor reports: half a frame may have been sent.
     pub(crate) fn flush(
         &self,
         send: impl Fn(&[IoSlice<'_>]) -> io::Result<usize>,
@@ -65,8 +66,7 @@ impl Outgoing {
             match send(&parts) {
                 Ok(count) => line.remove_sent(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => is_stuck = true,
-                // Taken for the end of the worker, which the reactor reports as well.
-                Err(_gone) => line.frames.clear(),
+                Err(_ended) => line.frames.clear(),
             }
         }
         if std::mem::replace(&mut line.is_stuck, is_stuck) != is_stuck {

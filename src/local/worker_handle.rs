@@ -39,7 +39,15 @@ impl Connection {
         let fd = self.socket.as_fd();
         // Under the line's lock alone; several threads may come here at once.
         self.outgoing.flush(
-            |parts| socket::send(fd, parts),
+            |parts| {
+                socket::send(fd, parts).inspect_err(|error| {
+                    // The worker may live, as where the system has no memory for the send. An end is
+                    // what both sides handle. A broken pipe is one, or follows a dismissal.
+                    if ![ErrorKind::WouldBlock, ErrorKind::BrokenPipe].contains(&error.kind()) {
+                        let _ = socket::end(fd);
+                    }
+                })
+            },
             |is_stuck| {
                 // An error means that the worker is gone, and its socket not watched any more.
                 let _ = self.registration.set_writable(fd, self.number, is_stuck);
@@ -197,5 +205,45 @@ impl WorkerLink for WorkerHandle {
     fn pid(&self) -> Option<u32> {
         let told = self.process.as_ref().map(|(pid, _)| *pid);
         told.or(Some(self.connection.block.pid.load(Acquire)).filter(|pid| *pid != 0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec;
+    use crate::reactor::{Reactor, Ready, UserCode};
+    use crate::remote::frame::Kind;
+    use crate::sys::control;
+
+    struct Owner;
+
+    impl Ready for Owner {
+        fn on_ready(self: Arc<Self>, _: u32, _: bool, _: bool) -> Option<Box<dyn UserCode>> {
+            None
+        }
+    }
+
+    #[test]
+    fn the_connection_to_a_worker_that_lives_ends_if_nothing_can_be_sent() {
+        // Refuses a message that is longer than its buffer.
+        let (ours, theirs) = control::pair().unwrap();
+        let (block, _) = SharedControlBlock::create().unwrap();
+        let mut registration = None;
+        Reactor::join(|joined| {
+            registration = Some(joined);
+            Arc::new(Owner)
+        })
+        .unwrap();
+        let registration = registration.unwrap();
+        let mut worker = WorkerHandle::new(ours, block, Family(0), registration.clone(), 0, 0);
+        let values = codec::encode(&vec![1_u8; 1 << 23]).unwrap();
+        let header = Header { kind: Kind::Answer, slot: 0, number: 1, detail: 0 };
+        worker.tell(header, &Arc::new(Content { code: None, values }));
+        WorkerHandle::flush(worker.to_flush());
+        for end in [&worker.connection.socket, &theirs] {
+            assert_eq!(socket::receive(end.as_fd(), &mut [0; 8]).unwrap(), 0);
+        }
+        registration.leave();
     }
 }

@@ -57,6 +57,10 @@ pub(crate) mod socket {
         match *fd.0 {}
     }
 
+    pub(crate) fn end(fd: BorrowedFd<'_>) -> io::Result<()> {
+        match *fd.0 {}
+    }
+
     pub(crate) fn receive_behind(
         fd: BorrowedFd<'_>,
         _: &mut Vec<u8>,

@@ -69,3 +69,8 @@ pub(crate) fn receive_behind(
 pub(crate) fn finish_writing(fd: BorrowedFd<'_>) -> io::Result<()> {
     Ok(net::shutdown(fd, net::Shutdown::Write)?)
 }
+
+/// Nothing more will be sent or received but what was sent before: both sides read an end behind it.
+pub(crate) fn end(fd: BorrowedFd<'_>) -> io::Result<()> {
+    Ok(net::shutdown(fd, net::Shutdown::Both)?)
+}
