@@ -1204,6 +1204,18 @@ fn hold_the_control_socket(pool: &Pool) {
     }
 }
 
+#[test]
+fn a_zygote_ends_by_itself_though_a_forked_child_has_the_control_socket() {
+    let name = name("a_zygote_ends_by_itself_though_a_forked_child_has_the_control_socket");
+    let ended = program::run(&name, 0, || {
+        let pool = Pool::new();
+        pool.zygote.wait_until_ready().unwrap();
+        hold_the_control_socket(&pool);
+        assert_eq!(pool.zygote.end(), Some(ExitStatus::Code(0)));
+    });
+    ended.map(program::Ended::well);
+}
+
 /// Whoever forks has a copy of the handle, which means nothing there.
 #[test]
 fn a_handle_that_a_forked_child_drops_does_no_harm() {

@@ -8,7 +8,7 @@ use super::{Notice, WorkerSettings, ZygoteSettings};
 use crate::function;
 use crate::local::start;
 use crate::local::start::helper::{Helper, Surroundings};
-use crate::sys::{AsFd, BorrowedFd, ExitStatus, OwnedFd, Signal, control, explain};
+use crate::sys::{AsFd, BorrowedFd, ExitStatus, OwnedFd, Signal, control, explain, socket};
 
 /// Longest time that a request waits for room in the control socket. The zygote takes them out all the
 /// time, so it has gone wrong then.
@@ -17,9 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A zygote. When this is dropped, the zygote kills the workers that are left, and ends; that takes
 /// well below a millisecond if there are none, and seconds at the very most.
 pub(crate) struct Zygote {
-    // Closed first, since this is what the helper ends by.
     control: OwnedFd,
     helper: Helper,
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 /// Everything that it takes to start a zygote, as it was when this was made.
@@ -91,10 +96,17 @@ impl Zygote {
     }
 
     /// Ends it as a drop does. Returns how it ended, if that is known.
-    pub(crate) fn end(self) -> Option<ExitStatus> {
-        let Self { control, mut helper } = self;
-        drop(control);
-        helper.end()
+    pub(crate) fn end(mut self) -> Option<ExitStatus> {
+        self.close();
+        self.helper.end()
+    }
+
+    /// Ends the control socket, which is what the helper ends by. A close would not do: a child that was
+    /// made by a bare `fork` may have a copy of it. Such a child must not end it either.
+    fn close(&self) {
+        if self.helper.is_of_this_process() {
+            let _ = socket::end(self.fd());
+        }
     }
 
     /// Asks for a worker that is to have these ends of its socket and its control block. An error means that
