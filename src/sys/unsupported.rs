@@ -133,6 +133,10 @@ impl<T> Deref for SharedMemory<T> {
 pub(crate) struct PidFd(None);
 
 impl PidFd {
+    pub(crate) fn kill_group(&self) -> io::Result<()> {
+        match self.0 {}
+    }
+
     pub(crate) fn signal(&self, _: Signal) -> io::Result<()> {
         match self.0 {}
     }
@@ -141,11 +145,6 @@ impl PidFd {
 /// There is no worker to send anything.
 pub(crate) fn memory_size() -> u64 {
     u64::MAX
-}
-
-/// There is no worker to have a group.
-pub(crate) fn kill_group(_: u32) -> io::Result<()> {
-    Ok(())
 }
 
 /// There is no worker to print anything.

@@ -499,8 +499,10 @@ impl ProcessPool {
             handle.is_orphaned = true;
             let fault =
                 handle.fault.take().unwrap_or_else(|| LossCause::Other(format!("since {how}")));
-            // A worker that has not announced its process has run nothing.
-            let killed = handle.process.as_ref().map_or(Ok(()), |(pid, _)| sys::kill_group(*pid));
+            // A worker that has not announced its process has run nothing. Of one that was reaped since,
+            // by who has adopted it, what is left is found by family.
+            let killed =
+                handle.process.as_ref().map_or(Ok(()), |(_, process)| process.kill_group());
             handle.fault = Some(match killed {
                 Ok(()) => fault,
                 Err(error) => LossCause::Other(format!(

@@ -141,6 +141,16 @@ impl PidFd {
         Ok(rustix::process::test_kill_process(pid)?)
     }
 
+    /// Kills the group that the process leads, unless that was reaped: its number may be another group's
+    /// then. An error means that none of those which are left may be killed.
+    pub(crate) fn kill_group(&self) -> io::Result<()> {
+        let kill = |fd| rustix::process::pidfd_send_signal(fd, rustix::process::Signal::KILL);
+        match self.fd.as_ref().map(kill) {
+            Some(Err(Errno::SRCH)) => Ok(()),
+            _ => kill_group(self.pid),
+        }
+    }
+
     pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
         let signal = match signal {
             Signal::Terminate => rustix::process::Signal::TERM,
@@ -347,5 +357,38 @@ pub(crate) fn memory_size() -> u64 {
     match (u64::try_from(pages), u64::try_from(size)) {
         (Ok(pages), Ok(size)) => pages.saturating_mul(size),
         _ => u64::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::CommandExt;
+    use std::process::{Child, Command, Stdio};
+
+    use super::*;
+
+    /// Leads a group, and ends with its stdin.
+    fn leader() -> Child {
+        Command::new("cat").process_group(0).stdin(Stdio::piped()).spawn().unwrap()
+    }
+
+    #[test]
+    fn a_group_is_killed_unless_its_leader_was_reaped() {
+        let mut reaped = leader();
+        let PidFd { fd, .. } = PidFd::open(reaped.id());
+        let has_such_descriptors = fd.is_some();
+        drop(reaped.stdin.take());
+        reaped.wait().unwrap();
+        let mut other = leader();
+        if has_such_descriptors {
+            // As if the number was used again.
+            PidFd::from_parts(other.id(), fd).kill_group().unwrap();
+        }
+        drop(other.stdin.take());
+        assert!(other.wait().unwrap().success());
+
+        let mut leader = leader();
+        PidFd::open(leader.id()).kill_group().unwrap();
+        assert!(!leader.wait().unwrap().success());
     }
 }
