@@ -444,6 +444,9 @@ impl<'a> Zygote<'a> {
             let Some(left) = limit.checked_sub(start.elapsed()) else { break };
             if self.is_held_up {
                 let _ = poller.add(pipe::stderr(), STDERR, false, true); // or it is there
+            } else {
+                // It has room all the time, for which nobody waits.
+                let _ = poller.remove(pipe::stderr());
             }
             let _ = poller.wait(&mut Vec::new(), Some(left.min(LAST_LOOKS)));
             self.look_at_children();
