@@ -64,7 +64,10 @@ impl Pool {
         for_good: bool,
     ) {
         if matches!(state.life.phase, Phase::Broken(_)) {
-            return; // The first cause stays.
+            // The first cause stays. The worker that was refused may have been the last one.
+            let wakers = state.wakers_at_end();
+            drop(state);
+            return wake_all(wakers);
         }
         if for_good {
             state.life.phase = Phase::Broken(cause.clone());

@@ -13,6 +13,7 @@ use crate::core::task::Options;
 use crate::error::Error;
 use crate::lifecycle::Accepting;
 use crate::shutdown::{Closing, Shutdown};
+use crate::sync::thread::ONE;
 use crate::task_model::{Counts, Value, drop_future, wait};
 use crate::test_pool::TestPool;
 use crate::{check, check_with};
@@ -260,6 +261,23 @@ fn the_initializer_fails() {
         TestPool::with(1, |config| {
             config.initializer = Some(Arc::new(|| Err("not today".into())));
         })
+    });
+}
+
+/// The pool may be broken by then, and the one that was refused be the last to go.
+#[test]
+fn the_initializer_fails_and_the_system_refuses_the_second_thread() {
+    check_with(2, || {
+        let pool = TestPool::with(2, |config| {
+            config.thread_name_prefix = ONE.into();
+            config.initializer = Some(Arc::new(|| Err("not today".into())));
+        });
+        let first = pool.submit();
+        let meanwhile = pool.meanwhile(|pool| pool.shutdown(Shutdown::Drain).result().unwrap());
+        let second = pool.submit();
+        meanwhile.join().unwrap();
+        drop((first, second));
+        pool.ended();
     });
 }
 
