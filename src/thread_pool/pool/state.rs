@@ -180,11 +180,13 @@ impl State {
             return Some(task);
         }
         // Nothing in the queue: half of another worker's, so that the two go on at the same time.
-        let full = self.seats().find(|seat| !seat.local_queue.is_empty())?;
-        let half = full.local_queue.len() / 2;
-        let task = full.local_queue.take()?;
-        own.fill(std::iter::from_fn(|| full.local_queue.take()).take(half.min(own.room())));
-        Some(task)
+        self.seats().find_map(|seat| {
+            let half = seat.local_queue.len() / 2;
+            // `None` also if its worker has taken the last one meanwhile: then another's.
+            let task = seat.local_queue.take()?;
+            own.fill(std::iter::from_fn(|| seat.local_queue.take()).take(half.min(own.room())));
+            Some(task)
+        })
     }
 
     /// Puts the tasks of a local queue back whose worker has not come back to it since it was last
@@ -214,5 +216,37 @@ impl State {
 
     pub(super) fn seats(&self) -> impl Iterator<Item = &Arc<Seat>> {
         self.seats.iter().flatten()
+    }
+}
+
+#[cfg(all(test, loom))]
+mod tests {
+    use super::*;
+    use crate::core::promise::Promise;
+
+    /// Fills a local queue with one task.
+    fn full(own: &mut OwnLocalQueue) -> TaskRef {
+        let (promise, mut outcome) = Promise::<()>::of(());
+        outcome.abandon();
+        own.fill(std::iter::once(promise.task().clone()));
+        promise.task().clone()
+    }
+
+    /// Otherwise the one that looks would sleep while a task waits, and nobody would wake it.
+    #[test]
+    fn a_look_at_local_queues_finds_the_task_that_its_owner_has_left() {
+        loom::model(|| {
+            let mut state = State::new(Lifecycle::new(Phase::Open));
+            let mut owns: [_; 2] = std::array::from_fn(|_| OwnLocalQueue::new());
+            let tasks = owns.each_mut().map(full);
+            for (index, own) in owns.iter().enumerate() {
+                state.seats.push(Some(Arc::new(Seat::new(index, (*own).clone()))));
+            }
+            let first = (*owns[0]).clone();
+            let owner = loom::thread::spawn(move || drop(first.take()));
+            assert!(state.take_tasks(&mut OwnLocalQueue::new(), 0).is_some());
+            owner.join().unwrap();
+            drop((state, owns, tasks));
+        });
     }
 }
