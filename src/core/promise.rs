@@ -208,7 +208,7 @@ impl<T: Send + 'static, S: Source> Runnable for Typed<Promised<T, S>> {
         self.source.id()
     }
 
-    fn take_out(&self) -> bool {
+    fn take_out(&self, _why: &Error) -> bool {
         false
     }
 

@@ -25,13 +25,13 @@ pub(crate) trait Runnable {
     fn is_running(&self) -> bool;
 
     /// Does the first part of [`TaskRef::take_out`].
-    fn take_out(&self) -> bool;
+    fn take_out(&self, why: &Error) -> bool;
 
     /// Does the second part, which `take_out` has left to [`TakenOut::end`].
     ///
     /// # Safety
     ///
-    /// `take_out` has returned `true`, and this is called once for it.
+    /// `take_out` has returned `true` for this error, and this is called once for it.
     unsafe fn taken_out(&self, error: Error);
 
     /// Ends a task that is queued or suspended; a running one is asked to stop.
@@ -66,24 +66,25 @@ pub(crate) trait Runnable {
     fn unobserved(&self, error: &Error);
 }
 
-/// A task that was withdrawn from the queue before it started, and that has to be ended.
+/// A task that was withdrawn from the queue before it started, and that has to be ended, with this error.
 #[must_use]
-pub(crate) struct TakenOut(TaskRef);
+pub(crate) struct TakenOut(TaskRef, Error);
 
 impl TaskRef {
     /// Withdraws a task that has not started, or gives the reference back. Called under the queue's
     /// lock, so that it is counted before another thread can find the queue empty.
-    pub(crate) fn take_out(self) -> Result<TakenOut, Self> {
-        if self.runnable().take_out() { Ok(TakenOut(self)) } else { Err(self) }
+    pub(crate) fn take_out(self, why: &Error) -> Result<TakenOut, Self> {
+        if self.runnable().take_out(why) { Ok(TakenOut(self, why.clone())) } else { Err(self) }
     }
 }
 
 impl TakenOut {
-    /// Ends the task with `error`. Called without the queue's lock, since it drops the body.
-    pub(crate) fn end(self, error: Error) {
-        // SAFETY: only `TaskRef::take_out` makes a `TakenOut`, when `take_out` has returned `true`,
-        // and this consumes it.
-        unsafe { self.0.runnable().taken_out(error) };
+    /// Ends the task. Called without the queue's lock, since it drops the body.
+    pub(crate) fn end(self) {
+        let Self(task, error) = self;
+        // SAFETY: only `TaskRef::take_out` makes a `TakenOut`, when `take_out` has returned `true` for
+        // this error, and this consumes it.
+        unsafe { task.runnable().taken_out(error) };
     }
 }
 

@@ -18,7 +18,9 @@
 //!
 //! Open, then settled (the `KIND` is fixed, and one thread has the right to publish), then `DONE` (visible to
 //! all threads), then `TAKEN`. The result is apart from the run, since a time limit can settle a task that still
-//! runs.
+//! runs. A withdrawal settles the task in the step that ends it, unless the time limit has settled it before: it
+//! publishes only once the body is dropped, and a thread that finds the task withdrawn by another one sees the
+//! outcome.
 //!
 //! # The slot of the listener
 //!
@@ -106,6 +108,14 @@ impl Kind {
         outcome.as_ref().map_or_else(Self::of_error, |_| Self::VALUE)
     }
 
+    /// The kind of a task that is withdrawn with `error`; `TimedOut` is by a limit of the task's own.
+    pub(super) fn of_withdrawal(error: &Error) -> Self {
+        match error {
+            Error::TimedOut { .. } => Self::TIME_LIMIT,
+            _ => Self::of_error(error),
+        }
+    }
+
     pub(crate) fn of_error(error: &Error) -> Self {
         match error {
             Error::Cancelled => Self::CANCELLED,
@@ -130,6 +140,11 @@ impl Kind {
 
     fn bits(self) -> u64 {
         u64::from(self.0) << KIND_SHIFT
+    }
+
+    /// Returns `word`, settled as this kind unless it is settled already.
+    fn settle(self, word: u64) -> u64 {
+        if word & KIND == 0 { word | self.bits() } else { word }
     }
 
     #[inline]
@@ -182,8 +197,9 @@ pub(super) enum Suspend {
     Waiting,
     /// The body was woken meanwhile: the caller queues the task again.
     Requeue,
-    /// The task was asked to stop: the caller ends it.
-    Stop,
+    /// The task was asked to stop: the caller ends it. With `settles` this step has settled it, as
+    /// cancelled.
+    Stop { settles: bool },
 }
 
 /// The parameters of a publication.
@@ -385,20 +401,20 @@ impl State {
         }
     }
 
-    /// `QUEUED` to `ENDED`, if it never started.
-    pub(super) fn withdraw_unstarted(&self) -> bool {
-        self.update(|now| (now & (PHASE | STARTED) == QUEUED).then_some(now | ENDED)).is_ok()
+    /// `QUEUED` to `ENDED`, if it never started; then no limit has settled it.
+    pub(super) fn withdraw_unstarted(&self, kind: Kind) -> bool {
+        let is_new = |now| now & (PHASE | STARTED) == QUEUED;
+        self.update(|now| is_new(now).then(|| kind.settle(now | ENDED))).is_ok()
     }
 
-    /// `QUEUED` to `ENDED`. Returns whether the task had started.
-    pub(super) fn withdraw_queued(&self) -> Option<bool> {
-        let before = self.advance(QUEUED, |now| now | ENDED)?;
-        Some(before & STARTED != 0)
+    /// `QUEUED` to `ENDED`. Returns the state before.
+    pub(super) fn withdraw_queued(&self, kind: Kind) -> Option<Snapshot> {
+        self.advance(QUEUED, |now| kind.settle(now | ENDED)).map(Snapshot)
     }
 
-    /// `SUSPENDED` to `ENDED`.
-    pub(super) fn withdraw_suspended(&self) -> bool {
-        self.advance(SUSPENDED, |now| now | ENDED).is_some()
+    /// `SUSPENDED` to `ENDED`. Returns the state before.
+    pub(super) fn withdraw_suspended(&self, kind: Kind) -> Option<Snapshot> {
+        self.advance(SUSPENDED, |now| kind.settle(now | ENDED)).map(Snapshot)
     }
 
     /// `RUNNING` to `ENDED`, of a task whose result is there already.
@@ -412,13 +428,13 @@ impl State {
         let before = self.advance(RUNNING, |now| {
             let rest = now & !(PHASE | WOKEN);
             match (now & STOP != 0, now & WOKEN != 0) {
-                (true, _) => rest | ENDED,
+                (true, _) => Kind::CANCELLED.settle(rest | ENDED),
                 (false, true) => rest | QUEUED,
                 (false, false) => rest | SUSPENDED,
             }
         });
         match before {
-            Some(before) if before & STOP != 0 => Suspend::Stop,
+            Some(before) if before & STOP != 0 => Suspend::Stop { settles: before & KIND == 0 },
             Some(before) if before & WOKEN != 0 => Suspend::Requeue,
             _ => Suspend::Waiting,
         }
@@ -631,8 +647,8 @@ mod tests {
         assert!(state.look().is_queued() && state.look().has_body());
         assert_eq!(state.claim(), FIRST);
         assert_eq!(state.claim(), Claim::Lost);
-        assert!(!state.withdraw_unstarted());
-        assert_eq!(state.withdraw_queued(), None);
+        assert!(!state.withdraw_unstarted(Kind::CANCELLED));
+        assert!(state.withdraw_queued(Kind::CANCELLED).is_none());
         assert!(state.look().is_underway());
         assert_eq!(publish(&state, Kind::VALUE), Publish::Released);
         assert!(state.look().is_done() && !state.look().is_underway());
@@ -642,7 +658,8 @@ mod tests {
     #[test]
     fn a_withdrawn_task_can_not_be_claimed() {
         let state = queued();
-        assert!(state.withdraw_unstarted());
+        assert!(state.withdraw_unstarted(Kind::TIME_LIMIT));
+        assert_eq!(state.look().kind(), Some(Kind::TIME_LIMIT));
         assert_eq!(state.claim(), Claim::Lost);
         assert!(!state.wake());
     }
@@ -658,8 +675,9 @@ mod tests {
         assert_eq!(state.claim(), Claim::Again);
         assert_eq!(state.suspend(), Suspend::Waiting);
         assert!(state.wake());
-        assert!(!state.withdraw_unstarted());
-        assert_eq!(state.withdraw_queued(), Some(true));
+        assert!(!state.withdraw_unstarted(Kind::CANCELLED));
+        assert!(state.withdraw_queued(Kind::CANCELLED).is_some_and(Snapshot::is_started));
+        assert_eq!(state.look().kind(), Some(Kind::CANCELLED));
     }
 
     #[test]
@@ -668,9 +686,29 @@ mod tests {
         assert_eq!(state.claim(), FIRST);
         state.request_stop();
         assert!(state.look().is_stop_requested());
-        assert_eq!(state.suspend(), Suspend::Stop);
+        assert_eq!(state.suspend(), Suspend::Stop { settles: true });
+        assert_eq!(state.look().kind(), Some(Kind::CANCELLED));
         assert_eq!(state.claim(), Claim::Lost);
-        assert!(!state.withdraw_suspended());
+        assert!(state.withdraw_suspended(Kind::CANCELLED).is_none());
+    }
+
+    #[test]
+    fn a_withdrawal_after_the_time_limit_leaves_that_as_the_outcome() {
+        let late = || {
+            let state = queued();
+            assert_eq!(state.claim(), FIRST);
+            assert!(state.settle(Kind::TIME_LIMIT));
+            state
+        };
+        let state = late();
+        assert_eq!(state.suspend(), Suspend::Waiting);
+        let before = state.withdraw_suspended(Kind::CANCELLED).unwrap();
+        assert_eq!(before.kind(), Some(Kind::TIME_LIMIT));
+        assert!(state.look().is_ended() && state.look().kind() == Some(Kind::TIME_LIMIT));
+        let state = late();
+        state.request_stop();
+        assert_eq!(state.suspend(), Suspend::Stop { settles: false });
+        assert_eq!(state.look().kind(), Some(Kind::TIME_LIMIT));
     }
 
     #[test]

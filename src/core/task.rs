@@ -183,7 +183,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Submitted<B, H, X> {
     /// Gives the body back, since the task was refused; `queued` comes back from the queue.
     pub(crate) fn refused(self, queued: TaskRef) -> B {
         debug_assert_eq!(self.0.untyped().as_ptr(), queued.as_ptr());
-        let withdrawn = self.0.state().withdraw_unstarted();
+        let withdrawn = self.0.state().withdraw_unstarted(Kind::CANCELLED);
         assert!(withdrawn, "no other thread has seen the task");
         // SAFETY: this thread has moved the task from `QUEUED`, when its body was in its place, to
         // `ENDED`; so the place is its own.
@@ -310,9 +310,9 @@ unsafe impl<B: Body, H: Host, X: MaybeExtra> Block for Task<B, H, X> {
     }
 
     fn abandoned(task: &Typed<Self>) {
-        if task.state().withdraw_suspended() {
+        if let Some(before) = task.state().withdraw_suspended(Kind::CANCELLED) {
             // SAFETY: this thread has just moved it from `SUSPENDED` to `ENDED`.
-            unsafe { task.broken_off(Error::Cancelled, || ()) };
+            unsafe { task.broken_off(Error::Cancelled, before.kind().is_none(), || ()) };
         }
     }
 }
@@ -392,7 +392,9 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
                 self.host.requeue(self.untyped().clone());
             }
             // SAFETY: `suspend` has moved the task to `ENDED`, with the body in its place.
-            Suspend::Stop => unsafe { self.broken_off(Error::Cancelled, stopped) },
+            Suspend::Stop { settles } => unsafe {
+                self.broken_off(Error::Cancelled, settles, stopped);
+            },
         }
     }
 
@@ -402,55 +404,63 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
     fn withdraw_in_queue(&self, error: Error) -> bool {
         let mut is_out = false;
         self.host.take_queued(&mut || {
-            is_out = self.take_out();
+            is_out = self.take_out(&error);
             is_out
         });
         // Without the queue's lock, since the body's destructor is user code.
         if is_out {
-            // SAFETY: `take_out` has just returned `true`, and this is the only call for it.
+            // SAFETY: `take_out` has just returned `true` for this error, and this is the only call for it.
             unsafe { self.taken_out(error) };
         }
         is_out
     }
 
     /// Ends a task that has started. It is not counted if its time limit has finished the future
-    /// already. `dropped` is called once its body is gone.
+    /// already. `stopped` is called once no code of the user's is to run but wakers.
     ///
     /// # Safety
     ///
     /// As for [`withdrawn`](Self::withdrawn).
-    unsafe fn broken_off(&self, error: Error, dropped: impl FnOnce()) {
+    unsafe fn broken_off(&self, error: Error, settles: bool, stopped: impl FnOnce()) {
+        let count = || self.host.count_cancelled();
         // SAFETY: the caller's duty is the same.
-        unsafe { self.withdrawn(error, dropped, || self.host.count_cancelled()) };
+        unsafe { self.withdrawn(error, settles, stopped, count) };
     }
 
     /// Ends a task.
     ///
     /// # Safety
     ///
-    /// This thread has just moved the task to `ENDED`, with its body in its place.
-    unsafe fn withdrawn(&self, error: Error, dropped: impl FnOnce(), account: impl FnOnce()) {
+    /// This thread has just moved the task to `ENDED`, with its body in its place. With `settles` that step
+    /// has settled it, as [`Kind::of_withdrawal`] says for `error`.
+    unsafe fn withdrawn(
+        &self,
+        error: Error,
+        settles: bool,
+        stopped: impl FnOnce(),
+        account: impl FnOnce(),
+    ) {
         if let Some(extra) = self.extra.get() {
             extra.disarm();
         }
         // SAFETY: the thread that moves a task to `ENDED` owns the place, and by the caller the body is there.
         drop_quietly(unsafe { self.cell.take_body() });
-        dropped();
-        let kind = match error {
-            Error::TimedOut { .. } => Kind::TIME_LIMIT,
-            _ => Kind::of_error(&error),
-        };
-        // Otherwise the time limit has settled the task, and only its run ends here.
-        let is_known_now = !self.has_rivals() || self.state().settle(kind);
-        if is_known_now {
+        if settles {
             self.trace.outcome(Some(&error));
         }
         self.trace.close();
-        if is_known_now {
+        if settles {
+            let kind = Kind::of_withdrawal(&error);
+            let account = || {
+                stopped();
+                account();
+            };
             let publisher = Publisher::Keeping(self.cell());
-            // SAFETY: without rivals the thread that has ended the task is the only one to publish,
-            // with rivals the one that has settled it; the place is its own, and empty.
+            // SAFETY: the thread that has settled the task is the only one to publish; the place is its
+            // own, and empty.
             unsafe { publish(publisher, kind, Err(error), account, false) };
+        } else {
+            stopped(); // The time limit has settled the task, and only its run ends here.
         }
         // Last: the pool may end with its last async task, whose result is to be there by then.
         self.ended();
@@ -470,8 +480,8 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
         false
     }
 
-    fn take_out(&self) -> bool {
-        let taken = self.state().withdraw_unstarted();
+    fn take_out(&self, why: &Error) -> bool {
+        let taken = self.state().withdraw_unstarted(Kind::of_withdrawal(why));
         if taken {
             self.host.count_cancelled();
         }
@@ -481,28 +491,29 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
     unsafe fn taken_out(&self, error: Error) {
         self.release_room();
         // SAFETY: by the caller `take_out` has moved the task from `QUEUED`, when its body was in its
-        // place, to `ENDED`, and nothing has ended it since.
-        unsafe { self.withdrawn(error, || (), || ()) };
+        // place, to `ENDED`, and has settled it for this error; nothing has ended it since.
+        unsafe { self.withdrawn(error, true, || (), || ()) };
     }
 
     fn withdraw(&self, error: Error) {
         // Asked first: a body that is suspended from here on sees the request.
         self.ask_to_stop();
+        let kind = Kind::of_withdrawal(&error);
         // Again if a wake-up came between the two looks, so that neither found it.
         while self.state().look().is_at_rest() {
-            let mut started = None;
+            let mut before = None;
             self.host.take_queued(&mut || {
-                started = self.state().withdraw_queued();
-                started.is_some()
+                before = self.state().withdraw_queued(kind);
+                before.is_some()
             });
             // A task that has started gave its room back then.
-            if started == Some(false) {
+            if before.is_some_and(|before| !before.is_started()) {
                 self.release_room();
             }
-            if started.is_some() || self.state().withdraw_suspended() {
+            if let Some(before) = before.or_else(|| self.state().withdraw_suspended(kind)) {
                 // SAFETY: this thread has just moved the task to `ENDED`, from `QUEUED` or `SUSPENDED`,
-                // when its body was in its place.
-                return unsafe { self.broken_off(error, || ()) };
+                // when its body was in its place; it has settled it if it was not before.
+                return unsafe { self.broken_off(error, before.kind().is_none(), || ()) };
             }
         }
     }
@@ -516,9 +527,8 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
             return true;
         }
         self.withdraw(Error::Cancelled);
-        let now = self.state().look();
-        // If it has ended without a result, another thread is withdrawing it right now.
-        now.is_ended() && (!now.is_done() || now.is_cancelled())
+        // It may not be done: another thread is withdrawing it right now, and drops the body first.
+        self.state().look().kind() == Some(Kind::CANCELLED)
     }
 
     fn kill(&self) -> bool {
@@ -571,10 +581,13 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
             unsafe { publish(publisher, Kind::TIME_LIMIT, Err(error), account, false) };
         }
         // A body that is queued or runs sees the request at its next suspension.
-        if B::ASYNC && self.state().withdraw_suspended() {
+        if !B::ASYNC {
+            return;
+        }
+        if let Some(before) = self.state().withdraw_suspended(Kind::CANCELLED) {
             // SAFETY: this thread has just moved the task from `SUSPENDED`, when its body was in its
-            // place, to `ENDED`.
-            unsafe { self.broken_off(Error::Cancelled, || ()) };
+            // place, to `ENDED`; it has settled it if it was not before.
+            unsafe { self.broken_off(Error::Cancelled, before.kind().is_none(), || ()) };
         }
     }
 

@@ -688,6 +688,58 @@ fn user_code_that_blocks_at_a_limit_does_not_hold_up_the_limits_of_others() {
 }
 
 #[test]
+fn a_cancel_after_the_limit_of_the_wait_has_not_cancelled_the_task() {
+    /// Holds up the thread that drops it.
+    struct Slow(Gate, Gate);
+
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            self.0.open();
+            self.1.wait();
+        }
+    }
+
+    within_limit(|| {
+        let pool = pool(1);
+        let gate = Gate::new();
+        let held = occupy(&pool, &gate);
+        // The limit has withdrawn the task, and drops the job.
+        let (inside, end) = (Gate::new(), Gate::new());
+        let slow = Slow(inside.clone(), end.clone());
+        let waits = pool.task().queue_timeout(SHORT).submit(move || drop(slow));
+        inside.wait();
+        assert!(!waits.is_done() && !waits.cancel());
+        end.open();
+        assert_timed_out(soon(waits), SHORT, false);
+        gate.open();
+        soon(held).unwrap();
+        let ends = pool.metrics();
+        assert_eq!((ends.completed, ends.failed, ends.cancelled), (1, 0, 1));
+    });
+}
+
+#[test]
+fn a_cancel_after_the_limit_of_the_run_has_not_cancelled_the_task() {
+    within_limit(|| {
+        let pool = pool(1);
+        // The limit has ended the future, and runs its callbacks, while the body is still suspended.
+        let (inside, end) = (Gate::new(), Gate::new());
+        let (tell, hold) = (inside.clone(), end.clone());
+        let runs = pool.task().timeout(SHORT).submit_future(std::future::pending::<()>());
+        runs.add_done_callback(move |_| {
+            tell.open();
+            hold.wait();
+        });
+        inside.wait();
+        assert!(!runs.is_done() && !runs.cancel());
+        end.open();
+        assert_timed_out(soon(runs), SHORT, true);
+        let ends = pool.metrics();
+        assert_eq!((ends.completed, ends.failed, ends.cancelled), (0, 1, 0));
+    });
+}
+
+#[test]
 fn labels_are_shown() {
     within_limit(|| {
         let pool = pool(1);

@@ -37,7 +37,7 @@ impl Accepting for Pool {
             state.life.close(how, counts);
             let (withdrawn, dead) = match how {
                 Shutdown::Drain => (Vec::new(), Vec::new()),
-                Shutdown::CancelQueued => state.withdraw_unstarted(),
+                Shutdown::CancelQueued => state.withdraw_unstarted(&Error::Cancelled),
             };
             (withdrawn, dead, state.wakers_at_end())
         };
@@ -45,7 +45,7 @@ impl Accepting for Pool {
         // After the phase, in which a submitter that finds the room closed looks for the reason.
         // One that gets room in between is refused by `push`.
         self.close_room();
-        self.end_tasks(withdrawn, &Error::Cancelled, wakers);
+        self.end_tasks(withdrawn, wakers);
     }
 }
 
@@ -72,7 +72,8 @@ impl Pool {
         if for_good {
             state.life.phase = Phase::Broken(cause.clone());
         }
-        let (withdrawn, dead) = state.withdraw_unstarted();
+        let why = Error::BrokenPool(cause);
+        let (withdrawn, dead) = state.withdraw_unstarted(&why);
         // References are taken under the lock, and used without it: `withdraw` takes the lock, and
         // drops user code.
         let (asynchronous, wakers) = (state.async_tasks.tasks(), state.wakers_at_end());
@@ -82,9 +83,9 @@ impl Pool {
             self.close_room();
         }
         for task in asynchronous {
-            task.runnable().withdraw(Error::BrokenPool(cause.clone()));
+            task.runnable().withdraw(why.clone());
         }
-        self.end_tasks(withdrawn, &Error::BrokenPool(cause), wakers);
+        self.end_tasks(withdrawn, wakers);
     }
 
     pub(super) fn close_room(&self) {
@@ -94,14 +95,8 @@ impl Pool {
     }
 
     /// Ends tasks that were taken out, and has workers and waiters look at the change.
-    pub(super) fn end_tasks(&self, withdrawn: Vec<TakenOut>, why: &Error, wakers: Vec<KeptWaker>) {
-        for task in withdrawn {
-            let why = match why {
-                Error::BrokenPool(cause) => Error::BrokenPool(cause.clone()),
-                _ => Error::Cancelled,
-            };
-            task.end(why);
-        }
+    pub(super) fn end_tasks(&self, withdrawn: Vec<TakenOut>, wakers: Vec<KeptWaker>) {
+        withdrawn.into_iter().for_each(TakenOut::end);
         // Waiters for the end come last: what was taken out has ended by then.
         self.sleep.wake_all();
         wake_all(wakers);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::{Queue, RETRY, Seat, Sleepers, Tasks};
 use crate::core::local_queue::OwnLocalQueue;
 use crate::core::{Registry, TakenOut, TaskId, TaskRef};
-use crate::error::BrokenPool;
+use crate::error::{BrokenPool, Error};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::metrics::Totals;
 use crate::panic::KeptWaker;
@@ -147,15 +147,15 @@ impl State {
         }
     }
 
-    /// Takes all tasks out of the queue that have not started. The second part are dead entries, to
-    /// be dropped once the lock is released.
-    pub(super) fn withdraw_unstarted(&mut self) -> (Vec<TakenOut>, Tasks) {
+    /// Takes all tasks out of the queue that have not started, to be ended with `why`. The second part
+    /// are dead entries, to be dropped once the lock is released.
+    pub(super) fn withdraw_unstarted(&mut self, why: &Error) -> (Vec<TakenOut>, Tasks) {
         for seat in self.seats.iter().flatten() {
             self.queue.put_back(std::iter::from_fn(|| seat.local_queue.take()).collect());
         }
         let (mut withdrawn, mut dead) = (Vec::new(), Vec::new());
         for task in self.queue.take_unstarted() {
-            match task.take_out() {
+            match task.take_out(why) {
                 Ok(task) => withdrawn.push(task),
                 // Under this lock no other thread can take a task that is in the queue, so it was
                 // dead before.
