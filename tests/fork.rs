@@ -29,7 +29,7 @@ use concurrent_futures::{
 };
 use futures::executor::{block_on, block_on_stream};
 
-use support::{Gate, POOL_SIZES, occupy, pool, within_limit};
+use support::{Counter, Gate, POOL_SIZES, occupy, pool, within_limit};
 
 /// No child takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(20);
@@ -41,17 +41,22 @@ impl Child {
     /// Forks. The child runs `main` and ends with exit code 0, or with 1 if `main` panicked; it does
     /// not return from here.
     fn fork(main: impl FnOnce()) -> Self {
-        // SAFETY: the child has a copy of this thread's stack and of all memory, so what `main` can
-        // reach is valid there. It may find a lock held for ever; that is what these tests are about,
-        // and the parent kills a child that hangs.
+        Self::fork_here().unwrap_or_else(|| {
+            let code = i32::from(catch_unwind(AssertUnwindSafe(main)).is_err());
+            // SAFETY: ends the process, and runs nothing of the parent's on the way.
+            unsafe { libc::_exit(code) }
+        })
+    }
+
+    /// Forks, and returns in both processes: `None` in the child.
+    fn fork_here() -> Option<Self> {
+        // SAFETY: the child has a copy of this thread's stack and of all memory, so what it can reach
+        // is valid there. It may find a lock held for ever; that is what these tests are about, and
+        // the parent kills a child that hangs.
         match unsafe { libc::fork() } {
             -1 => panic!("{}", std::io::Error::last_os_error()),
-            0 => {
-                let code = i32::from(catch_unwind(AssertUnwindSafe(main)).is_err());
-                // SAFETY: ends the process, and runs nothing of the parent's on the way.
-                unsafe { libc::_exit(code) }
-            }
-            pid => Self(pid),
+            0 => None,
+            pid => Some(Self(pid)),
         }
     }
 
@@ -77,7 +82,11 @@ impl Child {
         let Ok((reaped, status)) = answer else { panic!("the child hangs") };
         assert_eq!(reaped, pid);
         assert!(libc::WIFEXITED(status), "ended by signal {}", libc::WTERMSIG(status));
-        assert_eq!(libc::WEXITSTATUS(status), 0, "1 is a failed assertion in the child");
+        assert_eq!(
+            libc::WEXITSTATUS(status),
+            0,
+            "1 is a failed assertion in the child, 2 a task of the parent"
+        );
     }
 }
 
@@ -219,6 +228,42 @@ fn a_child_forked_in_a_job_leaves_the_parents_tasks_to_the_parent() {
         }
         assert_eq!(ran.load(SeqCst), 10);
         drop(busy);
+    });
+}
+
+/// TP-6. The worker of the job has taken further tasks ahead. They stay with the parent, and the child
+/// ends with the job.
+#[test]
+fn a_child_that_returns_from_its_job_leaves_the_parents_tasks_to_the_parent() {
+    program("a_child_that_returns_from_its_job_leaves_the_parents_tasks_to_the_parent", |size| {
+        let (begun, all_there) = (Counter::new(), Gate::new());
+        let (begins, hold) = (begun.clone(), all_there.clone());
+        // A new worker takes several tasks at once, so each begins when all of them are queued.
+        let initializer = move || {
+            begins.add();
+            hold.wait();
+        };
+        let builder = ThreadPoolExecutor::builder().max_workers(size).initializer(initializer);
+        let pool = builder.build().unwrap();
+        let forks = pool.submit(|| {
+            if let Some(child) = Child::fork_here() {
+                child.ends_well();
+            }
+        });
+        let parent = std::process::id();
+        let task = move || {
+            if std::process::id() != parent {
+                // SAFETY: ends the process, and runs nothing of the parent's on the way.
+                unsafe { libc::_exit(2) };
+            }
+        };
+        let tasks: Vec<_> = (0..10).map(|_| pool.submit(task)).collect();
+        begun.wait_for(size);
+        all_there.open();
+        forks.result().unwrap();
+        for task in tasks {
+            task.result().unwrap();
+        }
     });
 }
 

@@ -327,6 +327,7 @@ pub(super) unsafe fn publish<B: Send, T: Send>(
             }
             Publish::Callbacks => {
                 // A callback was added meanwhile, and sees the result first. `account` has run.
+                keep_busy();
                 // SAFETY: a result of this kind was stored above, and no other thread can see it yet.
                 let outcome = outcome.unwrap_or_else(|| unsafe { cell.load(kind) });
                 // SAFETY: by the caller this thread alone may publish; the place is empty again, if
@@ -356,8 +357,8 @@ pub(super) unsafe fn publish<B: Send, T: Send>(
     tell(listener, kind);
 }
 
-/// Has this worker, if it is one, count as busy again: the future was dropped in the last moment, and the
-/// destructor of the result is user code.
+/// Has this worker, if it is one, count as busy again, as far as `account` has marked it as free: the future
+/// was dropped, or a callback added, in the last moment, and user code is to run.
 #[cold]
 fn keep_busy() {
     if let Some(worker) = context::worker() {
@@ -427,6 +428,7 @@ unsafe fn publish_to_callbacks<B: Send, T: Send>(
             break (std::mem::replace(&mut inner.listener, Listener::None), answer);
         }
         drop(inner);
+        keep_busy();
         callbacks.run_callbacks(&outcome);
     };
     // Given up while the callbacks ran. A failure is not unobserved, as they have seen it.

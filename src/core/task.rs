@@ -351,8 +351,8 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
         if self.has_rivals() && !self.state().settle(kind) {
             // The time limit has finished the future already, and has counted it.
             drop_quietly(outcome);
-            worker.stopped(since, End::Uncounted);
             self.trace.close();
+            worker.stopped(since, End::Uncounted);
             // `DONE` is set by the timer's thread, `ENDED` by this one, which has run the body.
             self.state().end();
             return self.ended();
@@ -554,6 +554,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
             claimed.is_some()
         });
         if let Some(claimed) = claimed {
+            worker.keep_busy(); // It may wait in a waker, where it counts as free.
             claimed.run(&*worker);
         }
     }

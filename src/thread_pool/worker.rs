@@ -171,7 +171,8 @@ struct Worker {
     /// A child that was forked inside of a job has a copy of this worker, but the pool is not its
     /// own: nothing there may run the parent's tasks, and the lock may be held for ever.
     generation: u32,
-    /// Tasks on the stack.
+    /// Tasks on the stack; one more for the rest of a run that [`keep_busy`](WorkerContext::keep_busy)
+    /// has found at its end.
     depth: Cell<usize>,
     /// Recent duration of a task, in ticks: a mean in which each task counts for an
     /// eighth.
@@ -181,11 +182,35 @@ struct Worker {
 }
 
 impl Worker {
+    /// Makes the worker that this thread is from here on.
+    fn new(pool: &Arc<Pool>, seat: &Arc<Seat>) -> Rc<Self> {
+        Rc::new(Self {
+            pool: Arc::clone(pool),
+            seat: Arc::clone(seat),
+            stack_base: stack_position(),
+            stack_budget: reserved_stack(pool) - pool.config.stack_size,
+            generation: fork::generation(),
+            depth: Cell::new(0),
+            pace: Cell::new(0),
+            last_end: Cell::new(None),
+        })
+    }
+
     /// Returns the most tasks that the worker takes into its local queue at once. Those of some
     /// microseconds are taken one by one: to take the lock costs little against them.
     fn local_queue_room(&self) -> usize {
         // A new worker has a pace of 0: it takes several until one has turned out to be slow.
         if self.pace.get() < QUICK { usize::MAX } else { 0 }
+    }
+
+    /// Returns the next task; waits for one. `None`: the worker is to end.
+    #[inline]
+    fn next(&self, own: &mut OwnLocalQueue) -> Option<TaskRef> {
+        self.depth.set(0); // `keep_busy` may have left 1.
+        self.pool.take_local(&self.seat, own).or_else(|| {
+            self.last_end.set(None); // The next one may have to be waited for.
+            self.pool.next_task(&self.seat, own, self.local_queue_room())
+        })
     }
 
     fn is_forked(&self) -> bool {
@@ -265,7 +290,11 @@ impl WorkerContext for Worker {
     }
 
     fn keep_busy(&self) {
-        if !self.is_forked() {
+        // With a task on the stack it is busy.
+        if self.depth.get() == 0 && !self.is_forked() {
+            // As a task, so that the end of one that runs in place does not mark the worker as free.
+            self.depth.set(1);
+            self.last_end.set(None);
             self.pool.keep_busy(&self.seat);
         }
     }
@@ -322,26 +351,103 @@ fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnLocalQueue) {
             return pool.break_with(cause);
         }
     }
-    let worker = Rc::new(Worker {
-        pool: Arc::clone(pool),
-        seat: Arc::clone(seat),
-        stack_base: stack_position(),
-        stack_budget: reserved_stack(pool) - pool.config.stack_size,
-        generation: fork::generation(),
-        depth: Cell::new(0),
-        pace: Cell::new(0),
-        last_end: Cell::new(None),
-    });
+    let worker = Worker::new(pool, seat);
     context::run_as_worker(worker.clone(), || {
-        while let Some(task) = pool.next_task(seat, own, worker.local_queue_room()) {
+        while let Some(task) = worker.next(own) {
             // No claim: the task was withdrawn, or run in place, and this entry was left behind.
             match task.claim() {
                 Some(claimed) => claimed.run(&*worker),
                 None => pool.dead_popped(),
             }
-            if seat.local_queue.is_empty() {
-                worker.last_end.set(None); // The next one may have to be waited for.
-            }
         }
     });
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::core::promise::Promise;
+    use crate::shutdown::Shutdown;
+    use crate::thread_pool::ThreadPoolExecutor;
+
+    /// Runs `test` on a worker of a pool that has no task for it.
+    fn on_worker(test: impl FnOnce(&Worker, &mut OwnLocalQueue)) {
+        let pool = ThreadPoolExecutor::new();
+        drop(pool.shutdown(Shutdown::Drain));
+        let mut own = OwnLocalQueue::new();
+        let worker = Worker::new(pool.pool(), &Arc::new(Seat::new(0, own.clone())));
+        context::run_as_worker(worker.clone(), || test(&worker, &mut own));
+    }
+
+    fn starts(worker: &Worker, task: &TaskRef) -> u64 {
+        worker.seat.set_busy(); // As `next` does.
+        worker.started(task, true, None)
+    }
+
+    #[test]
+    fn a_callback_of_the_last_moment_runs_while_its_worker_counts_as_busy() {
+        for has_others in [false, true] {
+            on_worker(|worker, _| {
+                let (promise, outcome) = Promise::<()>::of(());
+                if has_others {
+                    outcome.add_callback(Box::new(|_| ()));
+                }
+                let (tell, told) = mpsc::channel();
+                let since = starts(worker, promise.task());
+                promise.keep(Ok(()), || {
+                    worker.stopped(since, End::Completed);
+                    assert!(!worker.seat.is_busy());
+                    let seat = Arc::clone(&worker.seat);
+                    outcome.add_callback(Box::new(move |_| tell.send(seat.is_busy()).unwrap()));
+                });
+                assert_eq!(told.try_recv(), Ok(true));
+            });
+        }
+    }
+
+    #[test]
+    fn a_task_that_runs_in_a_destructor_of_the_last_moment_leaves_its_worker_busy() {
+        struct RunsInPlace(Arc<Seat>, mpsc::Sender<bool>);
+
+        impl Drop for RunsInPlace {
+            fn drop(&mut self) {
+                let worker = context::worker().unwrap();
+                let (inner, _outcome) = Promise::<()>::of(());
+                let since = worker.started(inner.task(), true, None);
+                assert_eq!(self.0.running().len(), 1);
+                worker.stopped(since, End::Completed);
+                assert_eq!(self.0.running().len(), 0);
+                self.1.send(self.0.is_busy()).unwrap();
+            }
+        }
+
+        on_worker(|worker, own| {
+            let (promise, mut outcome) = Promise::of(());
+            let (tell, told) = mpsc::channel();
+            let since = starts(worker, promise.task());
+            promise.keep(Ok(RunsInPlace(Arc::clone(&worker.seat), tell)), || {
+                worker.stopped(since, End::Completed);
+                outcome.abandon();
+            });
+            assert_eq!(told.try_recv(), Ok(true));
+            assert!(worker.next(own).is_none());
+            assert!(!worker.seat.is_busy(), "it has looked");
+        });
+    }
+
+    #[test]
+    fn a_task_that_had_to_be_waited_for_does_not_begin_with_the_end_of_the_one_before() {
+        on_worker(|worker, own| {
+            let (promise, _outcome) = Promise::<()>::of(());
+            let since = starts(worker, promise.task());
+            own.fill(std::iter::once(promise.task().clone()));
+            worker.stopped(since, End::Completed);
+            assert!(worker.last_end.get().is_some());
+            drop(own.take()); // Another worker is faster.
+            assert!(worker.next(own).is_none());
+            assert_eq!(worker.last_end.get(), None);
+        });
+    }
 }

@@ -519,7 +519,7 @@ fn a_worker_in_a_slow_destructor_or_callback_is_not_counted_on() {
     }
 
     within_limit(|| {
-        let pool = pool(4);
+        let pool = pool(5);
         let (inside, gate) = (Counter::new(), Gate::new());
         let slow = || Slow(inside.clone(), gate.clone());
         let (result, held) = (slow(), Gate::new());
@@ -543,7 +543,50 @@ fn a_worker_in_a_slow_destructor_or_callback_is_not_counted_on() {
         pool.submit_future(async move { drop(body) }).detach();
         inside.wait_for(3);
         assert_eq!(pool.submit(|| 7).result().unwrap(), 7);
+        // Of an async body that is asked to stop while it is polled.
+        let (callback, polled, held) = (slow(), Gate::new(), Gate::new());
+        let (tell, hold) = (polled.clone(), held.clone());
+        let stopped = pool.submit_future(std::future::poll_fn(move |_| {
+            tell.open();
+            hold.wait();
+            Poll::<()>::Pending
+        }));
+        stopped.add_done_callback(move |_| drop(callback));
+        polled.wait();
+        assert!(!stopped.cancel(), "it is polled");
+        held.open();
+        inside.wait_for(4);
+        assert_eq!(soon(pool.submit(|| 7)).unwrap(), 7);
         gate.open();
+    });
+}
+
+#[test]
+fn a_worker_that_runs_a_task_in_place_in_a_waker_is_not_counted_on() {
+    struct RunsInPlace(ThreadPoolExecutor, Gate, Gate);
+
+    impl std::task::Wake for RunsInPlace {
+        fn wake(self: std::sync::Arc<Self>) {
+            let (inside, end) = (self.1.clone(), self.2.clone());
+            let task = self.0.submit(move || {
+                inside.open();
+                end.wait();
+            });
+            task.result().unwrap();
+        }
+    }
+
+    within_limit(|| {
+        let pool = pool(2);
+        let (inside, end) = (Gate::new(), Gate::new());
+        let (mut future, held) = gated(&pool);
+        let waker = RunsInPlace(pool.clone(), inside.clone(), end.clone());
+        let waker = std::sync::Arc::new(waker).into();
+        assert!(future.poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+        held.open();
+        inside.wait();
+        assert_eq!(soon(pool.submit(|| 7)).unwrap(), 7);
+        end.open();
     });
 }
 

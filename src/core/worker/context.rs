@@ -43,7 +43,7 @@ pub(crate) trait WorkerContext {
         None
     }
 
-    /// Marks the worker as busy: code of the user's is to run here before it looks for its next task.
+    /// Marks the worker as busy until it looks for its next task: code of the user's is to run here before.
     fn keep_busy(&self) {}
 
     /// Returns the place for notes on what the worker's jobs wait for, if they can be seen from outside.

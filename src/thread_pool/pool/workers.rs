@@ -90,22 +90,27 @@ impl Pool {
         Some(RETRY)
     }
 
-    /// The next task for the worker at `seat`; waits for one. With it the worker may take up to
-    /// `more` others into its local queue. `None`: the worker is to end.
+    /// Takes the next task of the worker at `seat` from its local queue.
+    #[inline]
+    pub(crate) fn take_local(&self, seat: &Seat, own: &OwnLocalQueue) -> Option<TaskRef> {
+        // In a forked child the tasks are the parent's.
+        if seat.local_queue.is_empty() || !self.state.is_home() {
+            return None;
+        }
+        // Busy before a task is taken, so that no submission counts on this worker to look at the
+        // queue.
+        seat.set_busy();
+        own.take()
+    }
+
+    /// Returns the next task for the worker at `seat`, whose local queue is empty; waits for one. With
+    /// it the worker may take up to `more` others into its local queue. `None`: the worker is to end.
     pub(crate) fn next_task(
         self: &Arc<Self>,
         seat: &Arc<Seat>,
         own: &mut OwnLocalQueue,
         more: usize,
     ) -> Option<TaskRef> {
-        if !seat.local_queue.is_empty() {
-            // Busy before a task is taken, so that no submission counts on this worker to look at
-            // the queue.
-            seat.set_busy();
-            if let Some(task) = own.take() {
-                return Some(task);
-            }
-        }
         let mut state = self.state.lock();
         seat.looks();
         let mut has_watched = false;
