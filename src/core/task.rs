@@ -271,11 +271,12 @@ unsafe impl<B: Body, H: Host, X: MaybeExtra> Block for Task<B, H, X> {
             // thread's, since the outcome of a time limit is not stored.
             if let Err(refused) = task.start_clock() {
                 // SAFETY: this thread has claimed the task, so the place, with the body, is its own.
-                drop_quietly(unsafe { task.cell.take_body() });
-                // SAFETY: this thread has claimed the task, and has taken the body above.
-                return unsafe {
-                    task.finish(Err(Error::NoTimer(Arc::new(refused))), worker, since)
-                };
+                let drop_body = |task: &Typed<Self>| drop_quietly(unsafe { task.cell.take_body() });
+                let outcome = Err(Error::NoTimer(Arc::new(refused)));
+                // SAFETY: this thread has claimed the task, and `drop_body` has taken the body.
+                return context::run_in_frame(task, drop_body, |task, ()| unsafe {
+                    task.finish(outcome, worker, since);
+                });
             }
         }
         // SAFETY: this thread has claimed the task, so the place, with the body, is its own.

@@ -282,6 +282,61 @@ fn a_task_whose_limit_can_not_be_kept_does_not_run() {
     });
 }
 
+/// What belongs to the end of such a task may wait for the same pool: a spare takes the worker's place.
+#[test]
+fn the_end_of_a_task_whose_limit_can_not_be_kept_may_wait_for_its_pool() {
+    struct WaitsInDrop(ThreadPoolExecutor);
+
+    impl Drop for WaitsInDrop {
+        fn drop(&mut self) {
+            grant_threads();
+            assert_eq!(block_on(self.0.submit(|| 7)).unwrap(), 7);
+            refuse_threads();
+        }
+    }
+
+    alone("threads::the_end_of_a_task_whose_limit_can_not_be_kept_may_wait_for_its_pool", || {
+        be_unprivileged();
+        let (pool, gate) = (pool(1), Gate::new());
+        let busy = occupy(&pool, &gate);
+        let captured = WaitsInDrop(pool.clone());
+        let unkept = pool.task().timeout(HANG).submit(move || drop(captured));
+        let (inner, (tell, told)) = (pool.clone(), mpsc::channel());
+        unkept.add_done_callback(move |_| {
+            grant_threads();
+            tell.send(block_on(inner.submit(|| 8))).unwrap();
+        });
+        refuse_threads();
+        gate.open();
+        busy.result().unwrap();
+        assert_eq!(told.recv_timeout(HANG).expect("the callback hangs").unwrap(), 8);
+        assert!(matches!(unkept.result(), Err(Error::NoTimer(_))));
+    });
+}
+
+/// The pool had other workers, which went on, so the refusal has ended nothing.
+#[test]
+fn a_map_that_a_shutdown_cuts_off_is_cancelled_also_if_a_thread_was_refused_before() {
+    const NAME: &str =
+        "threads::a_map_that_a_shutdown_cuts_off_is_cancelled_also_if_a_thread_was_refused_before";
+    alone(NAME, || {
+        be_unprivileged();
+        let (pool, gate) = (pool(2), Gate::new());
+        let busy = occupy(&pool, &gate);
+        refuse_threads();
+        let waits = pool.submit(|| 7);
+        let map = pool.map(|n| n, 0..1_000).buffersize(1);
+        gate.open();
+        busy.result().unwrap();
+        assert_eq!(waits.result().unwrap(), 7);
+        pool.shutdown_blocking(Shutdown::CancelQueued).unwrap();
+        assert_eq!(pool.metrics().workers, 0);
+        let error = block_on_stream(map).find_map(Result::err).unwrap();
+        assert!(matches!(error, Error::Cancelled), "{error:?}");
+        grant_threads();
+    });
+}
+
 fn for_ever() {
     loop {
         thread::park();

@@ -135,13 +135,13 @@ impl Pool {
     /// Returns the error of a map that was accepted and does not go on.
     pub(crate) fn withdrawal(&self) -> Error {
         let state = self.state.lock();
-        match (&state.life.phase, &state.refused) {
-            (Phase::Broken(cause), _) => Error::BrokenPool(cause.clone()),
+        let cause = match &state.life.phase {
+            Phase::Broken(cause) => Some(cause),
             // An internal pool is not broken by a refusal: without a thread it has lost the map for
             // that reason.
-            (_, Some(refused)) if state.live == 0 => Error::BrokenPool(refused.cause.clone()),
-            _ => Error::Cancelled,
-        }
+            _ => state.refused.as_ref().and_then(|refused| refused.cause.as_ref()),
+        };
+        cause.map_or(Error::Cancelled, |cause| Error::BrokenPool(cause.clone()))
     }
 
     // ---- The queue ----

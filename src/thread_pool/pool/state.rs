@@ -52,7 +52,8 @@ impl AsMut<Sleepers> for State {
 
 pub(super) struct Refused {
     pub(super) at: Instant,
-    pub(super) cause: BrokenPool,
+    /// The reason, if there was no other worker: then all that waited has ended with it.
+    pub(super) cause: Option<BrokenPool>,
 }
 
 impl Refused {

@@ -50,10 +50,11 @@ impl Pool {
         refused: &std::io::Error,
     ) {
         state.retire(seat);
-        let cause = format!("the system refused to start a worker thread: {refused}");
-        let cause = BrokenPool::new(cause);
+        let cause = (state.live == 0).then(|| {
+            BrokenPool::new(format!("the system refused to start a worker thread: {refused}"))
+        });
         state.refused = Some(Refused { at: Instant::now(), cause: cause.clone() });
-        if state.live == 0 {
+        if let Some(cause) = cause {
             return self.fail_all(state, cause, !self.config.is_internal);
         }
         let mut blocked = Vec::new();
