@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Duration;
 
 use super::pool::Pool;
@@ -16,7 +17,7 @@ use crate::core::waits::{Awaited, Waits};
 use crate::dump;
 use crate::fork;
 use crate::metrics::WorkerMetrics;
-use crate::panic::catch;
+use crate::panic::{KeptWaker, catch};
 use crate::shutdown::RunningTask;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
@@ -53,6 +54,8 @@ pub(super) struct Seat {
     others: Mutex<Vec<Running>>,
     /// The tasks that these tasks wait for.
     pub(super) waits: Waits,
+    /// The waker of the last future that was found pending here, while the worker's place is lent out.
+    waker: Mutex<Option<KeptWaker>>,
 }
 
 struct Running {
@@ -80,6 +83,7 @@ impl Seat {
             since: AtomicU64::new(0),
             others: Mutex::new(Vec::new()),
             waits: Waits::new(),
+            waker: Mutex::new(None),
         }
     }
 
@@ -107,6 +111,20 @@ impl Seat {
             LOOKS => true,
             ended => now.saturating_sub(ended) < HELD_UP,
         }
+    }
+
+    fn keep_waker(&self, waker: &Waker) {
+        // Mostly it is the same one, which needs no clone.
+        if self.waker.lock().as_ref().is_some_and(|kept| kept.will_wake(waker)) {
+            return;
+        }
+        let new = KeptWaker::new(waker);
+        let old = self.waker.lock().replace(new);
+        drop(old);
+    }
+
+    pub(super) fn take_waker(&self) -> Option<KeptWaker> {
+        self.waker.lock().take()
     }
 
     /// Returns whether the local queue is as it was at the last call, and not empty. Called under
@@ -281,7 +299,14 @@ impl WorkerContext for Worker {
 
     fn wait_end(&self) {
         if !self.is_forked() {
+            drop(self.seat.take_waker());
             self.pool.unblock();
+        }
+    }
+
+    fn keep_waker(&self, waker: &Waker) {
+        if !self.is_forked() {
+            self.seat.keep_waker(waker);
         }
     }
 

@@ -5,6 +5,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -12,12 +13,12 @@ use concurrent_futures::{
     Error, ProcessPoolExecutor, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, as_completed,
     call, task, wait,
 };
-use futures::StreamExt;
 use futures::executor::{block_on, block_on_stream};
+use futures::{FutureExt, StreamExt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::program::alone;
-use crate::support::{Gate, occupy, pool};
+use crate::support::{Counter, Gate, occupy, pool};
 
 /// No wait takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(60);
@@ -135,6 +136,46 @@ fn a_task_that_comes_while_all_workers_wait_gets_its_thread_later() {
         let completes = pool.submit(move || completer.complete(Ok(7)));
         grant_threads();
         assert_eq!(job.result().unwrap().unwrap(), 7);
+        completes.result().unwrap();
+    });
+}
+
+/// The same where another executor has parked the job: it polls again only if its waker is woken.
+#[test]
+fn a_task_that_comes_while_all_workers_wait_on_other_executors_gets_its_thread_later() {
+    struct Wakes(Counter);
+
+    impl Wake for Wakes {
+        fn wake(self: Arc<Self>) {
+            self.0.add();
+        }
+    }
+
+    const NAME: &str = "threads::a_task_that_comes_while_all_workers_wait_on_other_executors_gets_its_thread_later";
+    alone(NAME, || {
+        be_unprivileged();
+        let pool = pool(1);
+        let (completer, mut promise) = TaskFuture::promise();
+        let parked = Gate::new();
+        let parks = parked.clone();
+        let mut job = pool.submit(move || {
+            let wakes = Counter::new();
+            let waker = Waker::from(Arc::new(Wakes(wakes.clone())));
+            loop {
+                let before = wakes.get();
+                if let Poll::Ready(result) = promise.poll_unpin(&mut Context::from_waker(&waker)) {
+                    return result;
+                }
+                parks.open();
+                wakes.wait_for(before + 1);
+            }
+        });
+        parked.wait();
+        refuse_threads();
+        let completes = pool.submit(move || completer.complete(Ok(7)));
+        grant_threads();
+        let result = job.result_timeout(HANG / 2).expect("the job hangs");
+        assert_eq!(result.unwrap().unwrap(), 7);
         completes.result().unwrap();
     });
 }

@@ -9,7 +9,7 @@ use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::waits::{Awaited, FrameId, Wait, Waits};
@@ -42,6 +42,10 @@ pub(crate) trait WorkerContext {
     fn seek_spare(&self) -> Option<Duration> {
         None
     }
+
+    /// Keeps the waker of a pending future until `wait_end`: another executor may park the job, and is to poll
+    /// again if a thread in the place of this worker is refused.
+    fn keep_waker(&self, _waker: &Waker) {}
 
     /// Marks the worker as busy until it looks for its next task: code of the user's is to run here before.
     fn keep_busy(&self) {}
@@ -309,6 +313,10 @@ impl Pending {
         }
         if !with_top(|top| top.is_some_and(|frame| self.enter_frame(frame, awaited))) {
             return;
+        }
+        // Before the look at the pool, so that a refusal after that look finds the waker.
+        if let Some(worker) = worker() {
+            worker.keep_waker(cx.waker());
         }
         if let Some(pause) = seek_spare() {
             // Nothing wakes the job when there is a thread again. So it is polled until then, and

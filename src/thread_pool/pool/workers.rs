@@ -57,15 +57,17 @@ impl Pool {
         if let Some(cause) = cause {
             return self.fail_all(state, cause, !self.config.is_internal);
         }
-        let mut blocked = Vec::new();
+        let (mut blocked, mut parked) = (Vec::new(), Vec::new());
         // No worker will look at the queue: one of those that are blocked is to ask again.
         if state.is_starved() {
             self.starved.store(true, Relaxed);
             blocked.extend(state.threads.iter().map(|thread| thread.thread().clone()));
+            parked.extend(state.seats().filter_map(|seat| seat.take_waker()));
         }
         drop(state);
-        // Those that are blocked see that they have to try again.
+        // Those that are blocked see that they have to try again; another executor, only by its waker.
         blocked.iter().for_each(Thread::unpark);
+        wake_all(parked);
     }
 
     /// Tries to start another worker for a blocked one, if the pool is starved and no thread was

@@ -450,7 +450,7 @@ pub(crate) mod parker {
 pub(crate) mod context {
     use std::rc::Rc;
     use std::sync::Arc;
-    use std::task::{Context, Poll};
+    use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
     use crate::core::cell::{TaskRef, Typed};
@@ -466,6 +466,7 @@ pub(crate) mod context {
         fn seek_spare(&self) -> Option<Duration> {
             None
         }
+        fn keep_waker(&self, _waker: &Waker) {}
         fn keep_busy(&self) {}
         fn waits(&self) -> Option<&Waits>;
     }
