@@ -2,7 +2,8 @@
 
 use serde_core::de::value::BorrowedStrDeserializer;
 use serde_core::de::{
-    self, Deserialize, DeserializeSeed, EnumAccess, MapAccess, SeqAccess, VariantAccess, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
 };
 
 use super::{Decoder, Names};
@@ -11,6 +12,7 @@ use crate::codec::error::Error;
 /// The items of a sequence, or the entries of a map, that is being read.
 pub(super) struct Items<'d, 'de> {
     pub(super) from: &'d mut Decoder<'de>,
+    /// The number of values that are left; an entry is two.
     pub(super) left: usize,
 }
 
@@ -71,11 +73,12 @@ impl<'de> MapAccess<'de> for Items<'_, 'de> {
 
     #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Error> {
-        seed.deserialize(&mut *self.from)
+        // It is an error to ask for more values than keys.
+        self.next(seed)?.ok_or_else(Error::too_short)
     }
 
     fn size_hint(&self) -> Option<usize> {
-        Some(self.hint())
+        Some(self.hint() / 2)
     }
 }
 
@@ -163,7 +166,33 @@ pub(super) struct Variant<'d, 'de> {
     pub(super) from: &'d mut Decoder<'de>,
     /// `None`: it is the next value.
     pub(super) name: Option<&'de str>,
+    /// Set while there is content that has not been read.
     pub(super) has_content: bool,
+}
+
+impl<'de> Variant<'_, 'de> {
+    #[inline]
+    fn content<T>(
+        mut self,
+        read: impl FnOnce(&mut Decoder<'de>) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        if !self.has_content {
+            return Err(Error::malformed());
+        }
+        let content = read(&mut *self.from)?;
+        self.has_content = false;
+        Ok(content)
+    }
+}
+
+impl Drop for Variant<'_, '_> {
+    #[inline]
+    fn drop(&mut self) {
+        // The visitor stopped early, or has failed, and may have left the content.
+        if self.has_content {
+            self.from.is_broken = true;
+        }
+    }
 }
 
 impl<'de> EnumAccess<'de> for Variant<'_, 'de> {
@@ -185,22 +214,17 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
 
     #[inline]
     fn unit_variant(self) -> Result<(), Error> {
-        if self.has_content { Deserialize::deserialize(self.from) } else { Ok(()) }
+        if self.has_content { self.content(|from| Deserialize::deserialize(from)) } else { Ok(()) }
     }
 
     #[inline]
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, Error> {
-        if self.has_content { seed.deserialize(self.from) } else { Err(Error::malformed()) }
+        self.content(|from| seed.deserialize(from))
     }
 
     #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, _len: usize, visitor: V) -> Result<V::Value, Error> {
-        let from = self.from;
-        if self.has_content {
-            de::Deserializer::deserialize_seq(from, visitor)
-        } else {
-            Err(Error::malformed())
-        }
+        self.content(|from| from.deserialize_seq(visitor))
     }
 
     #[inline]
@@ -209,10 +233,6 @@ impl<'de> VariantAccess<'de> for Variant<'_, 'de> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        if self.has_content {
-            de::Deserializer::deserialize_struct(self.from, "", fields, visitor)
-        } else {
-            Err(Error::malformed())
-        }
+        self.content(|from| from.deserialize_struct("", fields, visitor))
     }
 }

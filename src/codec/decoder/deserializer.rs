@@ -27,7 +27,9 @@ impl<'de> Decoder<'de> {
     }
 
     fn map<V: Visitor<'de>>(&mut self, len: usize, visitor: V) -> Result<V::Value, Error> {
-        self.inner(|from| visitor.visit_map(Items { from, left: len }))
+        // Keys and values.
+        let left = len.saturating_mul(2);
+        self.inner(|from| visitor.visit_map(Items { from, left }))
     }
 
     /// Reads a struct for a type that has fields of these names.
@@ -57,11 +59,7 @@ impl<'de> Decoder<'de> {
         name: Option<&'de str>,
         visitor: V,
     ) -> Result<V::Value, Error> {
-        let value =
-            self.inner(|from| visitor.visit_enum(Variant { from, name, has_content: true }));
-        // A visitor that has failed may have left the content unread.
-        self.is_broken |= value.is_err();
-        value
+        self.inner(|from| visitor.visit_enum(Variant { from, name, has_content: true }))
     }
 
     /// Shows the value that begins with a tag that was read.

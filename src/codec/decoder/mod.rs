@@ -62,47 +62,15 @@ impl<'de> Decoder<'de> {
         if self.bytes.as_slice().first() == Some(&tag::SHAPES) {
             self.declarations()?;
         }
-        let (start, met) = (self.bytes.clone(), self.segments.met);
         (self.depth, self.has_ordered) = (DEPTH, false);
-        let value = T::deserialize(&mut *self);
-        if value.is_ok() && !self.is_broken {
+        let (start, met, by_name) = (self.bytes.clone(), self.segments.met, self.by_name);
+        let attempt = Attempt { from: self, start, met, by_name };
+        let value = T::deserialize(&mut *attempt.from);
+        if value.is_ok() && !attempt.from.is_broken {
+            std::mem::forget(attempt);
             return value;
         }
-        self.again(value, start, met)
-    }
-
-    /// Reads a value again, which is not what its type expects: by name, if that is different.
-    #[cold]
-    fn again<T: DeserializeOwned>(
-        &mut self,
-        mut value: Result<T, Error>,
-        start: std::slice::Iter<'de, u8>,
-        met: usize,
-    ) -> Result<T, Error> {
-        if self.has_ordered {
-            self.rewind(&start, met);
-            let by_name = std::mem::replace(&mut self.by_name, true);
-            value = T::deserialize(&mut *self);
-            // Other values of the type will be the same in that.
-            self.by_name = by_name || value.is_ok();
-        }
-        if value.is_ok() && self.is_broken {
-            value = Err(Error::broken_off());
-        }
-        if value.is_err() {
-            self.rewind(&start, met);
-            // Skipped by its own tags, whatever its type has read of it.
-            if IgnoredAny::deserialize(&mut *self).is_err() {
-                self.is_broken = true;
-            }
-        }
-        value
-    }
-
-    fn rewind(&mut self, start: &std::slice::Iter<'de, u8>, met: usize) {
-        self.bytes = start.clone();
-        self.segments.met = met;
-        (self.depth, self.is_broken) = (DEPTH, false);
+        attempt.again(value)
     }
 
     #[cfg(test)]
@@ -286,6 +254,52 @@ impl<'de> Decoder<'de> {
         match self.shapes[shape] {
             Shape { names, count: 1, .. } => Ok(names),
             _ => self.fail(Error::malformed()),
+        }
+    }
+}
+
+/// A value that is being read. If this is dropped, also by a panic, the value is skipped.
+struct Attempt<'d, 'de> {
+    from: &'d mut Decoder<'de>,
+    start: std::slice::Iter<'de, u8>,
+    met: usize,
+    by_name: bool,
+}
+
+impl Attempt<'_, '_> {
+    /// Reads a value again, which is not what its type expects: by name, if that is different.
+    #[cold]
+    fn again<T: DeserializeOwned>(mut self, mut value: Result<T, Error>) -> Result<T, Error> {
+        if self.from.has_ordered {
+            self.rewind();
+            self.from.by_name = true;
+            value = T::deserialize(&mut *self.from);
+        }
+        if value.is_ok() && self.from.is_broken {
+            value = Err(Error::broken_off());
+        }
+        if value.is_ok() {
+            // Other values of the type will be the same in that, so they are read by name, too.
+            std::mem::forget(self);
+        }
+        value
+    }
+
+    fn rewind(&mut self) {
+        self.from.bytes = self.start.clone();
+        self.from.segments.met = self.met;
+        (self.from.depth, self.from.is_broken) = (DEPTH, false);
+    }
+}
+
+impl Drop for Attempt<'_, '_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.rewind();
+        self.from.by_name = self.by_name;
+        // By its own tags, whatever its type has read of it.
+        if IgnoredAny::deserialize(&mut *self.from).is_err() {
+            self.from.is_broken = true;
         }
     }
 }

@@ -10,10 +10,11 @@ use std::marker::PhantomData;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::{NonZeroU8, Wrapping};
 use std::ops::Bound;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use serde::de::{DeserializeOwned, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, EnumAccess, MapAccess, SeqAccess, Visitor};
 use serde::ser::{SerializeMap, SerializeSeq};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -761,6 +762,53 @@ fn values_behind_one_that_can_not_be_decoded() {
     values.finish().unwrap();
 }
 
+/// The others of a list are read, wherever the type has panicked.
+#[test]
+fn values_behind_one_whose_type_panics() {
+    thread_local!(static PANICS: Cell<bool> = const { Cell::new(false) });
+    /// Panics if it is to, before it has read anything.
+    #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    struct Before(u8);
+    impl<'de> Deserialize<'de> for Before {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            assert!(!PANICS.get(), "it panics");
+            u8::deserialize(deserializer).map(Self)
+        }
+    }
+    /// Panics if it is to, once it has read its number.
+    #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+    struct Behind(u8);
+    impl<'de> Deserialize<'de> for Behind {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let number = u8::deserialize(deserializer).map(Self);
+            assert!(!PANICS.get(), "it panics");
+            number
+        }
+    }
+    #[track_caller]
+    fn check<T: Portable + PartialEq + Debug>(value: impl Fn(u8) -> T) {
+        let mut encoder = Encoder::new();
+        (0..6).for_each(|n| encoder.push(&value(n)).unwrap());
+        let encoded = encoder.finish();
+        let mut values = Decoder::new(&encoded.body, vec![]);
+        for n in 0..6 {
+            PANICS.set(n % 2 == 1);
+            let read = catch_unwind(AssertUnwindSafe(|| values.next::<T>()));
+            assert_eq!(read.is_err(), n % 2 == 1, "{n}");
+            if let Ok(read) = read {
+                assert_eq!(read.unwrap(), value(n));
+            }
+        }
+        values.finish().unwrap();
+    }
+    check(Before);
+    check(Behind);
+    check(|n| (n, Before(n), n + 1));
+    check(|n| BTreeMap::from([(Behind(n), n + 1)]));
+    check(|n| [Some(named(Behind(n)))]);
+    check(|n| Ok::<_, ()>((Before(n), n)));
+}
+
 /// An even number, for its decoder.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 struct Even(u8);
@@ -870,6 +918,52 @@ fn an_error_that_the_type_ignores_is_not_lost() {
     let pair = decode::<(First, u8)>(b"\x62\x62\x01\x02", vec![]);
     let pair = pair.map(|(First(first), second)| (first, second));
     assert_eq!(pair.unwrap_err().to_string(), "the value was not read to its end");
+}
+
+/// A type that stops between a key and its value, or before a variant's content: what it has left must not
+/// be taken for what comes next.
+#[test]
+fn what_is_left_of_an_entry_is_not_taken_for_what_comes_next() {
+    #[derive(Debug)]
+    struct Hasty;
+    impl<'de> Visitor<'de> for Hasty {
+        type Value = Self;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an entry")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self, A::Error> {
+            map.next_key::<u8>().map(|_| self)
+        }
+
+        fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<Self, A::Error> {
+            data.variant::<String>().map(|_| self)
+        }
+    }
+    #[derive(Debug)]
+    struct Key;
+    impl<'de> Deserialize<'de> for Key {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_map(Hasty).map(|_| Self)
+        }
+    }
+    #[derive(Debug)]
+    struct Name;
+    impl<'de> Deserialize<'de> for Name {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            deserializer.deserialize_enum("", &[], Hasty).map(|_| Self)
+        }
+    }
+    #[track_caller]
+    fn check<T: Debug + DeserializeOwned + 'static>(bytes: &[u8]) {
+        let pair = decode::<(T, u8)>(bytes, vec![]);
+        let error = pair.map_err(|error| error.to_string()).unwrap_err();
+        assert_eq!(error, "the value was not read to its end");
+    }
+    check::<Key>(b"\x62\xd3\x01\x01\x05");
+    check::<Name>(b"\x62\xd3\x01\x41A\x05");
+    check::<Name>(b"\xff\x01\x01\x01A\x62\xa0\x05");
 }
 
 // ---- The bytes ----
