@@ -58,7 +58,7 @@
 //! * Numbers are packed if there are at least eight of them: they are copied, where others are
 //!   visited. A whole value that is such a vector is one copy; see [`block`].
 //! * The same value has the same bytes, whatever was encoded before. Bytes of a value are final when
-//!   [`Encoder::push`] returns: a worker leaves a copy of them in shared memory, see `local/checkpoint.rs`.
+//!   [`Encoder::push`] returns: a worker leaves a copy of them in shared memory, see `remote/checkpoint.rs`.
 //!
 //! Large buffers are not copied into the message, but go beside it as a segment. A message may come
 //! from a process whose memory is corrupt: it gives some value or an error, in bounded time, memory

@@ -22,6 +22,8 @@ pub(in crate::codec) struct Items<'s> {
     pub(super) start: usize,
     pub(super) announced: usize,
     pub(super) count: usize,
+    /// Number of levels that end with it.
+    pub(super) levels: usize,
 }
 
 impl Items<'_> {
@@ -63,14 +65,14 @@ impl Items<'_> {
         }
         // An outer sequence is no run either: it has a sequence as an item, which has unpacked it.
         self.to.run = Run::No;
-        self.to.depth += 1;
+        self.to.depth += self.levels;
         Ok(())
     }
 
     /// Replaces the header, which has announced another number of items.
     #[cold]
     fn correct(&mut self) -> Result<(), Error> {
-        let Self { ref mut to, is_map, start, announced, count } = *self;
+        let Self { ref mut to, is_map, start, announced, count, .. } = *self;
         // No item came, so no header was written.
         if to.run == Run::Undecided {
             return to.body.put_sequence(count);

@@ -231,7 +231,7 @@ impl Serializer {
         } else {
             self.body.put_sequence(announced)?;
         }
-        Ok(Items { to: self, is_map: false, start, announced, count: 0 })
+        Ok(Items { to: self, is_map: false, start, announced, count: 0, levels: 1 })
     }
 
     /// Replaces the header of a struct, whose shape has another number.
@@ -466,8 +466,7 @@ impl<'s> ser::Serializer for &'s mut Serializer {
         len: usize,
     ) -> Result<Items<'s>, Error> {
         self.variant(variant)?;
-        self.depth += 1;
-        self.items(Some(len))
+        Ok(Items { levels: 2, ..self.items(Some(len))? })
     }
 
     #[inline]
@@ -476,7 +475,7 @@ impl<'s> ser::Serializer for &'s mut Serializer {
         self.enter()?;
         let (start, announced) = (self.body.len(), len.unwrap_or(0));
         self.body.put_map(announced)?;
-        Ok(Items { to: self, is_map: true, start, announced, count: 0 })
+        Ok(Items { to: self, is_map: true, start, announced, count: 0, levels: 1 })
     }
 
     #[inline]

@@ -319,6 +319,42 @@ fn values_may_be_nested_up_to_a_limit() {
     });
 }
 
+/// Whatever can be sent can be received.
+#[test]
+fn the_deepest_value_that_is_encoded_is_decoded() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    enum Deep {
+        End,
+        New(Box<Deep>),
+        Tuple(Box<Deep>, ()),
+        Struct { inner: Box<Deep> },
+        List(Vec<Deep>),
+        Map(BTreeMap<u8, Deep>),
+        Some(Option<Box<Deep>>),
+    }
+    #[track_caller]
+    fn check<T: Portable + PartialEq + Debug>(end: fn() -> T, around: fn(T) -> T) {
+        let of = |depth| (0..depth).fold(end(), |inner, _| around(inner));
+        let deepest = (0..=2 * DEPTH).rev().find_map(|depth| {
+            let encoded = encode(&of(depth)).ok()?;
+            Some((depth, decoded::<T>(&encoded)))
+        });
+        let (depth, value) = deepest.unwrap();
+        assert!((DEPTH / 3..=DEPTH).contains(&depth), "{depth}");
+        assert_eq!(value.unwrap(), of(depth));
+    }
+    on_a_small_stack(|| {
+        check(|| Deep::End, |inner| Deep::New(inner.into()));
+        check(|| Deep::End, |inner| Deep::Tuple(inner.into(), ()));
+        check(|| Deep::End, |inner| Deep::Struct { inner: inner.into() });
+        check(|| Deep::End, |inner| Deep::List(vec![inner]));
+        check(|| Deep::End, |inner| Deep::Map([(1, inner)].into()));
+        check(|| Deep::End, |inner| Deep::Some(Some(inner.into())));
+        check(|| List { next: None }, |inner| List { next: Some(inner.into()) });
+        check(|| Wrapped(None), |inner| Wrapped(Some(inner.into())));
+    });
+}
+
 #[test]
 fn what_lies_side_by_side_is_not_deep() {
     #[track_caller]
