@@ -19,10 +19,13 @@ mod state;
 
 use std::fmt;
 use std::future::Future;
+use std::iter::Flatten;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use std::vec;
 
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
@@ -49,7 +52,7 @@ where
     let engine = Engine::new(crew, f, input);
     engine.open();
     let begin: Arc<dyn Begin> = engine.clone();
-    let map = Map { consumer: Consumer::new(engine), all: None };
+    let map = Map { consumer: Consumer::new(engine), all: None, indices: Vec::new() };
     // Weak, so that the executor's list keeps no map alive that was dropped.
     (map, Arc::downgrade(&begin))
 }
@@ -104,6 +107,8 @@ pub struct Map<T> {
     consumer: Consumer<T>,
     /// Results that have been gathered, when awaited.
     all: Option<Segment<T>>,
+    /// Their indices, in the same order.
+    indices: Vec<Range<usize>>,
 }
 
 impl<T> Map<T> {
@@ -146,7 +151,9 @@ impl<T> Map<T> {
     /// Yields the results as they finish instead of in order, each with its index in the input.
     pub fn unordered(mut self) -> Unordered<T> {
         self.consumer.next = None;
-        Unordered { consumer: self.consumer }
+        let gathered = self.all.unwrap_or_else(Segment::empty);
+        let indices = self.indices.into_iter().flatten();
+        Unordered { consumer: self.consumer, gathered, indices }
     }
 
     /// Waits for all results by blocking this thread. Inside a job of the same executor, the
@@ -183,7 +190,14 @@ impl<T> Map<T> {
         let all = self.all.get_or_insert_with(|| consumer.source.gather(consumer.count));
         consumer.wants_all = true;
         let failed = loop {
-            match consumer.append_to(all) {
+            let (first, before) = (consumer.index, all.len());
+            let appended = consumer.append_to(all);
+            let more = first..first + (all.len() - before);
+            match self.indices.last_mut() {
+                Some(last) if last.end == more.start => last.end = more.end,
+                _ => self.indices.push(more),
+            }
+            match appended {
                 Err(error) => break error,
                 Ok(()) => match ready!(consumer.poll_more(cx)) {
                     Ok(true) => {}
@@ -260,6 +274,9 @@ impl<T> fmt::Debug for Map<T> {
 #[must_use = "dropping an Unordered stops its map; read it as a stream"]
 pub struct Unordered<T> {
     consumer: Consumer<T>,
+    /// Results that an await of the map had gathered, and their indices.
+    gathered: Segment<T>,
+    indices: Flatten<vec::IntoIter<Range<usize>>>,
 }
 
 impl<T> Unordered<T> {
@@ -297,6 +314,9 @@ impl<T> Stream for Unordered<T> {
     type Item = (usize, Result<T, Error>);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(value) = self.gathered.next() {
+            return Poll::Ready(self.indices.next().map(|index| (index, Ok(value))));
+        }
         let polled = self.consumer.poll_item(cx);
         self.consumer.pending_here.note(&polled, cx, || Awaited::Map);
         polled
@@ -305,7 +325,7 @@ impl<T> Stream for Unordered<T> {
 
 impl<T> FusedStream for Unordered<T> {
     fn is_terminated(&self) -> bool {
-        self.consumer.finished
+        self.consumer.finished && self.gathered.is_empty()
     }
 }
 
@@ -664,6 +684,35 @@ mod tests {
         assert_eq!(next(&mut map), Some(gathered + 1));
         let rest = (0..gathered).chain(gathered + 2..n);
         assert!(map.result().unwrap().into_iter().eq(rest));
+    }
+
+    #[test]
+    fn what_an_await_has_gathered_comes_out_of_order_too() {
+        let crew = Threads::default();
+        let stuck = Arc::new(Mutex::new(()));
+        let held = stuck.lock();
+        let wait = Arc::clone(&stuck);
+        let f = move |n: usize| {
+            if n == 5 {
+                drop(wait.lock());
+            }
+            n
+        };
+        let mut map = crew.map(f, 0..10).chunksize(1).buffersize(1);
+        assert_eq!(next(&mut map), Some(0));
+        // Up to the one that is stuck.
+        while map.all.as_ref().is_none_or(|all| all.len() < 4) {
+            assert!(poll_once(&mut map).is_pending());
+        }
+        drop(held);
+        let mut map = map.unordered();
+        let rest = std::iter::from_fn(|| {
+            let poll = |cx: &mut Context<'_>| Pin::new(&mut map).poll_next(cx);
+            parker::block_on(|| Awaited::Map, None, poll).unwrap()
+        });
+        let mut rest: Vec<_> = rest.map(|(index, n)| (index, n.unwrap())).collect();
+        rest.sort_unstable();
+        assert!(rest.into_iter().eq((1..10).map(|n| (n, n))));
     }
 
     #[test]
