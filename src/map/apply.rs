@@ -24,7 +24,8 @@ pub(crate) struct Computed<R> {
     pub(super) chunk: Chunk<R>,
     /// The rest of the place.
     pub(super) rest: Segment<R>,
-    pub(super) per_item: Duration,
+    /// `None`: that is not known.
+    pub(super) per_item: Option<Duration>,
 }
 
 /// A map's function, where it can be applied to many items.
@@ -86,6 +87,6 @@ where
             Items::Values(values) => Chunk::computed(values, place, patience, f, is_enough),
             Items::Integers(integers) => Chunk::computed(integers, place, patience, f, is_enough),
         };
-        Some(Computed { chunk, rest, per_item })
+        Some(Computed { chunk, rest, per_item: Some(per_item) })
     }
 }

@@ -57,14 +57,15 @@ impl<R> Results<R> {
         Box::new(move || engine.run(first, step))
     }
 
-    /// Ends the results, all of which are there, and took `time` to compute.
-    pub(crate) fn finish(mut self, time: Duration) -> Option<Computed<R>> {
+    /// Ends the results, all of which are there, and took `time` to compute, if that is known.
+    pub(crate) fn finish(mut self, time: Option<Duration>) -> Option<Computed<R>> {
         self.take(time)
     }
 
-    fn take(&mut self, time: Duration) -> Option<Computed<R>> {
+    fn take(&mut self, time: Option<Duration>) -> Option<Computed<R>> {
         let (chunk, rest) = self.chunk.take()?.split();
-        let per_item = time / u32::try_from(chunk.len().max(1)).unwrap_or(u32::MAX);
+        let count = u32::try_from(chunk.len().max(1)).unwrap_or(u32::MAX);
+        let per_item = time.map(|time| time / count);
         Some(Computed { chunk, rest, per_item })
     }
 }
@@ -73,7 +74,7 @@ impl<R> Drop for Results<R> {
     fn drop(&mut self) {
         // Of finished results there is no chunk left, so they are not ended again.
         let left = self.items - self.len();
-        if let Some(results) = self.take(Duration::ZERO) {
+        if let Some(results) = self.take(None) {
             Arc::clone(&self.engine).lose(self.first, results, left);
         }
     }

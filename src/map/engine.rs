@@ -290,7 +290,7 @@ where
         self: &Arc<Self>,
         first: usize,
         chunk: Chunk<R>,
-        per_item: Duration,
+        per_item: Option<Duration>,
         rest: Option<Batch<A, R>>,
     ) {
         if self.is_stopped() {
@@ -300,7 +300,9 @@ where
         }
         let mut state = self.state.lock();
         state.computing -= 1;
-        state.chunk_size.learn(per_item);
+        if let Some(per_item) = per_item {
+            state.chunk_size.learn(per_item);
+        }
         state.finish(first, chunk);
         if let Some(rest) = rest {
             state.given_back.push_front(rest);
@@ -367,7 +369,9 @@ where
             step()
         };
         // Otherwise the chunk is on its way again, and a later step comes back with it.
-        if let Some(Computed { chunk, per_item, .. }) = computed {
+        if let Some(Computed { chunk, rest, per_item }) = computed {
+            // Before the results are published, as in `compute`.
+            drop(rest);
             self.finish(first, chunk, per_item, None);
             if self.goes_on() {
                 self.drive();

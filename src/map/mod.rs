@@ -829,7 +829,7 @@ mod tests {
             let [n] = items[..] else { panic!("one at a time") };
             let step = move |mut results: Results<usize>| {
                 results.push(Ok(2 * n));
-                results.finish(Duration::ZERO)
+                results.finish(None)
             };
             match n {
                 3 => drop(results.into_job(step)),

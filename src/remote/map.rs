@@ -100,7 +100,7 @@ impl<A: Portable, R: Portable, P: Submit> Chunks<A, R, P> {
 
 impl<A: Portable, R: Portable, P: Submit> Remote<A, R> for Chunks<A, R, P> {
     fn compute(&self, items: Vec<A>, results: Results<R>) -> Option<Computed<R>> {
-        let chunk = Chunk { map: Arc::clone(&self.0), items: Kept(items), time: Duration::ZERO };
+        let chunk = Chunk { map: Arc::clone(&self.0), items: Kept(items), time: None };
         chunk.send(results)
     }
 
@@ -120,8 +120,8 @@ impl<A: Portable, R: Portable, P: Submit> Remote<A, R> for Chunks<A, R, P> {
 struct Chunk<A, R, P> {
     map: Arc<Shared<A, R, P>>,
     items: Kept<A>,
-    /// The time that workers have computed.
-    time: Duration,
+    /// The time that workers have computed; `None`: none has told.
+    time: Option<Duration>,
 }
 
 /// Items that are kept to the end, since those that a dead worker had not begun are sent again.
@@ -203,7 +203,7 @@ impl<A: Portable, R: Portable, P: Submit> Chunk<A, R, P> {
         }
         match reply {
             Ok(reply) if reply.header.kind == Kind::Value => {
-                self.time += Duration::from_nanos(reply.header.detail);
+                *self.time.get_or_insert_default() += Duration::from_nanos(reply.header.detail);
                 let left = end - results.len();
                 unpack(reply, left, &mut results);
             }
@@ -215,8 +215,11 @@ impl<A: Portable, R: Portable, P: Submit> Chunk<A, R, P> {
             }
             // The worker had computed all, and not replied.
             Err(Error::WorkerLost(_)) => {}
-            Ok(frame) => self.fail(&mut results, end, || reply::unpack_error(&frame)),
-            Err(_) => self.fail(&mut results, end, || self.map.pool.withdrawal()),
+            Ok(frame) if frame.header.kind != Kind::Failed => {
+                self.fail(&mut results, end, || reply::unpack_error(&frame));
+            }
+            // It was asked to stop; or it was withdrawn or refused.
+            Ok(_) | Err(_) => self.fail(&mut results, end, || self.map.pool.withdrawal()),
         }
         self.send(results)
     }

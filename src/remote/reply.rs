@@ -2,7 +2,7 @@
 
 use std::any::type_name;
 
-use super::frame::{Frame, Kind};
+use super::frame::{Frame, Kind, Unread};
 use crate::codec::{self, Encoded};
 use crate::error::{CodecError, CodecSide, Error};
 use crate::panic::{PanicLocation, Panicked, Raised, catch};
@@ -104,6 +104,12 @@ pub(crate) fn panic_text(panicked: &Panicked) -> PanicText {
 
 /// The error of one item as it travels: the kind of a reply, a type, and the panic, or a message alone.
 pub(crate) type ItemError = (u8, String, PanicText);
+
+/// The error of an item whose result was skipped on arrival.
+pub(crate) fn unread_item(unread: Unread) -> ItemError {
+    let text = (unread.describe("a result"), None, None);
+    (Kind::BadValue as u8, "unknown".to_owned(), text)
+}
 
 pub(crate) fn item_error(frame: &Frame) -> Error {
     let packed = codec::decode::<ItemError>(frame.values(), Vec::new());

@@ -57,9 +57,6 @@ fn run_chunk<A: Portable, R: Portable>(
             }
             Ok(())
         });
-        if call.is_asked_to_stop() {
-            return Ok(Reply::stopped());
-        }
         let error = match ran {
             Ok(Ok(())) => break,
             Ok(Err(error)) => error,
@@ -67,6 +64,11 @@ fn run_chunk<A: Portable, R: Portable>(
         };
         results.push_error(&error);
         index += 1;
+    }
+    if index < count {
+        // Asked to stop. What has been computed may still be wanted: a map outlives a shutdown.
+        results.send_part();
+        return Ok(Reply::stopped());
     }
     guarded::<A, _, _>(CodecSide::DecodeArguments, || items.finish())?;
     Ok(Reply { kind: Kind::Value, values: results.values.finish() })
@@ -142,5 +144,83 @@ impl<'a> Results<'a> {
         let _ = self.call.desk.reply(header, &Content { code: None, values });
         // Not before: until the results are in the socket, the checkpoint has them.
         self.checkpoint.sent(count);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+
+    use super::*;
+    use crate::remote::frame::Frame;
+    use crate::remote::run::Desk;
+    use crate::sync::Mutex;
+
+    /// A worker that keeps what it sends. A stop request comes with the run of item 2.
+    #[derive(Default)]
+    struct Recorder {
+        checkpoint: Vec<AtomicU64>,
+        sent: Mutex<Vec<(Kind, Vec<u64>)>>,
+    }
+
+    static IS_STOPPED: AtomicBool = AtomicBool::new(false);
+
+    impl Desk for Recorder {
+        fn is_asked_to_stop(&self, _: u16) -> bool {
+            IS_STOPPED.load(SeqCst)
+        }
+
+        fn send(&self, header: Header, content: &Content) -> io::Result<()> {
+            self.reply(header, content)
+        }
+
+        fn reply(&self, header: Header, content: &Content) -> io::Result<()> {
+            self.sent.lock().push((header.kind, values(&content.values, header.detail)));
+            Ok(())
+        }
+
+        fn event_level(&self) -> u32 {
+            0
+        }
+
+        fn checkpoint(&self) -> &[AtomicU64] {
+            &self.checkpoint
+        }
+    }
+
+    fn values(encoded: &Encoded, count: u64) -> Vec<u64> {
+        let mut values = Decoder::new(&encoded.body, Vec::new());
+        (0..count).map(|_| values.next().unwrap()).collect()
+    }
+
+    fn stops_at_two(n: u64) -> u64 {
+        IS_STOPPED.fetch_or(n == 2, SeqCst);
+        10 * n
+    }
+
+    #[test]
+    fn a_chunk_that_is_asked_to_stop_sends_what_it_has_computed() {
+        for count in [3, 5] {
+            IS_STOPPED.store(false, SeqCst);
+            let mut items = Encoder::new();
+            (0..count).for_each(|n: u64| items.push(&n).unwrap());
+            let header = Header { kind: Kind::Chunk, slot: 0, number: 1, detail: count };
+            let frame = Frame::of(header, items.finish().body);
+            let checkpoint = (0..64).map(|_| AtomicU64::new(0)).collect();
+            let desk = Arc::new(Recorder { checkpoint, ..Recorder::default() });
+            let mut call = Running { desk: desk.clone(), frame, reply: None };
+            let reply = run_chunk(stops_at_two, &mut call).unwrap();
+            let sent = desk.sent.lock();
+            if count == 3 {
+                // It came too late to stop anything.
+                assert!(sent.is_empty() && reply.kind == Kind::Value);
+                assert_eq!(values(&reply.values, count), [0, 10, 20]);
+            } else {
+                assert_eq!(*sent, [(Kind::Part, vec![0, 10, 20])]);
+                assert!(reply.kind == Kind::Failed && reply.values.body.is_empty());
+            }
+        }
     }
 }

@@ -9,6 +9,7 @@ use super::state::{Parent, Place, State, Task};
 use super::worker::{NO_TASK, Sent, Wait};
 use super::{Completion, Finish, Pool};
 use crate::clock;
+use crate::codec;
 use crate::core::{Options, TaskId};
 use crate::error::{CodecError, CodecSide, Error};
 use crate::function::{Checked, UnknownCode};
@@ -18,7 +19,7 @@ use crate::remote::call::unpack_initializer_error;
 use crate::remote::error_codec;
 use crate::remote::frame::{Content, Frame, Header, Kind, Unread};
 use crate::remote::map::Parts;
-use crate::remote::reply::Reply;
+use crate::remote::reply::{self, Reply};
 use crate::remote::scheduler::transport::{Hub, Transport, WorkerLink};
 use crate::remote::submission::{ReplySink, Submission, Suspect};
 use crate::remote::trace_relay;
@@ -289,6 +290,17 @@ impl<T: Transport> Pool<T> {
         let number = call.request;
         let mut frames: Vec<(Header, Content)> = Vec::with_capacity(messages.len() + 1);
         for (frame, count) in messages {
+            if let Some(unread) = frame.unread {
+                let failed = reply::unread_item(unread);
+                let header = Header { kind: Kind::ItemFailed, slot: 0, number, detail: 1 };
+                frames.extend((0..count).map(|_| {
+                    (
+                        header,
+                        Content { code: None, values: codec::encode(&failed).unwrap_or_default() },
+                    )
+                }));
+                continue;
+            }
             // What a checkpoint has left comes as a `Value`, like a reply.
             let kind =
                 if frame.header.kind == Kind::ItemFailed { Kind::ItemFailed } else { Kind::Part };
