@@ -855,4 +855,31 @@ mod tests {
         let expected = (0..8).map(|n| if n == 3 { Err(true) } else { Ok(2 * n) });
         assert!(all.iter().copied().eq(expected), "{all:?}");
     }
+
+    /// Computes at once, and does not say in what time. Has the length of the longest chunk.
+    struct Timeless(Arc<AtomicUsize>);
+
+    impl Remote<usize, usize> for Timeless {
+        fn compute(
+            &self,
+            items: Vec<usize>,
+            mut results: Results<usize>,
+        ) -> Option<Computed<usize>> {
+            self.0.fetch_max(items.len(), SeqCst);
+            items.into_iter().for_each(|n| results.push(Ok(n)));
+            results.finish(None)
+        }
+
+        fn stop(&self) {}
+    }
+
+    #[test]
+    fn chunks_do_not_grow_by_times_that_are_not_known() {
+        let longest = Arc::default();
+        let remote = Elsewhere(Timeless(Arc::clone(&longest)));
+        let n = scaled(500);
+        let all = start(Threads::default(), remote, 0..n).0.result().unwrap();
+        assert!(all.into_iter().eq(0..n));
+        assert_eq!(longest.load(SeqCst), 1);
+    }
 }
