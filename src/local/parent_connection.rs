@@ -447,6 +447,13 @@ mod tests {
                 assert_eq!(connection.next_task().unwrap().unwrap().header.number, number);
             }
             submits.join().unwrap();
+            drop(pool);
+            // The thread that reads ends with that. A call without an answer would keep the connection.
+            while !connection.inbox.lock().is_closed {
+                std::thread::yield_now();
+            }
+            let calls = std::mem::take(&mut connection.inbox.lock().calls);
+            drop(calls);
         }
     }
 }
