@@ -35,6 +35,7 @@ pub(crate) struct Raised {
 #[derive(Clone)]
 enum Trace {
     Here(Arc<Backtrace>),
+    #[cfg(feature = "process")]
     Text(Arc<str>),
 }
 
@@ -79,6 +80,7 @@ impl Panicked {
         let trace = self.raised.as_ref()?.backtrace.as_ref()?;
         Some(match trace {
             Trace::Here(backtrace) => backtrace.to_string(),
+            #[cfg(feature = "process")]
             Trace::Text(text) => text.to_string(),
         })
     }

@@ -81,7 +81,7 @@ impl Room {
     }
 
     /// Returns how much room is left.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "process"))]
     pub(crate) fn left(&self) -> usize {
         self.free.available_permits()
     }

@@ -136,6 +136,7 @@ impl<T: Send + 'static> Promise<T> {
         self.0.header().id()
     }
 
+    #[cfg(feature = "process")]
     pub(crate) fn look(&self) -> Snapshot {
         self.0.state().look()
     }
