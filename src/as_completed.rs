@@ -2,18 +2,17 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
-use crate::core::set::{CompletionSet, WakeAt};
 use crate::core::{Awaited, context};
 use crate::error::{Error, Unfinished};
 use crate::future::TaskFuture;
 use crate::next::Next;
+use crate::task_set::TaskSet;
 use crate::timer::Delay;
 
 /// Yields the results of `futures` as they finish, each with its position in the input.
@@ -49,37 +48,16 @@ use crate::timer::Delay;
 /// # }).unwrap();
 /// ```
 pub fn as_completed<T>(futures: impl IntoIterator<Item = TaskFuture<T>>) -> AsCompleted<T> {
-    let mut pending: Vec<_> = futures.into_iter().map(Some).collect();
-    let set = Arc::new(CompletionSet::new(pending.len(), WakeAt::Any));
-    let mut ready = Vec::new();
-    // A future that is done already tells no set: its place is noted here.
-    for (index, future) in pending.iter_mut().enumerate() {
-        if future.as_mut().is_some_and(|future| !future.listen(&set, index)) {
-            ready.push(index);
-        }
-    }
-    AsCompleted {
-        unfinished: pending.len(),
-        pending,
-        ready,
-        yielded: 0,
-        set,
-        pending_here: context::Pending::default(),
-    }
+    let set: TaskSet<usize, T> = futures.into_iter().enumerate().collect();
+    AsCompleted { total: set.len(), set }
 }
 
 /// The stream of [`as_completed`].
 #[must_use = "streams do nothing unless polled, and dropping this one withdraws tasks that have not started"]
 pub struct AsCompleted<T> {
-    /// By position; taken when yielded.
-    pending: Vec<Option<TaskFuture<T>>>,
-    unfinished: usize,
-    /// Positions that have been moved here from the set, a whole batch at a time, and how many of
-    /// them have been yielded.
-    ready: Vec<usize>,
-    yielded: usize,
-    set: Arc<CompletionSet>,
-    pending_here: context::Pending,
+    /// By position.
+    set: TaskSet<usize, T>,
+    total: usize,
 }
 
 impl<T> AsCompleted<T> {
@@ -105,8 +83,8 @@ impl<T> AsCompleted<T> {
     /// ```
     pub fn timeout(self, limit: Duration) -> AsCompletedTimeout<T> {
         AsCompletedTimeout {
-            total: self.pending.len(),
-            inner: self,
+            total: self.total,
+            set: self.set,
             delay: Delay::new(limit),
             pending_here: context::Pending::default(),
         }
@@ -123,47 +101,17 @@ impl<T> AsCompleted<T> {
 
     /// Returns the number of results that were not yielded yet.
     pub fn len(&self) -> usize {
-        self.unfinished
+        self.set.len()
     }
 
     /// Returns whether all results were yielded.
     pub fn is_empty(&self) -> bool {
-        self.unfinished == 0
+        self.set.is_empty()
     }
 
     /// Gives the futures back that were not yielded, with their positions in the input.
     pub fn into_futures(self) -> impl Iterator<Item = (usize, TaskFuture<T>)> {
-        self.pending.into_iter().enumerate().filter_map(|(index, future)| {
-            let mut future = future?;
-            // It is the caller's again, so its end is not for this set.
-            future.unlisten();
-            Some((index, future))
-        })
-    }
-
-    fn poll_index(&mut self, cx: &Context<'_>) -> Poll<Option<usize>> {
-        if self.unfinished == 0 {
-            return Poll::Ready(None);
-        }
-        // The set is looked at once for each batch, not for each result.
-        if self.yielded == self.ready.len() {
-            self.ready.clear();
-            self.yielded = 0;
-            if self.set.poll(cx.waker(), &mut self.ready).is_pending() {
-                return Poll::Pending;
-            }
-        }
-        self.unfinished -= 1;
-        self.yielded += 1;
-        Poll::Ready(Some(self.ready[self.yielded - 1]))
-    }
-
-    fn poll_item(&mut self, cx: &Context<'_>) -> Poll<Option<(usize, Result<T, Error>)>> {
-        self.poll_index(cx).map(|index| {
-            let index = index?;
-            let mut future = self.pending[index].take()?;
-            Some((index, future.take()))
-        })
+        self.set.into_futures()
     }
 }
 
@@ -171,28 +119,25 @@ impl<T> Stream for AsCompleted<T> {
     type Item = (usize, Result<T, Error>);
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = self.poll_item(cx);
-        let unfinished = self.unfinished;
-        self.pending_here.note(&polled, cx, || Awaited::Set(unfinished));
-        polled
+        Pin::new(&mut self.set).poll_next(cx)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.unfinished, Some(self.unfinished))
+        self.set.size_hint()
     }
 }
 
 impl<T> FusedStream for AsCompleted<T> {
     fn is_terminated(&self) -> bool {
-        self.unfinished == 0
+        self.set.is_terminated()
     }
 }
 
 impl<T> fmt::Debug for AsCompleted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsCompleted")
-            .field("unfinished", &self.unfinished)
-            .field("total", &self.pending.len())
+            .field("unfinished", &self.len())
+            .field("total", &self.total)
             .finish()
     }
 }
@@ -200,7 +145,7 @@ impl<T> fmt::Debug for AsCompleted<T> {
 /// The stream of [`AsCompleted::timeout`].
 #[must_use = "streams do nothing unless polled, and dropping this one withdraws tasks that have not started"]
 pub struct AsCompletedTimeout<T> {
-    inner: AsCompleted<T>,
+    set: TaskSet<usize, T>,
     total: usize,
     delay: Delay,
     pending_here: context::Pending,
@@ -221,19 +166,19 @@ impl<T> Stream for AsCompletedTimeout<T> {
     type Item = Result<(usize, Result<T, Error>), Unfinished>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // Not `poll_next` of `inner`: this stream alone notes the wait. Results come before the
+        // Not `poll_next` of the set: this stream alone notes the wait. Results come before the
         // limit, if both are there.
-        let polled = match self.inner.poll_item(cx) {
+        let polled = match self.set.poll_item(cx) {
             Poll::Ready(item) => Poll::Ready(item.map(Ok)),
             Poll::Pending => self.delay.poll(cx).map(|_limit| {
                 // With none unfinished the stream has ended.
-                let unfinished = std::mem::take(&mut self.inner.unfinished);
-                let left = std::mem::take(&mut self.inner.pending);
+                let left = std::mem::take(&mut self.set);
+                let unfinished = left.len();
                 drop(left);
                 Some(Err(Unfinished { unfinished, total: self.total }))
             }),
         };
-        let unfinished = self.inner.unfinished;
+        let unfinished = self.set.len();
         self.pending_here.note(&polled, cx, || Awaited::Set(unfinished));
         polled
     }
@@ -241,14 +186,14 @@ impl<T> Stream for AsCompletedTimeout<T> {
 
 impl<T> FusedStream for AsCompletedTimeout<T> {
     fn is_terminated(&self) -> bool {
-        self.inner.is_terminated()
+        self.set.is_terminated()
     }
 }
 
 impl<T> fmt::Debug for AsCompletedTimeout<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsCompletedTimeout")
-            .field("unfinished", &self.inner.unfinished)
+            .field("unfinished", &self.set.len())
             .field("total", &self.total)
             .field("limit", &self.delay.limit())
             .finish()

@@ -317,7 +317,7 @@ impl<T> Drop for TaskFuture<T> {
         self.pending_here.over(|| Awaited::Task(task.id()));
         let now = self.outcome.look();
         if !now.is_done() {
-            // The withdrawal ends the future, and nobody is to be woken for that.
+            // The withdrawal ends the future, and must not wake its own waker.
             self.outcome.unlisten();
             let task = self.outcome.task();
             if self.kills {
@@ -372,7 +372,7 @@ pub struct Completer<T: Send + 'static> {
     closing: Arc<Closing>,
 }
 
-/// Whether a promise's future was given up, and the waker that is told.
+/// Set once a promise's future was given up, with the waker for that moment.
 #[derive(Default)]
 struct Closing(Mutex<(bool, Option<KeptWaker>)>);
 

@@ -160,7 +160,7 @@ impl<T> Shared<T> {
             let done = future.take();
             drop(future);
             drop(done);
-            // This poll may have taken the waker out of the task before its end, which tells nobody then.
+            // This poll may have taken the waker out of the task before its end, which wakes no clone then.
             self.waiters.forget(key);
             Arc::clone(&self.waiters).wake();
         }

@@ -19,8 +19,10 @@ use crate::next::Next;
 use crate::task_handle::TaskHandle;
 use crate::timer::Delay;
 
-/// Places of a set that was made without a number.
+/// Places of a set that was empty.
 const FIRST_PLACES: usize = 16;
+
+const NO_PLACE: usize = usize::MAX;
 
 /// A set of tasks, each with a key, that yields results as they come, and may be given further tasks
 /// meanwhile: what a crawler needs, whose pages name further pages.
@@ -61,9 +63,10 @@ const FIRST_PLACES: usize = 16;
 /// ```
 #[must_use = "dropping a TaskSet withdraws its tasks that have not started"]
 pub struct TaskSet<K, T> {
-    /// By place; taken when yielded. There are as many places as in `set`.
-    members: Vec<Option<(K, TaskFuture<T>)>>,
-    free: Vec<usize>,
+    /// As many as in `set`.
+    places: Vec<Place<K, T>>,
+    /// The first free place; [`NO_PLACE`] if there is none.
+    free: usize,
     unfinished: usize,
     /// Places whose tasks are done, and the number of them that were yielded.
     ready: Vec<usize>,
@@ -72,59 +75,77 @@ pub struct TaskSet<K, T> {
     pending_here: context::Pending,
 }
 
+enum Place<K, T> {
+    /// Until its result is yielded.
+    Member(K, TaskFuture<T>),
+    Free {
+        /// The next free place.
+        next: usize,
+    },
+}
+
+impl<K, T> Place<K, T> {
+    fn into_member(self) -> Option<(K, TaskFuture<T>)> {
+        match self {
+            Place::Member(key, future) => Some((key, future)),
+            Place::Free { .. } => None,
+        }
+    }
+}
+
 impl<K, T> TaskSet<K, T> {
     /// Makes a set without tasks.
     pub fn new() -> Self {
-        Self::with_places(FIRST_PLACES)
-    }
-
-    fn with_places(places: usize) -> Self {
-        Self {
-            members: std::iter::repeat_with(|| None).take(places).collect(),
-            free: (0..places).rev().collect(),
-            unfinished: 0,
-            ready: Vec::new(),
-            yielded: 0,
-            set: Arc::new(CompletionSet::new(places, WakeAt::Any)),
-            pending_here: context::Pending::default(),
-        }
+        std::iter::empty().collect()
     }
 
     /// Adds a task. The handle can cancel it, or look at it. The key need not be unique.
     pub fn push(&mut self, key: K, future: TaskFuture<T>) -> TaskHandle {
         let handle = future.handle();
-        if self.free.is_empty() {
+        self.insert(key, future);
+        handle
+    }
+
+    fn insert(&mut self, key: K, mut future: TaskFuture<T>) {
+        if self.free == NO_PLACE {
             self.grow();
         }
-        let place = self.free.pop().unwrap_or_else(|| unreachable!("it has grown"));
-        let (_, future) = self.members[place].insert((key, future));
+        let place = self.free;
         // A future that is done already tells no set.
         if !future.listen(&self.set, place) {
             self.ready.push(place);
+            self.set.wake();
+        }
+        if let Place::Free { next } =
+            std::mem::replace(&mut self.places[place], Place::Member(key, future))
+        {
+            self.free = next;
         }
         self.unfinished += 1;
-        handle
     }
 
     /// Moves all members to a set of twice as many places.
     fn grow(&mut self) {
-        let (places, more) = (self.members.len(), self.members.len().max(FIRST_PLACES));
-        let set = Arc::new(CompletionSet::new(places + more, WakeAt::Any));
+        let places = self.places.len();
+        let all = places + places.max(FIRST_PLACES);
+        let set = Arc::new(CompletionSet::new(all, WakeAt::Any));
         self.forget_yielded();
         // In the order in which they finished. What the old set is told from here on is not looked at.
         self.set.take(&mut self.ready);
         let mut is_ready = vec![false; places];
         self.ready.iter().for_each(|place| is_ready[*place] = true);
-        for (place, member) in self.members.iter_mut().enumerate() {
-            let Some((_, future)) = member else { continue };
+        for (place, member) in self.places.iter_mut().enumerate() {
+            let Place::Member(_, future) = member else { continue };
             future.unlisten();
             if !future.listen(&set, place) && !is_ready[place] {
                 self.ready.push(place);
             }
         }
-        self.members.resize_with(places + more, || None);
-        self.free.extend((places..places + more).rev());
-        self.set = set;
+        let nexts = (places + 1..all).chain([self.free]);
+        self.places.extend(nexts.map(|next| Place::Free { next }));
+        self.free = places;
+        // A consumer that was left pending polls again, and so leaves its waker with the new set.
+        std::mem::replace(&mut self.set, set).wake();
     }
 
     fn forget_yielded(&mut self) {
@@ -188,8 +209,10 @@ impl<K, T> TaskSet<K, T> {
 
     /// Cancels all tasks, as [`TaskFuture::cancel`]. They stay in the set, which yields what became of them.
     pub fn cancel_all(&self) {
-        for (_, future) in self.members.iter().flatten() {
-            future.cancel();
+        for place in &self.places {
+            if let Place::Member(_, future) = place {
+                future.cancel();
+            }
         }
     }
 
@@ -202,7 +225,7 @@ impl<K, T> TaskSet<K, T> {
 
     /// Gives the futures back whose results were not taken, in no particular order.
     pub fn into_futures(self) -> impl Iterator<Item = (K, TaskFuture<T>)> {
-        self.members.into_iter().flatten().map(|(key, mut future)| {
+        self.places.into_iter().filter_map(Place::into_member).map(|(key, mut future)| {
             // It is the caller's again, so its end is not for this set.
             future.unlisten();
             (key, future)
@@ -212,13 +235,14 @@ impl<K, T> TaskSet<K, T> {
     fn take_ready(&mut self) -> Option<(K, Result<T, Error>)> {
         let place = *self.ready.get(self.yielded)?;
         self.yielded += 1;
-        let (key, mut future) = self.members[place].take()?;
-        self.free.push(place);
+        let free = Place::Free { next: std::mem::replace(&mut self.free, place) };
+        let (key, mut future) = std::mem::replace(&mut self.places[place], free).into_member()?;
         self.unfinished -= 1;
         Some((key, future.take()))
     }
 
-    fn poll_item(&mut self, cx: &Context<'_>) -> Poll<Option<(K, Result<T, Error>)>> {
+    /// Polls for the next result, and does not note the wait.
+    pub(crate) fn poll_item(&mut self, cx: &Context<'_>) -> Poll<Option<(K, Result<T, Error>)>> {
         if self.unfinished == 0 {
             return Poll::Ready(None);
         }
@@ -240,18 +264,32 @@ impl<K, T> Default for TaskSet<K, T> {
 
 impl<K, T> Extend<(K, TaskFuture<T>)> for TaskSet<K, T> {
     fn extend<I: IntoIterator<Item = (K, TaskFuture<T>)>>(&mut self, futures: I) {
-        for (key, future) in futures {
-            self.push(key, future);
-        }
+        futures.into_iter().for_each(|(key, future)| self.insert(key, future));
     }
 }
 
 impl<K, T> FromIterator<(K, TaskFuture<T>)> for TaskSet<K, T> {
     fn from_iter<I: IntoIterator<Item = (K, TaskFuture<T>)>>(futures: I) -> Self {
-        let futures = futures.into_iter();
-        let mut set = Self::with_places(futures.size_hint().0);
-        set.extend(futures);
-        set
+        let member = |(key, future)| Place::Member(key, future);
+        let mut places: Vec<_> = futures.into_iter().map(member).collect();
+        let set = Arc::new(CompletionSet::new(places.len(), WakeAt::Any));
+        let mut ready = Vec::new();
+        for (index, place) in places.iter_mut().enumerate() {
+            // A future that is done already tells no set.
+            let Place::Member(_, future) = place else { continue };
+            if !future.listen(&set, index) {
+                ready.push(index);
+            }
+        }
+        Self {
+            unfinished: places.len(),
+            places,
+            free: NO_PLACE,
+            ready,
+            yielded: 0,
+            set,
+            pending_here: context::Pending::default(),
+        }
     }
 }
 

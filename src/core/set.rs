@@ -86,11 +86,16 @@ impl CompletionSet {
             }
         }
         if wakes && head & WAITING != 0 {
-            // `None` if an earlier push has taken it: the poll after its wake-up sees this push.
-            let waker = self.waker.lock().take();
-            if let Some(waker) = waker {
-                waker.wake();
-            }
+            self.wake();
+        }
+    }
+
+    /// Wakes the consumer, if it has left its waker and was not woken yet. An earlier push may have done so:
+    /// the poll after that sees this one as well.
+    pub(crate) fn wake(&self) {
+        let waker = self.waker.lock().take();
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
 

@@ -64,7 +64,7 @@ impl<'a> Claim<'a> {
 
     pub(crate) fn ask_to_stop(self) {
         // Only after `withdraw` has returned `false`: on a free claim the bit would make `start`
-        // fail, for a task that nobody has withdrawn.
+        // fail, for a task that was not withdrawn.
         self.word().fetch_or(STOP, AcqRel);
     }
 

@@ -166,7 +166,7 @@ fn go_on<R: Reader>(reader: &Arc<R>, mut reading: Reading) {
     loop {
         while let Some(job) = next {
             if relay.turn.leave(&mut reading) {
-                // Nobody watches: the standby is called first, for the job may never come back.
+                // No standby watches: one is called first, for the job may never come back.
                 wake_standby(reader);
             }
             // The hook has reported a panic. Reading goes on for all the others.

@@ -55,7 +55,7 @@ const LONG: usize = 32 * 1024;
 
 impl<R: Portable> ReplySink for Promise<R> {
     fn takes_long(&self, length: usize) -> bool {
-        // To unpack the value, to run callbacks, or to drop a value that nobody wants.
+        // To unpack the value, to run callbacks, or to drop a value that is not wanted.
         let now = self.look();
         length > LONG || now.is_observed() || (needs_drop::<R>() && now.is_abandoned())
     }

@@ -1,4 +1,4 @@
-//! A task with many who await it, and a promise that is told when nobody does.
+//! A task whose result many await, and a promise whose result is not wanted any more.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};

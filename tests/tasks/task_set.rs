@@ -226,3 +226,29 @@ fn a_handle_cancels_a_task_whose_future_is_elsewhere() {
         assert!(!handle.cancel() && !handle.kill());
     });
 }
+
+/// As where one task polls the set and another one fills it, with a lock around.
+#[test]
+fn a_consumer_that_waits_is_woken_by_what_is_pushed_meanwhile() {
+    for first in [1, 16] {
+        let (mut completers, futures) = promises(first + 1);
+        let mut futures = futures.into_iter().enumerate();
+        let mut set: TaskSet<_, _> = futures.by_ref().take(first).collect();
+        let wakes = Wakes::new();
+        assert_pending!(wakes.poll(&mut set.next()));
+        let (key, last) = futures.next().unwrap();
+        set.push(key, last); // which the set has no place for
+        assert_eq!(wakes.wakes(), 1);
+        assert_pending!(wakes.poll(&mut set.next()));
+        complete(&mut completers, 0);
+        assert_eq!(wakes.wakes(), 2);
+        assert_eq!(assert_ready!(wakes.poll(&mut set.next())).unwrap().0, 0);
+
+        assert_pending!(wakes.poll(&mut set.next()));
+        let (completer, done) = TaskFuture::promise();
+        completer.complete(Ok(9));
+        set.push(usize::MAX, done);
+        assert_eq!(wakes.wakes(), 3);
+        assert_eq!(assert_ready!(wakes.poll(&mut set.next())).unwrap().0, usize::MAX);
+    }
+}

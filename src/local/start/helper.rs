@@ -52,10 +52,6 @@ impl Helper {
         self.process.pid()
     }
 
-    pub(crate) fn is_of_this_process(&self) -> bool {
-        self.owner == std::process::id()
-    }
-
     /// Waits for its end, which is about to come, and hastens it by SIGKILL after a while. `None`: how
     /// it ended is not known.
     pub(crate) fn end(&mut self) -> Option<ExitStatus> {
@@ -92,7 +88,7 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        if self.is_of_this_process() {
+        if self.owner == std::process::id() {
             self.end();
         }
     }

@@ -163,7 +163,7 @@ impl Spawn<'_> {
     }
 }
 
-/// What a program is given, as C has it.
+/// Arguments and environment of a program, as C has them.
 struct Texts {
     program: CString,
     arguments: Vec<CString>,

@@ -233,7 +233,7 @@ mod tests {
         promise.task().clone()
     }
 
-    /// Otherwise the one that looks would sleep while a task waits, and nobody would wake it.
+    /// Otherwise the one that looks would sleep while a task waits, and no push would wake it.
     #[test]
     fn a_look_at_local_queues_finds_the_task_that_its_owner_has_left() {
         loom::model(|| {

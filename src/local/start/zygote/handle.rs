@@ -17,13 +17,22 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// A zygote. When this is dropped, the zygote kills the workers that are left, and ends; that takes
 /// well below a millisecond if there are none, and seconds at the very most.
 pub(crate) struct Zygote {
-    control: OwnedFd,
+    control: Control, // dropped first: the helper ends by it
     helper: Helper,
 }
 
-impl Drop for Zygote {
+/// The pool's end of the control socket. Its drop ends the connection. A close would not do: a child that
+/// was made by a bare `fork` may have a copy. Such a child must not end the connection either.
+struct Control {
+    socket: OwnedFd,
+    owner: u32,
+}
+
+impl Drop for Control {
     fn drop(&mut self) {
-        self.close();
+        if self.owner == std::process::id() {
+            let _ = socket::end(self.socket.as_fd());
+        }
     }
 }
 
@@ -58,7 +67,7 @@ impl Launch {
 impl Zygote {
     /// Starts it, and does not wait until it is ready: workers can be asked for at once.
     pub(crate) fn start(launch: &Launch) -> io::Result<Self> {
-        let (control, theirs) = control::pair()
+        let (socket, theirs) = control::pair()
             .map_err(explain("the socket to the process that starts workers can't be made"))?;
         let first = Boot {
             parent: std::process::id(),
@@ -67,7 +76,8 @@ impl Zygote {
             attributes: launch.surroundings.attributes.clone(),
         };
         // Before there is a process: the socket keeps the message for it.
-        control::send(control.as_fd(), &first.encode(), &[])
+        let control = Control { socket, owner: first.parent };
+        control::send(control.socket.as_fd(), &first.encode(), &[])
             .map_err(explain("the process that starts workers can't be told what to do"))?;
         // `theirs` is closed on return: only the helper has that end, and its death is seen by it.
         let helper = Helper::start(theirs.as_fd(), &launch.surroundings)?;
@@ -88,7 +98,7 @@ impl Zygote {
 
     /// Can be read when there is something to [`receive`](Self::receive).
     pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.control.as_fd()
+        self.control.socket.as_fd()
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -96,17 +106,10 @@ impl Zygote {
     }
 
     /// Ends it as a drop does. Returns how it ended, if that is known.
-    pub(crate) fn end(mut self) -> Option<ExitStatus> {
-        self.close();
-        self.helper.end()
-    }
-
-    /// Ends the control socket, which is what the helper ends by. A close would not do: a child that was
-    /// made by a bare `fork` may have a copy of it. Such a child must not end it either.
-    fn close(&self) {
-        if self.helper.is_of_this_process() {
-            let _ = socket::end(self.fd());
-        }
+    pub(crate) fn end(self) -> Option<ExitStatus> {
+        let Self { control, mut helper } = self;
+        drop(control);
+        helper.end()
     }
 
     /// Asks for a worker that is to have these ends of its socket and its control block. An error means that

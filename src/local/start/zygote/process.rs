@@ -445,7 +445,7 @@ impl<'a> Zygote<'a> {
             if self.is_held_up {
                 let _ = poller.add(pipe::stderr(), STDERR, false, true); // or it is there
             } else {
-                // It has room all the time, for which nobody waits.
+                // It always has room, so the poller would report it without a pause.
                 let _ = poller.remove(pipe::stderr());
             }
             let _ = poller.wait(&mut Vec::new(), Some(left.min(LAST_LOOKS)));

@@ -1,4 +1,4 @@
-//! What the pool counts: queued tasks, room in the queue, starts, and the tasks of a worker.
+//! The pool's counts: queued tasks, room in the queue, starts, and the tasks of a worker.
 
 use super::{Fate, Simulation, is_value};
 use crate::core::Options;
