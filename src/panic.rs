@@ -12,8 +12,8 @@ use crate::sync::Mutex;
 
 /// A panic that was caught: its message, where it happened, its backtrace, and the payload.
 ///
-/// Location and backtrace are known as long as the program does not replace the panic hook that the crate installs in
-/// front of the existing one when the first executor is created.
+/// Location and backtrace are known as long as the program does not replace the panic hook that the crate
+/// installs in front of the existing one when the first executor is created.
 ///
 /// Clones share the payload. Dropping a `Panicked` whose payload panics when dropped is harmless: that
 /// second panic is reported by the panic hook and ends there.
