@@ -8,7 +8,8 @@ use std::time::Duration;
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
-use crate::core::{Awaited, context};
+use crate::blocking::{Blocking, BlockingNext};
+use crate::core::{Awaited, context, parker};
 use crate::error::{Error, Unfinished};
 use crate::future::TaskFuture;
 use crate::next::Next;
@@ -34,7 +35,6 @@ use crate::timer::Delay;
 ///
 /// ```
 /// use concurrent_futures::{ThreadPoolExecutor, as_completed};
-/// use futures::StreamExt;
 ///
 /// # futures::executor::block_on(async {
 /// let pool = ThreadPoolExecutor::new();
@@ -68,13 +68,12 @@ impl<T> AsCompleted<T> {
     ///
     /// ```
     /// use concurrent_futures::{TaskFuture, as_completed};
-    /// use futures::executor::block_on_stream;
     /// use std::time::Duration;
     ///
     /// let (completer, never) = TaskFuture::promise();
     /// let (quick, one) = TaskFuture::promise();
     /// quick.complete(Ok(1));
-    /// let mut done = block_on_stream(as_completed([never, one]).timeout(Duration::from_millis(1)));
+    /// let mut done = as_completed([never, one]).timeout(Duration::from_millis(1)).blocking();
     /// assert!(matches!(done.next(), Some(Ok((1, Ok(1))))));
     /// let late = done.next().unwrap().unwrap_err();
     /// assert_eq!(late.to_string(), "1 (of 2) futures unfinished");
@@ -97,6 +96,22 @@ impl<T> AsCompleted<T> {
     )]
     pub fn next(&mut self) -> Next<'_, Self> {
         Next::new(self)
+    }
+
+    /// Iterates over the results by blocking this thread, for code without a runtime.
+    ///
+    /// ```
+    /// use concurrent_futures::{ThreadPoolExecutor, as_completed};
+    ///
+    /// let pool = ThreadPoolExecutor::new();
+    /// let squares = (0..4).map(|n| pool.submit(move || n * n));
+    /// for (n, square) in as_completed(squares).blocking() {
+    ///     assert_eq!(square?, n * n);
+    /// }
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn blocking(self) -> Blocking<Self> {
+        Blocking::new(self)
     }
 
     /// Returns the number of results that were not yielded yet.
@@ -133,6 +148,12 @@ impl<T> FusedStream for AsCompleted<T> {
     }
 }
 
+impl<T> BlockingNext for AsCompleted<T> {
+    fn next_blocking(&mut self) -> Option<Self::Item> {
+        self.set.next_blocking()
+    }
+}
+
 impl<T> fmt::Debug for AsCompleted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsCompleted")
@@ -160,15 +181,16 @@ impl<T> AsCompletedTimeout<T> {
     pub fn next(&mut self) -> Next<'_, Self> {
         Next::new(self)
     }
-}
 
-impl<T> Stream for AsCompletedTimeout<T> {
-    type Item = Result<(usize, Result<T, Error>), Unfinished>;
+    /// As [`AsCompleted::blocking`].
+    pub fn blocking(self) -> Blocking<Self> {
+        Blocking::new(self)
+    }
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        // Not `poll_next` of the set: this stream alone notes the wait. Results come before the
-        // limit, if both are there.
-        let polled = match self.set.poll_item(cx) {
+    /// Polls for the next item, and does not note the wait.
+    fn poll_item(&mut self, cx: &Context<'_>) -> Poll<Option<<Self as Stream>::Item>> {
+        // Results come before the limit, if both are there.
+        match self.set.poll_item(cx) {
             Poll::Ready(item) => Poll::Ready(item.map(Ok)),
             Poll::Pending => self.delay.poll(cx).map(|_limit| {
                 // With none unfinished the stream has ended.
@@ -177,7 +199,15 @@ impl<T> Stream for AsCompletedTimeout<T> {
                 drop(left);
                 Some(Err(Unfinished { unfinished, total: self.total }))
             }),
-        };
+        }
+    }
+}
+
+impl<T> Stream for AsCompletedTimeout<T> {
+    type Item = Result<(usize, Result<T, Error>), Unfinished>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let polled = self.poll_item(cx);
         let unfinished = self.set.len();
         self.pending_here.note(&polled, cx, || Awaited::Set(unfinished));
         polled
@@ -187,6 +217,17 @@ impl<T> Stream for AsCompletedTimeout<T> {
 impl<T> FusedStream for AsCompletedTimeout<T> {
     fn is_terminated(&self) -> bool {
         self.set.is_terminated()
+    }
+}
+
+impl<T> BlockingNext for AsCompletedTimeout<T> {
+    fn next_blocking(&mut self) -> Option<Self::Item> {
+        let awaited = Awaited::Set(self.set.len());
+        let deadline = self.delay.keep_by_caller();
+        match parker::block_on(|| awaited, Some(deadline), |cx| self.poll_item(cx)) {
+            Some(item) => item,
+            None => unreachable!("a wait ends with an item, at its limit too"),
+        }
     }
 }
 

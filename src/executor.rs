@@ -6,7 +6,7 @@ use std::future::Future;
 use crate::error::{Error, TrySubmitError};
 use crate::future::TaskFuture;
 use crate::job::Call;
-use crate::map::Map;
+use crate::map::{Map, TryMap};
 use crate::metrics::Metrics;
 use crate::portable::Portable;
 use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
@@ -67,6 +67,19 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
         R: Portable,
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static;
+
+    /// As [`map`](Self::map), with a function that returns a `Result`, whose first error ends the map. See
+    /// [`TryMap`].
+    fn try_map<A, R, E, I>(&self, function: fn(A) -> Result<R, E>, items: I) -> TryMap<R, E>
+    where
+        A: Portable,
+        R: Portable,
+        E: Portable,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.map(function, items).until_error()
+    }
 
     /// Returns the number of tasks that can run at the same time.
     fn max_workers(&self) -> usize;

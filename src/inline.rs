@@ -13,7 +13,7 @@ use crate::job::{Call, Job};
 use crate::lifecycle::{Accepting, Counts, Lifecycle, Phase};
 use crate::map::apply::Here;
 use crate::map::crew::{AfterChunk, Crew};
-use crate::map::{self, Map};
+use crate::map::{Map, TryMap};
 use crate::metrics::{Metrics, Totals, WorkerMetrics};
 use crate::panic::{catch, drop_quietly, install_hook};
 use crate::portable::Portable;
@@ -25,8 +25,8 @@ use crate::sync::Mutex;
 /// an [`Executor`](crate::Executor): no threads, no order but the program's.
 ///
 /// The futures are finished when `submit` returns; a panic of the job is caught and becomes
-/// [`Error::Panicked`], as on threads. A [`Map`] computes its first item at the call and the
-/// others as they are asked for. There is no queue, so nothing waits, is full, or can be
+/// [`Error::Panicked`], as on threads. A [`Map`] computes its items as they are
+/// asked for. There is no queue, so nothing waits, is full, or can be
 /// cancelled. After [`shutdown`](Self::shutdown) submissions end with [`Error::ShutDown`].
 ///
 /// ```
@@ -141,7 +141,7 @@ impl InlineExecutor {
         Ok(Permit::new(self.clone()))
     }
 
-    /// Calls `f` with every item: the first now, the others when they are asked for.
+    /// Calls `f` with every item, when its result is asked for. See [`Map`].
     pub fn map<A, R, F, I>(&self, f: F, items: I) -> Map<R>
     where
         A: Send + 'static,
@@ -150,7 +150,21 @@ impl InlineExecutor {
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
     {
-        map::start(self.clone(), Here::new(f), items.into_iter()).0
+        Map::new(self.clone(), Here::new(f), items.into_iter())
+    }
+
+    /// As [`map`](Self::map), with a function that returns a `Result`: its first error, in the order of the
+    /// input, ends the map, and what has not started by then never runs. See [`TryMap`].
+    pub fn try_map<A, R, E, F, I>(&self, f: F, items: I) -> TryMap<R, E>
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+        E: Send + 'static,
+        F: Fn(A) -> Result<R, E> + Send + Sync + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.map(f, items).until_error()
     }
 
     /// One: the caller.

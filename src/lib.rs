@@ -19,7 +19,7 @@
 //! // The same function over many items: all results in order, or one by one.
 //! let squares: Vec<u64> = pool.map(|x| x * x, 0..1_000).await?;
 //! # assert_eq!(squares.len(), 1_000);
-//! let mut rows = pool.map(render_row, 0..100).buffersize(16);
+//! let mut rows = pool.map(render_row, 0..100).buffer_size(16);
 //! while let Some(row) = rows.next().await {
 //!     let row = row?;
 //! #   let _ = row;
@@ -174,7 +174,7 @@
 //
 // An item of a map:
 //
-//   map/mod.rs                     `start`; the consumer's side from here on
+//   map/consumer.rs                its start, by the first poll
 //   map/engine.rs                  a driver is queued on the executor's threads
 //   map/state.rs, map/input.rs     it takes its share under the window
 //   map/apply.rs, map/chunk.rs     on threads: the function is applied, item by item
@@ -185,9 +185,10 @@
 //   remote/map.rs                  the reply is the next step of its chunk
 //   map/engine.rs                  the driver goes on; the chunk is finished
 //   map/segment.rs                 results in their places
-//   map/mod.rs                     the consumer gets them in order
+//   map/consumer.rs                the consumer gets them in order
 
 mod as_completed;
+mod blocking;
 mod cache_padded;
 mod clock;
 #[cfg(feature = "process")]
@@ -241,6 +242,7 @@ mod trace;
 mod wait;
 
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};
+pub use blocking::Blocking;
 #[cfg(feature = "process")]
 pub use codec::buffer::{Buffer, Element};
 pub use core::UnobservedFailure;
@@ -256,7 +258,7 @@ pub use instruments::export_metrics;
 pub use job::{Call, Job};
 #[cfg(feature = "process")]
 pub use local::start::init;
-pub use map::{Map, Unordered};
+pub use map::{Map, MapFuture, TryMap, TryMapError, TryMapFuture, Unordered};
 pub use metrics::{Histogram, Metrics};
 pub use next::Next;
 pub use panic::{PanicLocation, Panicked};

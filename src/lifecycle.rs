@@ -2,11 +2,10 @@
 //! of each.
 
 use std::future::Future;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use crate::dump;
 use crate::error::{BrokenPool, Error};
-use crate::map::crew::Begin;
 use crate::panic::KeptWaker;
 use crate::room::Room;
 use crate::shutdown::{Place, RunningTask, Shutdown, ShutdownReport, Waiters};
@@ -28,8 +27,6 @@ pub(crate) struct Counts {
 
 pub(crate) struct Lifecycle {
     pub(crate) phase: Phase,
-    /// Maps that may not have begun in earnest.
-    maps: Vec<Weak<dyn Begin>>,
     /// The counts at the beginning of the first shutdown.
     at_shutdown: Option<Counts>,
     waiting_for_end: Waiters,
@@ -37,7 +34,7 @@ pub(crate) struct Lifecycle {
 
 impl Lifecycle {
     pub(crate) fn new(phase: Phase) -> Self {
-        Self { phase, maps: Vec::new(), at_shutdown: None, waiting_for_end: Waiters::default() }
+        Self { phase, at_shutdown: None, waiting_for_end: Waiters::default() }
     }
 
     /// The life of a pool in a forked child, where its workers are the parent's.
@@ -164,26 +161,6 @@ pub(crate) trait Accepting: Send + Sync {
     fn free_room(&self) {
         if let Some(room) = self.room() {
             room.release(1);
-        }
-    }
-
-    /// Registers a map that must begin in earnest before the pool closes.
-    fn add_map(&self, map: Weak<dyn Begin>) {
-        self.life(|life| {
-            // Maps that are gone are forgotten when the list would grow: O(1) on average.
-            if life.maps.len() == life.maps.capacity() {
-                life.maps.retain(|map| map.strong_count() > 0);
-            }
-            life.maps.push(map);
-        });
-    }
-
-    /// Begins all maps in earnest, since the pool is about to close.
-    fn begin_maps(&self) {
-        // Called without the lock: `begin` queues a driver, which takes it.
-        let maps = self.life(|life| std::mem::take(&mut life.maps));
-        for map in maps.iter().filter_map(Weak::upgrade) {
-            map.begin();
         }
     }
 }

@@ -11,6 +11,7 @@ use futures_core::Stream;
 use futures_core::future::FusedFuture;
 use futures_core::stream::FusedStream;
 
+use crate::blocking::{Blocking, BlockingNext};
 use crate::core::set::{CompletionSet, WakeAt};
 use crate::core::{Awaited, context, parker};
 use crate::error::{Error, Unfinished};
@@ -189,12 +190,19 @@ impl<K, T> TaskSet<K, T> {
 
     /// Waits for the next result by blocking this thread, for code without a runtime. Inside a job the
     /// worker's place is lent out meanwhile.
+    ///
+    /// Where nothing is pushed meanwhile, [`blocking`](Self::blocking) makes an iterator of the set.
     pub fn next_blocking(&mut self) -> Option<(K, Result<T, Error>)> {
         let awaited = Awaited::Set(self.unfinished);
         match parker::block_on(|| awaited, None, |cx| self.poll_item(cx)) {
             Some(item) => item,
             None => unreachable!("a wait without a limit ends with a result"),
         }
+    }
+
+    /// Iterates over the results by blocking this thread.
+    pub fn blocking(self) -> Blocking<Self> {
+        Blocking::new(self)
     }
 
     /// Returns the number of tasks whose results were not taken yet.
@@ -315,6 +323,12 @@ impl<K, T> Stream for TaskSet<K, T> {
 impl<K, T> FusedStream for TaskSet<K, T> {
     fn is_terminated(&self) -> bool {
         self.is_empty()
+    }
+}
+
+impl<K, T> BlockingNext for TaskSet<K, T> {
+    fn next_blocking(&mut self) -> Option<Self::Item> {
+        self.next_blocking()
     }
 }
 

@@ -28,7 +28,7 @@ const LAYERS: [&[&str]; 22] = [
     &["sys"],
     &["reactor"],
     &["core"],
-    &["codec", "function", "future", "job", "next", "task"],
+    &["blocking", "codec", "function", "future", "job", "next", "task"],
     &["task_handle"],
     &["task_set"],
     &["as_completed", "dump", "map", "portable_error", "shared_task", "shutdown", "wait"],

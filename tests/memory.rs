@@ -216,7 +216,7 @@ fn maps_that_were_dropped_before_they_began_leave_nothing() {
         let held = occupy(&pool, &gate);
         let left = left_by(|| {
             for _ in 0..20_000 {
-                drop(pool.map(|n| n, 0..10).buffersize(4));
+                drop(pool.map(|n| n, 0..10).buffer_size(4));
             }
         });
         let queued = pool.metrics().queued;
@@ -309,11 +309,11 @@ fn ten_million_items_go_through_a_window_in_flat_memory() {
         const N: u64 = 10_000_000;
         let pool = pool(2);
         let square = |n: u64| n * n;
-        let warm_up = pool.map(square, 0..100_000).buffersize(1024);
+        let warm_up = pool.map(square, 0..100_000).buffer_size(1024);
         assert_eq!(block_on_stream(warm_up).count(), 100_000);
         let before = live();
         PEAK.store(before, SeqCst);
-        let squares = pool.map(square, 0..N).buffersize(1024);
+        let squares = pool.map(square, 0..N).buffer_size(1024);
         let mut expected = 0;
         for result in block_on_stream(squares) {
             assert_eq!(result.unwrap(), expected * expected);

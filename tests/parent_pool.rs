@@ -84,7 +84,7 @@ fn nested_tasks_end_with_whatever_settings() {
                 let pool = set(builder).build().unwrap();
                 let others: Vec<_> = (0..20).map(|n| pool.submit(call!(square(n)))).collect();
                 let nested: Vec<_> = (0..3).map(|_| pool.submit(call!(fibonacci(7)))).collect();
-                let squares = pool.map(square, 0..50);
+                let squares = pool.map(square, 0..50).start();
                 for nested in nested {
                     assert_eq!(nested.result().unwrap(), 13);
                 }
@@ -205,7 +205,7 @@ fn long_or_fatal(n: u64) -> Vec<u8> {
 /// Of each item: how long its result is, or the error.
 fn map_of_long_and_fatal() -> Vec<Result<usize, String>> {
     use futures::StreamExt;
-    let results = parent().map(long_or_fatal, 0..10).chunksize(10);
+    let results = parent().map(long_or_fatal, 0..10).chunk_size(10);
     let results =
         results.map(|result| result.map(|it| it.len()).map_err(|error| error.to_string()));
     futures::executor::block_on(results.collect())

@@ -16,7 +16,6 @@ use concurrent_futures::{
     ReturnWhen, Shutdown, TaskFuture, ThreadPoolBuilder, ThreadPoolExecutor, as_completed, task,
     wait,
 };
-use futures::StreamExt;
 use futures::executor::block_on;
 
 use support::{Counter, Gate, POOL_SIZES, occupy, within_limit};
@@ -193,7 +192,7 @@ const STORIES: &[Story] = &[
     }),
     ("an endless map that is dropped", |size| {
         let pool = pool(size);
-        let mut map = pool.map(|n| n, 0..).buffersize(8);
+        let mut map = pool.map(|n| n, 0..).buffer_size(8);
         assert!(block_on(map.next()).is_some());
         drop(pool);
         drop(map);

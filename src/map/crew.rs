@@ -1,7 +1,5 @@
 //! An executor, as a map needs it.
 
-use std::sync::Arc;
-
 use crate::error::Error;
 use crate::future::TaskFuture;
 
@@ -36,10 +34,4 @@ pub(crate) enum AfterChunk {
     Stop,
     /// The executor has come to its end.
     GiveUp,
-}
-
-/// A map that may not have begun in earnest.
-pub(crate) trait Begin: Send + Sync {
-    /// Fixes the window, which is not set any more: all of the input may be taken.
-    fn begin(self: Arc<Self>);
 }

@@ -28,10 +28,10 @@ use std::time::Duration;
 
 use super::apply::{Apply, Computed, Step, TakesSteps, Work};
 use super::chunk::{Chunk, ChunkSize};
-use super::crew::{AfterChunk, Begin, Crew};
+use super::crew::{AfterChunk, Crew};
 use super::input::{Input, Items};
 use super::segment::Segment;
-use super::source::{Setting, Source, Taken, Wanted};
+use super::source::{Settings, Source, Taken, Wanted};
 use super::state::{Batch, Demand, Share, State};
 use crate::cache_padded::CachePadded;
 use crate::core::context;
@@ -40,6 +40,9 @@ use crate::future::TaskFuture;
 use crate::panic::{KeptWaker, Quiet, catch, drop_quietly};
 use crate::sync::Mutex;
 use crate::trace::MapTrace;
+
+/// The window of a map whose input may be endless, if the user has set none.
+const AHEAD: usize = 1024;
 
 /// Items for which memory is taken in advance, at most.
 const MOST_RESERVED: usize = 4096;
@@ -55,6 +58,8 @@ pub(super) struct Engine<A, R, I, F, C> {
     crew: C,
     /// The length of the input, if that is sure.
     length: Option<usize>,
+    /// What the input has said of its length.
+    size_hint: (usize, Option<usize>),
     trace: MapTrace,
 }
 
@@ -96,6 +101,7 @@ where
         let input = Input::new(input);
         Arc::new(Self {
             length: input.len(),
+            size_hint: input.size_hint(),
             state: CachePadded(Mutex::new(State::new(input))),
             stopped: Arc::default(),
             hungry: AtomicBool::new(false),
@@ -107,14 +113,6 @@ where
 
     fn is_stopped(&self) -> bool {
         self.stopped.load(Relaxed)
-    }
-
-    /// Starts the map, unless the executor takes nothing new.
-    pub(super) fn open(self: &Arc<Self>) {
-        match self.crew.check_open() {
-            Ok(()) => self.advance(),
-            Err(error) => self.state.lock().failure = Some(error),
-        }
     }
 
     /// Starts a driver, if there is work for one more.
@@ -393,20 +391,6 @@ where
     }
 }
 
-impl<A, R, I, F, C> Begin for Engine<A, R, I, F, C>
-where
-    A: Send + 'static,
-    R: Send + 'static,
-    I: Iterator<Item = A> + Send + 'static,
-    F: Apply<A, R>,
-    C: Crew,
-{
-    fn begin(self: Arc<Self>) {
-        self.state.lock().window.get_or_insert(usize::MAX);
-        self.advance();
-    }
-}
-
 impl<A, R, I, F, C> Source<R> for Engine<A, R, I, F, C>
 where
     A: Send + 'static,
@@ -415,22 +399,30 @@ where
     F: Apply<A, R>,
     C: Crew,
 {
-    fn set(self: Arc<Self>, change: Setting) {
+    fn start(self: Arc<Self>, settings: Settings) -> usize {
+        let window = settings.window.unwrap_or(match self.size_hint {
+            (_, Some(_most)) => usize::MAX,
+            (_, None) => AHEAD,
+        });
+        let opened = self.crew.check_open();
         {
             let mut state = self.state.lock();
-            match change {
-                Setting::Window(n) => state.window = Some(n),
-                Setting::ChunkSize(n) => state.chunk_size = ChunkSize::Fixed(n),
+            state.window = window;
+            if let Some(n) = settings.chunk_size {
+                state.chunk_size = ChunkSize::Fixed(n);
             }
+            state.failure = opened.err();
         }
         self.advance();
+        window
     }
 
-    fn gather(&self, next: usize) -> Segment<R> {
+    fn gather(&self, next: usize, window: usize) -> Segment<R> {
         // What an input says of its length may be more than there is memory for.
         let place = self.length.and_then(|length| Segment::try_with_capacity(length - next));
-        let Some(mut place) = place else { return Segment::empty() };
         let mut state = self.state.lock();
+        state.window = window;
+        let Some(mut place) = place else { return Segment::empty() };
         state.gathers = true;
         // Results of items that were taken before lie elsewhere; these slots are for a copy.
         let taken = place.cut(state.taken - next);
@@ -448,8 +440,6 @@ where
         let waker = KeptWaker::new(cx.waker());
         let (answer, old) = {
             let mut state = self.state.lock();
-            // The first poll fixes that there is no limit, unless one was set.
-            state.window.get_or_insert(usize::MAX);
             state.delivered += delivered;
             state.wanted = wanted;
             if let Some((first, chunk)) = state.take_wanted() {
@@ -476,8 +466,8 @@ where
         self.advance();
     }
 
-    fn is_bounded(&self) -> bool {
-        self.state.lock().window != Some(usize::MAX)
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.size_hint
     }
 
     fn is_taken(&self, index: usize) -> bool {

@@ -4,6 +4,7 @@ use std::vec;
 
 use super::integers::{Integers, same_type};
 use super::segment::Segment;
+use crate::panic::catch;
 
 /// The input of a map.
 pub(super) enum Input<A, I> {
@@ -36,6 +37,15 @@ impl<A: 'static, I: Iterator<Item = A> + 'static> Input<A, I> {
         match self {
             Self::Known(items) => Some(items.len()),
             Self::Unknown(_) => None,
+        }
+    }
+
+    /// What the input says of its length.
+    pub(super) fn size_hint(&self) -> (usize, Option<usize>) {
+        match self {
+            Self::Known(items) => (items.len(), Some(items.len())),
+            // A panic comes again, and is told, when the input is asked for items.
+            Self::Unknown(input) => catch(|| input.size_hint()).unwrap_or((0, None)),
         }
     }
 }

@@ -9,12 +9,12 @@ use crate::error::Error;
 
 /// An engine, of which only the type of the results is known.
 pub(super) trait Source<R>: Send + Sync {
-    /// Changes the settings; more work may become possible by that.
-    fn set(self: Arc<Self>, change: Setting);
+    /// Starts the map, unless the executor takes nothing new. Returns the window.
+    fn start(self: Arc<Self>, settings: Settings) -> usize;
 
-    /// Has all results from item `next` on gathered in one segment. Returns its part for the items
-    /// that have been taken by now, without slots if the number of results is not known.
-    fn gather(&self, next: usize) -> Segment<R>;
+    /// Has all results from item `next` on gathered in one segment, in a new window. Returns its part for
+    /// the items that have been taken by now, without slots if the number of results is not known.
+    fn gather(&self, next: usize, window: usize) -> Segment<R>;
 
     /// Takes a finished chunk. `delivered` items more have reached the consumer since the last
     /// call of this or of [`delivered`](Self::delivered).
@@ -28,8 +28,8 @@ pub(super) trait Source<R>: Send + Sync {
     /// Counts `count` more items as delivered, which may make room for others.
     fn delivered(self: Arc<Self>, count: usize);
 
-    /// Returns whether the workers may run ahead only so far. Fixed by the first poll.
-    fn is_bounded(&self) -> bool;
+    /// What the input says of its length.
+    fn size_hint(&self) -> (usize, Option<usize>);
 
     /// Returns whether item `index` has been taken from the input.
     fn is_taken(&self, index: usize) -> bool;
@@ -45,9 +45,12 @@ pub(super) trait Source<R>: Send + Sync {
     fn stop(&self);
 }
 
-pub(super) enum Setting {
-    Window(usize),
-    ChunkSize(usize),
+/// What the user has said. `None` is left to the engine.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Settings {
+    /// The number of items that are taken and not delivered, at most.
+    pub(super) window: Option<usize>,
+    pub(super) chunk_size: Option<usize>,
 }
 
 /// The chunk that the consumer waits for.

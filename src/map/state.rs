@@ -70,9 +70,8 @@ pub(super) struct State<A, R, I> {
     /// Items taken from the input, and those of them that the consumer has.
     pub(super) taken: usize,
     pub(super) delivered: usize,
-    /// Maximum distance of `taken` ahead of `delivered`. Not known until the user has had the
-    /// opportunity to say; a single item is right under every window.
-    pub(super) window: Option<usize>,
+    /// Maximum distance of `taken` ahead of `delivered`. 0 before the start.
+    pub(super) window: usize,
     pub(super) chunk_size: ChunkSize,
     /// Drivers that are in the queue, that run, or whose chunk is computed elsewhere.
     pub(super) drivers: usize,
@@ -97,7 +96,7 @@ impl<A: 'static, R, I> State<A, R, I> {
             has_error: false,
             taken: 0,
             delivered: 0,
-            window: None,
+            window: 0,
             chunk_size: ChunkSize::measured(),
             drivers: 0,
             queued: Vec::new(),
@@ -109,8 +108,8 @@ impl<A: 'static, R, I> State<A, R, I> {
     }
 
     fn room(&self) -> usize {
-        // Saturates: a window may be narrowed, and a panic of the input takes an item too many.
-        self.window.unwrap_or(1).saturating_sub(self.taken - self.delivered)
+        // Saturates: a panic of the input takes an item too many.
+        self.window.saturating_sub(self.taken - self.delivered)
     }
 
     pub(super) fn has_work(&self) -> bool {
@@ -140,7 +139,7 @@ impl<A: 'static, R, I> State<A, R, I> {
             }
             return Share::Batch(batch);
         }
-        let (room, window, size) = (self.room(), self.window.unwrap_or(1), self.chunk_size);
+        let (room, window, size) = (self.room(), self.window, self.chunk_size);
         match self.input.take() {
             Some(Input::Known(mut items)) => {
                 let length = items.len();
@@ -204,8 +203,7 @@ impl<A: 'static, R, I> State<A, R, I> {
             Wanted::From(next) => self.finished.contains_key(&next),
             // In a window there is room for others only when these have been delivered.
             Wanted::All(next) => {
-                (self.has_error || self.window != Some(usize::MAX))
-                    && self.finished.contains_key(&next)
+                (self.has_error || self.window != usize::MAX) && self.finished.contains_key(&next)
             }
         };
         if is_due || self.is_exhausted() { self.consumer.take() } else { None }

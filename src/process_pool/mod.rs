@@ -31,7 +31,7 @@ use crate::future::TaskFuture;
 use crate::job::{Call, Job};
 use crate::lifecycle::{Accepting, Handle};
 use crate::map::elsewhere::Elsewhere;
-use crate::map::{self, Map};
+use crate::map::{Map, TryMap};
 use crate::metrics::Metrics;
 use crate::panic::{drop_quietly, install_hook};
 use crate::portable::Portable;
@@ -153,8 +153,8 @@ impl ProcessPoolExecutor {
         Ok(Permit::new(self.clone()))
     }
 
-    /// Calls `function` with every item, in the workers. Starts at the call; see [`Map`] for how the
-    /// results arrive. Two inputs are one with `zip`. The items are taken from the input on threads
+    /// Calls `function` with every item, in the workers. See [`Map`] for when it starts, and for how
+    /// the results arrive. Two inputs are one with `zip`. The items are taken from the input on threads
     /// of this process.
     ///
     /// A plain function is needed, since only that has a name in another process; a closure that
@@ -179,9 +179,20 @@ impl ProcessPoolExecutor {
     {
         let crew = MapCrew { pool: Arc::clone(self.pool()), handle: self.clone() };
         let remote = Chunks::new(Arc::clone(self.pool()), function);
-        let (map, begin) = map::start(crew, Elsewhere(remote), items.into_iter());
-        self.pool().add_map(begin);
-        map
+        Map::new(crew, Elsewhere(remote), items.into_iter())
+    }
+
+    /// As [`map`](Self::map), with a function that returns a `Result`: its first error, in the order of the
+    /// input, ends the map, and what has not started by then never runs. See [`TryMap`].
+    pub fn try_map<A, R, E, I>(&self, function: fn(A) -> Result<R, E>, items: I) -> TryMap<R, E>
+    where
+        A: Portable,
+        R: Portable,
+        E: Portable,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.map(function, items).until_error()
     }
 
     /// The largest number of workers that run tasks at the same time.

@@ -9,7 +9,7 @@ use crate::future::TaskFuture;
 use crate::job::Call;
 use crate::map::crew::{AfterChunk, Crew};
 use crate::map::elsewhere::Elsewhere;
-use crate::map::{self, Map};
+use crate::map::{Map, TryMap};
 use crate::portable::Portable;
 use crate::remote::call;
 use crate::remote::frame::Kind;
@@ -117,7 +117,20 @@ impl ParentPool {
         I::IntoIter: Send + 'static,
     {
         let remote = Elsewhere(Chunks::new(self.clone(), function));
-        map::start(self.clone(), remote, items.into_iter()).0
+        Map::new(self.clone(), remote, items.into_iter())
+    }
+
+    /// As [`map`](Self::map), with a function that returns a `Result`: its first error, in the order of the
+    /// input, ends the map, and what has not started by then never runs. See [`TryMap`].
+    pub fn try_map<A, R, E, I>(&self, function: fn(A) -> Result<R, E>, items: I) -> TryMap<R, E>
+    where
+        A: Portable,
+        R: Portable,
+        E: Portable,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.map(function, items).until_error()
     }
 
     /// The largest number of workers that run tasks at the same time.

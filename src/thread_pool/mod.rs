@@ -33,7 +33,7 @@ use crate::job::{Call, Job};
 use crate::lifecycle::{Accepting, Handle};
 use crate::map::apply::Here;
 use crate::map::crew::{AfterChunk, Crew};
-use crate::map::{self, Map};
+use crate::map::{Map, TryMap};
 use crate::metrics::Metrics;
 use crate::panic::{drop_quietly, install_hook};
 use crate::portable::Portable;
@@ -229,8 +229,8 @@ impl ThreadPoolExecutor {
         Ok(Permit::new(self.clone()))
     }
 
-    /// Calls `f` with every item, on the workers. Starts at the call; see [`Map`] for how the
-    /// results arrive. Two inputs are one with `zip`.
+    /// Calls `f` with every item, on the workers. See [`Map`] for when it starts, and for how
+    /// the results arrive. Two inputs are one with `zip`.
     ///
     /// ```
     /// use concurrent_futures::ThreadPoolExecutor;
@@ -248,9 +248,21 @@ impl ThreadPoolExecutor {
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static,
     {
-        let (map, begin) = map::start(self.clone(), Here::new(f), items.into_iter());
-        self.pool().add_map(begin);
-        map
+        Map::new(self.clone(), Here::new(f), items.into_iter())
+    }
+
+    /// As [`map`](Self::map), with a function that returns a `Result`: its first error, in the order of the
+    /// input, ends the map, and what has not started by then never runs. See [`TryMap`].
+    pub fn try_map<A, R, E, F, I>(&self, f: F, items: I) -> TryMap<R, E>
+    where
+        A: Send + 'static,
+        R: Send + 'static,
+        E: Send + 'static,
+        F: Fn(A) -> Result<R, E> + Send + Sync + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        self.map(f, items).until_error()
     }
 
     /// The largest number of workers that run jobs at the same time.

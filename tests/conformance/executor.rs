@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Executor, Map, ReturnWhen, Shutdown, ThreadPoolExecutor, call, task, wait,
+    Error, Executor, Map, ReturnWhen, Shutdown, ThreadPoolExecutor, TryMap, TryMapError, call,
+    task, wait,
 };
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
@@ -62,6 +63,8 @@ fn sum_text((a, b): (u32, u32)) -> String {
 fn divide((a, b): (u32, u32)) -> (u32, u32) {
     (a / b, a % b)
 }
+
+const ITEMS: [(u32, u32); 5] = [(1, 2), (1, 3), (1, 0), (1, 5), (7, 2)];
 
 fn try_divide((a, b): (u32, u32)) -> Result<(u32, u32), String> {
     a.checked_div(b).map(|quotient| (quotient, a % b)).ok_or_else(|| format!("{a} / {b}"))
@@ -130,8 +133,8 @@ fn a_map_over_two_inputs_equals_a_sequential_map() {
         assert_eq!(executor.map(power, inputs()).result().unwrap(), expected);
         assert_eq!(streamed(executor.map(power, inputs())).await, expected);
 
-        assert_eq!(executor.map(power, inputs()).chunksize(3).await.unwrap(), expected);
-        assert_eq!(streamed(executor.map(power, inputs()).chunksize(3)).await, expected);
+        assert_eq!(executor.map(power, inputs()).chunk_size(3).await.unwrap(), expected);
+        assert_eq!(streamed(executor.map(power, inputs()).chunk_size(3)).await, expected);
 
         // The shorter input ends both.
         assert_eq!(executor.map(power, (0..3).zip(2..)).await.unwrap(), [0, 1, 16]);
@@ -139,16 +142,68 @@ fn a_map_over_two_inputs_equals_a_sequential_map() {
     over_executors!(check);
 }
 
+#[test]
+fn the_first_error_of_its_function_ends_a_try_map() {
+    fn divided(pair: (u32, u32)) -> Result<(u32, u32), String> {
+        Ok(divide(pair))
+    }
+    fn at_most_4(n: u32) -> Result<u32, String> {
+        if n < 5 { Ok(n) } else { Err(format!("{n} is too much")) }
+    }
+
+    async fn check<E: Executor>(executor: E) {
+        for chunk in [None, Some(1), Some(3), Some(100)] {
+            let sized = |map: TryMap<_, _>| match chunk {
+                None => map,
+                Some(n) => map.chunk_size(n),
+            };
+            let map = |items: Vec<_>| sized(executor.try_map(try_divide, items));
+            assert_eq!(map(vec![(7, 3), (8, 3)]).await.unwrap(), [(2, 1), (2, 2)]);
+            assert_eq!(map(vec![]).await.unwrap(), []);
+
+            let mut items = map(ITEMS.to_vec());
+            assert_eq!(items.next().await.unwrap().unwrap(), (0, 1));
+            assert_eq!(items.next().await.unwrap().unwrap(), (0, 1));
+            let error = items.next().await.unwrap().unwrap_err();
+            assert_eq!((error.index(), &*error.to_string()), (2, "item 2: 1 / 0"));
+            assert!(matches!(error, TryMapError::Function { index: 2, .. }), "{error:?}");
+            for _ in 0..3 {
+                assert!(items.next().await.is_none());
+                assert!(items.is_terminated());
+            }
+
+            let awaited = map(ITEMS.to_vec()).await.unwrap_err();
+            assert_eq!((awaited.index(), awaited.into_error().unwrap()), (2, "1 / 0".to_owned()));
+            assert_eq!(map(ITEMS.to_vec()).start().result().unwrap_err().index(), 2);
+            let mut rows = map(ITEMS.to_vec()).blocking();
+            assert_eq!(rows.by_ref().take(2).map(Result::unwrap).collect::<Vec<_>>(), [(0, 1); 2]);
+            assert_eq!(rows.next().unwrap().unwrap_err().index(), 2);
+            assert!(rows.next().is_none());
+
+            // A panic ends it as well.
+            match sized(executor.try_map(divided, ITEMS)).await.unwrap_err() {
+                TryMapError::Task { index: 2, error, .. } => {
+                    assert_panicked::<()>(&Err(error), "attempt to divide by zero");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        // Nothing else ends this one.
+        let ended = executor.try_map(at_most_4, 0..).await.unwrap_err();
+        assert_eq!(ended.to_string(), "item 5: 5 is too much");
+        executor.shutdown(Shutdown::Drain).await;
+    }
+    over_executors!(check);
+}
+
 /// EX-4.
 #[test]
 fn an_item_that_fails_is_an_error_at_its_place() {
-    const ITEMS: [(u32, u32); 5] = [(1, 2), (1, 3), (1, 0), (1, 5), (7, 2)];
-
     async fn check<E: Executor>(executor: E) {
         for chunk in [None, Some(1), Some(3), Some(5), Some(100)] {
             let map = || match chunk {
                 None => executor.map(divide, ITEMS),
-                Some(n) => executor.map(divide, ITEMS).chunksize(n),
+                Some(n) => executor.map(divide, ITEMS).chunk_size(n),
             };
             let mut items = map();
             assert_eq!(items.next().await.unwrap().unwrap(), (0, 1));
@@ -174,7 +229,7 @@ fn an_item_that_fails_is_an_error_at_its_place() {
         }
 
         // A job's own error is a value, and ends nothing either.
-        let all = executor.map(try_divide, ITEMS).chunksize(3).await.unwrap();
+        let all = executor.map(try_divide, ITEMS).chunk_size(3).await.unwrap();
         let error = Err("1 / 0".to_owned());
         assert_eq!(all, [Ok((0, 1)), Ok((0, 1)), error, Ok((0, 1)), Ok((3, 1))]);
     }
@@ -194,7 +249,7 @@ fn the_first_error_in_the_order_of_the_input_wins() {
             failed.add();
             panic!("item {n}")
         };
-        let mut map = pool.map(job, 0..4u32).buffersize(4);
+        let mut map = pool.map(job, 0..4u32).buffer_size(4).into_future();
         assert!(futures::poll!(&mut map).is_pending());
         early.open();
         assert_panicked::<Vec<()>>(&map.await, "item 0");
@@ -238,7 +293,7 @@ fn a_timeout_error_of_a_task_is_not_that_of_the_map() {
                     2 => panic_any(wait_in_vain().unwrap_err()),
                     n => Ok(n),
                 };
-                let mut map = executor.map_with(job, 0..4).chunksize(chunk);
+                let mut map = executor.map_with(job, 0..4).chunk_size(chunk);
                 if let Some(limit) = limit {
                     map = map.timeout(limit);
                 }
@@ -296,7 +351,7 @@ impl Slow {
                 n
             }
         };
-        let map = pool.map(job, counted(items, taken.clone())).buffersize(usize::MAX);
+        let map = pool.map(job, counted(items, taken.clone())).start();
         // Each worker has got to a slow item, so the quick ones are done.
         started.wait_for(pool.max_workers());
         Self { map, held, taken, late, stopped, input }
@@ -378,7 +433,7 @@ fn a_map_dropped_after_its_first_item_takes_and_runs_nothing_more() {
                     n
                 };
                 let map = executor.map_with(job, counted(0.., taken.clone()));
-                let mut map = map.chunksize(chunk).buffersize(chunk);
+                let mut map = map.chunk_size(chunk).buffer_size(chunk).start();
                 ran.wait_for(chunk); // the window is full
                 if unordered {
                     let mut map = map.unordered();
@@ -413,7 +468,7 @@ fn dropping_a_map_ends_its_endless_input() {
             };
             let mut map = executor.map_with(job, input);
             if let Some(n) = chunk {
-                map = map.chunksize(n);
+                map = map.chunk_size(n);
             }
             assert_eq!(map.next().await.unwrap().unwrap(), 0);
             drop(map);
@@ -425,21 +480,21 @@ fn dropping_a_map_ends_its_endless_input() {
     over_closures!(check);
 }
 
-// EX-8: `buffersize` takes a `usize`, so a window that is not an integer does not compile.
+// EX-8: `buffer_size` takes a `usize`, so a window that is not an integer does not compile.
 
 /// EX-9. A negative window does not compile either.
 #[test]
 fn a_window_of_zero_is_rejected() {
     async fn check<E: Executor>(executor: E) {
-        let rule = "buffersize must be at least 1, so that an item can be taken";
+        let rule = "buffer_size must be at least 1, so that an item can be taken";
         let map = || executor.map(text, 0..3);
-        assert_eq!(panic_text(|| map().buffersize(0)), rule);
-        assert_eq!(panic_text(|| map().unordered().buffersize(0)), rule);
-        let rule = "chunksize must be at least 1";
-        assert_eq!(panic_text(|| map().chunksize(0)), rule);
-        assert_eq!(panic_text(|| map().unordered().chunksize(0)), rule);
+        assert_eq!(panic_text(|| map().buffer_size(0)), rule);
+        assert_eq!(panic_text(|| map().unordered().buffer_size(0)), rule);
+        let rule = "chunk_size must be at least 1";
+        assert_eq!(panic_text(|| map().chunk_size(0)), rule);
+        assert_eq!(panic_text(|| map().unordered().chunk_size(0)), rule);
         // Nothing is left of those maps.
-        assert_eq!(map().buffersize(1).await.unwrap(), ["0", "1", "2"]);
+        assert_eq!(map().buffer_size(1).await.unwrap(), ["0", "1", "2"]);
     }
     over_executors!(check);
 }
@@ -451,11 +506,11 @@ fn windows_of_all_sizes_give_all_results_in_order() {
         let n = scaled(100);
         let expected: Vec<_> = (0..n as u32).map(text).collect();
         for window in [1, 2, n, 2 * n] {
-            let map = || executor.map(text, 0..n as u32).buffersize(window);
+            let map = || executor.map(text, 0..n as u32).buffer_size(window);
             assert_eq!(map().await.unwrap(), expected);
             assert_eq!(map().result().unwrap(), expected);
             assert_eq!(streamed(map()).await, expected);
-            assert_eq!(streamed(map().chunksize(3)).await, expected);
+            assert_eq!(streamed(map().chunk_size(3)).await, expected);
             let mut unordered: Vec<_> = map().unordered().collect().await;
             unordered.sort_by_key(|(index, _)| *index);
             for (place, (index, value)) in unordered.into_iter().enumerate() {
@@ -474,7 +529,7 @@ fn windows_over_two_inputs_give_all_results_in_order() {
         let inputs = || (0..n as u32).zip((1000..1000 + n as u32).rev());
         let expected: Vec<_> = inputs().map(sum_text).collect();
         for window in [1, 2, n, 2 * n] {
-            let map = || executor.map(sum_text, inputs()).buffersize(window);
+            let map = || executor.map(sum_text, inputs()).buffer_size(window);
             assert_eq!(map().await.unwrap(), expected);
             assert_eq!(streamed(map()).await, expected);
         }
@@ -487,7 +542,7 @@ fn windows_over_two_inputs_give_all_results_in_order() {
 fn an_endless_input_works_in_a_window_of_two() {
     async fn check<E: Executor>(executor: E) {
         let taken = Counter::new();
-        let mut map = executor.map(text, counted(0.., taken.clone())).buffersize(2);
+        let mut map = executor.map(text, counted(0.., taken.clone())).buffer_size(2);
         for expected in ["0", "1", "2"] {
             assert_eq!(map.next().await.unwrap().unwrap(), expected);
         }
@@ -504,7 +559,7 @@ fn two_endless_inputs_work_in_a_window_of_two() {
     async fn check<E: Executor>(executor: E) {
         let (left, right) = (Counter::new(), Counter::new());
         let inputs = counted(0.., left.clone()).zip(counted(10.., right.clone()));
-        let mut map = executor.map(sum_text, inputs).buffersize(2);
+        let mut map = executor.map(sum_text, inputs).buffer_size(2);
         for expected in ["10", "12", "14"] {
             assert_eq!(map.next().await.unwrap().unwrap(), expected);
         }
@@ -519,7 +574,7 @@ fn two_endless_inputs_work_in_a_window_of_two() {
 fn an_empty_input_is_finished_at_once() {
     async fn check<E: Executor>(executor: E) {
         for window in [1, 2, 200] {
-            let map = || executor.map(text, 0..0).buffersize(window);
+            let map = || executor.map(text, 0..0).buffer_size(window);
             assert_eq!(map().await.unwrap(), [""; 0]);
             assert_eq!(map().result().unwrap(), [""; 0]);
             assert!(map().unordered().next().await.is_none());
@@ -538,12 +593,12 @@ fn an_empty_input_is_finished_at_once() {
 fn no_input_is_finished_at_once() {
     async fn check<E: Executor>(executor: E) {
         for window in [1, 2, 200] {
-            let mut items = executor.map(text, None).buffersize(window);
+            let mut items = executor.map(text, None).buffer_size(window);
             assert!(items.next().await.is_none());
             assert!(items.is_terminated());
-            assert_eq!(executor.map(text, []).buffersize(window).await.unwrap(), [""; 0]);
+            assert_eq!(executor.map(text, []).buffer_size(window).await.unwrap(), [""; 0]);
             let empty = std::iter::empty();
-            assert_eq!(executor.map(text, empty).buffersize(window).await.unwrap(), [""; 0]);
+            assert_eq!(executor.map(text, empty).buffer_size(window).await.unwrap(), [""; 0]);
         }
     }
     over_executors!(check);
@@ -556,11 +611,12 @@ fn a_map_that_is_not_read_takes_exactly_its_window() {
         let (taken, ran) = (Counter::new(), Counter::new());
         let job_ran = ran.clone();
         let job = move |_| job_ran.add();
-        let map = pool.map(job, counted(0..10_000, taken.clone())).buffersize(window);
+        let map = pool.map(job, counted(0..10_000, taken.clone())).buffer_size(window);
         let map = match chunk {
             None => map,
-            Some(n) => map.chunksize(n),
+            Some(n) => map.chunk_size(n),
         };
+        let map = map.start();
         pool.shutdown_blocking(Shutdown::Drain).unwrap();
         assert_eq!((taken.get(), ran.get()), (window, window));
         drop(map);
@@ -582,10 +638,10 @@ fn a_map_that_is_not_read_takes_exactly_its_window() {
 fn a_blocking_shutdown_right_after_a_map_returns() {
     fn check(max_workers: usize, how: Shutdown) {
         let pool = pool(max_workers);
-        let map = pool.map(text, vec![2; max_workers + 1]);
+        let map = pool.map(text, vec![2; max_workers + 1]).start();
         pool.shutdown_blocking(how).unwrap();
         assert_eq!(pool.metrics().workers, 0);
-        match (how, map.now_or_never()) {
+        match (how, map.into_future().now_or_never()) {
             // There is nothing left to compute.
             (Shutdown::Drain, Some(Ok(all))) => assert_eq!(all, vec!["2"; max_workers + 1]),
             // Some workers may have been quicker than the shutdown, or all.
@@ -610,9 +666,9 @@ fn a_blocking_shutdown_right_after_a_map_returns() {
 #[test]
 fn an_awaited_shutdown_right_after_a_map_returns() {
     over_pools_async(|pool| async move {
-        let map = pool.map(text, vec![2; pool.max_workers() + 1]);
+        let map = pool.map(text, vec![2; pool.max_workers() + 1]).start();
         pool.shutdown(Shutdown::Drain).await;
-        let all = map.now_or_never().unwrap(); // there is nothing left to compute
+        let all = map.into_future().now_or_never().unwrap(); // there is nothing left to compute
         assert_eq!(all.unwrap(), vec!["2"; pool.max_workers() + 1]);
     });
 }
@@ -705,7 +761,7 @@ fn a_result_of_a_map_is_freed_by_its_consumer() {
                 let freed = freed.clone();
                 move |_| Arc::new(Object(freed.clone()))
             };
-            let mut map = executor.map_with(job, 0..10).chunksize(chunk);
+            let mut map = executor.map_with(job, 0..10).chunk_size(chunk);
             let mut count = 0;
             while let Some(result) = map.next().await {
                 let result = result.unwrap();
@@ -733,7 +789,7 @@ fn results_that_are_not_taken_are_freed_with_the_map() {
                 Object(freed.clone())
             }
         };
-        let mut map = executor.map_with(job, 0..).chunksize(2).buffersize(8);
+        let mut map = executor.map_with(job, 0..).chunk_size(2).buffer_size(8);
         drop(map.next().await.unwrap().unwrap());
         assert_eq!(freed.get(), 1);
         drop(map);
@@ -759,7 +815,7 @@ fn a_result_that_comes_after_the_map_is_freed() {
                 Object(freed.clone())
             }
         };
-        let mut map = pool.map(job, 0..).buffersize(1);
+        let mut map = pool.map(job, 0..).buffer_size(1);
         drop(map.next().await.unwrap().unwrap());
         assert!(futures::poll!(map.next()).is_pending());
         started.wait_for(1);
@@ -815,7 +871,7 @@ fn errors_that_look_empty_are_errors() {
         }
 
         for chunk in [1, 3] {
-            let map = || executor.map(fail, 0..6).chunksize(chunk);
+            let map = || executor.map(fail, 0..6).chunk_size(chunk);
             let mut items = map();
             for message in MESSAGES {
                 assert_panicked(&items.next().await.unwrap(), message);

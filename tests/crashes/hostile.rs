@@ -589,7 +589,7 @@ fn a_made_up_chunk_is_not_believed() {
         for wrong in [Wrong::Part(0), Wrong::Part(u64::MAX), Wrong::Part(21), Wrong::Skipped] {
             let pool = pool(1);
             let items = (0..20).map(move |n| (n, Some(wrong)));
-            let results: Vec<_> = block_on(pool.map(item, items).chunksize(20).collect());
+            let results: Vec<_> = block_on(pool.map(item, items).chunk_size(20).collect());
             assert_eq!(results.len(), 20);
             for (n, result) in (0..).zip(results) {
                 match result {
@@ -713,7 +713,7 @@ fn what_is_left_of_a_chunk_is_not_believed_either() {
         for pattern in PATTERNS {
             let pool = pool(1);
             let items = (0..20).map(move |n| (n, pattern));
-            let results: Vec<_> = block_on(pool.map(item, items).chunksize(20).collect());
+            let results: Vec<_> = block_on(pool.map(item, items).chunk_size(20).collect());
             assert_eq!(results.len(), 20);
             for (n, result) in (0..).zip(results) {
                 match result {

@@ -480,7 +480,7 @@ fn an_item_that_kills_its_worker_is_lost_alone() {
     within_limit(|| {
         for size in SIZES {
             let pool = pool(size);
-            let results = pool.map(die_at_7_and_13, 0..20).chunksize(1);
+            let results = pool.map(die_at_7_and_13, 0..20).chunk_size(1);
             assert_lost_at_7_and_13(block_on(results.collect()));
             end(&pool);
         }
@@ -493,7 +493,7 @@ fn an_item_that_kills_its_worker_is_lost_alone_in_a_chunk() {
         for size in SIZES {
             for chunk in [5, 10, 20] {
                 let pool = pool(size);
-                let results = pool.map(die_slowly, 0..20).chunksize(chunk);
+                let results = pool.map(die_slowly, 0..20).chunk_size(chunk);
                 assert_lost_at_7_and_13(block_on(results.collect()));
                 end(&pool);
             }
@@ -507,7 +507,7 @@ fn items_behind_one_that_kills_its_worker_run() {
     within_limit(|| {
         for size in SIZES {
             let pool = pool(size);
-            let map = pool.map(die_at_7_and_13, 0..20).chunksize(20);
+            let map = pool.map(die_at_7_and_13, 0..20).chunk_size(20);
             let results: Vec<_> = block_on(map.collect());
             assert_eq!(results.len(), 20);
             for n in (8..13).chain(14..20) {
@@ -527,7 +527,7 @@ fn every_item_may_kill_its_worker() {
         for size in SIZES {
             let pool = pool(size);
             let results: Vec<_> =
-                block_on(pool.map(die, vec![Death::Exit(3); 30]).chunksize(1).collect());
+                block_on(pool.map(die, vec![Death::Exit(3); 30]).chunk_size(1).collect());
             assert_eq!(results.len(), 30);
             for result in results {
                 assert_eq!(status(&lost(result)), (Some(3), None));

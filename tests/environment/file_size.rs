@@ -34,7 +34,7 @@ fn a_low_limit_on_files_makes_the_shared_memory_smaller() {
         let pool = pool(2);
         assert_eq!(pool.submit(call!(square(3))).result().unwrap(), 9);
         // What a chunk has done is found there after its worker's death.
-        let mut results = pool.map(die_at_60, 0..100).chunksize(100);
+        let mut results = pool.map(die_at_60, 0..100).chunk_size(100);
         let results: Vec<_> = futures::executor::block_on_stream(&mut results).collect();
         assert_eq!(results.len(), 100);
         for (n, result) in (0..).zip(results) {

@@ -103,8 +103,13 @@ fn a_wait_goes_on_until_there_is_a_thread_again() {
             let some = (0..10).map(|n| pool.submit(move || n));
             assert_eq!(block_on_stream(as_completed(some)).count(), 10);
         },
-        |pool| assert_eq!(block_on(pool.map(|n| n, 0..9)).unwrap(), (0..9).collect::<Vec<_>>()),
-        |pool| assert_eq!(block_on_stream(pool.map(|n| n, 0..9).buffersize(2)).count(), 9),
+        |pool| {
+            assert_eq!(
+                block_on(pool.map(|n| n, 0..9).into_future()).unwrap(),
+                (0..9).collect::<Vec<_>>()
+            )
+        },
+        |pool| assert_eq!(block_on_stream(pool.map(|n| n, 0..9).buffer_size(2)).count(), 9),
         |pool| assert_eq!(block_on(pool.map(|n| n, 0..9).unordered().count()), 9),
     ];
     alone("threads::a_wait_goes_on_until_there_is_a_thread_again", || {
@@ -270,7 +275,7 @@ fn waits_come_back_at_their_limits_without_a_thread_that_keeps_the_time() {
         assert_eq!(late.unwrap_err().unfinished, 1);
         let is_late = |result| matches!(result, Err(Error::TimedOut { .. }));
         assert!(is_late(pool.map(|n| n, 0..9).timeout(LIMIT).result()));
-        assert!(is_late(block_on(pool.map(|n| n, 0..9).timeout(LIMIT))));
+        assert!(is_late(block_on(pool.map(|n| n, 0..9).timeout(LIMIT).into_future())));
         let report = pool.shutdown(Shutdown::Drain).deadline(LIMIT).result().unwrap();
         assert_eq!(report.running.len(), 1);
         let report = block_on(pool.shutdown(Shutdown::Drain).deadline(LIMIT));
@@ -366,7 +371,7 @@ fn a_map_that_a_shutdown_cuts_off_is_cancelled_also_if_a_thread_was_refused_befo
         let busy = occupy(&pool, &gate);
         refuse_threads();
         let waits = pool.submit(|| 7);
-        let map = pool.map(|n| n, 0..1_000).buffersize(1);
+        let map = pool.map(|n| n, 0..1_000).buffer_size(1).start();
         gate.open();
         busy.result().unwrap();
         assert_eq!(waits.result().unwrap(), 7);

@@ -12,7 +12,6 @@ use std::time::Duration;
 use concurrent_futures::{
     Error, InlineExecutor, Shutdown, ShutdownReport, TaskFuture, ThreadPoolExecutor, task,
 };
-use futures::StreamExt;
 use futures::executor::block_on;
 
 use crate::support::{
@@ -208,8 +207,8 @@ fn a_map_outlives_the_last_handle() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let (pool, threads) = counted_pool(size);
-            let awaited = pool.map(|x| x * x, 0..100);
-            let mut stream = pool.map(|x| x + 1, 0..).buffersize(4);
+            let awaited = pool.map(|x| x * x, 0..100).start();
+            let mut stream = pool.map(|x| x + 1, 0..).buffer_size(4);
             assert_eq!(stream.next().await.unwrap().unwrap(), 1);
             drop(pool);
             assert_eq!(awaited.await.unwrap()[99], 99 * 99);
@@ -516,7 +515,7 @@ fn a_map_of_a_pool_that_cancels_what_is_queued_ends_with_cancelled() {
             let shut = pool(size);
             let gate = Gate::new();
             let busy: Vec<_> = (0..size).map(|_| occupy(&shut, &gate)).collect();
-            let map = shut.map(|x| x, 0..10);
+            let map = shut.map(|x| x, 0..10).start();
             let ended = shut.shutdown(Shutdown::CancelQueued);
             gate.open();
             ended.await;
@@ -525,7 +524,7 @@ fn a_map_of_a_pool_that_cancels_what_is_queued_ends_with_cancelled() {
 
             // Its workers wait for the consumer to make room.
             let shut = pool(size);
-            let mut map = shut.map(|x| x, 0..).buffersize(1);
+            let mut map = shut.map(|x| x, 0..).buffer_size(1);
             assert_eq!(map.next().await.unwrap().unwrap(), 0);
             shut.shutdown(Shutdown::CancelQueued).await;
             let error = map.next().await.unwrap().unwrap_err();
@@ -541,7 +540,7 @@ fn a_map_with_a_window_goes_on_after_a_shutdown_that_drains() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let (pool, threads) = counted_pool(size);
-            let mut map = pool.map(|x| x, 0..20).buffersize(3);
+            let mut map = pool.map(|x| x, 0..20).buffer_size(3).start();
             pool.shutdown(Shutdown::Drain).await;
             for expected in 0..20 {
                 assert_eq!(map.next().await.unwrap().unwrap(), expected);
@@ -707,7 +706,7 @@ fn a_deadline_stops_a_map() {
             let (started, may_end) = (Counter::new(), Gate::new());
             let (count, gate) = (started.clone(), may_end.clone());
             let job = move |_| until_stopped(&count, &gate)();
-            let map = pool.map(job, 0..).chunksize(1).buffersize(3 * size);
+            let map = pool.map(job, 0..).chunk_size(1).buffer_size(3 * size).start();
             started.wait_for(size);
             let report = pool.shutdown(Shutdown::Drain).deadline(NOW).await;
             assert_eq!((report.queued, report.running.len()), (0, size));
@@ -726,8 +725,8 @@ fn a_shutdown_that_cancels_stops_a_map_without_limits() {
     on_runtimes(|| async {
         for size in POOL_SIZES {
             let pool = pool(size);
-            let awaited = pool.map(drop, 0u64..).buffersize(usize::MAX);
-            let mut stream = pool.map(drop, 0u64..).buffersize(usize::MAX);
+            let awaited = pool.map(drop, 0u64..).buffer_size(usize::MAX).start();
+            let mut stream = pool.map(drop, 0u64..).buffer_size(usize::MAX);
             stream.next().await.unwrap().unwrap();
             pool.shutdown(Shutdown::CancelQueued).await;
             assert!(matches!(awaited.await, Err(Error::Cancelled)));
@@ -750,7 +749,7 @@ fn a_deadline_stops_a_map_without_limits() {
             let pool = pool(size);
             let started = Counter::new();
             let count = started.clone();
-            let map = pool.map(move |_| count.add(), 0..).buffersize(usize::MAX);
+            let map = pool.map(move |_| count.add(), 0..).buffer_size(usize::MAX).start();
             started.wait_for(size);
             pool.shutdown(Shutdown::Drain).deadline(Duration::from_millis(1)).await;
             pool.shutdown(Shutdown::Drain).await;

@@ -126,7 +126,7 @@ fn queued_and_later_tasks_get_the_error_of_the_initializer() {
                 .collect();
             let polled = pool.submit_future(std::future::pending::<()>());
             let count = ran.clone();
-            let map = pool.map(move |_| count.add(), 0..50);
+            let map = pool.map(move |_| count.add(), 0..50).start();
             gate.open();
 
             for future in pending {

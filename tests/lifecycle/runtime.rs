@@ -388,7 +388,7 @@ async fn awaits_everything(pool: &ThreadPoolExecutor) {
     assert_eq!(pool.submit(|| 1).await.unwrap(), 1);
     assert_eq!(pool.submit_future(async { 2 }).await.unwrap(), 2);
     assert_eq!(pool.map(|x| x + 1, 0..5).await.unwrap(), [1, 2, 3, 4, 5]);
-    let mut rows = pool.map(|x| x * x, 0..).buffersize(2);
+    let mut rows = pool.map(|x| x * x, 0..).buffer_size(2);
     assert_eq!(rows.next().await.unwrap().unwrap(), 0);
     let futures: Vec<_> = (0..10).map(|n| pool.submit(move || n)).collect();
     let mut done = as_completed(futures).collect::<Vec<_>>().await;

@@ -12,7 +12,6 @@ use std::time::Duration;
 use concurrent_futures::{
     Error, Executor, InlineExecutor, Shutdown, TaskFuture, ThreadPoolExecutor, call, task,
 };
-use futures::StreamExt;
 
 use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, within_limit};
 use crate::threads::{at_thread_end, counted, counted_pool};

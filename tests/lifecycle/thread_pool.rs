@@ -5,19 +5,18 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use concurrent_futures::{Error, InlineExecutor, Shutdown, ThreadPoolExecutor};
-use futures::StreamExt;
 
 use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, within_limit};
 
 /// TP-1.
 #[test]
-fn map_starts_at_the_call_and_a_waiting_shutdown_runs_all_of_it() {
+fn a_map_is_started_and_a_waiting_shutdown_runs_all_of_it() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
             let ran = Counter::new();
             let count = ran.clone();
-            let map = pool.map(move |_| count.add(), 0..50);
+            let map = pool.map(move |_| count.add(), 0..50).start();
             ran.wait_for(1); // nobody has polled it
             pool.shutdown_blocking(Shutdown::Drain).unwrap();
             assert_eq!(ran.get(), 50);
@@ -34,7 +33,7 @@ fn an_awaited_shutdown_runs_all_of_a_map() {
             let pool = pool(size);
             let ran = Counter::new();
             let count = ran.clone();
-            let map = pool.map(move |_| count.add(), 0..50);
+            let map = pool.map(move |_| count.add(), 0..50).start();
             pool.shutdown(Shutdown::Drain).await;
             assert_eq!(ran.get(), 50);
             assert_eq!(map.await.unwrap().len(), 50);
@@ -50,7 +49,7 @@ fn an_inline_map_that_was_started_survives_a_shutdown_that_drains() {
         let executor = InlineExecutor::new();
         let ran = Counter::new();
         let count = ran.clone();
-        let map = executor.map(move |_| count.add(), 0..50);
+        let map = executor.map(move |_| count.add(), 0..50).start();
         assert_eq!(ran.get(), 1);
         executor.shutdown_blocking(Shutdown::Drain).unwrap();
         assert_eq!(map.result().unwrap().len(), 50);

@@ -395,10 +395,10 @@ fn a_map_takes_no_room() {
     on_runtimes(|| async {
         for workers in POOL_SIZES {
             let held = Held::new(workers, 1);
-            let map = held.pool.map(|n| n, 0..100).buffersize(50);
+            let map = held.pool.map(|n| n, 0..100).buffer_size(50).start();
             assert_eq!(held.room(), 1);
             let queued = held.fill();
-            let second = held.pool.map(|n| n, 0..100); // the queue is full
+            let second = held.pool.map(|n| n, 0..100).start(); // the queue is full
             held.gate.open();
             assert_eq!(map.await.unwrap().len(), 100);
             assert_eq!(second.await.unwrap().len(), 100);

@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, Weak, mpsc};
 use std::time::Duration;
 
 use concurrent_futures::{Error, Map, Shutdown, ThreadPoolExecutor, Unordered, task};
-use futures::StreamExt;
+use futures::future::FusedFuture;
 use futures::stream::FusedStream;
+use futures::{Stream, StreamExt};
 
 use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, within_limit};
 use crate::{Random, until_quiet};
@@ -114,7 +115,7 @@ enum Pace {
 async fn read_within_window(
     pool: &ThreadPoolExecutor,
     window: usize,
-    chunksize: Option<usize>,
+    chunk_size: Option<usize>,
     pace: Pace,
     ordered: bool,
     seed: u64,
@@ -128,12 +129,12 @@ async fn read_within_window(
         disturb.lock().unwrap().below(9);
         2 * n
     };
-    let mut map = pool.map(function, Endless::new(&lead, seed)).buffersize(window);
-    if let Some(n) = chunksize {
-        map = map.chunksize(n);
+    let mut map = pool.map(function, Endless::new(&lead, seed)).buffer_size(window);
+    if let Some(n) = chunk_size {
+        map = map.chunk_size(n);
     }
     let mut results = if ordered { map.enumerate().boxed() } else { map.unordered().boxed() };
-    let case = format!("window {window}, {chunksize:?}, {pace:?}, ordered {ordered}, seed {seed}");
+    let case = format!("window {window}, {chunk_size:?}, {pace:?}, ordered {ordered}, seed {seed}");
     let mut seen = Vec::new();
     for round in 0..40 {
         if round > 0 {
@@ -174,14 +175,15 @@ fn no_schedule_takes_more_than_the_window() {
         for workers in WORKERS {
             let pool = pool(workers);
             for window in [1, 2, 3, 7] {
-                for chunksize in [None, Some(1), Some(2), Some(1000)] {
+                for chunk_size in [None, Some(1), Some(2), Some(1000)] {
                     for pace in [Pace::Fast, Pace::Slow, Pace::Pausing] {
                         for ordered in [true, true, false] {
                             seed += 1;
                             if seed % (72 / scaled(72)) as u64 != 0 {
                                 continue; // a sample of them
                             }
-                            read_within_window(&pool, window, chunksize, pace, ordered, seed).await;
+                            read_within_window(&pool, window, chunk_size, pace, ordered, seed)
+                                .await;
                         }
                     }
                 }
@@ -217,19 +219,20 @@ fn a_window_is_filled_exactly_while_the_map_is_not_read() {
         for workers in WORKERS {
             let pool = pool(workers);
             for window in [1, 2, 3, 15, 16, 64, scaled(1000)] {
-                for chunksize in [None, Some(1), Some(7), Some(5000)] {
+                for chunk_size in [None, Some(1), Some(7), Some(5000)] {
                     let lead = Arc::new(Lead::default());
                     let done = Counter::new();
                     let count = done.clone();
                     let mut map = pool
                         .map(move |_| count.add(), Endless::new(&lead, window as u64))
-                        .buffersize(window);
-                    if let Some(n) = chunksize {
-                        map = map.chunksize(n);
+                        .buffer_size(window);
+                    if let Some(n) = chunk_size {
+                        map = map.chunk_size(n);
                     }
+                    map = map.start();
                     done.wait_for(window);
                     until_quiet(&pool);
-                    assert_eq!((lead.now(), done.get()), (window, window), "{chunksize:?}");
+                    assert_eq!((lead.now(), done.get()), (window, window), "{chunk_size:?}");
                     drop(map);
                 }
             }
@@ -244,7 +247,7 @@ fn a_window_is_filled_again_when_the_consumer_pauses_after_some_items() {
             let pool = pool(workers);
             for window in [1, 2, 5, 15, 16, 64] {
                 let lead = Arc::new(Lead::default());
-                let map = pool.map(|n| n, Endless::new(&lead, 3)).buffersize(window);
+                let map = pool.map(|n| n, Endless::new(&lead, 3)).buffer_size(window);
                 let mut results = futures::executor::block_on_stream(map);
                 for round in 0..3 * window {
                     if round > 0 {
@@ -276,7 +279,8 @@ fn all_workers_are_busy_while_the_window_has_room() {
                         },
                         0..4 * workers,
                     )
-                    .buffersize(window);
+                    .buffer_size(window)
+                    .start();
                 started.wait_for(workers); // nobody has polled
                 gate.open();
                 assert_eq!(map.result().unwrap().len(), 4 * workers);
@@ -293,11 +297,11 @@ fn windows_of_all_sizes_give_all_results_in_order() {
         for workers in WORKERS {
             let pool = pool(workers);
             for window in [1, 2, n - 1, n, n + 1, 2 * n, usize::MAX] {
-                for chunksize in [None, Some(1), Some(4), Some(n), Some(usize::MAX)] {
+                for chunk_size in [None, Some(1), Some(4), Some(n), Some(usize::MAX)] {
                     let map = || {
-                        let map = pool.map(|n| n * n, 0..n).buffersize(window);
-                        match chunksize {
-                            Some(chunksize) => map.chunksize(chunksize),
+                        let map = pool.map(|n| n * n, 0..n).buffer_size(window);
+                        match chunk_size {
+                            Some(chunk_size) => map.chunk_size(chunk_size),
                             None => map,
                         }
                     };
@@ -320,21 +324,229 @@ fn a_chunk_may_be_larger_than_any_input() {
         let pool = pool(2);
         // The upper bound of its length says nothing.
         let input = (0..u64::MAX).take_while(|n| *n < 10);
-        let map = pool.map(|n| n, input).chunksize(usize::MAX);
+        let map = pool.map(|n| n, input).chunk_size(usize::MAX);
         assert_eq!(shown([map.result()]), [Ok((0..10).collect())]);
     });
 }
 
 #[test]
-#[should_panic(expected = "buffersize must be at least 1")]
+#[should_panic(expected = "buffer_size must be at least 1")]
 fn a_window_of_zero_is_refused() {
-    let _map = pool(1).map(|n| n, 0..3).buffersize(0);
+    let _map = pool(1).map(|n| n, 0..3).buffer_size(0);
 }
 
 #[test]
-#[should_panic(expected = "chunksize must be at least 1")]
+#[should_panic(expected = "chunk_size must be at least 1")]
 fn a_chunk_of_zero_is_refused() {
-    let _map = pool(1).map(|n| n, 0..3).chunksize(0);
+    let _map = pool(1).map(|n| n, 0..3).chunk_size(0);
+}
+
+// ---- The start ----
+
+#[test]
+fn a_map_does_nothing_before_its_first_poll() {
+    on_runtimes(|| async {
+        for workers in POOL_SIZES {
+            let pool = pool(workers);
+            let taken = Counter::new();
+            let map = || {
+                let taken = taken.clone();
+                pool.map(|n: usize| n, (0..10).inspect(move |_| taken.add()))
+            };
+            let mut read = map().buffer_size(1);
+            let mut unordered = map().unordered();
+            let mut awaited = map().into_future();
+            drop(map().chunk_size(2));
+            until_quiet(&pool);
+            assert_eq!(taken.get(), 0);
+            assert_eq!(read.next().await.unwrap().unwrap(), 0);
+            until_quiet(&pool);
+            assert_eq!(taken.get(), 1);
+            assert!(unordered.next().await.unwrap().1.is_ok());
+            until_quiet(&pool);
+            assert_eq!(taken.get(), 11);
+            assert_eq!((&mut awaited).await.unwrap().len(), 10);
+            assert!(FusedFuture::is_terminated(&awaited));
+        }
+    });
+}
+
+#[test]
+fn a_map_that_has_not_started_when_its_pool_is_shut_down_is_refused() {
+    on_runtimes(|| async {
+        for how in [Shutdown::Drain, Shutdown::CancelQueued] {
+            let pool = pool(1);
+            let (mut read, awaited) = (pool.map(|n| n, 0..3), pool.map(|n| n, 0..3));
+            let late = pool.map(|n| n, 0..3);
+            pool.shutdown(how).await;
+            assert!(matches!(read.next().await, Some(Err(Error::ShutDown))));
+            assert!(read.next().await.is_none());
+            assert!(matches!(awaited.await, Err(Error::ShutDown)));
+            assert!(matches!(late.start().result(), Err(Error::ShutDown)));
+        }
+    });
+}
+
+#[test]
+#[should_panic(expected = "the map has started: set its sizes before `start`")]
+fn a_window_after_the_start_is_refused() {
+    let _map = pool(1).map(|n| n, 0..3).start().buffer_size(2);
+}
+
+#[test]
+#[should_panic(expected = "the map has started: set its sizes before `start`")]
+fn a_chunk_size_after_the_first_poll_is_refused() {
+    let mut map = pool(1).map(|n| n, 0..3);
+    assert_eq!(futures::executor::block_on(map.next()).unwrap().unwrap(), 0);
+    let _map = map.chunk_size(2);
+}
+
+#[test]
+fn an_input_that_may_be_endless_is_taken_1024_items_ahead() {
+    within_limit(|| {
+        for workers in WORKERS {
+            let pool = pool(workers);
+            let taken = Counter::new();
+            let (endless, bounded) = (taken.clone(), taken.clone());
+            let endless = std::iter::repeat_with(move || endless.add());
+            let mut map = pool.map(|()| (), endless).start().blocking();
+            until_quiet(&pool);
+            assert_eq!(taken.get(), 1_024);
+            for read in 1..=3 {
+                map.next().unwrap().unwrap();
+                until_quiet(&pool);
+                // What was read last is delivered with the next one.
+                assert_eq!(taken.get(), 1_024 + read - 1);
+            }
+            drop(map);
+            until_quiet(&pool);
+            let before = taken.get();
+            let all = (0..3_000).inspect(move |_| bounded.add());
+            let map = pool.map(|n| n, all.filter(|n| n % 2 == 0)).start();
+            until_quiet(&pool);
+            assert_eq!(taken.get(), before + 3_000);
+            assert_eq!(map.result().unwrap().len(), 1_500);
+        }
+    });
+}
+
+#[test]
+fn all_of_a_long_input_without_a_known_end_may_be_awaited_after_the_start() {
+    on_runtimes(|| async {
+        for workers in WORKERS {
+            let pool = pool(workers);
+            let n = scaled(5_000);
+            let input = || {
+                let mut left = 0..n;
+                std::iter::from_fn(move || left.next())
+            };
+            let expected: Vec<_> = (0..n).collect();
+            assert_eq!(pool.map(|n| n, input()).await.unwrap(), expected);
+            assert_eq!(pool.map(|n| n, input()).start().await.unwrap(), expected);
+            assert_eq!(pool.map(|n| n, input()).buffer_size(2).start().await.unwrap(), expected);
+            let mut begun = pool.map(|n| n, input());
+            assert_eq!(begun.next().await.unwrap().unwrap(), 0);
+            assert_eq!(begun.await.unwrap(), expected[1..]);
+        }
+    });
+}
+
+#[test]
+fn the_first_error_in_the_order_of_the_input_ends_a_try_map() {
+    within_limit(|| {
+        for workers in [2, 4] {
+            let pool = pool(workers);
+            let (failed, ran) = (Gate::new(), Counter::new());
+            let (open, wait, count) = (failed.clone(), failed.clone(), ran.clone());
+            let function = move |n: usize| {
+                count.add();
+                match n {
+                    0 => wait.wait(), // until a later one has failed
+                    1 => open.open(),
+                    _ => return Ok(n),
+                }
+                Err(n)
+            };
+            let error = pool.try_map(function, 0..).chunk_size(1).result().unwrap_err();
+            assert_eq!(error.into_error().unwrap(), 0);
+            until_quiet(&pool);
+            let before = ran.get();
+            until_quiet(&pool);
+            assert_eq!(ran.get(), before, "the rest runs on");
+        }
+    });
+}
+
+// ---- What a map is to others ----
+
+/// With all of the `futures` crate in scope.
+#[test]
+fn a_map_is_a_stream_and_its_future_a_future() {
+    use futures::prelude::*;
+
+    on_runtimes(|| async {
+        let pool = pool(2);
+        let sum =
+            pool.map(|n| n, 0..10).map(Result::unwrap).fold(0, |sum, n| async move { sum + n });
+        assert_eq!(sum.await, 45);
+        let all = pool.map(|n| n, 0..10).into_future().map(|all| all.unwrap().len());
+        assert_eq!(all.await, 10);
+        let (one, two) = futures::join!(
+            pool.map(|n| n, 0..3).into_future(),
+            pool.map(|n| n + 1, 0..3).into_future()
+        );
+        assert_eq!((one.unwrap(), two.unwrap()), (vec![0, 1, 2], vec![1, 2, 3]));
+        let mut selected = pool.map(|n| n, 0..3).into_future();
+        let first = futures::select! {
+            all = selected => all.unwrap().len(),
+            () = future::pending() => 0,
+        };
+        assert_eq!(first, 3);
+        assert!(selected.is_terminated());
+    });
+}
+
+#[test]
+fn a_map_tells_how_many_results_are_left() {
+    on_runtimes(|| async {
+        let pool = pool(2);
+        let mut known = pool.map(|n: i32| n, 0..3);
+        assert_eq!(known.size_hint(), (3, Some(3)));
+        known.next().await.unwrap().unwrap();
+        assert_eq!(known.size_hint(), (2, Some(2)));
+        assert_eq!(known.unordered().size_hint(), (2, Some(2)));
+        let of_unknown = pool.map(|n: i32| n, (0..3).filter(|n| *n != 1));
+        assert_eq!(of_unknown.size_hint(), (0, Some(3)));
+        let mut rows = of_unknown.blocking();
+        assert_eq!(rows.by_ref().map(Result::unwrap).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(rows.size_hint(), (0, Some(0)));
+        assert_eq!(pool.map(|n: i32| n, 0..).size_hint(), (usize::MAX, None));
+    });
+}
+
+#[test]
+fn a_map_is_iterated_by_blocking_also_inside_of_a_job() {
+    within_limit(|| {
+        for workers in WORKERS {
+            let pool = pool(workers);
+            let all = scaled(2_000);
+            let rows =
+                |pool: &ThreadPoolExecutor| pool.map(|n| 2 * n, 0..all).buffer_size(7).blocking();
+            let expected: Vec<_> = (0..all).map(|n| 2 * n).collect();
+            assert_eq!(rows(&pool).map(Result::unwrap).collect::<Vec<_>>(), expected);
+            let inner = pool.clone();
+            let in_job = pool.submit(move || {
+                let mut indices: Vec<_> = inner.map(|n| n, 0..all).unordered().blocking().collect();
+                indices.sort_unstable_by_key(|(index, _)| *index);
+                (indices.len(), inner.map(|n| 2 * n, 0..all).blocking().map(Result::unwrap).sum())
+            });
+            assert_eq!(in_job.result().unwrap(), (all, expected.iter().sum::<usize>()));
+            // What is not iterated over is not lost.
+            let mut rows = rows(&pool);
+            assert_eq!(rows.next().unwrap().unwrap(), 0);
+            assert_eq!(rows.into_inner().result().unwrap(), expected[1..]);
+        }
+    });
 }
 
 // ---- Errors in their places ----
@@ -351,22 +563,22 @@ fn a_panicking_item_leaves_its_neighbours_unharmed() {
         for workers in WORKERS {
             let pool = pool(workers);
             for window in [1, 3, usize::MAX] {
-                for chunksize in [None, Some(1), Some(2), Some(7), Some(50)] {
+                for chunk_size in [None, Some(1), Some(2), Some(7), Some(50)] {
                     let map = || {
-                        let map = pool.map(function, 0..20).buffersize(window);
-                        match chunksize {
-                            Some(chunksize) => map.chunksize(chunksize),
+                        let map = pool.map(function, 0..20).buffer_size(window);
+                        match chunk_size {
+                            Some(chunk_size) => map.chunk_size(chunk_size),
                             None => map,
                         }
                     };
                     let read: Vec<_> = map().collect().await;
-                    assert_eq!(shown(read), expected, "{window}, {chunksize:?}");
+                    assert_eq!(shown(read), expected, "{window}, {chunk_size:?}");
 
                     let mut read: Vec<_> = map().unordered().collect().await;
                     read.sort_by_key(|(index, _)| *index);
                     assert!(read.iter().enumerate().all(|(n, (index, _))| n == *index));
                     let read: Vec<_> = read.into_iter().map(|(_, result)| result).collect();
-                    assert_eq!(shown(read), expected, "unordered, {window}, {chunksize:?}");
+                    assert_eq!(shown(read), expected, "unordered, {window}, {chunk_size:?}");
 
                     assert_eq!(message(&map().await.unwrap_err()), "item 1");
                 }
@@ -401,12 +613,12 @@ fn an_input_that_panics_ends_the_map_in_its_place() {
         for workers in WORKERS {
             let pool = pool(workers);
             for at in [0, 1, 2, 6, 40] {
-                for (window, chunksize) in
+                for (window, chunk_size) in
                     [(1, 1), (2, 1), (2, 5), (usize::MAX, 1), (usize::MAX, 4), (usize::MAX, 100)]
                 {
                     let asked_again = Counter::new();
                     let input = Failing { next: 0, at, asked_again: asked_again.clone() };
-                    let mut map = pool.map(|n| n, input).buffersize(window).chunksize(chunksize);
+                    let mut map = pool.map(|n| n, input).buffer_size(window).chunk_size(chunk_size);
                     for n in 0..at {
                         assert!(!map.is_terminated());
                         assert_eq!(map.next().await.unwrap().unwrap(), n);
@@ -420,11 +632,11 @@ fn an_input_that_panics_ends_the_map_in_its_place() {
                     assert_eq!(asked_again.get(), 0);
 
                     let input = Failing { next: 0, at, asked_again: asked_again.clone() };
-                    let error = pool.map(|n| n, input).chunksize(chunksize).await.unwrap_err();
+                    let error = pool.map(|n| n, input).chunk_size(chunk_size).await.unwrap_err();
                     assert_eq!(message(&error), "the input failed");
 
                     let input = Failing { next: 0, at, asked_again: asked_again.clone() };
-                    let unordered = pool.map(|n| n, input).chunksize(chunksize).unordered();
+                    let unordered = pool.map(|n| n, input).chunk_size(chunk_size).unordered();
                     let mut read: Vec<_> = unordered.collect().await;
                     read.sort_by_key(|(index, _)| *index);
                     assert_eq!(read.len(), at + 1);
@@ -490,8 +702,8 @@ fn awaited_the_first_error_in_the_order_of_the_input_wins() {
                 n
             }
         };
-        let map = pool.map(function, 0..1000).chunksize(1);
-        let map = tokio::spawn(map);
+        let map = pool.map(function, 0..1000).chunk_size(1);
+        let map = tokio::spawn(map.into_future());
         let wait = tokio::task::spawn_blocking(move || {
             blocked.wait(); // so item 5 has failed
             first.open();
@@ -531,8 +743,8 @@ fn an_empty_input_is_finished_at_once() {
             let empty = || std::iter::empty::<u32>();
             assert_eq!(pool.map(|n| n, empty()).await.unwrap(), []);
             assert_eq!(pool.map(|n| n, of_unknown_length(empty())).await.unwrap(), []);
-            assert!(pool.map(|n| n, empty()).buffersize(1).next().await.is_none());
-            assert!(pool.map(|n| n, empty()).chunksize(3).unordered().next().await.is_none());
+            assert!(pool.map(|n| n, empty()).buffer_size(1).next().await.is_none());
+            assert!(pool.map(|n| n, empty()).chunk_size(3).unordered().next().await.is_none());
             let with_limit = pool.map(|n| n, empty()).timeout(Duration::from_secs(3600));
             assert!(with_limit.collect::<Vec<_>>().await.is_empty());
         }
@@ -572,7 +784,7 @@ fn items_and_results_may_have_no_size() {
             let map = pool.map(move |()| count.add(), std::iter::repeat_n((), n));
             assert_eq!(map.await.unwrap().len(), n);
             assert_eq!(calls.get(), n);
-            let mut endless = pool.map(|()| (), std::iter::repeat(())).buffersize(3);
+            let mut endless = pool.map(|()| (), std::iter::repeat(())).buffer_size(3);
             for _ in 0..scaled(100) {
                 endless.next().await.unwrap().unwrap();
             }
@@ -593,7 +805,7 @@ fn an_input_may_block_until_another_task_of_the_pool_has_run() {
                     wait.wait();
                 }
             });
-            let map = pool.map(|n| n, input).buffersize(usize::MAX);
+            let map = pool.map(|n| n, input).start();
             asked.wait(); // the input holds a worker now
             pool.submit(move || gate.open()).result().unwrap();
             assert_eq!(map.result().unwrap(), (0..100).collect::<Vec<_>>());
@@ -608,7 +820,7 @@ fn an_input_may_wait_for_tasks_of_its_own_pool() {
             let pool = pool(workers);
             let inner = pool.clone();
             let input = (0..50).map(move |n| inner.submit(move || n + 1).result().unwrap());
-            let map = pool.map(|n| 2 * n, input).chunksize(4);
+            let map = pool.map(|n| 2 * n, input).chunk_size(4);
             assert_eq!(map.result().unwrap(), (1..51).map(|n| 2 * n).collect::<Vec<_>>());
         }
     });
@@ -626,17 +838,17 @@ fn options_may_come_in_any_order() {
             let map = || pool.map(|n: usize| n + 1, 0..all);
             let unordered: [Unordered<usize>; 12] = [
                 map().unordered(),
-                map().unordered().buffersize(3).chunksize(2).timeout(hour),
-                map().unordered().timeout(hour).buffersize(3).chunksize(2),
-                map().unordered().chunksize(2).timeout(hour).buffersize(3),
-                map().buffersize(3).unordered().chunksize(2).timeout(hour),
-                map().buffersize(3).timeout(hour).unordered().chunksize(2),
-                map().chunksize(2).unordered().buffersize(3).timeout(hour),
-                map().chunksize(2).buffersize(3).unordered().timeout(hour),
-                map().timeout(hour).unordered().chunksize(2).buffersize(3),
-                map().timeout(hour).chunksize(2).buffersize(3).unordered(),
-                map().timeout(hour).buffersize(3).chunksize(2).unordered(),
-                map().chunksize(64).unordered().buffersize(1),
+                map().unordered().buffer_size(3).chunk_size(2).timeout(hour),
+                map().unordered().timeout(hour).buffer_size(3).chunk_size(2),
+                map().unordered().chunk_size(2).timeout(hour).buffer_size(3),
+                map().buffer_size(3).unordered().chunk_size(2).timeout(hour),
+                map().buffer_size(3).timeout(hour).unordered().chunk_size(2),
+                map().chunk_size(2).unordered().buffer_size(3).timeout(hour),
+                map().chunk_size(2).buffer_size(3).unordered().timeout(hour),
+                map().timeout(hour).unordered().chunk_size(2).buffer_size(3),
+                map().timeout(hour).chunk_size(2).buffer_size(3).unordered(),
+                map().timeout(hour).buffer_size(3).chunk_size(2).unordered(),
+                map().chunk_size(64).unordered().buffer_size(1),
             ];
             for (case, unordered) in unordered.into_iter().enumerate() {
                 let mut read: Vec<_> =
@@ -646,12 +858,12 @@ fn options_may_come_in_any_order() {
                 assert_eq!(read, expected, "case {case}");
             }
             let ordered: [Map<usize>; 6] = [
-                map().buffersize(3).chunksize(2).timeout(hour),
-                map().buffersize(3).timeout(hour).chunksize(2),
-                map().chunksize(2).buffersize(3).timeout(hour),
-                map().chunksize(2).timeout(hour).buffersize(3),
-                map().timeout(hour).buffersize(3).chunksize(2),
-                map().timeout(hour).chunksize(2).buffersize(3),
+                map().buffer_size(3).chunk_size(2).timeout(hour),
+                map().buffer_size(3).timeout(hour).chunk_size(2),
+                map().chunk_size(2).buffer_size(3).timeout(hour),
+                map().chunk_size(2).timeout(hour).buffer_size(3),
+                map().timeout(hour).buffer_size(3).chunk_size(2),
+                map().timeout(hour).chunk_size(2).buffer_size(3),
             ];
             for ordered in ordered {
                 assert_eq!(ordered.await.unwrap(), (1..all + 1).collect::<Vec<_>>());
@@ -672,7 +884,7 @@ fn unordered_yields_what_is_there_while_an_earlier_item_is_stuck() {
             }
             n
         };
-        let mut results = pool.map(function, 0..50).chunksize(1).unordered();
+        let mut results = pool.map(function, 0..50).chunk_size(1).unordered();
         for n in 1..50 {
             assert_eq!(results.next().await.map(|(index, _)| index), Some(n));
         }
@@ -693,7 +905,7 @@ struct Stuck {
 }
 
 impl Stuck {
-    fn new(pool: &ThreadPoolExecutor) -> Self {
+    fn new(pool: &ThreadPoolExecutor, limit: Duration) -> Self {
         let (gate, started, stuck) = (Gate::new(), Counter::new(), Counter::new());
         let (wait, count, count_stuck) = (gate.clone(), started.clone(), stuck.clone());
         let function = move |n: usize| {
@@ -704,7 +916,7 @@ impl Stuck {
             }
             n
         };
-        let map = pool.map(function, 0..100).chunksize(1).buffersize(usize::MAX);
+        let map = pool.map(function, 0..100).chunk_size(1).timeout(limit).start();
         stuck.wait_for(pool.max_workers());
         Self { map, gate, started }
     }
@@ -716,8 +928,7 @@ fn a_time_limit_ends_the_map_after_the_results_that_are_there() {
         for workers in WORKERS {
             let pool = pool(workers);
             for limit in [Duration::ZERO, Duration::from_millis(5)] {
-                let Stuck { map, gate, started } = Stuck::new(&pool);
-                let mut map = map.timeout(limit);
+                let Stuck { mut map, gate, started } = Stuck::new(&pool, limit);
                 for n in 0..3 {
                     assert_eq!(map.next().await.unwrap().unwrap(), n);
                 }
@@ -744,8 +955,8 @@ fn a_time_limit_ends_an_unordered_map_with_the_count_as_index() {
     on_runtimes(|| async {
         for workers in WORKERS {
             let pool = pool(workers);
-            let Stuck { map, gate, started } = Stuck::new(&pool);
-            let mut results = map.unordered().timeout(Duration::ZERO);
+            let Stuck { map, gate, started } = Stuck::new(&pool, Duration::ZERO);
+            let mut results = map.unordered();
             for n in 0..3 {
                 let (index, result) = results.next().await.unwrap();
                 assert_eq!((index, result.unwrap()), (n, n));
@@ -767,8 +978,8 @@ fn a_time_limit_ends_an_awaited_map() {
         for workers in WORKERS {
             let pool = pool(workers);
             for limit in [Duration::ZERO, Duration::from_millis(5)] {
-                let Stuck { map, gate, started } = Stuck::new(&pool);
-                assert!(matches!(map.timeout(limit).result(), Err(Error::TimedOut { .. })));
+                let Stuck { map, gate, started } = Stuck::new(&pool, limit);
+                assert!(matches!(map.result(), Err(Error::TimedOut { .. })));
                 gate.open();
                 until_quiet(&pool);
                 assert_eq!(started.get(), 3 + workers);
@@ -814,7 +1025,7 @@ fn dropping_a_map_that_waits_for_a_worker_drops_all_of_it_at_once() {
                 count.add();
                 Arc::clone(&captured)
             };
-            let map = pool.map(function, std::iter::repeat(input)).buffersize(100);
+            let map = pool.map(function, std::iter::repeat(input)).buffer_size(100);
             assert!(of_input.upgrade().is_some() && of_function.upgrade().is_some());
             drop(map);
             assert!(of_input.upgrade().is_none(), "the input outlives the map");
@@ -838,8 +1049,8 @@ fn dropping_a_map_drops_its_unread_results_at_once() {
                 let token = Arc::new(());
                 let result = Arc::downgrade(&token);
                 let make = token.clone();
-                let map = pool.map(move |_| Arc::clone(&make), 0..).buffersize(8);
-                let mut results = futures::executor::block_on_stream(map);
+                let map = pool.map(move |_| Arc::clone(&make), 0..).buffer_size(8).start();
+                let mut results = map.blocking();
                 for _ in 0..read {
                     results.next().unwrap().unwrap();
                 }
@@ -857,7 +1068,7 @@ fn dropping_a_map_asks_running_items_to_stop_and_starts_no_others() {
     within_limit(|| {
         for workers in WORKERS {
             let pool = pool(workers);
-            for chunksize in [None, Some(1), Some(10)] {
+            for chunk_size in [None, Some(1), Some(10)] {
                 let (started, stopped) = (Counter::new(), Counter::new());
                 let (input, captured) = (Arc::new(()), Arc::new(()));
                 let of_input: Weak<()> = Arc::downgrade(&input);
@@ -872,11 +1083,12 @@ fn dropping_a_map_asks_running_items_to_stop_and_starts_no_others() {
                     count_stopped.add();
                 };
                 let items = (0..1000).inspect(move |_| drop(Arc::clone(&input)));
-                let map = pool.map(function, items).buffersize(100);
-                let map = match chunksize {
-                    Some(n) => map.chunksize(n),
+                let map = pool.map(function, items).buffer_size(100);
+                let map = match chunk_size {
+                    Some(n) => map.chunk_size(n),
                     None => map,
                 };
+                let map = map.start();
                 started.wait_for(workers);
                 assert_eq!(stopped.get(), 0);
                 drop(map);
@@ -905,7 +1117,7 @@ fn dropping_a_map_while_its_input_is_pulled_drops_the_input_when_it_returns() {
             wait.wait();
             Some(())
         });
-        let map = pool.map(move |()| count.add(), input);
+        let map = pool.map(move |()| count.add(), input).start();
         asked.wait();
         drop(map);
         gate.open();
@@ -939,7 +1151,7 @@ fn a_next_that_is_dropped_loses_nothing_and_only_the_last_waker_counts() {
         until_quiet(&pool);
         assert!(!first.is_woken());
         assert!(second.is_woken());
-        let read: Vec<_> = futures::executor::block_on_stream(map).map(Result::unwrap).collect();
+        let read: Vec<_> = map.blocking().map(Result::unwrap).collect();
         assert_eq!(read, (0..10).collect::<Vec<_>>());
     });
 }
@@ -949,7 +1161,7 @@ fn a_map_keeps_its_pool_open() {
     on_runtimes(|| async {
         for workers in WORKERS {
             let pool = pool(workers);
-            let mut map = pool.map(|n| n, 0..100).buffersize(2);
+            let mut map = pool.map(|n| n, 0..100).buffer_size(2);
             drop(pool);
             for n in 0..100 {
                 assert_eq!(map.next().await.unwrap().unwrap(), n);
@@ -976,14 +1188,15 @@ fn a_map_can_be_waited_for_anywhere() {
             assert_eq!(in_job.result().unwrap().unwrap(), expected);
 
             let inner = pool.clone();
-            let in_job =
-                pool.submit(move || futures::executor::block_on(inner.map(square, 0..all)));
+            let in_job = pool.submit(move || {
+                futures::executor::block_on(inner.map(square, 0..all).into_future())
+            });
             assert_eq!(in_job.result().unwrap().unwrap(), expected);
 
             let inner = pool.clone();
             let in_job = pool.submit(move || {
-                let map = inner.map(square, 0..all).buffersize(3);
-                futures::executor::block_on_stream(map).map(Result::unwrap).collect::<Vec<_>>()
+                let map = inner.map(square, 0..all).buffer_size(3);
+                map.blocking().map(Result::unwrap).collect::<Vec<_>>()
             });
             assert_eq!(in_job.result().unwrap(), expected);
         }
@@ -999,7 +1212,8 @@ fn sum(pool: &ThreadPoolExecutor, depth: u32, blocking: bool) -> u64 {
     }
     let inner = pool.clone();
     let map = pool.map(move |_| sum(&inner, depth - 1, blocking), 0..WIDTH);
-    let parts = if blocking { map.result() } else { futures::executor::block_on(map) };
+    let parts =
+        if blocking { map.result() } else { futures::executor::block_on(map.into_future()) };
     parts.unwrap().into_iter().sum()
 }
 
@@ -1023,15 +1237,15 @@ fn a_long_map_does_not_shut_out_other_tasks() {
     within_limit(|| {
         for workers in WORKERS {
             let pool = pool(workers);
-            for chunksize in [None, Some(1), Some(64)] {
+            for chunk_size in [None, Some(1), Some(64)] {
                 let begun = Counter::new();
                 let count = begun.clone();
                 let map = pool.map(move |()| count.add(), std::iter::repeat(()));
-                let map = match chunksize {
-                    Some(n) => map.chunksize(n),
+                let map = match chunk_size {
+                    Some(n) => map.chunk_size(n),
                     None => map,
                 };
-                let map = map.buffersize(1_000_000);
+                let map = map.buffer_size(1_000_000).start();
                 begun.wait_for(100);
                 for n in 0..20 {
                     assert_eq!(pool.submit(move || n).result().unwrap(), n);
@@ -1052,7 +1266,7 @@ fn a_drain_completes_maps_that_were_started() {
         for workers in WORKERS {
             // Nobody has polled it.
             let pool = pool(workers);
-            let map = pool.map(|n| n, 0..100);
+            let map = pool.map(|n| n, 0..100).start();
             let report = pool.shutdown(Shutdown::Drain).await;
             assert_eq!((report.queued, report.running.len()), (0, 0));
             assert_eq!(map.await.unwrap(), (0..100).collect::<Vec<_>>());
@@ -1060,7 +1274,7 @@ fn a_drain_completes_maps_that_were_started() {
         for workers in WORKERS {
             // Its window lets it go on only as it is read.
             let pool = pool(workers);
-            let mut map = pool.map(|n| n, 0..100).buffersize(3);
+            let mut map = pool.map(|n| n, 0..100).buffer_size(3);
             assert_eq!(map.next().await.unwrap().unwrap(), 0);
             let shutdown = pool.shutdown(Shutdown::Drain);
             for n in 1..50 {
@@ -1083,7 +1297,7 @@ fn a_drained_map_goes_on_however_often_the_workers_end() {
             // With this window each item is work that comes when the workers have nothing to do
             // and end; it must not count on one that does.
             let all = scaled(2_000);
-            let mut map = pool.map(|n| n, 0..all).buffersize(1);
+            let mut map = pool.map(|n| n, 0..all).buffer_size(1).start();
             drop(pool.shutdown(Shutdown::Drain));
             for n in 0..all {
                 assert_eq!(map.next().await.unwrap().unwrap(), n);
@@ -1100,9 +1314,9 @@ fn cancel_queued_ends_a_map_that_has_not_begun() {
             let pool = pool(workers);
             let gate = Gate::new();
             let held: Vec<_> = (0..workers).map(|_| occupy(&pool, &gate)).collect();
-            let mut map = pool.map(|n| n, 0..100);
-            let mut unordered = pool.map(|n| n, 0..100).unordered();
-            let awaited = pool.map(|n| n, 0..100);
+            let mut map = pool.map(|n| n, 0..100).start();
+            let mut unordered = pool.map(|n| n, 0..100).unordered().start();
+            let awaited = pool.map(|n| n, 0..100).start();
             let shutdown = pool.shutdown(Shutdown::CancelQueued);
             assert!(matches!(map.next().await, Some(Err(Error::Cancelled))));
             assert!(map.next().await.is_none() && map.is_terminated());
@@ -1139,7 +1353,7 @@ fn cancel_queued_ends_a_map_that_runs() {
             for window in [1, 2, 7, 64, usize::MAX] {
                 let pool = pool(workers);
                 let input = WithoutEnd::default();
-                let mut map = pool.map(drop, input.items()).buffersize(window);
+                let mut map = pool.map(drop, input.items()).buffer_size(window);
                 map.next().await.unwrap().unwrap();
                 let shutdown = pool.shutdown(Shutdown::CancelQueued);
                 // Only the shutdown can end the map.
@@ -1164,7 +1378,8 @@ fn a_deadline_ends_a_map_without_end() {
             let begun = Counter::new();
             let count = begun.clone();
             let input = WithoutEnd::default();
-            let map = pool.map(move |_| count.add(), input.items()).buffersize(usize::MAX);
+            let map = pool.map(move |_| count.add(), input.items()).buffer_size(usize::MAX);
+            let map = map.start();
             begun.wait_for(10);
             pool.shutdown(Shutdown::Drain).deadline(Duration::ZERO).await;
             pool.shutdown(Shutdown::Drain).await; // the end itself
@@ -1187,10 +1402,9 @@ fn a_pool_that_ends_while_several_drivers_run_keeps_count_of_them() {
                 wait.wait();
                 n
             };
-            let map = pool.map(function, 0..100).chunksize(1).buffersize(2);
-            started.wait_for(2); // two drivers at work, room for two more
+            let map = pool.map(function, 0..100).chunk_size(1).buffer_size(2).start();
+            started.wait_for(2); // two drivers at work; what is read makes room for two more
             drop(pool.shutdown(Shutdown::CancelQueued));
-            let map = map.buffersize(8); // would be work for them
             gate.open();
             let (values, error) = futures::executor::block_on(read_to_error(map));
             assert!(values >= 2, "what ran when the shutdown came is delivered: {values}");
@@ -1297,7 +1511,7 @@ const ENDINGS: [Ending; 11] = [
     Ending::Broken,
 ];
 
-async fn end_and_count(ending: Ending, workers: usize, chunksize: Option<usize>, window: usize) {
+async fn end_and_count(ending: Ending, workers: usize, chunk_size: Option<usize>, window: usize) {
     let (items, results) = (Ledger::default(), Ledger::default());
     let pool = if ending == Ending::Broken { broken_pool(workers) } else { pool(workers) };
     let (make_item, make_result) = (items.clone(), results.clone());
@@ -1310,9 +1524,9 @@ async fn end_and_count(ending: Ending, workers: usize, chunksize: Option<usize>,
         assert!(!item_panics || n % 7 != 6, "item");
         make_result.make()
     };
-    let mut map = pool.map(function, input).buffersize(window);
-    if let Some(n) = chunksize {
-        map = map.chunksize(n);
+    let mut map = pool.map(function, input).buffer_size(window);
+    if let Some(n) = chunk_size {
+        map = map.chunk_size(n);
     }
     match ending {
         Ending::Awaited | Ending::ItemPanicsAwaited | Ending::Broken => drop(map.await),
@@ -1339,7 +1553,7 @@ async fn end_and_count(ending: Ending, workers: usize, chunksize: Option<usize>,
     pool.shutdown(Shutdown::Drain).await;
     for (what, ledger) in [("items", items), ("results", results)] {
         let (made, dropped) = (ledger.0.0.load(SeqCst), ledger.0.1.load(SeqCst));
-        assert_eq!(made, dropped, "{what}: {ending:?}, {workers}, {chunksize:?}, {window}");
+        assert_eq!(made, dropped, "{what}: {ending:?}, {workers}, {chunk_size:?}, {window}");
         if matches!(ending, Ending::Awaited | Ending::ReadAll | Ending::ReadAllUnordered) {
             assert_eq!(made, 60, "{what}: {ending:?}");
         }
@@ -1351,9 +1565,9 @@ fn every_item_and_every_result_is_dropped_once_however_the_map_ends() {
     on_runtimes(|| async {
         for ending in ENDINGS {
             for workers in WORKERS {
-                for chunksize in [None, Some(1), Some(7)] {
+                for chunk_size in [None, Some(1), Some(7)] {
                     for window in [2, 16, usize::MAX] {
-                        end_and_count(ending, workers, chunksize, window).await;
+                        end_and_count(ending, workers, chunk_size, window).await;
                     }
                 }
             }

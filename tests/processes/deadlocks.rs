@@ -159,7 +159,7 @@ fn an_argument_that_can_not_be_encoded_fails_its_task_alone() {
         // In a map, the others are not to suffer for it.
         let map = pool
             .map(take::<Result<u32, WhenEncoded>>, [Ok(1), Err(WhenEncoded(Deed::Fail)), Ok(3)]);
-        let results: Vec<_> = futures::executor::block_on(map.chunksize(3).collect());
+        let results: Vec<_> = futures::executor::block_on(map.chunk_size(3).collect());
         let [first, second, third] = <[_; 3]>::try_from(results).unwrap();
         assert!(first.is_ok() && third.is_ok());
         assert_codec(second, CodecSide::EncodeArguments, "WhenEncoded>", "out of paper");
@@ -208,7 +208,7 @@ fn an_argument_that_crashes_the_worker_while_it_is_decoded_loses_its_task() {
         }
         // In a map it is one item.
         let items = [Ok(1), Err(WhenDecoded::new(Deed::Crash)), Ok(3)];
-        let map = pool.map(take::<Result<u32, WhenDecoded>>, items).chunksize(3);
+        let map = pool.map(take::<Result<u32, WhenDecoded>>, items).chunk_size(3);
         let results: Vec<_> = futures::executor::block_on(map.collect());
         let [first, second, third] = <[_; 3]>::try_from(results).unwrap();
         assert!(first.is_ok() && third.is_ok(), "{first:?} {third:?}");
@@ -303,7 +303,7 @@ fn a_result_that_can_not_be_encoded_fails_its_task_alone() {
         fn each(n: u32) -> Result<u32, WhenEncoded> {
             if n == 1 { Err(WhenEncoded(Deed::Panic)) } else { Ok(n) }
         }
-        let map = pool.map(each, 0..3).chunksize(3);
+        let map = pool.map(each, 0..3).chunk_size(3);
         let results: Vec<_> = futures::executor::block_on(map.collect());
         let [first, second, third] = <[_; 3]>::try_from(results).unwrap();
         assert!(first.is_ok() && third.is_ok());
@@ -478,7 +478,7 @@ fn a_hundred_submissions_before_the_workers_are_there_all_complete() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = pool(size);
-            let map = pool.map(square, 0..100).chunksize(1);
+            let map = pool.map(square, 0..100).chunk_size(1).start();
             let futures: Vec<_> = (0..100).map(|n| pool.submit(call!(square(n)))).collect();
             let expected: Vec<_> = (0..100).map(square).collect();
             assert_eq!(map.result().unwrap(), expected);

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use concurrent_futures::{Error, Map, ProcessPoolExecutor, Shutdown, call, task};
+use futures::FutureExt;
 use futures::stream::FusedStream;
-use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 
 use crate::over_pools_async;
@@ -64,7 +64,7 @@ fn the_first_error_in_the_order_of_the_input_wins() {
         let (gate, failed) = (Gate::new(), Reports::new());
         let tools = (gate.clone(), failed.clone());
         let items = (0..4).map(move |n| (n, tools.0.clone(), tools.1.clone()));
-        let mut map = pool.map(job, items).buffersize(4).chunksize(1);
+        let mut map = pool.map(job, items).buffer_size(4).chunk_size(1).into_future();
         assert!(futures::poll!(&mut map).is_pending());
         failed.wait_for(pool.max_workers().min(2) - 1);
         gate.open();
@@ -112,7 +112,7 @@ fn a_timeout_error_of_a_task_is_not_that_of_the_map() {
         let text = wait_in_vain().to_string();
         for limit in [None, Some(LONG)] {
             for chunk in [1, 3] {
-                let mut map = pool.map(job, 0..4).chunksize(chunk);
+                let mut map = pool.map(job, 0..4).chunk_size(chunk);
                 if let Some(limit) = limit {
                     map = map.timeout(limit);
                 }
@@ -175,7 +175,7 @@ impl Slow {
             (n, item.clone())
         });
         let items = counted(items, taken.clone());
-        let map = pool.map(SlowJob::run, items).chunksize(1).buffersize(usize::MAX);
+        let map = pool.map(SlowJob::run, items).chunk_size(1).start();
         Self { map, job, taken, input }
     }
 
@@ -253,7 +253,7 @@ fn a_map_dropped_after_its_first_item_takes_and_runs_nothing_more() {
                 let (taken, ran) = (Counter::new(), Reports::new());
                 let report = ran.clone();
                 let items = counted((0..).map(move |n| (n, report.clone())), taken.clone());
-                let map = pool.map(reported, items).chunksize(chunk).buffersize(chunk);
+                let map = pool.map(reported, items).chunk_size(chunk).buffer_size(chunk).start();
                 ran.wait_for(chunk); // the window is full
                 if unordered {
                     let mut map = map.unordered();
@@ -286,7 +286,7 @@ fn dropping_a_map_ends_its_endless_input() {
             let input = (0..u64::MAX).inspect(move |_| with_input.method());
             let mut map = pool.map(square, input);
             if let Some(n) = chunk {
-                map = map.chunksize(n);
+                map = map.chunk_size(n);
             }
             assert_eq!(map.next().await.unwrap().unwrap(), 0);
             drop(map);
@@ -303,11 +303,12 @@ fn a_map_that_is_not_read_takes_exactly_its_window() {
         let (taken, ran) = (Counter::new(), Reports::new());
         let report = ran.clone();
         let items = counted((0..10_000).map(move |n| (n, report.clone())), taken.clone());
-        let map = pool.map(reported, items).buffersize(window);
+        let map = pool.map(reported, items).buffer_size(window);
         let map = match chunk {
             None => map,
-            Some(n) => map.chunksize(n),
+            Some(n) => map.chunk_size(n),
         };
+        let map = map.start();
         pool.shutdown_blocking(Shutdown::Drain).unwrap();
         assert_eq!((taken.get(), ran.get().len()), (window, window));
         drop(map);
@@ -329,10 +330,10 @@ fn a_map_that_is_not_read_takes_exactly_its_window() {
 fn a_blocking_shutdown_right_after_a_map_returns() {
     fn check(max_workers: usize, how: Shutdown) {
         let pool = pool(max_workers);
-        let map = pool.map(text, vec![2; max_workers + 1]);
+        let map = pool.map(text, vec![2; max_workers + 1]).start();
         pool.shutdown_blocking(how).unwrap();
         assert_eq!(pool.metrics().workers, 0);
-        match (how, map.now_or_never()) {
+        match (how, map.into_future().now_or_never()) {
             // There is nothing left to compute.
             (Shutdown::Drain, Some(Ok(all))) => assert_eq!(all, vec!["2"; max_workers + 1]),
             // Some workers may have been quicker than the shutdown, or all.
@@ -357,9 +358,9 @@ fn a_blocking_shutdown_right_after_a_map_returns() {
 #[test]
 fn an_awaited_shutdown_right_after_a_map_returns() {
     over_pools_async(|pool| async move {
-        let map = pool.map(text, vec![2; pool.max_workers() + 1]);
+        let map = pool.map(text, vec![2; pool.max_workers() + 1]).start();
         pool.shutdown(Shutdown::Drain).await;
-        let all = map.now_or_never().unwrap(); // there is nothing left to compute
+        let all = map.into_future().now_or_never().unwrap(); // there is nothing left to compute
         assert_eq!(all.unwrap(), vec!["2"; pool.max_workers() + 1]);
     });
 }
@@ -430,7 +431,7 @@ fn a_map_keeps_nothing_of_its_items() {
             let freed = Counter::new();
             let object = freed.clone();
             let items = (0..10).map(move |_| Item { here: Some(Object(object.clone())) });
-            let mut map = pool.map(job, items).chunksize(chunk);
+            let mut map = pool.map(job, items).chunk_size(chunk);
             while let Some(result) = map.next().await {
                 result.unwrap();
             }
@@ -495,7 +496,7 @@ fn a_result_of_a_map_is_freed_by_its_consumer() {
     over_pools_async(|pool| async move {
         for chunk in [1, 3, 10] {
             let before = FREED.load(SeqCst);
-            let mut map = pool.map(Value, 0..10).chunksize(chunk);
+            let mut map = pool.map(Value, 0..10).chunk_size(chunk);
             let mut count = 0;
             while let Some(result) = map.next().await {
                 drop(result.unwrap());
@@ -514,7 +515,7 @@ fn results_that_are_not_taken_are_freed_with_the_map() {
 
     over_pools_async(|pool| async move {
         let before = FREED.load(SeqCst);
-        let mut map = pool.map(Value, 0..).chunksize(2).buffersize(8);
+        let mut map = pool.map(Value, 0..).chunk_size(2).buffer_size(8);
         drop(map.next().await.unwrap().unwrap());
         assert_eq!(FREED.load(SeqCst), before + 1);
         drop(map);
@@ -539,7 +540,7 @@ fn a_result_that_comes_after_the_map_is_freed() {
         let (started, gate) = (Reports::new(), Gate::new());
         let tools = (started.clone(), gate.clone());
         let items = (0..).map(move |n| (n, tools.0.clone(), tools.1.clone()));
-        let mut map = pool.map(job, items).buffersize(1);
+        let mut map = pool.map(job, items).buffer_size(1);
         drop(map.next().await.unwrap().unwrap());
         assert!(futures::poll!(map.next()).is_pending());
         started.wait_for(1);

@@ -163,7 +163,7 @@ fn queued_and_later_tasks_get_the_error_of_the_initializer() {
             let pending: Vec<_> =
                 (0..50).map(|_| pool.submit(call!(report(ran.clone())))).collect();
             let items = ran.clone();
-            let map = pool.map(report_each, (0..50).map(move |n| (items.clone(), n)));
+            let map = pool.map(report_each, (0..50).map(move |n| (items.clone(), n))).start();
             gate.open();
 
             for future in pending {
@@ -387,7 +387,7 @@ fn nothing_is_left_of_a_pool_that_has_worked() {
             let (pool, _taken) = seated(builder(size).max_tasks_per_child(30));
             let gate = Gate::new();
             let held = occupy_all(&pool, &gate);
-            let map = pool.map(square, 0..1_000);
+            let map = pool.map(square, 0..1_000).start();
             let futures: Vec<_> = (0..100).map(|n| pool.submit(call!(square(n)))).collect();
             assert!(held[0].kill());
             gate.open();

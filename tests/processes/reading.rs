@@ -291,14 +291,15 @@ fn inputs_that_block_do_not_hold_up_other_maps() {
             .map(|_| {
                 let input = Arc::clone(&input);
                 pool.map(double, std::iter::from_fn(move || input.lock().unwrap().recv().ok()))
-                    .buffersize(1)
+                    .buffer_size(1)
+                    .start()
             })
             .collect();
         let other = pool.map(double, (0..100).filter(|n| n % 2 == 0));
         assert_eq!(other.result().unwrap().len(), 50);
         drop(items);
         for map in blocked {
-            assert_eq!(map.result().unwrap(), []);
+            assert!(map.result().unwrap().is_empty());
         }
         end(&pool);
     });

@@ -293,7 +293,7 @@ fn a_dropped_pool_completes_what_was_submitted_and_its_processes_end() {
             let gate = Gate::new();
             let busy = occupy_all(&pool, &gate);
             let futures = fifty_squares(&pool);
-            let map = pool.map(square, 0..50);
+            let map = pool.map(square, 0..50).start();
             let family = family(&pool);
             drop(pool); // does not wait: the gate is closed
             gate.open();

@@ -11,7 +11,6 @@ use std::time::Duration;
 use concurrent_futures::{
     Error, ProcessPoolExecutor, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, call, wait,
 };
-use futures::StreamExt;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getpid, getrlimit, kill_process, setrlimit};
 use serde::{Deserialize, Serialize};
 
@@ -141,7 +140,7 @@ fn chunks_of_all_sizes_give_all_results_in_order() {
     over_pools(|pool| {
         let expected: Vec<_> = (0..40).map(square).collect();
         for chunk in [6, 40, 50] {
-            assert_eq!(pool.map(square, 0..40).chunksize(chunk).result().unwrap(), expected);
+            assert_eq!(pool.map(square, 0..40).chunk_size(chunk).result().unwrap(), expected);
         }
     });
 }
@@ -357,7 +356,7 @@ fn a_chunk_counts_as_one_task_of_its_worker() {
     within_limit(|| {
         for size in POOL_SIZES {
             let pool = limited(size, 2);
-            let pids = pool.map(pid, vec![(); 60]).chunksize(3).result().unwrap();
+            let pids = pool.map(pid, vec![(); 60]).chunk_size(3).result().unwrap();
             let mut items = HashMap::<u32, usize>::new();
             pids.iter().for_each(|pid| *items.entry(*pid).or_default() += 1);
             assert!(items.values().all(|count| *count <= 6), "{items:?}");
@@ -509,7 +508,7 @@ fn a_worker_that_can_not_be_replaced_breaks_the_pool() {
         let gate = Gate::new();
         let held = occupy(&pool, &gate);
         let queued: Vec<_> = (0..3).map(|n| pool.submit(call!(square(n)))).collect();
-        let map = pool.map(square, 0..10);
+        let map = pool.map(square, 0..10).start();
         use_up_descriptors();
         gate.open();
         held.result().unwrap(); // the last that the pool can do

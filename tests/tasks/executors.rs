@@ -8,7 +8,6 @@ use concurrent_futures::{
     Call, Error, Executor, InlineExecutor, Job, Shutdown, TaskFuture, ThreadPoolExecutor,
     as_completed, call,
 };
-use futures::StreamExt;
 use futures::executor::block_on;
 
 use crate::support::{POOL_SIZES, on_runtimes, pool, within_limit};
@@ -46,7 +45,7 @@ async fn use_everything<E: Executor>(executor: &E) {
     // A closure that captures nothing is a plain function.
     assert_eq!(executor.map(|n: u32| n + 1, vec![1, 2]).await.unwrap(), [2, 3]);
     assert!(executor.map(double, std::iter::empty()).await.unwrap().is_empty());
-    let mut ordered = executor.map(double, 0..).buffersize(2);
+    let mut ordered = executor.map(double, 0..).buffer_size(2);
     for n in 0..4 {
         assert_eq!(ordered.next().await.unwrap().unwrap(), 2 * n);
     }
@@ -194,7 +193,7 @@ fn an_inline_job_may_submit_to_its_executor_and_end_it() {
 }
 
 #[test]
-fn an_inline_map_computes_its_first_item_at_the_call_and_the_others_when_asked() {
+fn an_inline_map_computes_its_items_when_asked() {
     within_limit(|| {
         let executor = InlineExecutor::new();
         let ran = Arc::new(AtomicUsize::new(0));
@@ -203,8 +202,8 @@ fn an_inline_map_computes_its_first_item_at_the_call_and_the_others_when_asked()
             count.fetch_add(1, SeqCst);
             (n, thread::current().id())
         };
-        let mut map = executor.map(function, 0..3).chunksize(1);
-        assert_eq!(ran.load(SeqCst), 1);
+        let mut map = executor.map(function, 0..3).chunk_size(1);
+        assert_eq!(ran.load(SeqCst), 0);
         for n in 0..3 {
             let item = futures::FutureExt::now_or_never(map.next()).expect("it never waits");
             assert_eq!(item.unwrap().unwrap(), (n, thread::current().id()));

@@ -728,7 +728,7 @@ fn a_maps_input_that_panics_when_dropped() {
             tell.open();
             wait.wait();
         });
-        let map = pool.map(|n| n + 1, held);
+        let map = pool.map(|n| n + 1, held).start();
         inside.wait();
         drop(map);
         gate.open();
@@ -759,7 +759,7 @@ fn a_maps_function_that_panics() {
         let f = |n: u32| if n == 1 { panic!("item {n}") } else { n };
         let one = panicked(pool.map(f, 0..3).result());
         assert_eq!((one.message(), one.location().unwrap().line()), ("item 1", line));
-        let map = pool.map(f, 0..3).chunksize(3);
+        let map = pool.map(f, 0..3).chunk_size(3);
         let items: Vec<_> = futures::executor::block_on_stream(map).collect();
         assert!(matches!(items[..], [Ok(0), Err(Error::Panicked(_)), Ok(2)]), "{items:?}");
         // With a payload that panics when dropped:
@@ -793,6 +793,7 @@ fn a_maps_result_that_panics_when_dropped() {
             },
             [()],
         );
+        let map = map.start();
         inside.wait();
         drop(map); // the worker drops the result
         gate.open();

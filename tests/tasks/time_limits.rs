@@ -10,7 +10,7 @@ use concurrent_futures::{
     wait,
 };
 use futures::StreamExt;
-use futures::executor::{block_on, block_on_stream};
+use futures::executor::block_on;
 
 use crate::support::{Counter, Gate, POOL_SIZES, occupy, pool, scaled, within_limit};
 use crate::tools::{Drops, eventually, occupy_all, soon};
@@ -492,9 +492,9 @@ fn a_map_ends_at_its_limit() {
                 }
                 n
             };
-            let map = pool.map(function, 0..4).buffersize(8);
+            let map = pool.map(function, 0..4).buffer_size(8).timeout(limit).start();
             started.wait();
-            let items: Vec<_> = block_on_stream(map.timeout(limit)).collect();
+            let items: Vec<_> = map.blocking().collect();
             assert_eq!(items.len(), 2, "{items:?}");
             assert_eq!(*items[0].as_ref().unwrap(), 0);
             let late = items.into_iter().nth(1).unwrap();

@@ -160,7 +160,7 @@ fn what_is_withdrawn_has_not_failed() {
             late.detach();
             pool.submit(fail).detach(); // cancelled by the shutdown
             pool.submit_future(std::future::pending::<()>()).detach();
-            let map = pool.map(|_| fail(), 0..3);
+            let map = pool.map(|_| fail(), 0..3).start();
             let end = pool.shutdown(Shutdown::CancelQueued);
             drop(map);
             gate.open();
@@ -244,7 +244,7 @@ fn tasks_of_a_pool_that_breaks_are_told() {
         pool.submit(|| ()).detach();
         pool.submit_future(async {}).detach();
         // Its drivers are nobody's tasks.
-        let map = pool.map(|n| n, 0..3);
+        let map = pool.map(|n| n, 0..3).start();
         gate.open();
         assert!(matches!(map.result(), Err(Error::BrokenPool(_))));
         settle(&pool);

@@ -246,14 +246,17 @@ const VALUES: [Case<fn(&ThreadPoolExecutor)>; 9] = [
                 },
                 0..3,
             )
-            .chunksize(1)
-            .buffersize(3);
+            .chunk_size(1)
+            .buffer_size(3)
+            .start();
         done.wait();
         drop(map);
     }),
     ("two items of a map that were not started", |pool| {
         let items: Vec<_> = (0..4).map(|_| Bomb("a map's item")).collect();
         drop(pool.map(std::mem::forget, items));
+        let items: Vec<_> = (0..4).map(|_| Bomb("a map's item")).collect();
+        drop(pool.map(std::mem::forget, items).start());
     }),
     ("a result and an item of the same map", |pool| {
         let (inside, gate) = (Gate::new(), Gate::new());
@@ -265,7 +268,7 @@ const VALUES: [Case<fn(&ThreadPoolExecutor)>; 9] = [
             Bomb("a map's result")
         };
         let items: Vec<_> = (0..2).map(|_| Bomb("a map's item")).collect();
-        let map = pool.map(f, items).chunksize(2).buffersize(2);
+        let map = pool.map(f, items).chunk_size(2).buffer_size(2).start();
         inside.wait();
         drop(map);
         gate.open();

@@ -633,7 +633,7 @@ fn a_map_wakes_its_consumer_and_ends_once() {
                 assert!(block_on(map.next()).is_none());
                 assert!(map.is_terminated());
             }
-            assert!(assert_ready!(second.poll(&mut map)).unwrap().is_empty());
+            assert!(block_on(map.into_future()).unwrap().is_empty());
             drop(held);
 
             let mut unordered = pool.map(|n: u32| n + 1, 0..2).unordered();

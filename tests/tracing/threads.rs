@@ -262,7 +262,7 @@ fn a_map_is_one_span_for_all_of_its_chunks() {
     over_pools(|pool, root| {
         let input = (0..40).inspect(|n| debug!("takes {n}"));
         let map = error_span!("caller").in_scope(|| pool.map(|n| debug!("item {n}"), input));
-        map.chunksize(5).result().unwrap();
+        map.chunk_size(5).result().unwrap();
         let heard = heard(root);
         let span = heard.the("map");
         assert_eq!(span.parent, Some(heard.the("caller").id));

@@ -103,12 +103,15 @@ fn map(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("map");
     group.throughput(Throughput::Elements(ITEMS as u64));
     let pool = pool(WORKERS);
-    group.bench_function("range", |b| b.iter(|| block_on(pool.map(square, 0..ITEMS))));
+    group
+        .bench_function("range", |b| b.iter(|| block_on(pool.map(square, 0..ITEMS).into_future())));
     group.bench_function("Vec", |b| {
-        let squares = |items| block_on(pool.map(square, items));
+        let squares = |items| block_on(pool.map(square, items).into_future());
         b.iter_batched(vec, squares, BatchSize::LargeInput);
     });
-    group.bench_function("any iterator", |b| b.iter(|| block_on(pool.map(square, opaque()))));
+    group.bench_function("any iterator", |b| {
+        b.iter(|| block_on(pool.map(square, opaque()).into_future()))
+    });
 }
 
 /// A pool that takes nothing more until the gate is opened.

@@ -53,15 +53,15 @@ fn map() {
 }
 
 /// The shutdown sleeps until the worker has computed everything; then the results are collected.
-fn one_map<I>(name: &str, items: I, chunksize: usize)
+fn one_map<I>(name: &str, items: I, chunk_size: usize)
 where
     I: IntoIterator<Item = usize, IntoIter: Send + 'static>,
 {
     let pool = warm_pool();
     measured(name, ITEMS, || {
-        let map = pool.map(square, items).chunksize(chunksize).buffersize(usize::MAX);
+        let map = pool.map(square, items).chunk_size(chunk_size).start();
         pool.shutdown_blocking(Shutdown::Drain).expect("this is no worker");
-        block_on(map).expect("no item fails")
+        map.result().expect("no item fails")
     });
 }
 

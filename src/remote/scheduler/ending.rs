@@ -46,10 +46,6 @@ impl<T: Transport> Accepting for Pool<T> {
     }
 
     fn close(self: &Arc<Self>, how: Shutdown) {
-        if how == Shutdown::Drain {
-            // First: once closed, the pool could end before the maps have begun.
-            self.begin_maps();
-        }
         let mut state = self.state.lock();
         let counts = self.counts(&state);
         state.life.close(how, counts);

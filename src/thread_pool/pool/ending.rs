@@ -25,11 +25,6 @@ impl Accepting for Pool {
     }
 
     fn close(self: &Arc<Self>, how: Shutdown) {
-        if how == Shutdown::Drain {
-            // Before the phase changes, so that the drivers of maps are queued when the end is
-            // first looked for. Without the lock, since `begin` queues them.
-            self.begin_maps();
-        }
         let (withdrawn, dead, wakers) = {
             let mut state = self.state.lock();
             // Before the withdrawal, so that the report has what that cancels.

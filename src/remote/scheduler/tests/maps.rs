@@ -3,13 +3,11 @@
 use std::sync::Arc;
 use std::thread;
 
-use futures::executor::block_on_stream;
-
 use super::Simulation;
 use crate::error::Error;
 use crate::lifecycle::Accepting;
+use crate::map::Map;
 use crate::map::elsewhere::Elsewhere;
-use crate::map::{self, Map};
 use crate::remote::map::Chunks;
 use crate::remote::scheduler::crew::MapCrew;
 use crate::shutdown::Shutdown;
@@ -20,7 +18,7 @@ impl Simulation {
     fn map(&self, items: impl Iterator<Item = u32> + Send + 'static) -> Map<()> {
         let chunks = Elsewhere(Chunks::new(Arc::clone(&self.pool), nothing));
         let crew = MapCrew { pool: Arc::clone(&self.pool), handle: () };
-        map::start(crew, chunks, items).0
+        Map::new(crew, chunks, items)
     }
 
     /// Lets the next event happen once the helper threads have sent all that they can: the workers'
@@ -39,7 +37,7 @@ fn no_thread_waits_for_a_chunk() {
     const WORKERS: usize = if cfg!(miri) { 20 } else { 1_000 };
     let items = 3 * WORKERS;
     let simulation = Simulation::new(30, |config| config.max_workers = WORKERS);
-    let map = simulation.map((0..).take(items)).chunksize(1);
+    let map = simulation.map((0..).take(items)).chunk_size(1);
     let results = thread::spawn(move || map.result());
     let mut most_threads = 0;
     while !results.is_finished() {
@@ -56,7 +54,7 @@ fn no_thread_waits_for_a_chunk() {
 fn what_has_begun_is_finished_when_the_pool_closes() {
     for how in [Shutdown::Drain, Shutdown::CancelQueued] {
         let simulation = Simulation::new(31, |config| config.max_workers = 2);
-        let map = simulation.map(0..20).chunksize(1).buffersize(usize::MAX);
+        let map = simulation.map(0..20).chunk_size(1).start();
         while simulation.world.lock().most_running < 2 {
             simulation.step_or_wait();
         }
@@ -64,7 +62,7 @@ fn what_has_begun_is_finished_when_the_pool_closes() {
         while !simulation.pool.state().is_over {
             simulation.step_or_wait();
         }
-        let results: Vec<_> = block_on_stream(map).collect();
+        let results: Vec<_> = map.blocking().collect();
         let begun = simulation.world.lock().order.len();
         let is_done = |result: &Result<(), Error>| match result {
             Ok(()) => true,
