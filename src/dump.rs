@@ -42,7 +42,8 @@ pub use crate::core::Awaited;
 
 use crate::clock;
 use crate::core::TaskId;
-use crate::error::{BrokenPool, Mebibytes};
+use crate::error::Mebibytes;
+use crate::executor_state::ExecutorState;
 
 /// Maximum number of queued tasks that are inspected while the lock is held.
 pub(crate) const LOOKED_AT: usize = 4096;
@@ -63,7 +64,7 @@ pub struct Dump {
     /// The pool's name: its `thread_name_prefix` or `worker_name`.
     pub pool: String,
     /// The phase of the pool's life.
-    pub state: State,
+    pub state: ExecutorState,
     /// The largest number of workers that run tasks at the same time.
     pub max_workers: usize,
     /// The workers that there are, idle ones and spares included.
@@ -73,22 +74,6 @@ pub struct Dump {
     /// Tasks of `submit_future` that have started and wait for something else than a worker: at
     /// most some thousands of them.
     pub suspended: Vec<Waiting>,
-}
-
-/// A phase of a pool's life.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum State {
-    /// It takes tasks.
-    Open,
-    /// It takes no new tasks; what was accepted runs first.
-    Draining,
-    /// It takes no new tasks, and what had not started was cancelled.
-    Cancelling,
-    /// All has ended.
-    Ended,
-    /// It can't run tasks any more.
-    Broken(BrokenPool),
 }
 
 /// A worker: a thread or a process.
@@ -207,6 +192,18 @@ impl Queue {
 }
 
 impl Dump {
+    /// That of an executor without workers and queue.
+    pub(crate) fn of_none(pool: &str, state: ExecutorState, max_workers: usize) -> Self {
+        Self {
+            pool: pool.to_owned(),
+            state,
+            max_workers,
+            workers: Vec::new(),
+            queue: Queue::new(0, None, Vec::new()),
+            suspended: Vec::new(),
+        }
+    }
+
     /// Threads beyond `max_workers`, which stand in for workers that wait.
     pub fn spares(&self) -> usize {
         self.workers.len().saturating_sub(self.max_workers)
@@ -251,18 +248,6 @@ impl fmt::Display for Dump {
             and_more(f, self.suspended.len(), LISTED, "task")?;
         }
         write!(f, "{}", self.queue)
-    }
-}
-
-impl fmt::Display for State {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            State::Open => write!(f, "is open"),
-            State::Draining => write!(f, "is shut down, and runs what is left"),
-            State::Cancelling => write!(f, "is shut down, and has cancelled what had not started"),
-            State::Ended => write!(f, "has ended"),
-            State::Broken(broken) => write!(f, "is broken ({})", broken.cause()),
-        }
     }
 }
 
@@ -419,7 +404,14 @@ mod tests {
 
     fn dump(workers: Vec<Worker>, queue: Queue) -> Dump {
         let pool = "render".to_owned();
-        Dump { pool, state: State::Open, max_workers: 2, workers, queue, suspended: Vec::new() }
+        Dump {
+            pool,
+            state: ExecutorState::Open,
+            max_workers: 2,
+            workers,
+            queue,
+            suspended: Vec::new(),
+        }
     }
 
     #[test]

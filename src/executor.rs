@@ -3,7 +3,9 @@
 use std::fmt;
 use std::future::Future;
 
+use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
+use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
 use crate::job::Call;
 use crate::map::{Map, TryMap};
@@ -60,6 +62,14 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
     /// [`ShutDown`](Error::ShutDown) or [`BrokenPool`](Error::BrokenPool).
     fn reserve(&self) -> impl Future<Output = Result<Permit<Self>, Error>> + Send;
 
+    /// Takes room in the queue, if there is some now.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
+    /// [`BrokenPool`](Error::BrokenPool).
+    fn try_reserve(&self) -> Result<Permit<Self>, Error>;
+
     /// Calls `function` with every item. See [`Map`].
     fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
     where
@@ -83,9 +93,38 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
 
     /// Returns the number of tasks that can run at the same time.
     fn max_workers(&self) -> usize;
+}
 
+/// An executor that the caller may end and look into: a pool itself, not a task's way to the pool that it
+/// runs on.
+///
+/// The trait is sealed: new methods are not a breaking change.
+///
+/// ```
+/// use concurrent_futures::{Error, ExecutorService, Shutdown, ThreadPoolExecutor, call};
+///
+/// /// The task runs, and then the executor is no more.
+/// async fn last_task<E: ExecutorService>(executor: E) -> Result<u32, Error> {
+///     let last = executor.submit(call!(u32::pow(2, 5)));
+///     let report = executor.shutdown(Shutdown::Drain).await;
+///     assert_eq!(report.cancelled, 0);
+///     last.await
+/// }
+///
+/// # futures::executor::block_on(async {
+/// assert_eq!(last_task(ThreadPoolExecutor::new()).await?, 32);
+/// # Ok::<(), Error>(())
+/// # }).unwrap();
+/// ```
+pub trait ExecutorService: Executor {
     /// The executor's counters. See [`Metrics`].
     fn metrics(&self) -> Metrics;
+
+    /// A snapshot for people. See [`dump`](crate::dump).
+    fn dump(&self) -> Dump;
+
+    /// The phase of the executor's life.
+    fn state(&self) -> ExecutorState;
 
     /// Takes no more tasks, and ends. See [`Shutdown`].
     fn shutdown(&self, how: Shutdown) -> ShutdownFuture;
@@ -108,9 +147,7 @@ macro_rules! impl_executor {
             use $crate::future::TaskFuture;
             use $crate::job::Call;
             use $crate::map::Map;
-            use $crate::metrics::Metrics;
             use $crate::portable::Portable;
-            use $crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 
             impl Executor for $executor {
                 fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
@@ -128,6 +165,10 @@ macro_rules! impl_executor {
                     self.reserve().await
                 }
 
+                fn try_reserve(&self) -> Result<Permit<Self>, Error> {
+                    self.try_reserve()
+                }
+
                 fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
                 where
                     A: Portable,
@@ -141,23 +182,45 @@ macro_rules! impl_executor {
                 fn max_workers(&self) -> usize {
                     self.max_workers()
                 }
-
-                fn metrics(&self) -> Metrics {
-                    self.metrics()
-                }
-
-                fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
-                    self.shutdown(how)
-                }
-
-                fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
-                    self.shutdown_blocking(how)
-                }
             }
         };
     };
 }
 pub(crate) use impl_executor;
+
+/// Implements [`ExecutorService`] by the methods of the same names.
+macro_rules! impl_service {
+    ($executor:ty) => {
+        impl $crate::executor::ExecutorService for $executor {
+            fn metrics(&self) -> $crate::metrics::Metrics {
+                self.metrics()
+            }
+
+            fn dump(&self) -> $crate::dump::Dump {
+                self.dump()
+            }
+
+            fn state(&self) -> $crate::executor_state::ExecutorState {
+                self.state()
+            }
+
+            fn shutdown(
+                &self,
+                how: $crate::shutdown::Shutdown,
+            ) -> $crate::shutdown::ShutdownFuture {
+                self.shutdown(how)
+            }
+
+            fn shutdown_blocking(
+                &self,
+                how: $crate::shutdown::Shutdown,
+            ) -> Result<$crate::shutdown::ShutdownReport, $crate::error::Error> {
+                self.shutdown_blocking(how)
+            }
+        }
+    };
+}
+pub(crate) use impl_service;
 
 pub(crate) mod sealed {
     use crate::future::TaskFuture;

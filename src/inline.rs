@@ -1,13 +1,16 @@
 //! The executor without threads.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use crate::clock;
+use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Permit, impl_executor};
+use crate::executor::{Permit, impl_executor, impl_service};
+use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
 use crate::lifecycle::{Accepting, Counts, Lifecycle, Phase};
@@ -44,6 +47,11 @@ pub struct InlineExecutor {
 }
 
 struct Shared(Mutex<State>);
+
+thread_local! {
+    /// The executor whose job this thread runs.
+    static CURRENT: RefCell<Option<Arc<Shared>>> = const { RefCell::new(None) };
+}
 
 struct State {
     life: Lifecycle,
@@ -117,7 +125,9 @@ impl InlineExecutor {
         // The job runs without the lock: it may use the executor itself, and several threads may.
         self.shared.0.lock().running += 1;
         let start = clock::now();
+        let outer = CURRENT.replace(Some(Arc::clone(&self.shared)));
         let outcome = catch(|| job.run()).map_err(|panicked| Error::Panicked(Box::new(panicked)));
+        CURRENT.set(outer);
         let mut state = self.shared.0.lock();
         state.running -= 1;
         // In one critical section, so that `submitted`, which is the sum, never goes back.
@@ -137,6 +147,17 @@ impl InlineExecutor {
     ///
     /// [`ShutDown`](Error::ShutDown).
     pub async fn reserve(&self) -> Result<Permit<Self>, Error> {
+        self.shared.check_open()?;
+        Ok(Permit::new(self.clone()))
+    }
+
+    /// Takes room in the queue if there is some now, to submit without being refused.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
+    /// [`BrokenPool`](Error::BrokenPool).
+    pub fn try_reserve(&self) -> Result<Permit<Self>, Error> {
         self.shared.check_open()?;
         Ok(Permit::new(self.clone()))
     }
@@ -181,19 +202,24 @@ impl InlineExecutor {
         };
         let (completed, failed) = (totals.completed, totals.failed);
         let (queue_time, run_time) = totals.times();
-        Metrics {
-            workers: 0,
-            idle: 0,
-            queued: 0,
-            running,
-            submitted: completed + failed + running as u64,
-            completed,
-            failed,
-            cancelled: 0,
-            workers_lost: 0,
-            queue_time,
-            run_time,
-        }
+        let submitted = completed + failed + running as u64;
+        Metrics { running, submitted, completed, failed, queue_time, run_time, ..Metrics::none() }
+    }
+
+    /// A snapshot for people. There are no workers and no queue, so it has the state alone.
+    pub fn dump(&self) -> Dump {
+        Dump::of_none("inline", self.state(), 1)
+    }
+
+    /// The phase of the executor's life. It has ended as soon as it is shut down.
+    pub fn state(&self) -> ExecutorState {
+        self.shared.life(|life| life.state(!life.is_open()))
+    }
+
+    /// The executor whose job this thread runs.
+    pub(crate) fn current() -> Option<Self> {
+        let shared = CURRENT.try_with(|current| current.borrow().clone()).ok().flatten()?;
+        Some(Self { shared })
     }
 
     /// Takes no more jobs. There is nothing to wait for: the report is ready.
@@ -263,6 +289,7 @@ impl Sealed for InlineExecutor {
 }
 
 impl_executor!(InlineExecutor);
+impl_service!(InlineExecutor);
 
 /// The consumer computes a chunk whenever it has none.
 impl Crew for InlineExecutor {

@@ -187,6 +187,7 @@
 //   map/segment.rs                 results in their places
 //   map/consumer.rs                the consumer gets them in order
 
+mod any_executor;
 mod as_completed;
 mod blocking;
 mod cache_padded;
@@ -198,6 +199,7 @@ mod core;
 pub mod dump;
 mod error;
 mod executor;
+mod executor_state;
 #[allow(unsafe_code)]
 mod fork;
 #[cfg(feature = "process")]
@@ -241,6 +243,7 @@ mod timer;
 mod trace;
 mod wait;
 
+pub use any_executor::AnyExecutor;
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};
 pub use blocking::Blocking;
 #[cfg(feature = "process")]
@@ -250,7 +253,8 @@ pub use error::{
     BrokenPool, CodecError, CodecSide, Error, HasRun, LossCause, TrySubmitError, Unfinished,
     WorkerLost,
 };
-pub use executor::{Executor, Permit};
+pub use executor::{Executor, ExecutorService, Permit};
+pub use executor_state::ExecutorState;
 pub use future::{Completer, TaskFuture};
 pub use inline::InlineExecutor;
 #[cfg(feature = "metrics")]

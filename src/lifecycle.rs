@@ -4,8 +4,8 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use crate::dump;
 use crate::error::{BrokenPool, Error};
+use crate::executor_state::ExecutorState;
 use crate::panic::KeptWaker;
 use crate::room::Room;
 use crate::shutdown::{Place, RunningTask, Shutdown, ShutdownReport, Waiters};
@@ -88,13 +88,13 @@ impl Lifecycle {
         }
     }
 
-    pub(crate) fn dump(&self, has_ended: bool) -> dump::State {
+    pub(crate) fn state(&self, has_ended: bool) -> ExecutorState {
         match &self.phase {
-            Phase::Broken(cause) => dump::State::Broken(cause.clone()),
-            _ if has_ended => dump::State::Ended,
-            Phase::Open => dump::State::Open,
-            Phase::Closed(false) => dump::State::Draining,
-            Phase::Closed(true) => dump::State::Cancelling,
+            Phase::Broken(cause) => ExecutorState::Broken(cause.clone()),
+            _ if has_ended => ExecutorState::Ended,
+            Phase::Open => ExecutorState::Open,
+            Phase::Closed(false) => ExecutorState::Draining,
+            Phase::Closed(true) => ExecutorState::Cancelling,
         }
     }
 
@@ -144,6 +144,13 @@ pub(crate) trait Accepting: Send + Sync {
             None => Ok(()),
             Some(room) => room.take().map_err(|no_room| no_room.into_error(|| self.refusal())),
         }
+    }
+
+    /// Takes room for a permit, in an open pool.
+    fn reserve_now(&self) -> Result<(), Error> {
+        self.take_room()?;
+        // An unbounded queue has room after the end too.
+        self.check_open().inspect_err(|_| self.free_room())
     }
 
     fn wait_for_room(&self) -> impl Future<Output = Result<(), Error>> + Send {

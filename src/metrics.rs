@@ -243,6 +243,26 @@ pub(crate) struct Totals {
     pub(crate) run_time: Histogram,
 }
 
+impl Metrics {
+    /// The counters of an executor that counts nothing.
+    pub(crate) fn none() -> Self {
+        let (queue_time, run_time) = Totals::new().times();
+        Self {
+            workers: 0,
+            idle: 0,
+            queued: 0,
+            running: 0,
+            submitted: 0,
+            completed: 0,
+            failed: 0,
+            cancelled: 0,
+            workers_lost: 0,
+            queue_time,
+            run_time,
+        }
+    }
+}
+
 impl Totals {
     pub(crate) fn new() -> Self {
         Self { completed: 0, failed: 0, queue_time: Histogram::new(), run_time: Histogram::new() }

@@ -26,7 +26,8 @@ use crate::core::{Extra, OnUnobserved, Options, Promise, Source, TaskId};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Permit, impl_executor};
+use crate::executor::{Permit, impl_executor, impl_service};
+use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
 use crate::lifecycle::{Accepting, Handle};
@@ -153,6 +154,17 @@ impl ProcessPoolExecutor {
         Ok(Permit::new(self.clone()))
     }
 
+    /// Takes room in the queue if there is some now, to submit without being refused.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
+    /// [`BrokenPool`](Error::BrokenPool).
+    pub fn try_reserve(&self) -> Result<Permit<Self>, Error> {
+        self.pool().reserve_now()?;
+        Ok(Permit::new(self.clone()))
+    }
+
     /// Calls `function` with every item, in the workers. See [`Map`] for when it starts, and for how
     /// the results arrive. Two inputs are one with `zip`. The items are taken from the input on threads
     /// of this process.
@@ -227,6 +239,11 @@ impl ProcessPoolExecutor {
             worker.peak_memory = usage.map(|usage| usage.peak_memory);
         }
         dump
+    }
+
+    /// The phase of the pool's life.
+    pub fn state(&self) -> ExecutorState {
+        self.pool().executor_state()
     }
 
     /// Takes no more tasks, and ends. Begins with the call; await the future for the end and its
@@ -415,3 +432,4 @@ impl Sealed for ProcessPoolExecutor {
 }
 
 impl_executor!(ProcessPoolExecutor);
+impl_service!(ProcessPoolExecutor);

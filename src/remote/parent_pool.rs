@@ -2,19 +2,26 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
+use std::task::{Poll, Waker};
 
 use crate::core::{Options, Promise, Source, TaskId};
-use crate::error::Error;
+use crate::dump::Dump;
+use crate::error::{Error, TrySubmitError};
+use crate::executor::sealed::Sealed;
+use crate::executor::{Permit, impl_executor};
+use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
 use crate::job::Call;
 use crate::map::crew::{AfterChunk, Crew};
 use crate::map::elsewhere::Elsewhere;
 use crate::map::{Map, TryMap};
+use crate::metrics::Metrics;
 use crate::portable::Portable;
 use crate::remote::call;
 use crate::remote::frame::Kind;
 use crate::remote::map::Chunks;
 use crate::remote::submission::{Submission, Submit};
+use crate::shutdown::{Closing, Place, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::thread_pool::ThreadPoolExecutor;
 use crate::trace::TaskTrace;
 
@@ -107,6 +114,37 @@ impl ParentPool {
         TaskFuture::new(outcome)
     }
 
+    /// As [`submit`](Self::submit): this process does not know whether the pool takes the call, and a
+    /// refusal is the future's error.
+    ///
+    /// # Errors
+    ///
+    /// None; the signature is that of all executors.
+    pub fn try_submit<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        Ok(self.submit(call))
+    }
+
+    /// Ready at once: what a task submits takes no room in the queue.
+    ///
+    /// # Errors
+    ///
+    /// None; the signature is that of all executors.
+    pub async fn reserve(&self) -> Result<Permit<Self>, Error> {
+        self.try_reserve()
+    }
+
+    /// As [`reserve`](Self::reserve).
+    ///
+    /// # Errors
+    ///
+    /// None; the signature is that of all executors.
+    pub fn try_reserve(&self) -> Result<Permit<Self>, Error> {
+        Ok(Permit::new(self.clone()))
+    }
+
     /// Calls `function` with every item, in the pool's workers. See
     /// [`ProcessPoolExecutor::map`](crate::ProcessPoolExecutor::map).
     pub fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
@@ -138,6 +176,59 @@ impl ParentPool {
         self.parent.max_workers()
     }
 }
+
+/// What [`AnyExecutor`](crate::AnyExecutor) says of a pool that is not its own to end.
+impl ParentPool {
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics::none()
+    }
+
+    pub(crate) fn dump(&self) -> Dump {
+        Dump::of_none("parent", self.state(), self.max_workers())
+    }
+
+    pub(crate) fn state(&self) -> ExecutorState {
+        ExecutorState::Open
+    }
+
+    pub(crate) fn shutdown(&self, _how: Shutdown) -> ShutdownFuture {
+        ShutdownFuture::new(Arc::new(self.clone()))
+    }
+
+    pub(crate) fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
+        self.shutdown(how).result()
+    }
+}
+
+impl Closing for ParentPool {
+    fn poll_ended(&self, _place: &mut Place, _waker: &Waker) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    fn give_up(&self, _place: Place) {}
+
+    fn report(&self) -> ShutdownReport {
+        ShutdownReport::default()
+    }
+
+    fn escalate(&self) {}
+
+    fn is_inside(&self) -> bool {
+        false
+    }
+
+    fn join(&self) {}
+}
+
+impl Sealed for ParentPool {
+    fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+        self.submit(call)
+    }
+
+    fn release_room(&self) {}
+}
+
+impl_executor!(ParentPool);
 
 #[cfg(test)]
 impl ParentPool {

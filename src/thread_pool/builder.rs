@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use tokio::runtime::Handle;
+use tokio::runtime;
 
 use super::ThreadPoolExecutor;
 use crate::core::{OnUnobserved, UnobservedFailure};
@@ -25,7 +25,7 @@ pub(super) struct Config {
     pub(super) initializer: Option<Initializer>,
     pub(super) stack_size: usize,
     pub(super) queue_capacity: Option<usize>,
-    pub(super) runtime: Option<Quiet<Handle>>,
+    pub(super) runtime: Option<Quiet<runtime::Handle>>,
     pub(super) on_unobserved: OnUnobserved,
     pub(super) instruments: Instruments,
     /// A part of another executor, which has a way to do without its threads: a refusal of the first
@@ -82,7 +82,7 @@ pub struct ThreadPoolBuilder {
     initializer: Option<Initializer>,
     stack_size: Option<usize>,
     queue_capacity: Option<usize>,
-    runtime: Option<Handle>,
+    runtime: Option<runtime::Handle>,
     on_unobserved: OnUnobserved,
     is_internal: bool,
 }
@@ -149,14 +149,14 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// The tokio runtime that jobs see as the current one: `Handle::current()`, `tokio::spawn`
-    /// and `Handle::block_on` work inside of a job. Default: the runtime in whose context
+    /// The tokio runtime that jobs see as the current one: `runtime::Handle::current()`, `tokio::spawn`
+    /// and `runtime::Handle::block_on` work inside of a job. Default: the runtime in whose context
     /// [`build`](Self::build) is called, if any.
     ///
     /// The pool does not keep the runtime alive. When it has ended, jobs run on as before; what
     /// they ask of it fails as tokio says: spawned tasks are cancelled, I/O and timers panic,
     /// which ends that one job with [`Error::Panicked`].
-    pub fn runtime(mut self, runtime: Handle) -> Self {
+    pub fn runtime(mut self, runtime: runtime::Handle) -> Self {
         self.runtime = Some(runtime);
         self
     }
@@ -228,7 +228,7 @@ impl ThreadPoolBuilder {
             queue_capacity: self.queue_capacity,
             // Here, where the caller is in its runtime; the thread that starts a worker need not
             // be.
-            runtime: self.runtime.or_else(|| Handle::try_current().ok()).map(Quiet::new),
+            runtime: self.runtime.or_else(|| runtime::Handle::try_current().ok()).map(Quiet::new),
             on_unobserved: self.on_unobserved,
             instruments,
             is_internal,

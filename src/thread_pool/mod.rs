@@ -27,7 +27,8 @@ use crate::core::{Extra, Host, Options, context};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Permit, impl_executor};
+use crate::executor::{Permit, impl_executor, impl_service};
+use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
 use crate::lifecycle::{Accepting, Handle};
@@ -133,7 +134,9 @@ impl ThreadPoolExecutor {
     fn from_config(config: Config) -> Self {
         // Before any job can panic: the hook notes where.
         install_hook();
-        Self { handle: Arc::new(Handle(Pool::new(config))) }
+        let handle = Arc::new(Handle(Pool::new(config)));
+        let _first = handle.0.handle.set(Arc::downgrade(&handle));
+        Self { handle }
     }
 
     fn pool(&self) -> &Arc<Pool> {
@@ -229,6 +232,17 @@ impl ThreadPoolExecutor {
         Ok(Permit::new(self.clone()))
     }
 
+    /// Takes room in the queue if there is some now, to submit without being refused.
+    ///
+    /// # Errors
+    ///
+    /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
+    /// [`BrokenPool`](Error::BrokenPool).
+    pub fn try_reserve(&self) -> Result<Permit<Self>, Error> {
+        self.pool().reserve_now()?;
+        Ok(Permit::new(self.clone()))
+    }
+
     /// Calls `f` with every item, on the workers. See [`Map`] for when it starts, and for how
     /// the results arrive. Two inputs are one with `zip`.
     ///
@@ -284,6 +298,18 @@ impl ThreadPoolExecutor {
     /// ```
     pub fn dump(&self) -> Dump {
         self.pool().dump()
+    }
+
+    /// The phase of the pool's life.
+    pub fn state(&self) -> ExecutorState {
+        self.pool().state()
+    }
+
+    /// The pool that this thread runs a job of. `None` elsewhere, and once the last handle was dropped,
+    /// since the pool takes nothing more then.
+    pub(crate) fn current() -> Option<Self> {
+        let handle = worker::current_pool()?.handle.get()?.upgrade()?;
+        Some(Self { handle })
     }
 
     /// Takes no more tasks, and ends. Begins with the call; await the future for the end and its
@@ -432,6 +458,7 @@ impl Sealed for ThreadPoolExecutor {
 }
 
 impl_executor!(ThreadPoolExecutor);
+impl_service!(ThreadPoolExecutor);
 
 /// A map keeps its pool open as long as it is held.
 impl Crew for ThreadPoolExecutor {

@@ -1,9 +1,9 @@
 //! A worker: one thread that takes tasks from the queue and runs them.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -343,6 +343,16 @@ fn reserved_stack(pool: &Pool) -> usize {
     stack_size.checked_mul(2).unwrap_or(stack_size) // which the system refuses
 }
 
+thread_local! {
+    /// The pool of this worker, unless it is one of the crate's own.
+    static POOL: RefCell<Weak<Pool>> = const { RefCell::new(Weak::new()) };
+}
+
+/// The pool that this thread is a worker of.
+pub(super) fn current_pool() -> Option<Arc<Pool>> {
+    POOL.try_with(|pool| pool.borrow().upgrade()).ok().flatten()
+}
+
 pub(super) fn spawn(
     pool: &Arc<Pool>,
     seat: &Arc<Seat>,
@@ -353,6 +363,9 @@ pub(super) fn spawn(
     Builder::new().name(name).stack_size(reserved_stack(&pool)).spawn(move || {
         // Before the initializer, in which a wait for the pool's end is refused as in a job.
         context::belong_to(pool.address());
+        if !pool.config.is_internal {
+            POOL.set(Arc::downgrade(&pool));
+        }
         run(&pool, &seat, &mut own);
         // The pool may end with this. Destructors of thread-locals are still to run; `join` waits
         // for them.

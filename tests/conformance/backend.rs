@@ -11,8 +11,8 @@ use std::time::Duration;
 #[cfg(all(feature = "process", target_os = "linux"))]
 use concurrent_futures::ProcessPoolExecutor;
 use concurrent_futures::{
-    Completer, Error, Executor, InlineExecutor, Job, Map, ReturnWhen, Shutdown, TaskFuture,
-    ThreadPoolExecutor, call, wait,
+    AnyExecutor, Completer, Error, Executor, ExecutorService, InlineExecutor, Job, Map, ReturnWhen,
+    Shutdown, TaskFuture, ThreadPoolExecutor, call, wait,
 };
 
 #[cfg(all(feature = "process", target_os = "linux"))]
@@ -25,9 +25,9 @@ pub(crate) const LONG: Duration = Duration::from_secs(3600);
 /// A limit that every test that sets it waits for.
 pub(crate) const SHORT: Duration = Duration::from_millis(20);
 
-/// The executors of this process, which take closures; the trait [`Executor`] takes plain functions
+/// The executors of this process, which take closures; the trait [`ExecutorService`] takes plain functions
 /// only.
-pub(crate) trait Closures: Executor {
+pub(crate) trait Closures: ExecutorService {
     fn submit_job<J: Job>(&self, job: J) -> TaskFuture<J::Output>;
 
     fn map_with<A, R, F, I>(&self, f: F, items: I) -> Map<R>
@@ -64,7 +64,7 @@ closures!(ThreadPoolExecutor);
 closures!(InlineExecutor);
 
 /// The pools, and the jobs that tests need on all of them.
-pub(crate) trait Pool: Executor {
+pub(crate) trait Pool: ExecutorService {
     /// What jobs wait at until it is opened. Opens when it is dropped, so that a failed test leaves
     /// no worker behind.
     type Held: Send + Sync;
@@ -183,6 +183,15 @@ impl Pool for ProcessPoolExecutor {
     }
 }
 
+pub(crate) fn any_executors() -> Vec<AnyExecutor> {
+    vec![
+        pool(2).into(),
+        #[cfg(all(feature = "process", target_os = "linux"))]
+        tools::pool(2).into(),
+        InlineExecutor::new().into(),
+    ]
+}
+
 /// Runs `async fn check<P: Pool>(pool: P)` over pools of all kinds, with one worker and with
 /// several, on both kinds of runtime.
 macro_rules! over_all_pools {
@@ -205,12 +214,17 @@ macro_rules! over_all_pools {
 }
 pub(crate) use over_all_pools;
 
-/// Runs `async fn check<E: Executor>(executor: E)` as [`over_all_pools`], and over the inline
-/// executor.
+/// Runs `async fn check<E: ExecutorService>(executor: E)` as [`over_all_pools`], over the inline
+/// executor, and over one of each kind that is chosen at run time.
 macro_rules! over_executors {
     ($check:ident) => {
         $crate::backend::over_all_pools!($check);
         $crate::backend::over_inline!($check);
+        $crate::support::on_runtimes(|| async {
+            for executor in $crate::backend::any_executors() {
+                $check(executor).await;
+            }
+        });
     };
 }
 pub(crate) use over_executors;

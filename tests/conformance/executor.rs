@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Executor, Map, ReturnWhen, Shutdown, ThreadPoolExecutor, TryMap, TryMapError, call,
-    task, wait,
+    Error, ExecutorService, Map, ReturnWhen, Shutdown, ThreadPoolExecutor, TryMap, TryMapError,
+    call, task, wait,
 };
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
@@ -73,7 +73,7 @@ fn try_divide((a, b): (u32, u32)) -> Result<(u32, u32), String> {
 /// EX-1.
 #[test]
 fn a_function_with_arguments_gives_its_value() {
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         assert_eq!(executor.submit(call!(u64::pow(2, 8))).await.unwrap(), 256);
         assert_eq!(executor.submit(call!(u64::pow(2, 8))).result().unwrap(), 256);
     }
@@ -102,7 +102,7 @@ fn arguments_reach_the_function_unchanged() {
     fn nothing() -> u8 {
         7
     }
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         // The names that `submit` and `call!` use themselves.
         let (job, call, function, name, value) = (1, 2, 3, 5, 6);
         let listed = executor.submit(call!(list(job, call, function, 4, name, value))).await;
@@ -126,7 +126,7 @@ fn arguments_reach_the_function_unchanged() {
 /// EX-3.
 #[test]
 fn a_map_over_two_inputs_equals_a_sequential_map() {
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         let inputs = || (0..10u64).zip(0..10u32);
         let expected: Vec<u64> = inputs().map(power).collect();
         assert_eq!(executor.map(power, inputs()).await.unwrap(), expected);
@@ -151,7 +151,7 @@ fn the_first_error_of_its_function_ends_a_try_map() {
         if n < 5 { Ok(n) } else { Err(format!("{n} is too much")) }
     }
 
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         for chunk in [None, Some(1), Some(3), Some(100)] {
             let sized = |map: TryMap<_, _>| match chunk {
                 None => map,
@@ -199,7 +199,7 @@ fn the_first_error_of_its_function_ends_a_try_map() {
 /// EX-4.
 #[test]
 fn an_item_that_fails_is_an_error_at_its_place() {
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         for chunk in [None, Some(1), Some(3), Some(5), Some(100)] {
             let map = || match chunk {
                 None => executor.map(divide, ITEMS),
@@ -485,7 +485,7 @@ fn dropping_a_map_ends_its_endless_input() {
 /// EX-9. A negative window does not compile either.
 #[test]
 fn a_window_of_zero_is_rejected() {
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         let rule = "buffer_size must be at least 1, so that an item can be taken";
         let map = || executor.map(text, 0..3);
         assert_eq!(panic_text(|| map().buffer_size(0)), rule);
@@ -502,7 +502,7 @@ fn a_window_of_zero_is_rejected() {
 /// EX-10.
 #[test]
 fn windows_of_all_sizes_give_all_results_in_order() {
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         let n = scaled(100);
         let expected: Vec<_> = (0..n as u32).map(text).collect();
         for window in [1, 2, n, 2 * n] {
@@ -524,7 +524,7 @@ fn windows_of_all_sizes_give_all_results_in_order() {
 /// EX-11.
 #[test]
 fn windows_over_two_inputs_give_all_results_in_order() {
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         let n = scaled(100);
         let inputs = || (0..n as u32).zip((1000..1000 + n as u32).rev());
         let expected: Vec<_> = inputs().map(sum_text).collect();
@@ -540,7 +540,7 @@ fn windows_over_two_inputs_give_all_results_in_order() {
 /// EX-12.
 #[test]
 fn an_endless_input_works_in_a_window_of_two() {
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         let taken = Counter::new();
         let mut map = executor.map(text, counted(0.., taken.clone())).buffer_size(2);
         for expected in ["0", "1", "2"] {
@@ -556,7 +556,7 @@ fn an_endless_input_works_in_a_window_of_two() {
 /// EX-13.
 #[test]
 fn two_endless_inputs_work_in_a_window_of_two() {
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         let (left, right) = (Counter::new(), Counter::new());
         let inputs = counted(0.., left.clone()).zip(counted(10.., right.clone()));
         let mut map = executor.map(sum_text, inputs).buffer_size(2);
@@ -572,7 +572,7 @@ fn two_endless_inputs_work_in_a_window_of_two() {
 /// EX-14.
 #[test]
 fn an_empty_input_is_finished_at_once() {
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         for window in [1, 2, 200] {
             let map = || executor.map(text, 0..0).buffer_size(window);
             assert_eq!(map().await.unwrap(), [""; 0]);
@@ -591,7 +591,7 @@ fn an_empty_input_is_finished_at_once() {
 /// item.
 #[test]
 fn no_input_is_finished_at_once() {
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         for window in [1, 2, 200] {
             let mut items = executor.map(text, None).buffer_size(window);
             assert!(items.next().await.is_none());
@@ -861,7 +861,7 @@ fn errors_that_look_empty_are_errors() {
     const NO_TEXT: &str = "the panic's payload is not a text";
     const MESSAGES: [&str; 5] = ["", NO_TEXT, NO_TEXT, "", NO_TEXT];
 
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         for (how, message) in (0..).zip(MESSAGES) {
             let future = until_done(executor.submit(call!(fail(how))));
             let state = "state: finished raised Panicked }";

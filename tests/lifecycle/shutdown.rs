@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, Executor, InlineExecutor, Shutdown, TaskFuture, ThreadPoolExecutor, call, task,
+    Error, ExecutorService, InlineExecutor, Shutdown, TaskFuture, ThreadPoolExecutor, call, task,
 };
 
 use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, within_limit};
@@ -34,7 +34,7 @@ fn assert_shut_down<T>(result: Result<T, Error>) {
 // ---- Submissions after the shutdown ----
 
 /// Every way to submit that all executors have.
-async fn refuses_everything<E: Executor>(executor: &E) {
+async fn refuses_everything<E: ExecutorService>(executor: &E) {
     let future = executor.submit(call!(square(3)));
     assert!(future.is_done());
     assert_shut_down(future.await);
@@ -245,7 +245,7 @@ fn a_thread_local_destructor_may_use_an_open_pool() {
 
 // ---- Results and cancellation ----
 
-fn fifty_squares<E: Executor>(executor: &E) -> Vec<TaskFuture<u64>> {
+fn fifty_squares<E: ExecutorService>(executor: &E) -> Vec<TaskFuture<u64>> {
     (0..50).map(|n| executor.submit(call!(square(n)))).collect()
 }
 
@@ -258,7 +258,7 @@ fn assert_squares(futures: Vec<TaskFuture<u64>>) {
     }
 }
 
-fn check_after_shutdown_blocking<E: Executor>(executor: &E) {
+fn check_after_shutdown_blocking<E: ExecutorService>(executor: &E) {
     let futures = fifty_squares(executor);
     let report = executor.shutdown_blocking(Shutdown::Drain).unwrap();
     assert_eq!((report.failed, report.cancelled, report.queued), (0, 0, 0));
@@ -267,7 +267,7 @@ fn check_after_shutdown_blocking<E: Executor>(executor: &E) {
     assert_eq!(executor.metrics().completed, 50);
 }
 
-async fn check_after_an_awaited_shutdown<E: Executor>(executor: &E) {
+async fn check_after_an_awaited_shutdown<E: ExecutorService>(executor: &E) {
     let futures = fifty_squares(executor);
     let report = executor.shutdown(Shutdown::Drain).await;
     assert_eq!((report.failed, report.cancelled, report.queued), (0, 0, 0));

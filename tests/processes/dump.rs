@@ -3,8 +3,10 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use concurrent_futures::dump::{Awaited, State};
-use concurrent_futures::{Error, ParentPool, ProcessPoolExecutor, Shutdown, TaskFuture, call};
+use concurrent_futures::dump::Awaited;
+use concurrent_futures::{
+    Error, ExecutorState, ParentPool, ProcessPoolExecutor, Shutdown, TaskFuture, call,
+};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::support::within_limit;
@@ -86,7 +88,7 @@ fn processes_and_their_tasks_are_named() {
         let queued: Vec<_> =
             (0..20).map(|n| pool.task().label("square").submit(call!(square(n)))).collect();
         let dump = pool.dump();
-        assert!(matches!(dump.state, State::Open));
+        assert!(matches!(dump.state, ExecutorState::Open));
         let mut pids: Vec<_> = dump.workers.iter().filter_map(|worker| worker.pid).collect();
         let mut running: Vec<_> = dump.workers.iter().map(|worker| worker.tasks[0].id).collect();
         let (mut expected, mut ids) = (pool.worker_pids(), vec![held[0].id(), held[1].id()]);
@@ -120,7 +122,7 @@ fn processes_and_their_tasks_are_named() {
         }
         drop(held);
         end(&pool);
-        assert!(matches!(pool.dump().state, State::Ended));
+        assert!(matches!(pool.dump().state, ExecutorState::Ended));
     });
 }
 

@@ -1,7 +1,8 @@
 //! Futures of tasks in processes and in threads, together.
 
 use concurrent_futures::{
-    Error, Executor, ReturnWhen, ThreadPoolExecutor, as_completed, call, wait,
+    AnyExecutor, Error, Executor, ExecutorService, ExecutorState, ParentPool, PortableError,
+    ReturnWhen, Shutdown, ThreadPoolExecutor, as_completed, call, wait,
 };
 use futures::StreamExt;
 
@@ -80,4 +81,48 @@ fn generic_code_runs_on_both_pools() {
         assert_eq!(sum(&processes).await.unwrap(), 385);
         assert_eq!(sum(&threads).await.unwrap(), 385);
     });
+}
+
+/// The sum of the numbers, by halves, on the executor that it runs on.
+fn sum_of_halves(mut numbers: Vec<u64>) -> u64 {
+    if numbers.len() < 10 {
+        return numbers.iter().sum();
+    }
+    let right = numbers.split_off(numbers.len() / 2);
+    let right = AnyExecutor::current().unwrap().submit(call!(sum_of_halves(right)));
+    sum_of_halves(numbers) + right.result().unwrap()
+}
+
+/// Which kind of executor the job finds, and how it is ended.
+fn kind_and_end() -> (bool, bool) {
+    let Some(executor) = AnyExecutor::current() else { return (false, false) };
+    let report = executor.shutdown_blocking(Shutdown::Drain).unwrap();
+    let is_open = matches!(executor.state(), ExecutorState::Open);
+    (matches!(executor, AnyExecutor::Parent(_)), is_open && report.completed == 0)
+}
+
+#[test]
+fn a_job_in_a_worker_process_finds_its_pool_and_can_not_end_it() {
+    over_pools(|pool| {
+        let all = pool.submit(call!(sum_of_halves((1..=100).collect())));
+        assert_eq!(all.result().unwrap(), 5_050);
+        assert_eq!(pool.submit(call!(kind_and_end())).result().unwrap(), (true, true));
+        assert_eq!(pool.submit(call!(square(3))).result().unwrap(), 9);
+        // The input of a map runs on a thread of the crate's own.
+        let inputs = (0..3).map(|_| AnyExecutor::current().is_none());
+        assert_eq!(pool.map(|is_none: bool| is_none, inputs).result().unwrap(), [true; 3]);
+    });
+}
+
+#[test]
+fn a_permit_of_the_parent_pool_is_had_at_once() {
+    fn by_permit(n: u64) -> Result<u64, PortableError> {
+        let pool = ParentPool::current().ok_or("no parent")?;
+        let permit = futures::executor::block_on(Executor::reserve(&pool))?;
+        let one = permit.submit_call(call!(square(n)));
+        let other = Executor::try_submit(&pool, call!(square(n)));
+        let other = other.map_err(|refused| refused.into_parts().1)?;
+        Ok(one.result()? + other.result()?)
+    }
+    over_pools(|pool| assert_eq!(pool.submit(call!(by_permit(3))).result().unwrap().unwrap(), 18));
 }

@@ -3,9 +3,9 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use concurrent_futures::dump::{Awaited, Dump, State};
+use concurrent_futures::dump::{Awaited, Dump};
 use concurrent_futures::{
-    ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, as_completed, task, wait,
+    ExecutorState, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, as_completed, task, wait,
 };
 use futures::FutureExt;
 use futures::executor::block_on;
@@ -33,7 +33,7 @@ fn a_pool_that_has_done_nothing_has_nothing_to_show() {
         assert_eq!((dump.pool.as_str(), dump.max_workers, dump.spares()), ("render", 2, 0));
         assert!(dump.workers.is_empty() && dump.suspended.is_empty());
         assert_eq!((dump.queue.count, dump.queue.capacity, dump.queue.oldest), (0, Some(5), None));
-        assert!(matches!(dump.state, State::Open));
+        assert!(matches!(dump.state, ExecutorState::Open));
     });
 }
 
@@ -336,14 +336,14 @@ fn the_life_of_a_pool_is_told() {
             let held = occupy_all(&pool, &gate);
             let end = pool.shutdown(how);
             match (how, pool.dump().state) {
-                (Shutdown::Drain, State::Draining) => {}
-                (Shutdown::CancelQueued, State::Cancelling) => {}
+                (Shutdown::Drain, ExecutorState::Draining) => {}
+                (Shutdown::CancelQueued, ExecutorState::Cancelling) => {}
                 (how, state) => panic!("{how:?}: {state:?}"),
             }
             gate.open();
             held.into_iter().for_each(|future| soon(future).unwrap());
             block_on(end);
-            assert!(matches!(pool.dump().state, State::Ended));
+            assert!(matches!(pool.dump().state, ExecutorState::Ended));
         }
         let initializer = || Err::<(), _>("no licence");
         let broken = ThreadPoolExecutor::builder().initializer(initializer).build().unwrap();

@@ -5,12 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread;
 
 use concurrent_futures::{
-    Call, Error, Executor, InlineExecutor, Job, Shutdown, TaskFuture, ThreadPoolExecutor,
-    as_completed, call,
+    AnyExecutor, Call, Error, Executor, ExecutorService, InlineExecutor, Job, Shutdown, TaskFuture,
+    ThreadPoolExecutor, as_completed, call,
 };
 use futures::executor::block_on;
 
-use crate::support::{POOL_SIZES, on_runtimes, pool, within_limit};
+use crate::support::{Gate, POOL_SIZES, occupy, on_runtimes, pool, within_limit};
 use crate::tools::{Drops, soon};
 
 fn double(n: u32) -> u32 {
@@ -25,10 +25,113 @@ fn refuse(n: u32) -> u32 {
     panic!("{n} is refused")
 }
 
+// ---- The executor of a job ----
+
+fn current() -> Option<String> {
+    AnyExecutor::current().map(|executor| executor.dump().pool)
+}
+
+#[test]
+fn a_job_finds_the_executor_that_it_runs_on() {
+    within_limit(|| {
+        for workers in POOL_SIZES {
+            assert_eq!(current(), None);
+            let pool = |name: &str| {
+                let builder = ThreadPoolExecutor::builder().max_workers(workers);
+                builder.thread_name_prefix(name).build().unwrap()
+            };
+            let (one, other) = (pool("one"), pool("other"));
+            let of = |name: &str| Some(name.to_owned());
+            assert_eq!(one.submit(current).result().unwrap(), of("one"));
+            assert_eq!(one.submit_future(async { current() }).result().unwrap(), of("one"));
+            assert_eq!(one.map(|()| current(), [(); 3]).result().unwrap(), vec![of("one"); 3]);
+            let inner = other.clone();
+            let nested = move || (current(), inner.submit(current).result().unwrap(), current());
+            let expected = (of("one"), of("other"), of("one"));
+            assert_eq!(one.submit(nested).result().unwrap(), expected);
+
+            let inline = InlineExecutor::new();
+            assert_eq!(inline.submit(current).result().unwrap(), of("inline"));
+            assert_eq!(inline.map(|()| current(), [()]).result().unwrap(), [of("inline")]);
+            assert!(inline.submit(|| panic!("no harm")).result().is_err());
+            assert_eq!(current(), None);
+            let nested = move || (inline.submit(current).result().unwrap(), current());
+            assert_eq!(one.submit(nested).result().unwrap(), (of("inline"), of("one")));
+        }
+    });
+}
+
+/// The sum of the numbers, by halves, on the executor that it runs on.
+fn sum(mut numbers: Vec<u64>) -> u64 {
+    if numbers.len() < 10 {
+        return numbers.iter().sum();
+    }
+    let right = numbers.split_off(numbers.len() / 2);
+    let right = AnyExecutor::current().unwrap().submit(call!(sum(right)));
+    sum(numbers) + right.result().unwrap()
+}
+
+#[test]
+fn recursive_code_need_not_hand_its_executor_on() {
+    within_limit(|| {
+        let numbers: Vec<_> = (1..=1_000).collect();
+        for workers in POOL_SIZES {
+            let numbers = numbers.clone();
+            assert_eq!(pool(workers).submit(call!(sum(numbers))).result().unwrap(), 500_500);
+        }
+        assert_eq!(InlineExecutor::new().submit(call!(sum(numbers))).result().unwrap(), 500_500);
+    });
+}
+
+#[test]
+fn a_job_whose_pool_takes_nothing_more_has_no_executor() {
+    within_limit(|| {
+        let pool = pool(1);
+        let gate = Gate::new();
+        let wait = gate.clone();
+        let job = pool.submit(move || {
+            wait.wait();
+            current()
+        });
+        drop(pool);
+        gate.open();
+        assert_eq!(job.result().unwrap(), None);
+    });
+}
+
+#[test]
+fn try_reserve_takes_room_or_says_why_not() {
+    within_limit(|| {
+        let pool = ThreadPoolExecutor::builder().max_workers(1).queue_capacity(1).build().unwrap();
+        let gate = Gate::new();
+        let held = occupy(&pool, &gate);
+        let any = AnyExecutor::from(pool.clone());
+        let permit = pool.try_reserve().unwrap();
+        assert!(matches!(pool.try_reserve(), Err(Error::QueueFull { .. })));
+        assert!(matches!(any.try_reserve(), Err(Error::QueueFull { .. })));
+        drop(permit);
+        // The room is the same for whoever holds it.
+        let permit = any.try_reserve().unwrap();
+        assert!(matches!(pool.try_reserve(), Err(Error::QueueFull { .. })));
+        drop(permit);
+        let waits = block_on(any.reserve()).unwrap().submit_call(call!(double(4)));
+        assert!(matches!(any.try_reserve(), Err(Error::QueueFull { .. })));
+        gate.open();
+        held.result().unwrap();
+        assert_eq!(waits.result().unwrap(), 8);
+        any.shutdown_blocking(Shutdown::Drain).unwrap();
+        assert!(matches!(pool.try_reserve(), Err(Error::ShutDown)));
+        let unbounded = InlineExecutor::new();
+        assert_eq!(unbounded.try_reserve().unwrap().submit(|| 1).result().unwrap(), 1);
+        unbounded.shutdown_blocking(Shutdown::Drain).unwrap();
+        assert!(matches!(unbounded.try_reserve(), Err(Error::ShutDown)));
+    });
+}
+
 // ---- One function for every executor ----
 
 /// Uses all that the trait has, then ends the executor.
-async fn use_everything<E: Executor>(executor: &E) {
+async fn use_everything<E: ExecutorService>(executor: &E) {
     assert!(executor.max_workers() >= 1);
     assert_eq!(executor.submit(call!(add(1, 2))).await.unwrap(), 3);
     assert_eq!(executor.try_submit(call!(double(4))).unwrap().await.unwrap(), 8);
@@ -108,7 +211,7 @@ fn one_function_runs_without_a_runtime() {
 #[test]
 fn generic_code_can_be_spawned() {
     on_runtimes(|| async {
-        fn spawn<E: Executor>(executor: E) -> tokio::task::JoinHandle<u32> {
+        fn spawn<E: ExecutorService>(executor: E) -> tokio::task::JoinHandle<u32> {
             tokio::spawn(async move {
                 let permit = executor.reserve().await.unwrap();
                 permit.submit_call(call!(double(21))).await.unwrap()
@@ -121,7 +224,7 @@ fn generic_code_can_be_spawned() {
 
 #[test]
 fn a_permit_held_over_the_end_is_refused_when_used() {
-    async fn check<E: Executor>(executor: E) {
+    async fn check<E: ExecutorService>(executor: E) {
         let (used, dropped) =
             (executor.reserve().await.unwrap(), executor.reserve().await.unwrap());
         executor.shutdown(Shutdown::Drain).await;
@@ -396,7 +499,7 @@ fn call_takes_no_arguments_and_up_to_twelve() {
     }
 
     /// As in generic code, where arguments must be serialisable.
-    fn run<E: Executor>(executor: &E) {
+    fn run<E: ExecutorService>(executor: &E) {
         let sums = [
             executor.submit(call!(f0())),
             executor.submit(call!(f1(1))),

@@ -6,18 +6,24 @@ use super::worker::{Life, Worker};
 use crate::clock;
 use crate::core::TaskId;
 use crate::dump::{self, Awaited, Dump, Noted};
+use crate::executor_state::ExecutorState;
 use crate::remote::scheduler::transport::{Transport, WorkerLink};
 
 /// Maximum number of calls that a task waits for and a dump names.
 const MOST_NAMED: usize = 8;
 
 impl<T: Transport> Pool<T> {
+    pub(crate) fn executor_state(&self) -> ExecutorState {
+        let state = self.state.lock();
+        state.life.state(state.has_ended)
+    }
+
     pub(crate) fn dump(&self) -> Dump {
         let now = clock::now();
         // Texts are made once the lock is released.
         let (phase, workers, count, queued) = {
             let state = self.state.lock();
-            let phase = state.life.dump(state.has_ended);
+            let phase = state.life.state(state.has_ended);
             let workers: Vec<_> =
                 state.workers.iter().map(|(number, worker)| state.seen(*number, worker)).collect();
             let running: usize = workers.iter().map(|seen: &Seen| seen.tasks.len()).sum();

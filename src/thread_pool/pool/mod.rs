@@ -39,7 +39,7 @@ mod workers;
 pub(crate) use self::ending::Ending;
 use self::state::{Refused, State};
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use super::builder::Config;
@@ -52,7 +52,7 @@ use crate::core::local_queue::OwnLocalQueue;
 use crate::core::{Body, MaybeExtra, Outcome, Task, TaskRef};
 use crate::error::Error;
 use crate::fork::Own;
-use crate::lifecycle::{Accepting, Lifecycle, Phase};
+use crate::lifecycle::{Accepting, Handle, Lifecycle, Phase};
 use crate::map::crew::AfterChunk;
 use crate::room::Room;
 use crate::sync::atomic::{AtomicBool, AtomicU64};
@@ -79,6 +79,8 @@ pub(crate) struct Pool {
     /// Set under the lock when the system refuses a thread while tasks wait and all workers are
     /// blocked; cleared by a blocked worker that finds it otherwise.
     starved: AtomicBool,
+    /// What its executors share, for jobs that ask for theirs.
+    pub(super) handle: OnceLock<Weak<Handle<Self>>>,
     /// Held by the thread that joins the workers; other threads that want to join wait for it.
     joining: Mutex<()>,
 }
@@ -121,6 +123,7 @@ impl Pool {
             timed_out: AtomicU64::new(0),
             stopping: AtomicBool::new(false),
             starved: AtomicBool::new(false),
+            handle: OnceLock::new(),
             joining: Mutex::new(()),
         });
         pool.config.instruments.include(&pool);

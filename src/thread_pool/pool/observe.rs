@@ -5,6 +5,7 @@ use crate::clock;
 use crate::core::Extra;
 use crate::core::cell::Header;
 use crate::dump::{self, Dump, Noted};
+use crate::executor_state::ExecutorState;
 use crate::instruments::Measured;
 use crate::lifecycle::Counts;
 use crate::metrics::{Metrics, Totals};
@@ -62,6 +63,11 @@ impl Pool {
         format!("{}_{}", self.config.thread_name_prefix, seat.index)
     }
 
+    pub(crate) fn state(&self) -> ExecutorState {
+        let state = self.state.lock();
+        state.life.state(state.has_ended())
+    }
+
     pub(crate) fn dump(&self) -> Dump {
         let now = clock::now();
         let note = |header: &Header, extra: Option<&Extra>| Noted {
@@ -79,7 +85,7 @@ impl Pool {
             let mut state = self.state.lock();
             // The first entries of the queue are then the tasks that come next, wherever they were.
             state.gather_local_queues(now);
-            let phase = state.life.dump(state.has_ended());
+            let phase = state.life.state(state.has_ended());
             let seats: Vec<_> = state.seats().cloned().collect();
             let queued = state.queue.first(dump::LOOKED_AT);
             let queued = queued.map(|task| note(task.header(), task.runnable().extra()));

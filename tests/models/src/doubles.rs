@@ -354,16 +354,10 @@ pub(crate) mod builder {
 /// What the pool sees of maps; there are none here.
 pub(crate) mod map {
     pub(crate) mod crew {
-        use std::sync::Arc;
-
         pub(crate) enum AfterChunk {
             GoOn,
             Requeue,
             GiveUp,
-        }
-
-        pub(crate) trait Begin: Send + Sync {
-            fn begin(self: Arc<Self>);
         }
     }
 }

@@ -18,6 +18,8 @@
 mod dump;
 #[path = "../../../src/error.rs"]
 mod error;
+#[path = "../../../src/executor_state.rs"]
+mod executor_state;
 #[path = "../../../src/instruments.rs"]
 mod instruments;
 #[path = "../../../src/panic.rs"]
