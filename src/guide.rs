@@ -9,8 +9,9 @@
 // `links.md` a name is a module.
 //
 // A page is a file in `docs/guide`, and a line in each of: the list below, `links.md`, and the guide's
-// `README.md`. The test `guide` says what is missing. A page whose code needs a feature says so in
-// the list; its code is tested where that feature is on: `#[feature = "metrics"] metrics`.
+// `README.md`. The test `guide` says what is missing. A page whose code needs crates that are no
+// dependencies of this one is marked `#[any()]`, which no feature turns on: a package below `examples`
+// tests its code.
 macro_rules! pages {
     ($($(#[$condition:meta])? $name:ident)*) => {$(
         $(#[cfg(any(doc, $condition))])?
@@ -30,8 +31,8 @@ pages! {
     service
     observability
     testing
-    progress
-    #[all(feature = "process", feature = "tracing")] tracing
+    #[any()] progress
+    #[any()] tracing
     failures
     from_concurrent_futures
     from_multiprocessing
