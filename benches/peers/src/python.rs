@@ -42,6 +42,7 @@ pub(crate) fn contenders(
         kind: Kind::Python,
         count,
         note: String::new(),
+        variant: None,
         run: Some(Box::new(move |_, count| run(executor, workload, count))),
     })
 }

@@ -13,7 +13,7 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{Report, Table, best_peer, ranking, variant};
+use super::{Report, Table, best_peer, cost, cost_text, ranking, variant};
 use crate::workloads::{Contender, Kind, Metric};
 
 type Drawn = Result<(), Box<dyn std::error::Error + Send + Sync>>;
@@ -109,27 +109,23 @@ pub(super) fn workload(table: &Table, file: &Path) -> Drawn {
     draw(file, table.subject.title, &footnotes.join("; "), &panels)
 }
 
-/// Ours against the best peer in every metric, as cost: for what is better when higher, the
-/// quotient is turned round.
+/// Our cost relative to the best peer's, in every metric that is compared.
 pub(super) fn overview(report: &Report, file: &Path) -> Drawn {
     let mut bars = Vec::new();
     for table in &report.tables {
         for (index, metric) in table.subject.metrics.iter().enumerate() {
-            let Some((_, best)) = best_peer(table, index) else { continue };
             for (row, ours) in ranking(table, index) {
                 if row.kind != Kind::Ours {
                     continue;
                 }
-                let cost = match metric.better {
-                    Better::Lower => ours.median / best.median,
-                    Better::Higher => best.median / ours.median,
-                };
+                let Some((_, best)) = best_peer(table, index, row) else { continue };
+                let cost = cost(metric, ours, best);
                 bars.push(Bar {
                     label: format!("{}{}: {}", table.subject.title, variant(row), metric.name),
                     kind: Kind::Ours,
                     spread: None,
                     value: cost,
-                    text: number(cost),
+                    text: cost_text(cost),
                 });
             }
         }

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 use bench_common::comparison::{Better, Head};
 use bench_common::text::number;
 
-use super::{Report, Table, best_peer, ranking, variant};
+use super::{Report, Table, best_peer, cost, cost_text, ranking, variant};
 use crate::bench::WORKERS;
 use crate::workloads::{Contender, Kind, Workload};
 
@@ -50,29 +50,35 @@ fn write(text: &mut String, report: &Report) -> fmt::Result {
 
 fn summary(text: &mut String, report: &Report) -> fmt::Result {
     writeln!(text, "\n## Summary\n")?;
-    writeln!(text, "The ratio is ours to the best peer's. ↓: lower is better, ↑: higher is.\n")?;
-    writeln!(text, "| workload | | concurrent-futures | best peer | | ratio |")?;
+    writeln!(
+        text,
+        "The cost is ours, relative to that of the best peer that does the same work: below 1 is \
+         better. ↓: lower figures are better; ↑: higher ones are, and the cost is their quotient \
+         turned round.\n"
+    )?;
+    writeln!(text, "| workload | | concurrent-futures | best peer | | cost |")?;
     writeln!(text, "| --- | --- | ---: | ---: | --- | ---: |")?;
     for table in &report.tables {
         for (index, metric) in table.subject.metrics.iter().enumerate() {
-            let Some((peer, best)) = best_peer(table, index) else { continue };
             // Maps of different inputs are several rows of ours.
             for (row, ours) in ranking(table, index) {
-                if row.kind == Kind::Ours {
-                    writeln!(
-                        text,
-                        "| {}{} | {} {}, {} | **{}** | {} | {} | {} |",
-                        table.subject.title,
-                        variant(row),
-                        arrow(metric.better),
-                        metric.name,
-                        metric.unit,
-                        number(ours.median),
-                        number(best.median),
-                        peer.name,
-                        number(ours.median / best.median),
-                    )?;
+                if row.kind != Kind::Ours {
+                    continue;
                 }
+                let Some((peer, best)) = best_peer(table, index, row) else { continue };
+                writeln!(
+                    text,
+                    "| {}{} | {} {}, {} | **{}** | {} | {} | {} |",
+                    table.subject.title,
+                    variant(row),
+                    arrow(metric.better),
+                    metric.name,
+                    metric.unit,
+                    number(ours.median),
+                    number(best.median),
+                    peer.name,
+                    cost_text(cost(metric, ours, best)),
+                )?;
             }
         }
     }
@@ -96,15 +102,15 @@ fn workload(text: &mut String, table: &Table) -> fmt::Result {
         }
         let better = metric.better.word();
         writeln!(text, "\n### {}: {}, {better} is better\n", metric.name, metric.unit)?;
-        writeln!(text, "| | median | min … max | × best peer | |")?;
+        writeln!(text, "| | median | min … max | cost | |")?;
         writeln!(text, "| --- | ---: | ---: | ---: | --- |")?;
-        let best = best_peer(table, index).map(|(_, spread)| spread.median);
         for (row, spread) in ranking {
-            let times = best.map_or("–".to_owned(), |best| number(spread.median / best));
+            let best = best_peer(table, index, row);
+            let cost = best.map_or("–".to_owned(), |(_, best)| cost_text(cost(metric, spread, best)));
             let note = note(workload, row);
             writeln!(
                 text,
-                "| {} | {} | {} … {} | {times} | {note} |",
+                "| {} | {} | {} … {} | {cost} | {note} |",
                 styled(row),
                 number(spread.median),
                 number(spread.min),

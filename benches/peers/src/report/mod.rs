@@ -8,9 +8,10 @@ use std::path::Path;
 
 use bench_common::comparison::{self, Better};
 use bench_common::stats::Spread;
+use bench_common::text::number;
 
 use crate::TABLE;
-use crate::workloads::{Contender, Kind, Workload};
+use crate::workloads::{Contender, Kind, Metric, Workload};
 
 pub(crate) type Report = comparison::Report<Workload>;
 pub(crate) type Table = comparison::Table<Workload>;
@@ -27,12 +28,34 @@ fn ranking(table: &Table, metric: usize) -> Vec<(&Contender, Spread)> {
     ranking
 }
 
-/// What the others are compared with.
-fn best_peer(table: &Table, metric: usize) -> Option<(&Contender, Spread)> {
+/// The best of the peers that do the same work as `row`; `None` if the metric is not compared.
+fn best_peer<'a>(
+    table: &'a Table,
+    metric: usize,
+    row: &Contender,
+) -> Option<(&'a Contender, Spread)> {
     if !table.subject.metrics[metric].compared {
         return None;
     }
-    ranking(table, metric).into_iter().find(|(contender, _)| contender.kind == Kind::Peer)
+    let does_the_same = |peer: &Contender| {
+        peer.variant.is_none() || row.variant.is_none() || peer.variant == row.variant
+    };
+    let mut ranking = ranking(table, metric).into_iter();
+    ranking.find(|(peer, _)| peer.kind == Kind::Peer && does_the_same(peer))
+}
+
+/// The cost relative to the best peer's, which is 1. Less is better for every metric: where more is
+/// better, as with efficiency, the quotient is turned round.
+fn cost(metric: &Metric, value: Spread, best: Spread) -> f64 {
+    match metric.better {
+        Better::Lower => value.median / best.median,
+        Better::Higher => best.median / value.median,
+    }
+}
+
+/// A cost as text, with a third decimal where the others would say 0.
+fn cost_text(cost: f64) -> String {
+    if 0.000_5 < cost && cost < 0.01 { format!("{cost:.3}") } else { number(cost) }
 }
 
 /// Prints the Markdown too.

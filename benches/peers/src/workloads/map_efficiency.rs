@@ -27,7 +27,7 @@ pub(super) fn workload() -> Workload {
         contender::<SpawnBlocking, _>("buffered(64) of spawn_blocking", Kind::Peer, buffered),
         contender::<SpawnBlocking, _>(
             "buffer_unordered(64) of spawn_blocking",
-            Kind::Peer,
+            Kind::Reference,
             buffer_unordered,
         )
         .note("not in order"),

@@ -27,31 +27,36 @@ pub(super) fn workload() -> Workload {
             repeat::<Ours, _, _>(count, TIMES, |peer, count| {
                 timed(async move { peer.pool.map(square, 0..count).await.expect("no item fails") })
             })
-        }),
+        })
+        .variant("range"),
         Contender::new("concurrent-futures, Vec", Kind::Ours, COUNT, |_, count| {
             repeat::<Ours, _, _>(count, TIMES, |peer, count| {
                 let items = vec_of(count);
                 timed(async move { peer.pool.map(square, items).await.expect("no item fails") })
             })
-        }),
+        })
+        .variant("Vec"),
         Contender::new("concurrent-futures, any iterator", Kind::Ours, COUNT, |_, count| {
             repeat::<Ours, _, _>(count, TIMES, |peer, count| {
                 let items = opaque(count);
                 timed(async move { peer.pool.map(square, items).await.expect("no item fails") })
             })
         })
+        .variant("any iterator")
         .note("of unknown length, and it can only be asked for the next item"),
         Contender::new("rayon par_iter, range", Kind::Peer, COUNT, |_, count| {
             repeat::<RayonOneshot, _, _>(count, TIMES, |peer, count| {
                 timed(on_rayon(peer, move || (0..count).into_par_iter().map(square).collect()))
             })
-        }),
+        })
+        .variant("range"),
         Contender::new("rayon par_iter, Vec", Kind::Peer, COUNT, |_, count| {
             repeat::<RayonOneshot, _, _>(count, TIMES, |peer, count| {
                 let items = vec_of(count);
                 timed(on_rayon(peer, move || items.into_par_iter().map(square).collect()))
             })
-        }),
+        })
+        .variant("Vec"),
         Contender::new("buffered(64) of spawn_blocking", Kind::Peer, 30_000, |_, count| {
             repeat::<SpawnBlocking, _, _>(count, 1, |_, count| {
                 timed(async move {
@@ -62,7 +67,7 @@ pub(super) fn workload() -> Workload {
             })
         })
         .note("slow"),
-        Contender::new("buffer_unordered(64) of spawn_blocking", Kind::Peer, 30_000, |_, count| {
+        Contender::new("buffer_unordered(64) of spawn_blocking", Kind::Reference, 30_000, |_, count| {
             repeat::<SpawnBlocking, _, _>(count, 1, |_, count| {
                 timed(async move {
                     let tasks = stream::iter(0..count).map(|x| spawn_blocking(move || square(x)));

@@ -103,6 +103,8 @@ pub(crate) struct Contender {
     /// In the workload's unit.
     pub(crate) count: usize,
     pub(crate) note: String,
+    /// The variant of the work that this row does; `None`: it does not depend on the variant.
+    pub(crate) variant: Option<&'static str>,
     /// `None`: skipped, and the note says why.
     pub(crate) run: Option<Run>,
 }
@@ -113,7 +115,7 @@ pub(crate) type Run = Box<dyn Fn(&Bench, usize) -> Vec<f64>>;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Ours,
-    /// The best of these is what the ratios are to.
+    /// The costs are relative to the best of these that does the same work.
     Peer,
     /// For comparison only: another kind of thing.
     Reference,
@@ -139,7 +141,11 @@ impl Contender {
         run: impl Fn(&Bench, usize) -> Vec<f64> + 'static,
     ) -> Self {
         let run: Run = Box::new(run);
-        Self { name: name.into(), kind, count, note: String::new(), run: Some(run) }
+        Self { name: name.into(), kind, count, note: String::new(), variant: None, run: Some(run) }
+    }
+
+    fn variant(self, variant: &'static str) -> Self {
+        Self { variant: Some(variant), ..self }
     }
 
     fn note(mut self, note: impl Into<String>) -> Self {
