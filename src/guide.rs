@@ -34,11 +34,12 @@ pages! {
     #[any()] progress
     #[any()] tracing
     failures
+    worker_processes
     from_concurrent_futures
     from_multiprocessing
     from_joblib
     from_asyncio
     from_spawn_blocking
-    from_rayon
+    #[any()] from_rayon
     comparison
 }

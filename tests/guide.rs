@@ -198,7 +198,9 @@ fn behaviours_and_tests_name_each_other() {
 #[test]
 fn links_into_the_repository_lead_somewhere() {
     let guide = pages().into_iter().map(|page| PathBuf::from(format!("docs/guide/{page}.md")));
-    for file in guide.chain(["README.md".into(), "docs/behaviours.md".into()]) {
+    for file in
+        guide.chain(["README.md", "docs/behaviours.md", "docs/benchmarks.md"].map(PathBuf::from))
+    {
         let text = prose(&read(&file));
         for target in between(&text, "](", ")").filter(|target| !target.contains("://")) {
             let path = root().join(file.parent().unwrap()).join(target);

@@ -106,7 +106,8 @@ fn workload(text: &mut String, table: &Table) -> fmt::Result {
         writeln!(text, "| --- | ---: | ---: | ---: | --- |")?;
         for (row, spread) in ranking {
             let best = best_peer(table, index, row);
-            let cost = best.map_or("–".to_owned(), |(_, best)| cost_text(cost(metric, spread, best)));
+            let cost =
+                best.map_or("–".to_owned(), |(_, best)| cost_text(cost(metric, spread, best)));
             let note = note(workload, row);
             writeln!(
                 text,

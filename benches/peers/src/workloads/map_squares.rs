@@ -67,16 +67,22 @@ pub(super) fn workload() -> Workload {
             })
         })
         .note("slow"),
-        Contender::new("buffer_unordered(64) of spawn_blocking", Kind::Reference, 30_000, |_, count| {
-            repeat::<SpawnBlocking, _, _>(count, 1, |_, count| {
-                timed(async move {
-                    let tasks = stream::iter(0..count).map(|x| spawn_blocking(move || square(x)));
-                    let results =
-                        tasks.buffer_unordered(64).map(|result| result.expect("none fails"));
-                    results.collect::<Vec<_>>().await
+        Contender::new(
+            "buffer_unordered(64) of spawn_blocking",
+            Kind::Reference,
+            30_000,
+            |_, count| {
+                repeat::<SpawnBlocking, _, _>(count, 1, |_, count| {
+                    timed(async move {
+                        let tasks =
+                            stream::iter(0..count).map(|x| spawn_blocking(move || square(x)));
+                        let results =
+                            tasks.buffer_unordered(64).map(|result| result.expect("none fails"));
+                        results.collect::<Vec<_>>().await
+                    })
                 })
-            })
-        })
+            },
+        )
         .note("slow; not in order"),
         Contender::new("sequential loop", Kind::Reference, COUNT, |_, count| {
             repeat::<Ours, _, _>(count, TIMES, |_, count| {
