@@ -10,7 +10,7 @@
 //
 // A page is a file in `docs/guide`, and a line in each of: the list below, `links.md`, and the guide's
 // `README.md`. The test `guide` says what is missing. A page whose code needs crates that are no
-// dependencies of this one is marked `#[any()]`, which no feature turns on: a package below `examples`
+// dependencies of this one is marked `#[tested_elsewhere]`, which is never set: a package below `examples`
 // tests its code.
 macro_rules! pages {
     ($($(#[$condition:meta])? $name:ident)*) => {$(
@@ -31,8 +31,8 @@ pages! {
     service
     observability
     testing
-    #[any()] progress
-    #[any()] tracing
+    #[tested_elsewhere] progress
+    #[tested_elsewhere] tracing
     failures
     worker_processes
     from_concurrent_futures
@@ -40,6 +40,6 @@ pages! {
     from_joblib
     from_asyncio
     from_spawn_blocking
-    #[any()] from_rayon
+    #[tested_elsewhere] from_rayon
     comparison
 }
