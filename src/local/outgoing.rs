@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
-use crate::remote::frame::{Content, Message};
+use crate::remote::frame::{Content, Header, Message};
 use crate::shrink::shrink;
 use crate::sync::Mutex;
 
@@ -35,8 +35,12 @@ impl Outgoing {
     }
 
     /// Puts a frame in line, under the owner's lock.
-    pub(crate) fn push(&self, frame: Message<Arc<Content>>) {
-        self.0.lock().frames.push_back(frame);
+    pub(crate) fn push(&self, header: Header, content: &Arc<Content>) {
+        let mut line = self.0.lock();
+        // Short frames go together: one piece of memory for all, and one part to send.
+        if !line.frames.back_mut().is_some_and(|last| last.append(header, content)) {
+            line.frames.push_back(Message::new(header, content));
+        }
     }
 
     /// Sends what is in line, as far as the socket takes it, without the owner's lock. `watch` is

@@ -31,8 +31,9 @@ pub(crate) struct ParentConnection {
     socket: OwnedFd,
     block: SharedControlBlock,
     reader: Mutex<FrameReader>,
-    /// Held while a frame is written, since the threads of a task may write as well.
-    writing: Mutex<()>,
+    /// Held while a frame is written, since the threads of a task may write as well: the room that it is
+    /// put together in.
+    writing: Mutex<Vec<u8>>,
     relay: Relay<Answer>,
     inbox: Mutex<Inbox>,
     arrived: Condvar,
@@ -96,7 +97,7 @@ impl ParentConnection {
             block,
             // The pool is trusted, so a frame may have any length for which there is memory.
             reader: Mutex::new(FrameReader::new(u64::MAX)),
-            writing: Mutex::new(()),
+            writing: Mutex::default(),
             relay: Relay::new(),
             inbox: Mutex::default(),
             arrived: Condvar::new(),
@@ -213,8 +214,8 @@ impl Desk for ParentConnection {
     }
 
     fn send(&self, header: Header, content: &Content) -> io::Result<()> {
-        let _writing = self.writing.lock();
-        frame::write(self.socket.as_fd(), header, content)
+        let mut room = self.writing.lock();
+        frame::write(self.socket.as_fd(), header, content, &mut room)
     }
 
     fn event_level(&self) -> u32 {
@@ -441,7 +442,7 @@ mod tests {
             });
             for number in 1..=2 {
                 let content = pack(call()).unwrap();
-                frame::write(pool.as_fd(), task(number), &content).unwrap();
+                frame::write(pool.as_fd(), task(number), &content, &mut Vec::new()).unwrap();
             }
             for number in 1..=2 {
                 assert_eq!(connection.next_task().unwrap().unwrap().header.number, number);

@@ -13,7 +13,7 @@ use super::outgoing::Outgoing;
 use super::start::zygote::Zygote;
 use crate::error::LossCause;
 use crate::reactor::Registration;
-use crate::remote::frame::{Content, FrameReader, Header, Message};
+use crate::remote::frame::{Content, FrameReader, Header};
 use crate::remote::scheduler::transport::{EndBy, Progress, Withdrawn, WorkerLink};
 use crate::remote::trace_relay;
 use crate::sync::Mutex;
@@ -162,7 +162,7 @@ impl WorkerLink for WorkerHandle {
     }
 
     fn tell(&mut self, header: Header, content: &Arc<Content>) {
-        self.connection.outgoing.push(Message::new(header, Arc::clone(content)));
+        self.connection.outgoing.push(header, content);
     }
 
     fn to_flush(&self) -> Arc<Connection> {

@@ -8,7 +8,7 @@
 pub(crate) mod relay;
 pub(crate) mod turn;
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -55,7 +55,7 @@ impl Current {
 pub(crate) struct Reactor {
     poller: Poller,
     /// The owners, by the upper half of their descriptors' keys.
-    owners: Mutex<HashMap<u32, Arc<dyn Ready>>>,
+    owners: Mutex<BTreeMap<u32, Arc<dyn Ready>>>,
     relay: Relay<Task>,
 }
 

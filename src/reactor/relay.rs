@@ -19,12 +19,15 @@ use crate::shrink::shrink;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release, Ordering::SeqCst};
 
-/// Longest time that user code may keep the thread. It is seen after twice that at most.
-const PATIENCE: Duration = Duration::from_millis(1);
+/// The time between two looks of the standby: the longest time that user code may keep the thread. It is
+/// seen after twice that at most. The standby begins with the first one, and goes on to the second, by
+/// steps, while it finds that user code comes back: each look takes the time of a task from who has one
+/// CPU for both.
+const PATIENCE: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(8)];
 
-/// Number of looks without any user code between them after which the standby sleeps. Until then it
-/// need not be woken by the next piece.
-const LOOKS: u32 = 16;
+/// Time without any user code after which the standby sleeps. Until then it need not be woken by the
+/// next piece.
+const REST: Duration = Duration::from_millis(16);
 
 /// The time between two attempts to start a standby that the system refuses.
 const BACK_OFF: Duration = Duration::from_millis(10);
@@ -215,13 +218,15 @@ fn stand_by_again<R: Reader>(reader: &Arc<R>) {
 /// Watches the turn, and reads once it has taken it over.
 fn stand_by<R: Reader>(reader: &Arc<R>) {
     let relay = reader.relay();
+    let [least, most] = PATIENCE;
     let mut before = relay.turn.look();
-    let mut unchanged = 0;
+    let (mut patience, mut unchanged) = (least, Duration::ZERO);
     while !relay.has_ended() {
-        relay.pause();
+        relay.pause(patience);
         let now = relay.turn.look();
         if now != before {
-            (before, unchanged) = (now, 0);
+            (before, unchanged) = (now, Duration::ZERO);
+            patience = most.min(2 * patience);
             continue;
         }
         // For a whole pause the word has not changed; the take-over fails unless it is that of user
@@ -229,11 +234,12 @@ fn stand_by<R: Reader>(reader: &Arc<R>) {
         if let Some(reading) = relay.standby.take_over(&relay.turn, now) {
             return go_on(reader, reading);
         }
-        unchanged += 1;
+        unchanged += patience;
         // Only with a reader that waits for input: user code would have been taken over.
-        if unchanged == LOOKS {
+        if unchanged >= REST {
             relay.sleep();
-            (before, unchanged) = (relay.turn.look(), 0);
+            before = relay.turn.look();
+            (patience, unchanged) = (least, Duration::ZERO);
         }
     }
 }
@@ -244,8 +250,8 @@ impl<J> Relay<J> {
     }
 
     /// Lets user code that runs now come back.
-    fn pause(&self) {
-        let end = Instant::now() + PATIENCE;
+    fn pause(&self, patience: Duration) {
+        let end = Instant::now() + patience;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             if left.is_zero() || self.has_ended() {

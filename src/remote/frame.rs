@@ -36,6 +36,9 @@ const BUFFER: usize = 64 * 1024;
 /// In bytes. A body that lacks more than this is read into its place directly.
 const DIRECT: usize = 16 * 1024;
 
+/// The number of kinds.
+const KINDS: usize = 19;
+
 /// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -94,7 +97,7 @@ pub(crate) enum Kind {
 
 impl Kind {
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
-        const ALL: [Kind; 19] = [
+        const ALL: [Kind; KINDS] = [
             Kind::Call,
             Kind::Initialize,
             Kind::Chunk,
@@ -115,7 +118,16 @@ impl Kind {
             Kind::Withdraw,
             Kind::Event,
         ];
-        ALL.into_iter().find(|kind| *kind as u8 == byte)
+        const BY_BYTE: [Option<Kind>; 64] = {
+            let mut kinds = [None; 64];
+            let mut next = 0;
+            while next < KINDS {
+                kinds[ALL[next] as usize] = Some(ALL[next]);
+                next += 1;
+            }
+            kinds
+        };
+        BY_BYTE.get(usize::from(byte)).copied().flatten()
     }
 
     /// Returns whether the body begins with a call's code.
@@ -150,42 +162,40 @@ pub(crate) struct Content {
 /// memory to send. Values of a longer one are sent from where they are.
 const SHORT: usize = 1024;
 
-/// A frame on its way out.
+/// In bytes. A message takes in further frames up to this length.
+const FULL: usize = 16 * 1024;
+
+/// A frame on its way out, or several ones in one piece of memory.
 pub(crate) struct Message<C> {
-    /// Header, code, lengths, and values that are short.
+    /// Header, code, lengths, and values that are short; and the same of the frames behind it.
     head: Vec<u8>,
-    content: C,
+    /// The content, if not all of it is in the head. No frame follows then.
+    content: Option<C>,
     /// The values are in the head.
     is_short: bool,
     sent: usize,
 }
 
-impl<C: Borrow<Content>> Message<C> {
-    pub(crate) fn new(header: Header, content: C) -> Self {
-        let Content { code, values } = content.borrow();
-        debug_assert_eq!(header.kind.has_code(), code.is_some());
-        let before = if code.is_some() { CODE } else { 0 } + 8 * values.segments.len();
-        // The segments are not in the length of the body; their own lengths come before the values.
-        let length = before + values.body.len();
-        let is_short = length <= SHORT;
-        let mut head = Vec::with_capacity(HEADER + if is_short { length } else { before });
-        head.push(header.kind as u8);
-        head.push(FORMAT);
-        head.extend(header.slot.to_le_bytes());
-        head.extend((values.segments.len() as u32).to_le_bytes());
-        head.extend(header.number.to_le_bytes());
-        head.extend((length as u64).to_le_bytes());
-        head.extend(header.detail.to_le_bytes());
-        if let Some(code) = code {
-            head.extend(code.to_bytes());
+impl<C: Borrow<Content> + Clone> Message<C> {
+    pub(crate) fn new(header: Header, content: &C) -> Self {
+        Self::within(Vec::new(), header, content)
+    }
+
+    /// As [`new`](Self::new), with a head that is empty and may have room.
+    fn within(mut head: Vec<u8>, header: Header, content: &C) -> Self {
+        let is_short = put_head(&mut head, header, content.borrow());
+        let is_whole = is_short && content.borrow().values.segments.is_empty();
+        Self { head, content: (!is_whole).then(|| content.clone()), is_short, sent: 0 }
+    }
+
+    /// Puts one more frame behind the others. `false`: it is to have a message of its own.
+    pub(crate) fn append(&mut self, header: Header, content: &C) -> bool {
+        let Encoded { body, segments } = &content.borrow().values;
+        let is_whole = segments.is_empty() && body.len() <= SHORT - CODE;
+        if !is_whole || self.content.is_some() || self.head.len() > FULL {
+            return false;
         }
-        for segment in &values.segments {
-            head.extend((segment.len() as u64).to_le_bytes());
-        }
-        if is_short {
-            head.extend(&values.body);
-        }
-        Self { head, content, is_short, sent: 0 }
+        put_head(&mut self.head, header, content.borrow())
     }
 
     /// Returns the number of bytes that are left to send.
@@ -211,21 +221,71 @@ impl<C: Borrow<Content>> Message<C> {
     }
 
     fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let values = &self.content.borrow().values;
-        let body = if self.is_short { &[][..] } else { &values.body };
-        let segments = values.segments.iter().map(|segment| &segment[..]);
-        [&self.head, body].into_iter().chain(segments)
+        let values = self.content.iter().map(|content| &content.borrow().values);
+        let is_short = self.is_short;
+        let rest = values.flat_map(move |values| {
+            let body = if is_short { &[][..] } else { &values.body };
+            let segments = values.segments.iter().map(|segment| &segment[..]);
+            [body].into_iter().chain(segments)
+        });
+        [&self.head[..]].into_iter().chain(rest)
     }
 }
 
-/// Writes a whole frame to a socket that blocks.
-pub(crate) fn write(to: BorrowedFd<'_>, header: Header, content: &Content) -> io::Result<()> {
-    let mut message = Message::new(header, content);
+/// Appends header, code, the lengths of segments, and values that are short. Returns whether these are.
+fn put_head(head: &mut Vec<u8>, header: Header, content: &Content) -> bool {
+    let Content { code, values } = content;
+    debug_assert_eq!(header.kind.has_code(), code.is_some());
+    let before = if code.is_some() { CODE } else { 0 } + 8 * values.segments.len();
+    // The segments are not in the length of the body; their own lengths come before the values.
+    let length = before + values.body.len();
+    let is_short = length <= SHORT;
+    head.reserve(HEADER + if is_short { length } else { before });
+    let mut fixed = [0; HEADER];
+    fixed[0] = header.kind as u8;
+    fixed[1] = FORMAT;
+    fixed[2..4].copy_from_slice(&header.slot.to_le_bytes());
+    fixed[4..8].copy_from_slice(&(values.segments.len() as u32).to_le_bytes());
+    fixed[8..16].copy_from_slice(&header.number.to_le_bytes());
+    fixed[16..24].copy_from_slice(&(length as u64).to_le_bytes());
+    fixed[24..].copy_from_slice(&header.detail.to_le_bytes());
+    head.extend_from_slice(&fixed);
+    if let Some(code) = code {
+        head.extend_from_slice(&code.to_bytes());
+    }
+    for segment in &values.segments {
+        head.extend_from_slice(&(segment.len() as u64).to_le_bytes());
+    }
+    if is_short {
+        head.extend_from_slice(&values.body);
+    }
+    is_short
+}
+
+/// Writes a whole frame to a socket that blocks. Its head is put together in `room`, which the next
+/// one finds there.
+pub(crate) fn write(
+    to: BorrowedFd<'_>,
+    header: Header,
+    content: &Content,
+    room: &mut Vec<u8>,
+) -> io::Result<()> {
+    let mut message = Message::within(std::mem::take(room), header, &content);
     while message.missing() > 0 {
-        let mut parts = Vec::new();
-        message.add_to(&mut parts);
-        let sent = socket::send(to, &parts)?;
+        let sent = match message.content {
+            None => socket::send(to, &[IoSlice::new(&message.head[message.sent..])])?,
+            Some(_) => {
+                let mut parts = Vec::new();
+                message.add_to(&mut parts);
+                socket::send(to, &parts)?
+            }
+        };
         message.passed(sent);
+    }
+    // Of many segments the head is longer.
+    if message.head.capacity() <= 2 * SHORT {
+        *room = message.head;
+        room.clear();
     }
     Ok(())
 }
@@ -431,6 +491,9 @@ impl FrameReader {
 
     /// The next frame, if all of it has been read.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, Garbage> {
+        if let Some(frame) = self.whole()? {
+            return Ok(Some(frame));
+        }
         loop {
             let available = &self.buffer[self.start..self.end];
             match std::mem::replace(&mut self.stage, Stage::Header) {
@@ -494,6 +557,31 @@ impl FrameReader {
         }
     }
 
+    /// The next frame, if all of it is in the buffer, and its values are to be kept: most are such.
+    /// Otherwise nothing is changed, and the frame is put together from its parts.
+    #[inline]
+    fn whole(&mut self) -> Result<Option<Frame>, Garbage> {
+        let available = &self.buffer[self.start..self.end];
+        let (Stage::Header, Some((header, rest))) =
+            (&self.stage, available.split_first_chunk::<HEADER>())
+        else {
+            return Ok(None);
+        };
+        let shape = parse_header(header)?;
+        let is_whole = shape.segments == 0 && shape.length <= rest.len();
+        let mut body = Vec::new();
+        if !is_whole
+            || (shape.length - shape.before()) as u64 > self.limit
+            || body.try_reserve_exact(shape.length).is_err()
+        {
+            return Ok(None);
+        }
+        body.extend_from_slice(&rest[..shape.length]);
+        self.start += HEADER + shape.length;
+        let (frame, _) = parse_body(shape, body, None)?;
+        Ok(Some(frame))
+    }
+
     /// Goes on with the next segment that is not empty, in memory of its own or by skipping it.
     /// Returns the frame if there is none.
     fn open_segment(
@@ -529,9 +617,10 @@ impl FrameReader {
     }
 }
 
-fn number(bytes: &[u8]) -> u64 {
+/// The number in the first `N` bytes.
+fn number<const N: usize>(bytes: &[u8]) -> u64 {
     let mut number = [0; 8];
-    number[..bytes.len()].copy_from_slice(bytes);
+    number[..N].copy_from_slice(&bytes[..N]);
     u64::from_le_bytes(number)
 }
 
@@ -540,8 +629,8 @@ fn parse_header(bytes: &[u8; HEADER]) -> Result<Shape, Garbage> {
     if bytes[1] != FORMAT {
         return Err(Garbage::Format(bytes[1]));
     }
-    let segments = number(&bytes[4..8]);
-    let length = number(&bytes[16..24]);
+    let segments = number::<4>(&bytes[4..]);
+    let length = number::<8>(&bytes[16..]);
     let code = if kind.has_code() { CODE as u64 } else { 0 };
     // This can't overflow: the number of segments has 32 bits.
     if length < code + 8 * segments {
@@ -551,9 +640,9 @@ fn parse_header(bytes: &[u8; HEADER]) -> Result<Shape, Garbage> {
     let length = isize::try_from(length).map_err(|_| Garbage::Long(length))?.unsigned_abs();
     let header = Header {
         kind,
-        slot: number(&bytes[2..4]) as u16,
-        number: number(&bytes[8..16]),
-        detail: number(&bytes[24..32]),
+        slot: number::<2>(&bytes[2..]) as u16,
+        number: number::<8>(&bytes[8..]),
+        detail: number::<8>(&bytes[24..]),
     };
     Ok(Shape { header, segments: segments as usize, length })
 }
@@ -565,25 +654,16 @@ fn parse_body(
     unread: Option<Unread>,
 ) -> Result<(Frame, Vec<usize>), Garbage> {
     let Shape { header, segments, .. } = shape;
-    let mut rest = &body[..];
-    let mut take = |count: usize| {
-        // `parse_header` has seen to it that the body is long enough.
-        let (taken, left) = rest.split_at(count.min(rest.len()));
-        rest = left;
-        taken
-    };
-    let code = header.kind.has_code().then(|| {
-        let mut code = [0; CODE];
-        code.copy_from_slice(take(CODE));
-        NamedCall::from_bytes(code)
-    });
+    // `parse_header` has seen to it that the body is long enough.
+    let values_at = shape.before().min(body.len());
+    let code = body.first_chunk().filter(|_| header.kind.has_code());
+    let code = code.map(|code| NamedCall::from_bytes(*code));
     // No more memory than the lengths have taken in the body, which has arrived.
     let mut lengths = Vec::with_capacity(segments);
-    for _ in 0..segments {
-        let length = number(take(8));
+    for bytes in body[values_at - 8 * segments..values_at].chunks_exact(8) {
+        let length = number::<8>(bytes);
         lengths.push(usize::try_from(length).map_err(|_| Garbage::Long(length))?);
     }
-    let values_at = body.len() - rest.len();
     let frame = Frame { header, code, unread, body, values_at, segments: Vec::new() };
     Ok((frame, lengths))
 }
@@ -636,7 +716,7 @@ mod tests {
         /// As it goes over the wire.
         fn bytes(&self) -> Vec<u8> {
             let content = self.content();
-            let message = Message::new(self.header(), &content);
+            let message = Message::new(self.header(), &&content);
             let mut parts = Vec::new();
             message.add_to(&mut parts);
             parts.iter().flat_map(|part| part.to_vec()).collect()
@@ -809,7 +889,9 @@ mod tests {
         frame.values = vec![5; 3 << 20];
         frame.segments = vec![vec![6; 1 << 20]; 2];
         let (header, content) = (frame.header(), frame.content());
-        let writer = std::thread::spawn(move || write(theirs.as_fd(), header, &content).unwrap());
+        let writer = std::thread::spawn(move || {
+            write(theirs.as_fd(), header, &content, &mut Vec::new()).unwrap();
+        });
         let arrived = loop {
             if let Some(frame) = reader.next().unwrap() {
                 break frame;

@@ -22,7 +22,7 @@ pub(crate) fn measured<R>(operation: &str, count: usize, work: impl FnOnce() -> 
 /// callgrind writes down what it has counted so far, on all threads, when it sees a call of this
 /// function, and counts from 0 again.
 #[inline(never)]
-fn boundary() {
+pub(crate) fn boundary() {
     black_box(());
 }
 

@@ -8,6 +8,7 @@
 //! README.md tells how to read the table.
 
 mod callgrind;
+mod processes;
 mod programs;
 mod table;
 

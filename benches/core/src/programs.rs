@@ -9,10 +9,17 @@ use core_benches::{Gate, ITEMS, TASKS, await_all, opaque, pool, square, submit_a
 use futures::executor::block_on;
 
 use crate::callgrind::measured;
+use crate::processes;
 
 /// Each is run in a process of its own.
-pub(crate) const ALL: [(&str, fn()); 4] =
-    [("tasks", tasks), ("cancel", cancel), ("as_completed", in_order_of_completion), ("map", map)];
+pub(crate) const ALL: [(&str, fn()); 6] = [
+    ("tasks", tasks),
+    ("cancel", cancel),
+    ("as_completed", in_order_of_completion),
+    ("map", map),
+    ("processes", processes::in_the_pool),
+    ("worker", processes::in_the_worker),
+];
 
 fn tasks() {
     let pool = warm_pool();

@@ -31,6 +31,7 @@ mod finishing;
 mod loopback;
 mod loss;
 mod nesting;
+mod number_map;
 mod replies;
 mod starts;
 pub(crate) mod state;

@@ -348,9 +348,8 @@ impl<T: Transport> Pool<T> {
         worker.answered.clear();
         if sent.number != NO_TASK && frame.header.kind != Kind::Skipped {
             let nanos = frame.header.detail;
-            let run_time = Duration::from_nanos(nanos);
-            worker.record_time(run_time);
-            metrics.ran(clock::ticks(run_time));
+            worker.record_time(nanos);
+            metrics.ran(clock::ticks(Duration::from_nanos(nanos)));
         }
         // The task behind this one is next. A withdrawn one is skipped, by a reply of its own.
         if let Some(next) = worker.sent.front() {

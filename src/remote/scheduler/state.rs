@@ -1,9 +1,10 @@
 //! The state of a pool: its tasks and workers. All of it is under the pool's lock.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::TimerOf;
+use super::number_map::NumberMap;
 use super::starts::Starts;
 use super::worker::{IfWithdrawn, Life, Sent, Worker};
 use crate::core::Options;
@@ -25,7 +26,7 @@ pub(crate) struct State<T: Transport> {
     pub(super) queue: VecDeque<u64>,
     /// Number of tasks whose place is [`Place::Queued`]; the queue may have more entries.
     pub(super) queued: usize,
-    pub(super) tasks: HashMap<u64, Box<Task<T>>>,
+    pub(super) tasks: NumberMap<Box<Task<T>>>,
     pub(crate) workers: BTreeMap<u32, Worker<T>>,
     /// Workers that may be idle; the last one has worked last, and is the first to get a task, so
     /// that the others reach their idle timeout.
@@ -128,7 +129,7 @@ impl<T: Transport> State<T> {
             transport,
             queue: VecDeque::new(),
             queued: 0,
-            tasks: HashMap::new(),
+            tasks: NumberMap::default(),
             workers: BTreeMap::new(),
             idle: Vec::new(),
             lent: Vec::new(),

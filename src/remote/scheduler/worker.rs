@@ -12,11 +12,11 @@ use crate::remote::slots::{FreeSlots, SLOTS};
 
 /// Time for which the tasks sent ahead are to keep a worker busy: the time in which the pool
 /// gets round to sending more.
-const AHEAD: Duration = Duration::from_micros(200);
+const AHEAD: u64 = 200_000; // nanoseconds, as all durations of tasks here
 
 /// A task that takes longer than this is not sent ahead: others may come to it sooner, and what a
 /// worker loses between two such tasks is nothing.
-const SLOW: Duration = Duration::from_millis(2);
+const SLOW: u64 = 2_000_000;
 
 /// The number of a frame that is no task: the initializer's.
 pub(crate) const NO_TASK: u64 = 0;
@@ -29,7 +29,7 @@ pub(crate) struct Worker<T: Transport> {
     pub(crate) sent: VecDeque<Sent>,
     free_slots: FreeSlots,
     /// The duration of a task, as a moving average.
-    task_time: Option<Duration>,
+    task_time: Option<u64>,
     /// Number of tasks that it may still be sent.
     pub(super) tasks_left: Option<usize>,
     /// It was sent a call that may be of no function. No task comes behind it: whatever the call does to
@@ -155,7 +155,12 @@ impl<T: Transport> Worker<T> {
     /// Returns whether it would begin with a task at once.
     pub(super) fn is_idle(&self) -> bool {
         // The initializer is no obstacle: the first task is sent behind it.
-        self.room() > 0 && self.sent.iter().all(|sent| sent.number == NO_TASK)
+        self.sent.len() == self.initializers() && self.room() > 0
+    }
+
+    /// The number of initializers among what it was sent: one at most, before all tasks.
+    fn initializers(&self) -> usize {
+        usize::from(self.sent.front().is_some_and(|sent| sent.number == NO_TASK))
     }
 
     /// Returns whether it counts against `max_workers`: it takes tasks, and gets on with them.
@@ -185,18 +190,19 @@ impl<T: Transport> Worker<T> {
             None => 1,
             Some(time) if time > SLOW => 1,
             // Two at least: one is on its way while the other runs.
-            Some(time) => (AHEAD.div_duration_f64(time) as usize).clamp(2, SLOTS),
+            Some(time) => (AHEAD / time).clamp(2, SLOTS as u64) as usize,
         };
         // The initializer is not a task.
-        let initializer = self.sent.iter().filter(|sent| sent.number == NO_TASK).count();
-        let room = (depth + initializer).saturating_sub(self.sent.len());
+        let room = (depth + self.initializers()).saturating_sub(self.sent.len());
         room.min(self.tasks_left.unwrap_or(room))
     }
 
     /// Returns whether it has not replied for long; to be asked again and again.
     pub(super) fn check_stuck(&mut self, now: Duration) -> bool {
         match self.last_look {
-            Some((replies, since)) if replies == self.replies => now - since > SLOW,
+            Some((replies, since)) if replies == self.replies => {
+                now - since > Duration::from_nanos(SLOW)
+            }
             _ => {
                 self.last_look = Some((self.replies, now));
                 false
@@ -264,12 +270,12 @@ impl<T: Transport> Worker<T> {
         self.answered.push_front(request);
     }
 
-    /// Records how long a task took.
-    pub(super) fn record_time(&mut self, time: Duration) {
-        let time = time.max(Duration::from_nanos(100));
+    /// Records how many nanoseconds a task took.
+    pub(super) fn record_time(&mut self, time: u64) {
+        let time = time.max(100);
         // An EWMA with a weight of 1/4 for a shorter time; a longer one counts at once.
         self.task_time = Some(match self.task_time {
-            Some(before) if time < before => before.mul_f64(0.75) + time.mul_f64(0.25),
+            Some(before) if time < before => before - (before - time) / 4,
             _ => time,
         });
     }
