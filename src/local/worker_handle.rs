@@ -13,7 +13,8 @@ use super::outgoing::Outgoing;
 use super::start::zygote::Zygote;
 use crate::error::LossCause;
 use crate::reactor::Registration;
-use crate::remote::frame::{Content, FrameReader, Header};
+use crate::remote::frame::{Content, Frame, FrameReader, Header};
+use crate::remote::scheduler::CheckedCall;
 use crate::remote::scheduler::transport::{EndBy, Progress, Withdrawn, WorkerLink};
 use crate::remote::trace_relay;
 use crate::sync::Mutex;
@@ -26,11 +27,18 @@ pub(crate) struct Connection {
     pub(crate) socket: OwnedFd,
     pub(crate) block: SharedControlBlock,
     // Uncontended: one thread at a time has the turn to read for all pools.
-    pub(crate) reader: Mutex<FrameReader>,
+    pub(crate) incoming: Mutex<Incoming>,
     outgoing: Outgoing,
     registration: Registration,
     /// The worker's number with the reactor.
     number: u32,
+}
+
+/// The frames that come from a worker.
+pub(crate) struct Incoming {
+    pub(crate) reader: FrameReader,
+    /// A list without entries, and the room that the last ones took.
+    pub(crate) room: Vec<(Option<CheckedCall>, Frame)>,
 }
 
 impl Connection {
@@ -86,9 +94,10 @@ impl WorkerHandle {
         number: u32,
         max_result_size: u64,
     ) -> Self {
-        let reader = Mutex::new(FrameReader::new(max_result_size));
+        let reader = FrameReader::new(max_result_size);
+        let incoming = Mutex::new(Incoming { reader, room: Vec::new() });
         let outgoing = Outgoing::new();
-        let connection = Connection { socket, block, reader, outgoing, registration, number };
+        let connection = Connection { socket, block, incoming, outgoing, registration, number };
         Self {
             connection: Arc::new(connection),
             process: None,

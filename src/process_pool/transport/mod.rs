@@ -16,13 +16,14 @@ use crate::local::control_block::SharedControlBlock;
 use crate::local::family::{self, Family};
 use crate::local::start;
 use crate::local::start::zygote::{Exit, Launch, Notice, WorkerSettings, Zygote, ZygoteSettings};
-use crate::local::worker_handle::{Connection, WorkerHandle};
+use crate::local::worker_handle::{Connection, Incoming, WorkerHandle};
 use crate::reactor::{Reactor, Ready, Registration, UserCode};
 use crate::remote::scheduler::Pool;
 use crate::remote::scheduler::config::Config;
 use crate::remote::scheduler::state::State;
 use crate::remote::scheduler::transport::{EndBy, Hub, Loss, NotStarted, Transport, WorkerLink};
 use crate::remote::scheduler::worker::Life;
+use crate::remote::slots::SLOTS;
 use crate::sys::{self, AsFd, ExitStatus, Signal, explain, socket};
 use crate::timer::{Timer, deadline};
 
@@ -332,8 +333,9 @@ impl ProcessPool {
         worker: &Connection,
         to_the_end: bool,
     ) -> Option<Box<dyn UserCode>> {
-        let mut frames = Vec::new();
-        let mut reader = worker.reader.lock();
+        let mut incoming = worker.incoming.lock();
+        let Incoming { reader, room } = &mut *incoming;
+        let mut frames = std::mem::take(room);
         loop {
             let end = match reader.fill(worker.socket.as_fd()) {
                 Ok(0) => true,
@@ -355,8 +357,13 @@ impl ProcessPool {
             // One read for each report of the poller, so that one busy worker does not hold up the
             // others.
             if is_over || !to_the_end {
-                drop(reader);
-                return self.received(number, frames, end, garbage);
+                drop(incoming);
+                let first = self.received(number, &mut frames, end, garbage);
+                // As many as a worker may have tasks; a list that has grown beyond is not kept.
+                if frames.capacity() <= 2 * SLOTS {
+                    worker.incoming.lock().room = frames;
+                }
+                return first;
             }
         }
     }

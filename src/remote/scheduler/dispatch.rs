@@ -65,12 +65,11 @@ impl<T: Transport> Pool<T> {
     }
 
     fn may_start_worker(&self, state: &State<T>, free: Free) -> bool {
-        // Workers whose end is not explained yet may prove to be false starts.
-        let false_starts = state.false_starts + state.unexplained();
         // A child runs in the place of its parent, which is about to go on.
         let has_place = free == Free::Child || state.active() < self.config.max_workers;
+        // Workers whose end is not explained yet may prove to be false starts.
         has_place
-            && false_starts < MOST_FALSE_STARTS
+            && state.false_starts + state.unexplained() < MOST_FALSE_STARTS
             && state.starts.may_ask(|| state.has_pending())
     }
 

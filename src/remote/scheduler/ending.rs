@@ -2,6 +2,7 @@
 //! the moment at which it is closed.
 
 use std::sync::Arc;
+use std::sync::atomic::{Ordering::Acquire, Ordering::Release};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -45,10 +46,17 @@ impl<T: Transport> Accepting for Pool<T> {
         self.room.as_ref().filter(|_| self.state.is_home())
     }
 
+    /// Without the lock as long as the pool is open: a submission looks again under the lock.
+    fn check_open(&self) -> Result<(), Error> {
+        let is_open = self.state.is_home() && self.is_open.load(Acquire);
+        if is_open { Ok(()) } else { Err(self.refusal()) }
+    }
+
     fn close(self: &Arc<Self>, how: Shutdown) {
         let mut state = self.state.lock();
         let counts = self.counts(&state);
         state.life.close(how, counts);
+        self.is_open.store(false, Release);
         self.finishing.close();
         state.room_left.is_closed = self.room().is_some();
         if how == Shutdown::CancelQueued {
@@ -172,6 +180,7 @@ impl<T: Transport> Pool<T> {
     ) {
         if !matches!(state.life.phase, Phase::Broken(_)) {
             state.life.phase = Phase::Broken(BrokenPool::new(cause));
+            self.is_open.store(false, Release);
             self.finishing.close();
         }
         let Phase::Broken(cause) = &state.life.phase else { return };

@@ -300,7 +300,7 @@ impl World {
                 let checked = if inner.has_suspects { Checked::Unknown } else { Checked::Known };
                 drop(inner);
                 let call = (frame.header.kind == Kind::Submit).then_some(Ok(checked));
-                let first = pool.received(number, vec![(call, frame)], false, None);
+                let first = pool.received(number, &mut vec![(call, frame)], false, None);
                 first.into_iter().for_each(UserCode::run);
             }
             Event::Dies(number) => inner.die(number, true),
@@ -309,7 +309,7 @@ impl World {
                     worker.is_closed = true;
                 }
                 drop(inner);
-                let first = pool.received(number, Vec::new(), true, None);
+                let first = pool.received(number, &mut Vec::new(), true, None);
                 first.into_iter().for_each(UserCode::run);
             }
             Event::Exited(number, was_killed) => {

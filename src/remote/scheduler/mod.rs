@@ -42,9 +42,10 @@ mod withdrawal;
 pub(crate) mod worker;
 
 pub(crate) use self::ending::Ending;
+pub(crate) use self::replies::CheckedCall;
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -76,6 +77,8 @@ pub(crate) struct Pool<T: Transport> {
     // A forked child has another state in its place: of a broken pool, without workers.
     state: Own<Mutex<State<T>>>,
     room: Option<Room>,
+    /// The phase is `Open`. Changed under the lock, and looked at without: each submission looks twice.
+    is_open: AtomicBool,
     // Counted without the lock, by the threads that finish futures.
     completed: AtomicU64,
     failed: AtomicU64,
@@ -130,24 +133,29 @@ impl<T: Transport> Completion<T> {
 }
 
 impl<T: Transport> UserCode for Completion<T> {
-    fn run(self: Box<Self>) {
+    fn run(mut self: Box<Self>) {
         if self.takes_long() {
             let pool = Arc::clone(&self.pool);
             // If the helper pool drops the job unrun, that finishes the future as well.
             pool.helpers().go_on(move || drop(self)).detach();
         } else {
-            let pool = Arc::clone(&self.pool);
-            pool.deliver(|| drop(self));
+            let finish = self.finish.take();
+            self.pool.deliver(|| self.pool.complete(finish));
         }
     }
 }
 
 impl<T: Transport> Drop for Completion<T> {
     fn drop(&mut self) {
-        let Some(Finish { sink, trace, reply, is_counted }) = self.finish.take() else {
-            return;
-        };
-        let pool = &self.pool;
+        self.pool.complete(self.finish.take());
+    }
+}
+
+impl<T: Transport> Pool<T> {
+    /// Finishes the future of a completion.
+    fn complete(self: &Arc<Self>, finish: Option<Finish>) {
+        let Some(Finish { sink, trace, reply, is_counted }) = finish else { return };
+        let pool = self;
         sink.complete(reply, &trace, &|is_value| {
             if !is_counted {
                 let counter = if is_value { &pool.completed } else { &pool.failed };
@@ -240,6 +248,7 @@ impl<T: Transport> Pool<T> {
             hub,
             state: Own::new(Mutex::new(state), State::abroad),
             room,
+            is_open: AtomicBool::new(true),
             completed: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             finishing: Finishing::new(),

@@ -38,7 +38,7 @@ pub(super) struct Forward<T: Transport> {
 
 /// The check of a frame's call. Made before the pool's lock is taken, since it may walk through the
 /// images of the process, under a lock of the C library.
-type CheckedCall = Result<Checked, UnknownCode>;
+pub(crate) type CheckedCall = Result<Checked, UnknownCode>;
 
 /// The answer to a call of a worker of which `what` was skipped.
 fn without_values(header: Header, kind: Kind, what: &str, unread: Unread) -> Frame {
@@ -81,18 +81,19 @@ impl<T: Transport> ReplySink for Forward<T> {
 
 impl<T: Transport> Pool<T> {
     /// Takes in what a worker has sent: frames, with what their calls were found to be, and then the end
-    /// or garbage. Returns user code to run, before what is left to the hub.
+    /// or garbage. Returns user code to run, before what is left to the hub. The frames are taken out of
+    /// their list.
     pub(crate) fn received(
         self: &Arc<Self>,
         number: u32,
-        frames: Vec<(Option<CheckedCall>, Frame)>,
+        frames: &mut Vec<(Option<CheckedCall>, Frame)>,
         end: bool,
         mut garbage: Option<String>,
     ) -> Option<Box<dyn UserCode>> {
         let mut state = self.state.lock();
         let is_distrusted = state.worker(number).is_some_and(|worker| worker.is_distrusted);
         // The socket of a worker that is to be killed may still have frames.
-        for (call, frame) in frames.into_iter().filter(|_| !is_distrusted) {
+        for (call, frame) in frames.drain(..).filter(|_| !is_distrusted) {
             if let Err(text) = self.take_frame(&mut state, number, call, frame) {
                 garbage.get_or_insert(text);
                 break;

@@ -10,7 +10,7 @@ use loom::sync::{Arc, Mutex};
 use loom::thread;
 
 use crate::local::outgoing::Outgoing;
-use crate::remote::frame::Message;
+use crate::remote::frame::{Content, Header};
 use crate::{check, check_with};
 
 /// A stream socket, and what the reactor knows of it.
@@ -70,7 +70,7 @@ impl Pool {
 
     /// Puts a frame of two bytes in line.
     fn push(&self, decision: u8) {
-        self.line.push(Message::of(vec![decision; 2]));
+        self.line.push(Header, &Content(vec![decision; 2]).into());
     }
 }
 

@@ -11,8 +11,12 @@ pub(crate) mod finishing;
 pub(crate) mod frame {
     use std::io::IoSlice;
     use std::marker::PhantomData;
+    use std::sync::Arc;
 
-    pub(crate) struct Content;
+    #[derive(Clone, Copy)]
+    pub(crate) struct Header;
+
+    pub(crate) struct Content(pub(crate) Vec<u8>);
 
     pub(crate) struct Message<C> {
         bytes: Vec<u8>,
@@ -20,9 +24,18 @@ pub(crate) mod frame {
         content: PhantomData<C>,
     }
 
-    impl<C> Message<C> {
-        pub(crate) fn of(bytes: Vec<u8>) -> Self {
-            Self { bytes, sent: 0, content: PhantomData }
+    impl Message<Arc<Content>> {
+        pub(crate) fn new(_: Header, content: &Arc<Content>) -> Self {
+            Self { bytes: content.0.clone(), sent: 0, content: PhantomData }
+        }
+
+        /// Takes in one more frame, so that a model has one message of two frames, and others behind it.
+        pub(crate) fn append(&mut self, _: Header, content: &Arc<Content>) -> bool {
+            let has_room = self.bytes.len() == content.0.len();
+            if has_room {
+                self.bytes.extend(&content.0);
+            }
+            has_room
         }
 
         pub(crate) fn missing(&self) -> usize {

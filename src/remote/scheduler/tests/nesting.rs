@@ -111,7 +111,7 @@ impl Simulation {
         let worker = self.worker_of(&self.pool.state(), parent);
         let call = (header.kind == Kind::Submit).then_some(Ok(Checked::Known));
         let frame = (call, Frame::of(header, Vec::new()));
-        let first = self.pool.received(worker, vec![frame], false, None);
+        let first = self.pool.received(worker, &mut vec![frame], false, None);
         first.into_iter().for_each(UserCode::run);
     }
 
