@@ -17,7 +17,8 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
 
-use crate::remote::frame::{Content, Header, Message};
+use crate::remote::frame::{Content, Header};
+use crate::remote::message::Message;
 use crate::shrink::shrink;
 use crate::sync::Mutex;
 
@@ -25,13 +26,15 @@ pub(crate) struct Outgoing(Mutex<Line>);
 
 struct Line {
     frames: VecDeque<Message<Arc<Content>>>,
+    /// The room of a message that was sent, for the next one.
+    room: Vec<u8>,
     /// The last send found no room, and the reactor watches for it.
     is_stuck: bool,
 }
 
 impl Outgoing {
     pub(crate) fn new() -> Self {
-        Self(Mutex::new(Line { frames: VecDeque::new(), is_stuck: false }))
+        Self(Mutex::new(Line { frames: VecDeque::new(), room: Vec::new(), is_stuck: false }))
     }
 
     /// Puts a frame in line, under the owner's lock.
@@ -39,7 +42,8 @@ impl Outgoing {
         let mut line = self.0.lock();
         // Short frames go together: one piece of memory for all, and one part to send.
         if !line.frames.back_mut().is_some_and(|last| last.append(header, content)) {
-            line.frames.push_back(Message::new(header, content));
+            let room = std::mem::take(&mut line.room);
+            line.frames.push_back(Message::new(room, header, content));
         }
     }
 
@@ -58,16 +62,22 @@ impl Outgoing {
         let mut line = self.0.lock();
         let mut is_stuck = false;
         while !line.frames.is_empty() && !is_stuck {
-            let mut parts: Vec<IoSlice<'_>> = Vec::new();
-            for frame in &line.frames {
-                frame.add_to(&mut parts);
-                if parts.len() >= MOST_PARTS {
-                    break;
-                }
-            }
             // With the line locked, so that bytes keep its order whichever thread sends them. A
             // short send is no reason to wait: if the socket is full, the next one says so.
-            match send(&parts) {
+            let sent = match line.only_piece() {
+                Some(piece) => send(&[IoSlice::new(piece)]),
+                None => {
+                    let mut parts: Vec<IoSlice<'_>> = Vec::new();
+                    for frame in &line.frames {
+                        frame.add_to(&mut parts);
+                        if parts.len() >= MOST_PARTS {
+                            break;
+                        }
+                    }
+                    send(&parts)
+                }
+            };
+            match sent {
                 Ok(count) => line.remove_sent(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => is_stuck = true,
                 Err(_ended) => line.frames.clear(),
@@ -80,6 +90,11 @@ impl Outgoing {
 }
 
 impl Line {
+    /// What is left to send, if that is one piece.
+    fn only_piece(&self) -> Option<&[u8]> {
+        if self.frames.len() == 1 { self.frames.front()?.piece() } else { None }
+    }
+
     /// Removes the first `count` bytes, which have been sent.
     fn remove_sent(&mut self, mut count: usize) {
         while let Some(frame) = self.frames.front_mut() {
@@ -88,7 +103,9 @@ impl Line {
                 return frame.passed(count);
             }
             count -= missing;
-            self.frames.pop_front();
+            if let Some(sent) = self.frames.pop_front() {
+                self.room = sent.into_room();
+            }
             shrink(&mut self.frames);
         }
     }

@@ -16,7 +16,8 @@ use crate::local::claim::Claim;
 use crate::local::control_block::SharedControlBlock;
 use crate::reactor::relay::{self, Read, Reader, Relay};
 use crate::remote::error_codec;
-use crate::remote::frame::{self, Content, Frame, FrameReader, Header, Kind};
+use crate::remote::frame::{Content, Frame, FrameReader, Header, Kind};
+use crate::remote::message;
 use crate::remote::parent_pool::{self, Parent};
 use crate::remote::run::Desk;
 use crate::remote::submission::{ReplySink, Submission};
@@ -215,7 +216,7 @@ impl Desk for ParentConnection {
 
     fn send(&self, header: Header, content: &Content) -> io::Result<()> {
         let mut room = self.writing.lock();
-        frame::write(self.socket.as_fd(), header, content, &mut room)
+        message::write(self.socket.as_fd(), header, content, &mut room)
     }
 
     fn event_level(&self) -> u32 {
@@ -370,6 +371,7 @@ mod tests {
     use crate::codec;
     use crate::job;
     use crate::remote::call::pack;
+    use crate::remote::message;
     use crate::remote::parent_pool::ParentPool;
     use crate::sys::socket;
 
@@ -442,7 +444,7 @@ mod tests {
             });
             for number in 1..=2 {
                 let content = pack(call()).unwrap();
-                frame::write(pool.as_fd(), task(number), &content, &mut Vec::new()).unwrap();
+                message::write(pool.as_fd(), task(number), &content, &mut Vec::new()).unwrap();
             }
             for number in 1..=2 {
                 assert_eq!(connection.next_task().unwrap().unwrap().header.number, number);

@@ -15,20 +15,19 @@
 //! Values for which there is no memory, or that are longer than the reader takes, are skipped: the
 //! frame arrives [without them](Unread), and the frames behind it as always.
 
-use std::borrow::Borrow;
-use std::io::{self, IoSlice};
+use std::io;
 
 use crate::codec::{Encoded, ReceivedSegment};
 use crate::function::NamedCall;
 use crate::sys::{BorrowedFd, socket};
 
-const HEADER: usize = 32;
+pub(super) const HEADER: usize = 32;
 
 /// The format of values. There is one; a frame with another number is garbage.
-const FORMAT: u8 = 0;
+pub(super) const FORMAT: u8 = 0;
 
 /// The length of a call's code in a body.
-const CODE: usize = NamedCall::BYTES;
+pub(super) const CODE: usize = NamedCall::BYTES;
 
 /// In bytes. One read takes this much at most, unless there is a long body or a segment to fill.
 const BUFFER: usize = 64 * 1024;
@@ -131,7 +130,7 @@ impl Kind {
     }
 
     /// Returns whether the body begins with a call's code.
-    fn has_code(self) -> bool {
+    pub(super) fn has_code(self) -> bool {
         matches!(self, Kind::Call | Kind::Initialize | Kind::Chunk | Kind::Submit)
     }
 
@@ -156,138 +155,6 @@ pub(crate) struct Header {
 pub(crate) struct Content {
     pub(crate) code: Option<NamedCall>,
     pub(crate) values: Encoded,
-}
-
-/// In bytes. A body that is no longer is copied behind the header, so that there is one piece of
-/// memory to send. Values of a longer one are sent from where they are.
-const SHORT: usize = 1024;
-
-/// In bytes. A message takes in further frames up to this length.
-const FULL: usize = 16 * 1024;
-
-/// A frame on its way out, or several ones in one piece of memory.
-pub(crate) struct Message<C> {
-    /// Header, code, lengths, and values that are short; and the same of the frames behind it.
-    head: Vec<u8>,
-    /// The content, if not all of it is in the head. No frame follows then.
-    content: Option<C>,
-    /// The values are in the head.
-    is_short: bool,
-    sent: usize,
-}
-
-impl<C: Borrow<Content> + Clone> Message<C> {
-    pub(crate) fn new(header: Header, content: &C) -> Self {
-        Self::within(Vec::new(), header, content)
-    }
-
-    /// As [`new`](Self::new), with a head that is empty and may have room.
-    fn within(mut head: Vec<u8>, header: Header, content: &C) -> Self {
-        let is_short = put_head(&mut head, header, content.borrow());
-        let is_whole = is_short && content.borrow().values.segments.is_empty();
-        Self { head, content: (!is_whole).then(|| content.clone()), is_short, sent: 0 }
-    }
-
-    /// Puts one more frame behind the others. `false`: it is to have a message of its own.
-    pub(crate) fn append(&mut self, header: Header, content: &C) -> bool {
-        let Encoded { body, segments } = &content.borrow().values;
-        let is_whole = segments.is_empty() && body.len() <= SHORT - CODE;
-        if !is_whole || self.content.is_some() || self.head.len() > FULL {
-            return false;
-        }
-        put_head(&mut self.head, header, content.borrow())
-    }
-
-    /// Returns the number of bytes that are left to send.
-    pub(crate) fn missing(&self) -> usize {
-        self.pieces().map(<[u8]>::len).sum::<usize>() - self.sent
-    }
-
-    /// Adds what is left to `parts`.
-    pub(crate) fn add_to<'a>(&'a self, parts: &mut Vec<IoSlice<'a>>) {
-        let mut sent = self.sent;
-        for piece in self.pieces() {
-            let skipped = sent.min(piece.len());
-            sent -= skipped;
-            if skipped < piece.len() {
-                parts.push(IoSlice::new(&piece[skipped..]));
-            }
-        }
-    }
-
-    /// Records that `count` more bytes have been sent.
-    pub(crate) fn passed(&mut self, count: usize) {
-        self.sent += count;
-    }
-
-    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        let values = self.content.iter().map(|content| &content.borrow().values);
-        let is_short = self.is_short;
-        let rest = values.flat_map(move |values| {
-            let body = if is_short { &[][..] } else { &values.body };
-            let segments = values.segments.iter().map(|segment| &segment[..]);
-            [body].into_iter().chain(segments)
-        });
-        [&self.head[..]].into_iter().chain(rest)
-    }
-}
-
-/// Appends header, code, the lengths of segments, and values that are short. Returns whether these are.
-fn put_head(head: &mut Vec<u8>, header: Header, content: &Content) -> bool {
-    let Content { code, values } = content;
-    debug_assert_eq!(header.kind.has_code(), code.is_some());
-    let before = if code.is_some() { CODE } else { 0 } + 8 * values.segments.len();
-    // The segments are not in the length of the body; their own lengths come before the values.
-    let length = before + values.body.len();
-    let is_short = length <= SHORT;
-    head.reserve(HEADER + if is_short { length } else { before });
-    let mut fixed = [0; HEADER];
-    fixed[0] = header.kind as u8;
-    fixed[1] = FORMAT;
-    fixed[2..4].copy_from_slice(&header.slot.to_le_bytes());
-    fixed[4..8].copy_from_slice(&(values.segments.len() as u32).to_le_bytes());
-    fixed[8..16].copy_from_slice(&header.number.to_le_bytes());
-    fixed[16..24].copy_from_slice(&(length as u64).to_le_bytes());
-    fixed[24..].copy_from_slice(&header.detail.to_le_bytes());
-    head.extend_from_slice(&fixed);
-    if let Some(code) = code {
-        head.extend_from_slice(&code.to_bytes());
-    }
-    for segment in &values.segments {
-        head.extend_from_slice(&(segment.len() as u64).to_le_bytes());
-    }
-    if is_short {
-        head.extend_from_slice(&values.body);
-    }
-    is_short
-}
-
-/// Writes a whole frame to a socket that blocks. Its head is put together in `room`, which the next
-/// one finds there.
-pub(crate) fn write(
-    to: BorrowedFd<'_>,
-    header: Header,
-    content: &Content,
-    room: &mut Vec<u8>,
-) -> io::Result<()> {
-    let mut message = Message::within(std::mem::take(room), header, &content);
-    while message.missing() > 0 {
-        let sent = match message.content {
-            None => socket::send(to, &[IoSlice::new(&message.head[message.sent..])])?,
-            Some(_) => {
-                let mut parts = Vec::new();
-                message.add_to(&mut parts);
-                socket::send(to, &parts)?
-            }
-        };
-        message.passed(sent);
-    }
-    // Of many segments the head is longer.
-    if message.head.capacity() <= 2 * SHORT {
-        *room = message.head;
-        room.clear();
-    }
-    Ok(())
 }
 
 /// Why a frame has arrived without its values.
@@ -491,8 +358,14 @@ impl FrameReader {
 
     /// The next frame, if all of it has been read.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, Garbage> {
-        if let Some(frame) = self.whole()? {
-            return Ok(Some(frame));
+        if let Stage::Header = self.stage {
+            // As a rule there is a whole frame, or nothing of one.
+            if self.end - self.start < HEADER {
+                return Ok(None);
+            }
+            if let Some(frame) = self.whole()? {
+                return Ok(Some(frame));
+            }
         }
         loop {
             let available = &self.buffer[self.start..self.end];
@@ -557,14 +430,11 @@ impl FrameReader {
         }
     }
 
-    /// The next frame, if all of it is in the buffer, and its values are to be kept: most are such.
-    /// Otherwise nothing is changed, and the frame is put together from its parts.
+    /// The next frame, if all of it is in the buffer, and its values are to be kept. Otherwise nothing is changed, and the frame is put together from its parts.
     #[inline]
     fn whole(&mut self) -> Result<Option<Frame>, Garbage> {
         let available = &self.buffer[self.start..self.end];
-        let (Stage::Header, Some((header, rest))) =
-            (&self.stage, available.split_first_chunk::<HEADER>())
-        else {
+        let Some((header, rest)) = available.split_first_chunk::<HEADER>() else {
             return Ok(None);
         };
         let shape = parse_header(header)?;
@@ -670,7 +540,10 @@ fn parse_body(
 
 #[cfg(all(test, target_os = "linux", not(no_process_pool)))]
 mod tests {
+    use std::io::IoSlice;
+
     use super::*;
+    use crate::remote::message::{Message, SHORT, write};
     use crate::sys::{AsFd, OwnedFd};
 
     fn kinds() -> Vec<Kind> {
@@ -716,7 +589,7 @@ mod tests {
         /// As it goes over the wire.
         fn bytes(&self) -> Vec<u8> {
             let content = self.content();
-            let message = Message::new(self.header(), &&content);
+            let message = Message::new(Vec::new(), self.header(), &&content);
             let mut parts = Vec::new();
             message.add_to(&mut parts);
             parts.iter().flat_map(|part| part.to_vec()).collect()
@@ -862,6 +735,48 @@ mod tests {
     }
 
     /// Bodies on both sides of each length at which something changes, and segments like them.
+    /// Some go together, while what is before them is being sent.
+    #[test]
+    fn frames_in_line_arrive_as_they_were() {
+        let mut numbers = Numbers(0x11e5);
+        let mut frames: Vec<Parsed> = (0..1_000).map(|_| numbers.frame()).collect();
+        for (at, length) in [(100, SHORT - CODE), (200, SHORT), (300, SHORT + 1), (400, BUFFER)] {
+            frames[at].values = vec![7; length];
+        }
+        let contents: Vec<Content> = frames.iter().map(Parsed::content).collect();
+        let mut line: Vec<Message<&Content>> = Vec::new();
+        let (mut bytes, mut together) = (Vec::new(), 0);
+        for (frame, content) in frames.iter().zip(&contents) {
+            let header = frame.header();
+            if line.last_mut().is_some_and(|last| last.append(header, &content)) {
+                together += 1;
+            } else {
+                line.push(Message::new(Vec::new(), header, &content));
+            }
+            let Some(first) = line.first_mut() else { continue };
+            let mut parts = Vec::new();
+            first.add_to(&mut parts);
+            let parts: Vec<u8> = parts.iter().flat_map(|part| part.to_vec()).collect();
+            assert_eq!(parts.len(), first.missing());
+            assert!(first.piece().is_none_or(|piece| piece == parts));
+            let count = numbers.below(parts.len().min(200) + 1);
+            bytes.extend(&parts[..count]);
+            first.passed(count);
+            if first.missing() == 0 {
+                line.remove(0);
+            }
+        }
+        for message in line {
+            let mut parts = Vec::new();
+            message.add_to(&mut parts);
+            bytes.extend(parts.iter().flat_map(|part| part.to_vec()));
+        }
+        assert!(together > 100, "{together}");
+        let (arrived, garbage) = Line::new().carry(&bytes, 10_000);
+        assert!(garbage.is_none());
+        assert!(arrived == frames);
+    }
+
     #[test]
     fn long_frames_arrive_as_they_were() {
         let mut numbers = Numbers(2);

@@ -1,6 +1,7 @@
 //! Counting by callgrind, which runs this program again, on an emulated CPU.
 
 use std::hint::black_box;
+use std::path::Path;
 use std::process::{self, Command};
 use std::{env, fs, io};
 
@@ -32,12 +33,30 @@ const DUMP: &str = "--dump-before=*callgrind*boundary*";
 /// is chance whether a growing `Vec` is copied at all. So it is to use another loop.
 const NO_REP: (&str, &str) = ("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=0x40000000");
 
+/// The process whose instructions are counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Process {
+    /// The program's own. The worker processes that it starts run as they are.
+    Own,
+    /// Of a worker process that it starts.
+    Worker,
+}
+
 /// The measured parts of a program.
-pub(crate) fn count(program: &str) -> Result<Vec<Count>, String> {
-    let dumps = env::temp_dir().join(format!("callgrind.{}.{program}", process::id()));
+pub(crate) fn count(program: &str, process: Process) -> Result<Vec<Count>, String> {
+    let folder = env::temp_dir().join(format!("callgrind.{}.{program}", process::id()));
+    fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let counts = count_in(&folder, program, process);
+    let _ = fs::remove_dir_all(&folder);
+    counts
+}
+
+fn count_in(folder: &Path, program: &str, process: Process) -> Result<Vec<Count>, String> {
+    let children = if process == Process::Worker { "yes" } else { "no" };
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--combine-dumps=yes", DUMP])
-        .arg(format!("--callgrind-out-file={}", dumps.display()))
+        .arg(format!("--trace-children={children}"))
+        .arg(format!("--callgrind-out-file={}", folder.join("%p").display()))
         .arg(env::current_exe().map_err(|error| error.to_string())?)
         .arg(program)
         .env(NO_REP.0, NO_REP.1)
@@ -48,19 +67,25 @@ pub(crate) fn count(program: &str) -> Result<Vec<Count>, String> {
                 .to_owned(),
             _ => format!("valgrind does not start: {error}"),
         })?;
-    let counted = fs::read_to_string(&dumps).unwrap_or_default();
-    let _ = fs::remove_file(&dumps);
     if !output.status.success() {
         let says = String::from_utf8_lossy(&output.stderr);
         return Err(format!("{program} under valgrind: {}\n{says}", output.status));
     }
+    // Other processes that were followed have come to no boundary.
+    let dumps = fs::read_dir(folder).into_iter().flatten().flatten();
+    let dumps = dumps.filter_map(|dumps| fs::read_to_string(dumps.path()).ok());
+    let counted = dumps.max_by_key(|dumps| totals(dumps).count()).unwrap_or_default();
     read(&String::from_utf8_lossy(&output.stdout), &counted)
         .ok_or_else(|| format!("callgrind has not counted all parts of {program}"))
 }
 
+fn totals(dumps: &str) -> impl Iterator<Item = &str> {
+    dumps.lines().filter_map(|line| line.strip_prefix("totals: "))
+}
+
 /// Each line of `printed` belongs to every second dump: the others are what lies between.
 fn read(printed: &str, dumps: &str) -> Option<Vec<Count>> {
-    let mut totals = dumps.lines().filter_map(|line| line.strip_prefix("totals: "));
+    let mut totals = totals(dumps);
     let mut counts = Vec::new();
     for line in printed.lines() {
         let (count, operation) = line.split_once(' ')?;

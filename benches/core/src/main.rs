@@ -21,10 +21,10 @@ const RUNS: usize = 3;
 fn main() -> ExitCode {
     let Some(name) = env::args().nth(1) else { return report() };
     // callgrind runs this program again, with the name of what it is to do.
-    match programs::ALL.iter().find(|(program, _)| *program == name) {
-        Some((_, run)) => run(),
+    match programs::ALL.iter().find(|(program, ..)| *program == name) {
+        Some((.., run)) => run(),
         None => {
-            let names = programs::ALL.map(|(program, _)| program).join(", ");
+            let names = programs::ALL.map(|(program, ..)| program).join(", ");
             eprintln!(
                 "no such program: {name}. There are {names}; without a name, all are counted"
             );
@@ -39,8 +39,8 @@ fn report() -> ExitCode {
     for run in 1..=RUNS {
         eprintln!("run {run} of {RUNS}");
         let mut rows = Vec::new();
-        for (program, _) in programs::ALL {
-            match callgrind::count(program) {
+        for (program, process, _) in programs::ALL {
+            match callgrind::count(program, process) {
                 Ok(counts) => rows.extend(counts),
                 Err(error) => {
                     eprintln!("{error}");

@@ -8,17 +8,17 @@ use concurrent_futures::{Shutdown, ThreadPoolExecutor, as_completed};
 use core_benches::{Gate, ITEMS, TASKS, await_all, opaque, pool, square, submit_all, vec};
 use futures::executor::block_on;
 
-use crate::callgrind::measured;
+use crate::callgrind::{Process, measured};
 use crate::processes;
 
 /// Each is run in a process of its own.
-pub(crate) const ALL: [(&str, fn()); 6] = [
-    ("tasks", tasks),
-    ("cancel", cancel),
-    ("as_completed", in_order_of_completion),
-    ("map", map),
-    ("processes", processes::in_the_pool),
-    ("worker", processes::in_the_worker),
+pub(crate) const ALL: [(&str, Process, fn()); 6] = [
+    ("tasks", Process::Own, tasks),
+    ("cancel", Process::Own, cancel),
+    ("as_completed", Process::Own, in_order_of_completion),
+    ("map", Process::Own, map),
+    ("processes", Process::Own, processes::in_the_pool),
+    ("worker", Process::Worker, processes::in_the_worker),
 ];
 
 fn tasks() {

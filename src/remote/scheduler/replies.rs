@@ -92,6 +92,8 @@ impl<T: Transport> Pool<T> {
     ) -> Option<Box<dyn UserCode>> {
         let mut state = self.state.lock();
         let is_distrusted = state.worker(number).is_some_and(|worker| worker.is_distrusted);
+        // At once, and not in steps.
+        state.done.reserve(frames.len());
         // The socket of a worker that is to be killed may still have frames.
         for (call, frame) in frames.drain(..).filter(|_| !is_distrusted) {
             if let Err(text) = self.take_frame(&mut state, number, call, frame) {

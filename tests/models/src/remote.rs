@@ -9,14 +9,19 @@ pub(crate) mod finishing;
 
 /// Frames of any bytes.
 pub(crate) mod frame {
-    use std::io::IoSlice;
-    use std::marker::PhantomData;
-    use std::sync::Arc;
-
     #[derive(Clone, Copy)]
     pub(crate) struct Header;
 
     pub(crate) struct Content(pub(crate) Vec<u8>);
+}
+
+/// Messages of these.
+pub(crate) mod message {
+    use std::io::IoSlice;
+    use std::marker::PhantomData;
+    use std::sync::Arc;
+
+    use super::frame::{Content, Header};
 
     pub(crate) struct Message<C> {
         bytes: Vec<u8>,
@@ -25,7 +30,7 @@ pub(crate) mod frame {
     }
 
     impl Message<Arc<Content>> {
-        pub(crate) fn new(_: Header, content: &Arc<Content>) -> Self {
+        pub(crate) fn new(_: Vec<u8>, _: Header, content: &Arc<Content>) -> Self {
             Self { bytes: content.0.clone(), sent: 0, content: PhantomData }
         }
 
@@ -36,6 +41,14 @@ pub(crate) mod frame {
                 self.bytes.extend(&content.0);
             }
             has_room
+        }
+
+        pub(crate) fn piece(&self) -> Option<&[u8]> {
+            self.bytes.get(self.sent..)
+        }
+
+        pub(crate) fn into_room(self) -> Vec<u8> {
+            Vec::new()
         }
 
         pub(crate) fn missing(&self) -> usize {
