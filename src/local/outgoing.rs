@@ -15,17 +15,16 @@
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
-use std::sync::Arc;
 
-use crate::remote::frame::{Content, Header};
-use crate::remote::message::Message;
+use crate::remote::frame::Header;
+use crate::remote::message::{Message, Payload};
 use crate::shrink::shrink;
 use crate::sync::Mutex;
 
 pub(crate) struct Outgoing(Mutex<Line>);
 
 struct Line {
-    frames: VecDeque<Message<Arc<Content>>>,
+    frames: VecDeque<Message<Payload>>,
     /// The room of a message that was sent, for the next one.
     room: Vec<u8>,
     /// The last send found no room, and the reactor watches for it.
@@ -38,7 +37,7 @@ impl Outgoing {
     }
 
     /// Puts a frame in line, under the owner's lock.
-    pub(crate) fn push(&self, header: Header, content: &Arc<Content>) {
+    pub(crate) fn push(&self, header: Header, content: &Payload) {
         let mut line = self.0.lock();
         // Short frames go together: one piece of memory for all, and one part to send.
         if !line.frames.back_mut().is_some_and(|last| last.append(header, content)) {

@@ -13,7 +13,8 @@ use super::outgoing::Outgoing;
 use super::start::zygote::Zygote;
 use crate::error::LossCause;
 use crate::reactor::Registration;
-use crate::remote::frame::{Content, Frame, FrameReader, Header};
+use crate::remote::frame::{Frame, FrameReader, Header};
+use crate::remote::message::Payload;
 use crate::remote::scheduler::CheckedCall;
 use crate::remote::scheduler::transport::{EndBy, Progress, Withdrawn, WorkerLink};
 use crate::remote::trace_relay;
@@ -162,7 +163,7 @@ impl WorkerHandle {
 impl WorkerLink for WorkerHandle {
     type Flush = Arc<Connection>;
 
-    fn send(&mut self, header: Header, content: &Arc<Content>) {
+    fn send(&mut self, header: Header, content: &Payload) {
         trace_relay::note_level(&self.connection.block.level);
         // Before the frame is in line: from then on any thread that flushes the line may send it,
         // and the worker start the task.
@@ -170,7 +171,7 @@ impl WorkerLink for WorkerHandle {
         self.tell(header, content);
     }
 
-    fn tell(&mut self, header: Header, content: &Arc<Content>) {
+    fn tell(&mut self, header: Header, content: &Payload) {
         self.connection.outgoing.push(header, content);
     }
 
@@ -222,7 +223,7 @@ mod tests {
     use super::*;
     use crate::codec;
     use crate::reactor::{Reactor, Ready, UserCode};
-    use crate::remote::frame::Kind;
+    use crate::remote::frame::{Content, Kind};
     use crate::sys::control;
 
     struct Owner;
@@ -248,7 +249,7 @@ mod tests {
         let mut worker = WorkerHandle::new(ours, block, Family(0), registration.clone(), 0, 0);
         let values = codec::encode(&vec![1_u8; 1 << 23]).unwrap();
         let header = Header { kind: Kind::Answer, slot: 0, number: 1, detail: 0 };
-        worker.tell(header, &Arc::new(Content { code: None, values }));
+        worker.tell(header, &Content { code: None, values }.into());
         WorkerHandle::flush(worker.to_flush());
         for end in [&worker.connection.socket, &theirs] {
             assert_eq!(socket::receive(end.as_fd(), &mut [0; 8]).unwrap(), 0);

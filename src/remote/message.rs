@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::io::{self, IoSlice};
+use std::sync::Arc;
 
 use super::frame::{CODE, Content, FORMAT, HEADER, Header};
 use crate::codec::Encoded;
@@ -17,6 +18,45 @@ const FULL: usize = 16 * 1024;
 /// In bytes. Room that is kept from one message to the next: for as many calls without much of a value
 /// as a worker may have.
 const MOST_ROOM: usize = 8 * 1024;
+
+/// The content of a frame that may be sent more than once. A long one is shared with its messages.
+pub(crate) enum Payload {
+    Short(Content),
+    Long(Arc<Content>),
+}
+
+impl From<Content> for Payload {
+    fn from(content: Content) -> Self {
+        if is_whole(&content) { Self::Short(content) } else { Self::Long(Arc::new(content)) }
+    }
+}
+
+impl Borrow<Content> for Payload {
+    fn borrow(&self) -> &Content {
+        match self {
+            Self::Short(content) => content,
+            Self::Long(content) => content,
+        }
+    }
+}
+
+impl Clone for Payload {
+    fn clone(&self) -> Self {
+        match self {
+            // It has no segments. Its message has a copy, so that this is not called.
+            Self::Short(Content { code, values }) => {
+                let values = Encoded { body: values.body.clone(), segments: Vec::new() };
+                Self::Short(Content { code: *code, values })
+            }
+            Self::Long(content) => Self::Long(Arc::clone(content)),
+        }
+    }
+}
+
+/// Returns whether all of a content is copied behind its header.
+fn is_whole(content: &Content) -> bool {
+    content.values.segments.is_empty() && content.values.body.len() <= SHORT - CODE
+}
 
 /// A frame on its way out, or several ones in one piece of memory.
 pub(crate) struct Message<C> {
@@ -39,9 +79,7 @@ impl<C: Borrow<Content> + Clone> Message<C> {
 
     /// Puts one more frame behind the others. `false`: it is to have a message of its own.
     pub(crate) fn append(&mut self, header: Header, content: &C) -> bool {
-        let Encoded { body, segments } = &content.borrow().values;
-        let is_whole = segments.is_empty() && body.len() <= SHORT - CODE;
-        if !is_whole || self.content.is_some() || self.head.len() > FULL {
+        if !is_whole(content.borrow()) || self.content.is_some() || self.head.len() > FULL {
             return false;
         }
         put_head(&mut self.head, header, content.borrow())

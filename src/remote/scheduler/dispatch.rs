@@ -10,6 +10,7 @@ use super::worker::{NO_TASK, Worker};
 use crate::clock;
 use crate::metrics::WorkerMetrics;
 use crate::remote::frame::Kind;
+use crate::remote::message::Payload;
 use crate::remote::scheduler::transport::{EndBy, Hub, NotStarted, Transport};
 use crate::trace::Outbox;
 
@@ -147,7 +148,7 @@ impl<T: Transport> Pool<T> {
         let Config { max_tasks_per_child, .. } = self.config;
         let mut worker = Worker::new(link, state.starts.current_try(), max_tasks_per_child);
         if let Some(initializer) = &self.config.initializer {
-            worker.send(Kind::Initialize, NO_TASK, 0, initializer);
+            worker.send(Kind::Initialize, NO_TASK, 0, &Payload::Long(Arc::clone(initializer)));
         }
         state.workers.insert(number, worker);
         Ok(number)

@@ -14,7 +14,8 @@ use crate::codec::Encoder;
 use crate::error::{LossCause, WorkerLost};
 use crate::function::Checked;
 use crate::reactor::UserCode;
-use crate::remote::frame::{Content, Frame, Header, Kind};
+use crate::remote::frame::{Frame, Header, Kind};
+use crate::remote::message::Payload;
 use crate::remote::slots::SLOTS;
 use crate::sync::{Mutex, MutexGuard};
 
@@ -604,13 +605,13 @@ impl LoopbackWorker {
 impl WorkerLink for LoopbackWorker {
     type Flush = (Arc<World>, u32);
 
-    fn send(&mut self, header: Header, content: &Arc<Content>) {
+    fn send(&mut self, header: Header, content: &Payload) {
         let task = header.number;
         self.claim(header.slot, |claim| *claim = Claim { task, ..Claim::default() });
         self.tell(header, content);
     }
 
-    fn tell(&mut self, header: Header, _: &Arc<Content>) {
+    fn tell(&mut self, header: Header, _: &Payload) {
         let mut inner = self.world.lock();
         let Some(worker) = inner.workers.get_mut(&self.number) else { return };
         worker.outgoing.push(header);

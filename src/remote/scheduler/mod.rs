@@ -312,7 +312,7 @@ impl<T: Transport> Pool<T> {
             self.timer(limit, move || pool.queued_too_long(number, limit))
         });
         let task = Task {
-            content: Arc::new(submission.content),
+            content: submission.content.into(),
             kind: submission.kind,
             detail: submission.detail,
             sink: submission.sink,

@@ -281,7 +281,7 @@ impl<T: Transport> Pool<T> {
     pub(super) fn too_late(&self, state: &mut State<T>, worker: u32, request: u64) {
         if let Some(worker) = state.workers.get_mut(&worker) {
             let header = Header { kind: Kind::TooLate, slot: 0, number: request, detail: 0 };
-            worker.link.tell(header, &Arc::default());
+            worker.link.tell(header, &Content::default().into());
         }
         state.flush_later(worker);
     }
@@ -329,7 +329,7 @@ impl<T: Transport> Pool<T> {
         let Some(worker) = state.workers.get_mut(&call.worker) else { return };
         worker.record_answer(call.request);
         for (header, content) in frames {
-            worker.link.tell(header, &Arc::new(content));
+            worker.link.tell(header, &content.into());
         }
         // Nothing else has changed, so there is no need of `release`.
         let flush = worker.link.to_flush();

@@ -1,7 +1,6 @@
 //! The state of a pool: its tasks and workers. All of it is under the pool's lock.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use super::TimerOf;
 use super::number_map::NumberMap;
@@ -12,7 +11,8 @@ use crate::error::{Error, LossCause, WorkerLost};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::WorkerMetrics;
 use crate::reactor::UserCode;
-use crate::remote::frame::{Content, Kind};
+use crate::remote::frame::Kind;
+use crate::remote::message::Payload;
 use crate::remote::scheduler::transport::{EndBy, Transport, WorkerLink};
 use crate::remote::submission::ReplySink;
 use crate::shrink::shrink;
@@ -72,7 +72,7 @@ pub(super) struct RoomLeft {
 
 /// A task that is accepted and not done.
 pub(super) struct Task<T: Transport> {
-    pub(super) content: Arc<Content>,
+    pub(super) content: Payload,
     pub(super) kind: Kind,
     pub(super) detail: u64,
     pub(super) sink: Box<dyn ReplySink>,

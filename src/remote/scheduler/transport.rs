@@ -21,7 +21,8 @@ use super::Pool;
 use super::state::State;
 use crate::error::{LossCause, WorkerLost};
 use crate::reactor::UserCode;
-use crate::remote::frame::{Content, Header};
+use crate::remote::frame::Header;
+use crate::remote::message::Payload;
 
 /// The carrier of calls to workers, which starts and ends these.
 pub(crate) trait Transport: Sized + Send + 'static {
@@ -81,10 +82,10 @@ pub(crate) trait WorkerLink: Send + 'static {
     type Flush: Send;
 
     /// Queues a task. Its claim is as new before it can arrive.
-    fn send(&mut self, header: Header, content: &Arc<Content>);
+    fn send(&mut self, header: Header, content: &Payload);
 
     /// Queues a frame that gets no reply and has no slot.
-    fn tell(&mut self, header: Header, content: &Arc<Content>);
+    fn tell(&mut self, header: Header, content: &Payload);
 
     /// Returns a handle by which frames are sent without the lock, also if the worker is gone then.
     fn to_flush(&self) -> Self::Flush;

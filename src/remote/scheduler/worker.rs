@@ -1,12 +1,12 @@
 //! A worker as the scheduler knows it: what it was sent, and how it gets on. Under the pool's lock.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::state::Parent;
 use crate::error::Error;
-use crate::remote::frame::{Content, Header, Kind};
+use crate::remote::frame::{Header, Kind};
+use crate::remote::message::Payload;
 use crate::remote::scheduler::transport::{Transport, Withdrawn, WorkerLink};
 use crate::remote::slots::{FreeSlots, SLOTS};
 
@@ -216,7 +216,7 @@ impl<T: Transport> Worker<T> {
         kind: Kind,
         number: u64,
         detail: u64,
-        content: &Arc<Content>,
+        content: &Payload,
     ) -> Option<u16> {
         let slot = self.free_slots.take()?;
         self.idle_timer = None;

@@ -70,7 +70,7 @@ impl Pool {
 
     /// Puts a frame of two bytes in line.
     fn push(&self, decision: u8) {
-        self.line.push(Header, &Content(vec![decision; 2]).into());
+        self.line.push(Header, &Content(vec![decision; 2]));
     }
 }
 

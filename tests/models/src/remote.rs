@@ -17,11 +17,11 @@ pub(crate) mod frame {
 
 /// Messages of these.
 pub(crate) mod message {
+    use super::frame::{Content, Header};
     use std::io::IoSlice;
     use std::marker::PhantomData;
-    use std::sync::Arc;
 
-    use super::frame::{Content, Header};
+    pub(crate) type Payload = Content;
 
     pub(crate) struct Message<C> {
         bytes: Vec<u8>,
@@ -29,13 +29,13 @@ pub(crate) mod message {
         content: PhantomData<C>,
     }
 
-    impl Message<Arc<Content>> {
-        pub(crate) fn new(_: Vec<u8>, _: Header, content: &Arc<Content>) -> Self {
+    impl Message<Payload> {
+        pub(crate) fn new(_: Vec<u8>, _: Header, content: &Payload) -> Self {
             Self { bytes: content.0.clone(), sent: 0, content: PhantomData }
         }
 
         /// Takes in one more frame, so that a model has one message of two frames, and others behind it.
-        pub(crate) fn append(&mut self, _: Header, content: &Arc<Content>) -> bool {
+        pub(crate) fn append(&mut self, _: Header, content: &Payload) -> bool {
             let has_room = self.bytes.len() == content.0.len();
             if has_room {
                 self.bytes.extend(&content.0);
