@@ -322,6 +322,82 @@ mod tests {
         fn run(&self, (): ()) {}
     }
 
+    /// Reads a piece of quick user code again and again.
+    #[cfg(all(target_os = "linux", not(miri)))]
+    struct Quick {
+        relay: Relay<u32>,
+        read: std::sync::atomic::AtomicU32,
+        done: std::sync::mpsc::SyncSender<()>,
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    impl Quick {
+        const PIECES: u32 = 2_000;
+        const PAUSE: Duration = Duration::from_micros(100);
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    impl Reader for Quick {
+        type Job = u32;
+        type Own = ();
+
+        const THREAD: &'static str = "quick-relay";
+
+        fn relay(&self) -> &Relay<u32> {
+            &self.relay
+        }
+
+        fn read(&self, (): &mut ()) -> Read<u32> {
+            thread::sleep(Self::PAUSE);
+            let read = self.read.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            // One more than is waited for.
+            if read > Self::PIECES { Read::End } else { Read::Job(read) }
+        }
+
+        fn run(&self, piece: u32) {
+            if piece == Self::PIECES {
+                // Until the looks are counted.
+                let _ = self.done.send(());
+                let _ = self.done.send(());
+            }
+        }
+    }
+
+    /// The fewest waits of the threads of this name.
+    #[cfg(all(target_os = "linux", not(miri)))]
+    fn fewest_waits(name: &str) -> Option<u128> {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+        let waits = tasks.filter_map(|task| {
+            let of = std::fs::read_to_string(task.path().join("comm")).ok()?;
+            let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+            let waits =
+                status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            waits.filter(|_| of.trim() == name)?.trim().parse().ok()
+        });
+        waits.min()
+    }
+
+    #[cfg(all(target_os = "linux", not(miri)))]
+    #[test]
+    fn the_standby_looks_seldom_while_user_code_comes_back() {
+        // The threads change their parts if the one that reads loses its CPU for long enough.
+        let is_seldom = (0..10).any(|_| {
+            let (done, is_done) = std::sync::mpsc::sync_channel(0);
+            let read = std::sync::atomic::AtomicU32::new(0);
+            let quick = Arc::new(Quick { relay: Relay::new(), read, done });
+            let begin = Instant::now();
+            start(&quick).unwrap();
+            is_done.recv().unwrap();
+            let (looks, took) = (fewest_waits(Quick::THREAD).unwrap(), begin.elapsed());
+            drop(is_done);
+            for thread in quick.relay.take_threads() {
+                thread.join().unwrap();
+            }
+            looks < took.as_millis() / 4
+        });
+        assert!(is_seldom);
+    }
+
     #[test]
     fn no_standby_starts_once_the_threads_were_taken() {
         let idle = Arc::new(Idle(Relay::new()));
