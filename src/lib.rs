@@ -109,6 +109,7 @@
 //!    dump.rs             a pool at one moment, as a text for people
 //! 2  future.rs           TaskFuture: poll, cancel, result, callbacks; the drop rule
 //!    task.rs             what a running job sees
+//!    stop_token.rs       a stop request as a value
 //!    job.rs              Job, Call and call!
 //!    function/           how a plain function is named for another process
 //!    codec/              values as bytes, in one format that describes itself; Buffer
@@ -231,6 +232,7 @@ mod settings;
 mod shared_task;
 mod shrink;
 mod shutdown;
+mod stop_token;
 mod sync;
 #[cfg(feature = "process")]
 #[allow(unsafe_code)]
@@ -277,6 +279,7 @@ pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor, ProcessTaskOptio
 pub use remote::parent_pool::ParentPool;
 pub use shared_task::SharedTask;
 pub use shutdown::{RunningTask, Shutdown, ShutdownFuture, ShutdownReport};
+pub use stop_token::{StopSource, StopToken, Stopped};
 pub use task_handle::TaskHandle;
 pub use task_set::{NextTimeout, TaskSet};
 pub use thread_pool::{InitializerOutcome, TaskOptions, ThreadPoolBuilder, ThreadPoolExecutor};

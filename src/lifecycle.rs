@@ -4,11 +4,12 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use crate::core::waiters::Waiters;
 use crate::error::{BrokenPool, Error};
 use crate::executor_state::ExecutorState;
 use crate::panic::KeptWaker;
 use crate::room::Room;
-use crate::shutdown::{Place, RunningTask, Shutdown, ShutdownReport, Waiters};
+use crate::shutdown::{Place, RunningTask, Shutdown, ShutdownReport};
 
 pub(crate) enum Phase {
     Open,

@@ -1,6 +1,5 @@
 //! The end of an executor.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -8,9 +7,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+pub(crate) use crate::core::waiters::Place;
 use crate::core::{Awaited, TaskId, context, parker};
 use crate::error::Error;
-use crate::panic::KeptWaker;
 use crate::timer::Delay;
 
 /// The fate of tasks that were accepted and have not started at a shutdown. Tasks that run
@@ -50,38 +49,6 @@ pub struct RunningTask {
     pub label: Option<Arc<str>>,
     /// Time since it came to its worker.
     pub elapsed: Duration,
-}
-
-/// The place of one [`ShutdownFuture`] among those who wait for the end; `None`: it does not wait.
-pub(crate) type Place = Option<u64>;
-
-/// Waiters for the end of an executor: one waker for each future, that of its last poll. Behind the
-/// executor's lock; wakers that leave are user code and are dropped once it is released.
-#[derive(Default)]
-pub(crate) struct Waiters {
-    wakers: BTreeMap<u64, KeptWaker>,
-    next: u64,
-}
-
-impl Waiters {
-    /// Leaves the waker in the future's place; the answer is the one that was there.
-    pub(crate) fn leave(&mut self, place: &mut Place, waker: KeptWaker) -> Option<KeptWaker> {
-        let number = *place.get_or_insert_with(|| {
-            self.next += 1;
-            self.next
-        });
-        self.wakers.insert(number, waker)
-    }
-
-    /// The future is gone.
-    pub(crate) fn give_up(&mut self, place: Place) -> Option<KeptWaker> {
-        place.and_then(|number| self.wakers.remove(&number))
-    }
-
-    /// Takes all of them, at the end.
-    pub(crate) fn take_all(&mut self) -> Vec<KeptWaker> {
-        std::mem::take(&mut self.wakers).into_values().collect()
-    }
 }
 
 /// An executor, as a shutdown needs it.

@@ -8,6 +8,7 @@ pub use crate::core::TaskId;
 
 use crate::core::context;
 use crate::error::Error;
+use crate::stop_token::StopToken;
 
 /// Returns whether this job is asked to stop: its future was cancelled while it ran, its time limit has
 /// passed, the map that it belongs to was dropped, or its pool's shutdown deadline has come.
@@ -62,14 +63,23 @@ pub fn checkpoint() -> Result<(), Error> {
     if !stop_requested() {
         return Ok(());
     }
-    let passed = context::passed_limit();
-    Err(passed.map_or(Error::Cancelled, |limit| Error::TimedOut { limit, started: true }))
+    let passed = context::limit().filter(|(_, deadline)| *deadline <= Instant::now());
+    Err(passed.map_or(Error::Cancelled, |(limit, _)| Error::TimedOut { limit, started: true }))
+}
+
+/// The stop request of this job as a value, for threads that work for it. It is set when
+/// [`stop_requested`] is true here. Outside of a job: one that is never set.
+///
+/// A job that asks for a token costs an allocation or two, a job that does not nothing. An example is at
+/// [`StopToken`].
+pub fn stop_token() -> StopToken {
+    StopToken::of_job()
 }
 
 /// When this job reaches the time limit it was given with
 /// [`task().timeout(..)`](crate::TaskOptions::timeout).
 pub fn deadline() -> Option<Instant> {
-    context::deadline()
+    context::limit().map(|(_, deadline)| deadline)
 }
 
 /// The number of the task that this job is; `None` outside of a job.

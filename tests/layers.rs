@@ -29,6 +29,7 @@ const LAYERS: [&[&str]; 23] = [
     &["sys"],
     &["reactor"],
     &["core"],
+    &["stop_token"],
     &["blocking", "codec", "function", "future", "job", "next", "task"],
     &["task_handle"],
     &["task_set"],

@@ -22,10 +22,12 @@ use std::sync::Arc;
 
 use super::id::TaskId;
 use super::listener::{Callbacks, Listener};
+use super::outcome::callbacks_in;
 use super::runnable::{Claimed, Runnable};
 use super::set::CompletionSet;
 use super::slab;
 use super::state::{Kind, Listening, Snapshot, State};
+use super::watchers::Watchers;
 use super::worker::context::WorkerContext;
 use crate::error::Error;
 use crate::panic::{KeptWaker, drop_quietly};
@@ -53,10 +55,14 @@ struct VTable {
     take: unsafe fn(NonNull<Header>, *mut ()),
     /// Moves a result back to where it was taken from.
     put_back: unsafe fn(NonNull<Header>, *mut ()),
+    with_watchers: unsafe fn(&TaskRef, LookAtWatchers<'_>) -> Listener,
     free: unsafe fn(NonNull<Header>),
     /// [`Block::SUSPENDS`].
     suspends: bool,
 }
+
+/// A look at the watchers of a task. Returns the listener that is to be told, if there is one.
+type LookAtWatchers<'a> = &'a mut dyn FnMut(&mut Watchers) -> Listener;
 
 impl VTable {
     const fn of<K: Block>() -> Self {
@@ -65,6 +71,7 @@ impl VTable {
             run: run::<K>,
             take: take::<K>,
             put_back: put_back::<K>,
+            with_watchers: with_watchers::<K::Output>,
             free: free::<K>,
             suspends: K::SUSPENDS,
         }
@@ -386,6 +393,14 @@ unsafe fn put_back<K: Block>(block: NonNull<Header>, result: *mut ()) {
 
 /// # Safety
 ///
+/// `T` is the type of the task's result.
+unsafe fn with_watchers<T>(task: &TaskRef, look: LookAtWatchers<'_>) -> Listener {
+    // SAFETY: the caller's duty is the same.
+    look(&mut unsafe { callbacks_in::<T>(task) }.0.lock().watchers)
+}
+
+/// # Safety
+///
 /// The block is a `K`, there is no reference left, and this is called once.
 unsafe fn free<K: Block>(block: NonNull<Header>) {
     if K::SUSPENDS {
@@ -492,6 +507,12 @@ impl TaskRef {
         // SAFETY: the table is that of the block's type; the result comes from `take`. The function
         // moves it out of the pointer, and `ManuallyDrop` does not drop it again.
         unsafe { (self.header().vtable.put_back)(self.0, ptr::from_mut(&mut outcome).cast()) };
+    }
+
+    /// Calls `look` once, under the lock of the watchers.
+    pub(super) fn with_watchers(&self, look: LookAtWatchers<'_>) -> Listener {
+        // SAFETY: the table is that of the block's type, so the function is that of its output.
+        unsafe { (self.header().vtable.with_watchers)(self, look) }
     }
 
     /// Gives the reference away; a [`publish`](State::publish) that gave it back.

@@ -3,7 +3,8 @@
 //! A task has one listener: a waker, or a set with others. It lies in the task's slot, or, once a callback
 //! was added, with the callbacks, behind their lock.
 //!
-//! `Callbacks` are made by the first callback and stay for the rest of the task's life. From then on the end
+//! `Callbacks` are made by the first callback, or by the first who watches the task from beside its future,
+//! and stay for the rest of the task's life. From then on the end
 //! is published through them: the publisher runs the callbacks there are, sets `DONE` under the lock once
 //! there are none left, and tells the listener. A callback that comes later runs on the thread that adds it;
 //! that thread borrows the result meanwhile, and runs those that others add.
@@ -11,6 +12,7 @@
 use std::sync::Arc;
 
 use super::set::CompletionSet;
+use super::watchers::Watchers;
 use crate::error::Error;
 use crate::panic::{KeptWaker, quietly};
 use crate::sync::Mutex;
@@ -37,19 +39,20 @@ impl Listener {
 
 pub(crate) type Callback<T> = Box<dyn FnOnce(&Result<T, Error>) + Send>;
 
-/// The callbacks of a task that has some, and its listener.
+/// The callbacks of a task that has some, and its watchers.
 pub(super) struct Callbacks<T>(pub(super) Mutex<Inner<T>>);
 
 pub(super) struct Inner<T> {
     pub(super) callbacks: Vec<Callback<T>>,
-    pub(super) listener: Listener,
+    pub(super) watchers: Watchers,
     /// Set while a thread runs callbacks with the finished result; it also runs those that are added.
     pub(super) is_lent: bool,
 }
 
 impl<T> Callbacks<T> {
     pub(super) fn new(listener: Listener) -> Self {
-        Self(Mutex::new(Inner { callbacks: Vec::new(), listener, is_lent: false }))
+        let watchers = Watchers::new(listener);
+        Self(Mutex::new(Inner { callbacks: Vec::new(), watchers, is_lent: false }))
     }
 
     /// Runs the callbacks there are now. Returns whether there were any.

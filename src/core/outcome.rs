@@ -121,7 +121,7 @@ impl<T> Outcome<T> {
                     drop(inner);
                     return None;
                 }
-                Some(std::mem::replace(&mut inner.listener, listener))
+                Some(std::mem::replace(&mut inner.watchers.listener, listener))
             }
         }
     }
@@ -179,7 +179,8 @@ impl<T> Outcome<T> {
         let state = &self.task.header().state;
         // First: a publisher that runs this callback must not report the failure as unobserved.
         state.observe();
-        let callbacks = self.install_callbacks();
+        // SAFETY: `T` is the task's.
+        let callbacks = unsafe { callbacks_in::<T>(&self.task) };
         let listener = {
             let mut inner = callbacks.0.lock();
             inner.callbacks.push(callback);
@@ -188,11 +189,11 @@ impl<T> Outcome<T> {
                 return;
             }
             inner.is_lent = true;
-            std::mem::replace(&mut inner.listener, Listener::None)
+            std::mem::replace(&mut inner.watchers.listener, Listener::None)
         };
         // SAFETY: the task is done, and this thread has just set `is_lent`.
         unsafe { self.run_late_callbacks(callbacks) };
-        // Left by a publisher that set `DONE` while `install_callbacks` owned the slot.
+        // Left by a publisher that set `DONE` while `callbacks_in` owned the slot.
         if let Some(kind) = state.look().kind() {
             tell(listener, kind);
         }
@@ -226,23 +227,27 @@ impl<T> Outcome<T> {
             }
         }
     }
+}
 
-    /// Returns the callbacks, which it makes if there are none.
-    fn install_callbacks(&self) -> &Callbacks<T> {
-        let header = self.task.header();
-        if let Slot::Owned(listening) = header.state.open_slot_for_callbacks() {
-            // SAFETY: `open_slot_for_callbacks` has taken the slot for this thread, with `listening` in it.
-            let listener = unsafe { header.empty_slot(listening) };
-            let callbacks = Box::into_raw(Box::new(Callbacks::<T>::new(listener)));
-            // SAFETY: the slot is this thread's, and was emptied; `T` is the task's; a box is not null.
-            unsafe { header.install_callbacks(NonNull::new_unchecked(callbacks.cast())) };
-            // Callbacks stay in the slot of a done task too, and hold its listener from here on.
-            let _is_done = header.state.close_slot(Listening::Callbacks);
-        }
-        // SAFETY: `T` is the task's, and there are callbacks: this thread's, or those that
-        // `open_slot_for_callbacks` has seen.
-        unsafe { callbacks_of(&self.task) }
+/// Returns the callbacks of a task, which it makes if there are none.
+///
+/// # Safety
+///
+/// `T` is the type of the task's result.
+pub(super) unsafe fn callbacks_in<T>(task: &TaskRef) -> &Callbacks<T> {
+    let header = task.header();
+    if let Slot::Owned(listening) = header.state.open_slot_for_callbacks() {
+        // SAFETY: `open_slot_for_callbacks` has taken the slot for this thread, with `listening` in it.
+        let listener = unsafe { header.empty_slot(listening) };
+        let callbacks = Box::into_raw(Box::new(Callbacks::<T>::new(listener)));
+        // SAFETY: the slot is this thread's, and was emptied; `T` is the task's; a box is not null.
+        unsafe { header.install_callbacks(NonNull::new_unchecked(callbacks.cast())) };
+        // Callbacks stay in the slot of a done task too, and hold its listener from here on.
+        let _is_done = header.state.close_slot(Listening::Callbacks);
     }
+    // SAFETY: `T` is the task's, and there are callbacks: this thread's, or those that
+    // `open_slot_for_callbacks` has seen.
+    unsafe { callbacks_of(task) }
 }
 
 /// Returns the callbacks of a task that has some.
@@ -425,17 +430,17 @@ unsafe fn publish_to_callbacks<B: Send, T: Send>(
                 unsafe { cell.store(outcome) };
             }
             let answer = cell.state().publish(how);
-            break (std::mem::replace(&mut inner.listener, Listener::None), answer);
+            break (std::mem::replace(&mut inner.watchers.listener, Listener::None), answer);
         }
         drop(inner);
         keep_busy();
         callbacks.run_callbacks(&outcome);
     };
-    // Given up while the callbacks ran. A failure is not unobserved, as they have seen it.
-    if answer == Publish::Unwanted && kind.is_stored() {
+    // Given up while the callbacks ran. A failure that they have seen is not unobserved.
+    if answer == Publish::Unwanted {
         keep_busy();
-        // SAFETY: it was stored above, and `publish` has set `TAKEN` for this thread.
-        drop_quietly(unsafe { cell.load(kind) });
+        // SAFETY: `T` is the task's, and `publish` has set `TAKEN` for this thread.
+        unsafe { drop_unseen::<T>(task.untyped().as_ptr()) };
     }
     tell(listener, kind);
 }
@@ -467,7 +472,7 @@ fn drop_outcome<T>(task: &TaskRef, outcome: Result<T, Error>) {
 }
 
 #[inline]
-fn tell(listener: Listener, kind: Kind) {
+pub(super) fn tell(listener: Listener, kind: Kind) {
     if matches!(listener, Listener::None) {
         return;
     }

@@ -2,6 +2,7 @@
 //! work that runs elsewhere.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::{Block, Cell, Header, TaskRef, Typed, make_block};
@@ -9,6 +10,7 @@ use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
 use super::runnable::{Claimed, Runnable};
 use super::state::{Kind, Snapshot, State};
+use super::stop_flag::StopFlag;
 use super::task::Extra;
 use super::unobserved::{OnUnobserved, UnobservedFailure};
 use super::worker::context::WorkerContext;
@@ -37,6 +39,11 @@ pub(crate) trait Source: Send + Sync + 'static {
 
     fn is_stop_requested(&self) -> bool {
         false
+    }
+
+    /// Returns the stop request that tokens look at, if the promise is a job.
+    fn stop_flag(&self) -> Option<Arc<StopFlag>> {
+        None
     }
 
     /// Returns the number of the task, if it is not that of the promise.
@@ -252,6 +259,10 @@ impl<T: Send + 'static, S: Source> Runnable for Typed<Promised<T, S>> {
 
     fn is_stop_requested(&self) -> bool {
         self.source.is_stop_requested()
+    }
+
+    fn stop_flags(&self) -> Vec<Arc<StopFlag>> {
+        self.source.stop_flag().into_iter().collect()
     }
 
     fn unobserved(&self, error: &Error) {

@@ -97,7 +97,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::core::{Body, Host, OnUnobserved, Outcome, Polled, Task, promise::Promise};
+    use crate::core::{
+        Body, Host, OnUnobserved, Outcome, Polled, StopFlag, Task, promise::Promise,
+    };
 
     /// A body that is pending for ever.
     struct Pending;
@@ -113,7 +115,7 @@ mod tests {
     }
 
     /// A pool that never takes a task out of its registry.
-    struct Forgetful(OnUnobserved);
+    struct Forgetful(OnUnobserved, Arc<StopFlag>);
 
     impl Host for Forgetful {
         fn take_queued(&self, take: &mut dyn FnMut() -> bool) -> bool {
@@ -136,8 +138,8 @@ mod tests {
             &self.0
         }
 
-        fn is_stopping(&self) -> bool {
-            false
+        fn stop(&self) -> &Arc<StopFlag> {
+            &self.1
         }
 
         fn name(&self) -> &str {
@@ -146,7 +148,7 @@ mod tests {
     }
 
     fn task() -> (TaskRef, Outcome<()>) {
-        let host = Arc::new(Forgetful(OnUnobserved::default()));
+        let host = Arc::new(Forgetful(OnUnobserved::default(), Arc::default()));
         let (task, submitted) = Task::submit(&host, Pending, (), true);
         (task, submitted.accepted())
     }

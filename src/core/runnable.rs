@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::cell::TaskRef;
 use super::id::TaskId;
 use super::state::Claim;
+use super::stop_flag::StopFlag;
 use super::task::Extra;
 use super::worker::context::WorkerContext;
 use crate::error::Error;
@@ -61,6 +62,9 @@ pub(crate) trait Runnable {
     fn ran_too_long(&self, limit: Duration);
 
     fn is_stop_requested(&self) -> bool;
+
+    /// Returns the flags that tokens of the task look at.
+    fn stop_flags(&self) -> Vec<Arc<StopFlag>>;
 
     /// Reports a failure that is unobserved and will stay so.
     fn unobserved(&self, error: &Error);

@@ -451,8 +451,9 @@ impl State {
         before.is_ok_and(|before| before & PHASE == SUSPENDED)
     }
 
-    pub(super) fn request_stop(&self) {
-        self.word.fetch_or(STOP, AcqRel);
+    /// Returns the state before.
+    pub(super) fn request_stop(&self) -> Snapshot {
+        Snapshot(self.word.fetch_or(STOP, AcqRel))
     }
 
     pub(super) fn takes_room(&self) -> bool {

@@ -8,7 +8,8 @@ use super::cell::{Block, Cell, TaskRef, Typed, make_block};
 use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
 use super::runnable::{Claimed, Runnable};
-use super::state::{Kind, Snapshot, State, Suspend};
+use super::state::{Kind, Listening, Snapshot, State, Suspend};
+use super::stop_flag::StopFlag;
 use super::unobserved::{OnUnobserved, UnobservedFailure};
 use super::worker::context::{self, End, WorkerContext};
 use crate::clock;
@@ -52,14 +53,9 @@ impl Extra {
         extra
     }
 
-    pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline.get().copied()
-    }
-
-    /// Returns the time limit, if it has passed.
-    pub(crate) fn passed_limit(&self) -> Option<Duration> {
-        let has_passed = self.deadline().is_some_and(|deadline| deadline <= Instant::now());
-        self.options.timeout.filter(|_| has_passed)
+    /// Returns the limit of the run, and when it is reached, once the task has started.
+    pub(crate) fn limit(&self) -> Option<(Duration, Instant)> {
+        self.options.timeout.zip(self.deadline.get().copied())
     }
 
     fn disarm(&self) {
@@ -130,8 +126,8 @@ pub(crate) trait Host: Send + Sync + 'static {
     /// Returns the callback for unobserved failures.
     fn on_unobserved(&self) -> &OnUnobserved;
 
-    /// Returns whether all jobs of the pool are asked to stop.
-    fn is_stopping(&self) -> bool;
+    /// Returns the request to all jobs of the pool to stop.
+    fn stop(&self) -> &Arc<StopFlag>;
 
     /// Returns the pool's name, for people.
     fn name(&self) -> &str;
@@ -233,13 +229,6 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
     fn ended(&self) {
         if B::ASYNC {
             self.host.async_ended(self.cell.header().id());
-        }
-    }
-
-    fn ask_to_stop(&self) {
-        self.state().request_stop();
-        if self.state().look().is_underway() {
-            self.host.asked_to_stop(self.cell.header().id());
         }
     }
 }
@@ -401,6 +390,38 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
 
     // ---- Withdrawal ----
 
+    /// Asks the job to stop. Returns whether there may be tokens, which the caller tells.
+    fn ask_to_stop(&self) -> bool {
+        let before = self.state().request_stop();
+        if self.state().look().is_underway() {
+            self.host.asked_to_stop(self.header().id());
+        }
+        // A token that is made from here on sees the request.
+        before.listening() == Listening::Callbacks
+    }
+
+    /// Ends a task that is queued or suspended, after it was asked to stop.
+    fn withdraw_at_rest(&self, error: Error) {
+        let kind = Kind::of_withdrawal(&error);
+        // Again if a wake-up came between the two looks, so that neither found it.
+        while self.state().look().is_at_rest() {
+            let mut before = None;
+            self.host.take_queued(&mut || {
+                before = self.state().withdraw_queued(kind);
+                before.is_some()
+            });
+            // A task that has started gave its room back then.
+            if before.is_some_and(|before| !before.is_started()) {
+                self.release_room();
+            }
+            if let Some(before) = before.or_else(|| self.state().withdraw_suspended(kind)) {
+                // SAFETY: this thread has just moved the task to `ENDED`, from `QUEUED` or `SUSPENDED`,
+                // when its body was in its place; it has settled it if it was not before.
+                return unsafe { self.broken_off(error, before.kind().is_none(), || ()) };
+            }
+        }
+    }
+
     /// Withdraws a task that has an entry in the queue and has not started.
     fn withdraw_in_queue(&self, error: Error) -> bool {
         let mut is_out = false;
@@ -498,24 +519,10 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
 
     fn withdraw(&self, error: Error) {
         // Asked first: a body that is suspended from here on sees the request.
-        self.ask_to_stop();
-        let kind = Kind::of_withdrawal(&error);
-        // Again if a wake-up came between the two looks, so that neither found it.
-        while self.state().look().is_at_rest() {
-            let mut before = None;
-            self.host.take_queued(&mut || {
-                before = self.state().withdraw_queued(kind);
-                before.is_some()
-            });
-            // A task that has started gave its room back then.
-            if before.is_some_and(|before| !before.is_started()) {
-                self.release_room();
-            }
-            if let Some(before) = before.or_else(|| self.state().withdraw_suspended(kind)) {
-                // SAFETY: this thread has just moved the task to `ENDED`, from `QUEUED` or `SUSPENDED`,
-                // when its body was in its place; it has settled it if it was not before.
-                return unsafe { self.broken_off(error, before.kind().is_none(), || ()) };
-            }
+        let is_watched = self.ask_to_stop();
+        self.withdraw_at_rest(error);
+        if is_watched {
+            self.untyped().tell_of_stop();
         }
     }
 
@@ -573,7 +580,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
     fn ran_too_long(&self, limit: Duration) {
         // The right to publish is taken first: a job that sees the request may end at once.
         if self.state().settle(Kind::TIME_LIMIT) {
-            self.ask_to_stop();
+            let is_watched = self.ask_to_stop();
             let error = Error::TimedOut { limit, started: true };
             self.trace.outcome(Some(&error));
             let account = || self.host.count_failed();
@@ -581,6 +588,9 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
             // SAFETY: this thread has settled the task, so that it is the only one to publish; an
             // outcome of this kind is not stored.
             unsafe { publish(publisher, Kind::TIME_LIMIT, Err(error), account, false) };
+            if is_watched {
+                self.untyped().tell_of_stop();
+            }
         }
         // A body that is queued or runs sees the request at its next suspension.
         if !B::ASYNC {
@@ -594,7 +604,11 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
     }
 
     fn is_stop_requested(&self) -> bool {
-        self.state().look().is_stop_requested() || self.host.is_stopping()
+        self.state().look().is_stop_requested() || self.host.stop().is_raised()
+    }
+
+    fn stop_flags(&self) -> Vec<Arc<StopFlag>> {
+        vec![self.untyped().stop_flag(), Arc::clone(self.host.stop())]
     }
 
     fn unobserved(&self, error: &Error) {

@@ -9,6 +9,7 @@
 //! | `STARTED` | the worker, when it comes to the task | it runs; `STOP` may be added |
 //! | `WITHDRAWN` | the pool: cancelled, or wanted for another worker | the worker skips it |
 //! | `STARTED`, `STOP` | the pool | the job sees that it is asked to stop |
+//! | `ENDED` besides | the worker, at the end of a task that watches the claim | the watch ends |
 //!
 //! So a task is never both run and withdrawn, and when a worker dies it is known which task it
 //! ran, and which it had not begun. The pool uses a claim again when the task's reply is there.
@@ -21,10 +22,12 @@ use std::time::Duration;
 use crate::local::control_block::ControlBlock;
 use crate::remote::slots::SLOTS;
 use crate::sync::atomic::{AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
+use crate::sys;
 
 pub(crate) const STARTED: u32 = 1;
 pub(crate) const WITHDRAWN: u32 = 2;
 pub(crate) const STOP: u32 = 4;
+pub(crate) const ENDED: u32 = 8;
 
 /// One of the claims in a worker's control block.
 #[derive(Clone, Copy)]
@@ -66,6 +69,7 @@ impl<'a> Claim<'a> {
         // Only after `withdraw` has returned `false`: on a free claim the bit would make `start`
         // fail, for a task that was not withdrawn.
         self.word().fetch_or(STOP, AcqRel);
+        sys::wake_all_on(self.word());
     }
 
     pub(crate) fn has_started(self) -> bool {
@@ -95,9 +99,27 @@ impl<'a> Claim<'a> {
     pub(crate) fn is_asked_to_stop(self) -> bool {
         self.word().load(Acquire) & STOP != 0
     }
+
+    /// Blocks until `is_over`, which is looked at after each request to stop, and after `end_watch`.
+    pub(crate) fn watch(self, is_over: &dyn Fn() -> bool) {
+        loop {
+            // Before the look: the wait ends at once if the word has changed since.
+            let now = self.word().load(Acquire);
+            if is_over() {
+                return;
+            }
+            sys::wait_on(self.word(), now);
+        }
+    }
+
+    /// Has `watch` look again. Called before the reply, after which the pool uses the claim again.
+    pub(crate) fn end_watch(self) {
+        self.word().fetch_or(ENDED, AcqRel);
+        sys::wake_all_on(self.word());
+    }
 }
 
 /// A clock that all processes of the machine share.
 pub(crate) fn now() -> Duration {
-    crate::sys::monotonic_now()
+    sys::monotonic_now()
 }

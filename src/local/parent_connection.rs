@@ -206,6 +206,14 @@ impl Desk for ParentConnection {
         self.claim(slot).is_asked_to_stop()
     }
 
+    fn watch(&self, slot: u16, is_over: &dyn Fn() -> bool) {
+        self.claim(slot).watch(is_over);
+    }
+
+    fn end_watch(&self, slot: u16) {
+        self.claim(slot).end_watch();
+    }
+
     /// Sends a reply after the text that the task wrote to stdout, by Rust or by C, so that the
     /// caller who has the result finds that text also if this process is killed next.
     fn reply(&self, header: Header, content: &Content) -> io::Result<()> {

@@ -34,7 +34,7 @@ use super::segment::Segment;
 use super::source::{Settings, Source, Taken, Wanted};
 use super::state::{Batch, Demand, Share, State};
 use crate::cache_padded::CachePadded;
-use crate::core::context;
+use crate::core::{StopFlag, context};
 use crate::error::Error;
 use crate::future::TaskFuture;
 use crate::panic::{KeptWaker, Quiet, catch, drop_quietly};
@@ -51,7 +51,7 @@ pub(super) struct Engine<A, R, I, F, C> {
     /// Padded, since drivers write to it while others read `hungry`, after each block of items.
     state: CachePadded<Mutex<State<A, R, I>>>,
     /// Apart from the state, since jobs look at it often.
-    stopped: Arc<AtomicBool>,
+    stopped: Arc<StopFlag>,
     /// Set if a driver has found nothing to do while others compute: these share what they have.
     hungry: AtomicBool,
     f: F,
@@ -112,7 +112,7 @@ where
     }
 
     fn is_stopped(&self) -> bool {
-        self.stopped.load(Relaxed)
+        self.stopped.is_raised()
     }
 
     /// Starts a driver, if there is work for one more.
@@ -448,7 +448,7 @@ where
                 (Poll::Ready(Taken::Finished), None)
             } else if state.is_idle() && state.failure.is_some() {
                 // `advance` below finds no failure any more, and starts no driver if this is set.
-                self.stopped.store(true, Relaxed);
+                self.stopped.raise();
                 let failed = state.failure.take().map_or(Taken::Finished, Taken::Failed);
                 (Poll::Ready(failed), None)
             } else {
@@ -498,7 +498,7 @@ where
             if state.is_exhausted() {
                 return false;
             }
-            self.stopped.store(true, Relaxed);
+            self.stopped.raise();
             let queued = std::mem::take(&mut state.queued);
             let given_back = std::mem::take(&mut state.given_back);
             (queued, given_back, state.place.take(), Quiet::new(state.input.take()))
@@ -506,11 +506,12 @@ where
         // Without the lock: the drop of a queued driver takes it, and the rest is the user's.
         drop(dropped);
         self.f.stop();
+        self.stopped.wake();
         true
     }
 
     fn stop(&self) {
-        self.stopped.store(true, Relaxed);
+        self.stopped.raise();
         let dropped = {
             let mut state = self.state.lock();
             // A driver too many ends by itself; those with work to do are withdrawn.
@@ -526,6 +527,7 @@ where
         };
         drop(dropped);
         self.f.stop();
+        self.stopped.wake();
     }
 }
 

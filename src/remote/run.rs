@@ -16,6 +16,13 @@ pub(crate) trait Desk: Send + Sync {
     /// Returns whether the task in this slot is asked to stop.
     fn is_asked_to_stop(&self, slot: u16) -> bool;
 
+    /// Blocks until `is_over`, which is looked at when the task in this slot is asked to stop, and after
+    /// [`end_watch`](Self::end_watch).
+    fn watch(&self, slot: u16, is_over: &dyn Fn() -> bool);
+
+    /// Ends a watch at the end of the task in this slot, before its reply.
+    fn end_watch(&self, slot: u16);
+
     /// Sends a frame. An error means that the pool is gone, and that this process is about to end.
     fn send(&self, header: Header, content: &Content) -> std::io::Result<()>;
 

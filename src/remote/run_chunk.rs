@@ -172,6 +172,10 @@ mod tests {
             IS_STOPPED.load(SeqCst)
         }
 
+        fn watch(&self, _: u16, _: &dyn Fn() -> bool) {}
+
+        fn end_watch(&self, _: u16) {}
+
         fn send(&self, header: Header, content: &Content) -> io::Result<()> {
             self.reply(header, content)
         }

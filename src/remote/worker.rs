@@ -3,7 +3,9 @@
 
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::Checkpoint;
@@ -13,8 +15,9 @@ use super::reply::Reply;
 use super::run::{Desk, Running};
 use super::trace_relay::Sender;
 use crate::core::context::{self, End, WorkerContext};
+use crate::core::stop_flag::Remote;
 use crate::core::waits::Awaited;
-use crate::core::{Extra, Options, Promise, Source, TaskId, TaskRef};
+use crate::core::{Extra, Options, Promise, Source, StopFlag, TaskId, TaskRef};
 use crate::panic::install_hook;
 
 /// A worker's connection to its pool.
@@ -76,6 +79,7 @@ fn run(desk: &Arc<dyn Desk>, frame: Frame, start: Instant) -> Reply {
     let task = RunningTask {
         desk: Arc::clone(desk),
         slot: frame.header.slot,
+        stop: OnceLock::new(),
         id: TaskId::from_number(frame.header.number),
         extra: Extra::with_deadline(Options { timeout, ..Options::default() }, deadline),
     };
@@ -84,6 +88,8 @@ fn run(desk: &Arc<dyn Desk>, frame: Frame, start: Instant) -> Reply {
     // All code of the user's runs in this frame: what decodes, encodes and drops as well.
     promise.run_body(|| resolved.call(&mut call));
     outcome.abandon();
+    // Before the reply, after which the pool uses the slot again: tokens look at it no more.
+    drop((promise, outcome));
     call.reply.unwrap_or_else(|| Reply::unknown_code("the code gave no reply"))
 }
 
@@ -91,6 +97,8 @@ fn run(desk: &Arc<dyn Desk>, frame: Frame, start: Instant) -> Reply {
 struct RunningTask {
     desk: Arc<dyn Desk>,
     slot: u16,
+    /// The stop request as tokens see it.
+    stop: OnceLock<Arc<StopFlag>>,
     id: Option<TaskId>,
     extra: Extra,
 }
@@ -108,12 +116,65 @@ impl Source for RunningTask {
         self.desk.is_asked_to_stop(self.slot)
     }
 
+    fn stop_flag(&self) -> Option<Arc<StopFlag>> {
+        let request = || Request {
+            desk: Arc::clone(&self.desk),
+            slot: self.slot,
+            is_watched: AtomicBool::new(false),
+        };
+        let flag = || Arc::new(StopFlag::elsewhere(Box::new(request())));
+        Some(Arc::clone(self.stop.get_or_init(flag)))
+    }
+
     fn id(&self) -> Option<TaskId> {
         self.id
     }
 
     fn extra(&self) -> Option<&Extra> {
         Some(&self.extra)
+    }
+}
+
+impl Drop for RunningTask {
+    fn drop(&mut self) {
+        if let Some(stop) = self.stop.get() {
+            stop.close();
+        }
+    }
+}
+
+/// The pool's request to stop the task in a slot.
+struct Request {
+    desk: Arc<dyn Desk>,
+    slot: u16,
+    is_watched: AtomicBool,
+}
+
+impl Remote for Request {
+    fn is_stop_requested(&self) -> bool {
+        self.desk.is_asked_to_stop(self.slot)
+    }
+
+    fn watch(&self, flag: &Arc<StopFlag>) -> bool {
+        if self.is_watched.load(Relaxed) {
+            return true;
+        }
+        let (desk, slot, flag) = (Arc::clone(&self.desk), self.slot, Arc::clone(flag));
+        let watch = move || {
+            desk.watch(slot, &|| flag.is_set() || flag.is_closed());
+            if flag.is_set() {
+                flag.wake();
+            }
+        };
+        let is_watched = thread::Builder::new().name("cf-stop".to_owned()).spawn(watch).is_ok();
+        self.is_watched.store(is_watched, Relaxed);
+        is_watched
+    }
+
+    fn end(&self) {
+        if self.is_watched.load(Relaxed) {
+            self.desk.end_watch(self.slot);
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 use std::io;
 use std::marker::PhantomData;
 use std::ops::Deref;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::Duration;
 
 use super::{Signal, Usage};
@@ -19,6 +19,12 @@ pub(crate) fn unsupported<T>() -> io::Result<T> {
 /// A type without values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum None {}
+
+// No process shares memory with this one.
+
+pub(crate) fn wait_on(_: &AtomicU32, _: u32) {}
+
+pub(crate) fn wake_all_on(_: &AtomicU32) {}
 
 /// In place of descriptors.
 pub(crate) struct OwnedFd(None);

@@ -26,6 +26,7 @@ mod program;
 mod program_end;
 mod reading;
 mod shutdown;
+mod stop_tokens;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]
 mod support;

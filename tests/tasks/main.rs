@@ -17,6 +17,7 @@ mod metrics;
 mod panics;
 mod shared;
 mod sizes;
+mod stop_tokens;
 mod task_set;
 mod time_limits;
 mod unobserved;

@@ -8,12 +8,13 @@ use std::iter;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use super::waits::{Awaited, FrameId, Wait, Waits};
 use crate::core::cell::{RunningTask, TaskRef, Typed};
+use crate::core::stop_flag::StopFlag;
 use crate::core::task::Extra;
 
 /// A worker thread, as the tasks that run on it see it.
@@ -74,7 +75,7 @@ struct Frame<'a> {
     /// The task, as long as its body runs.
     task: Cell<Option<RunningTask>>,
     /// A stop request besides the task's own: that of a map.
-    stop: RefCell<Option<Arc<AtomicBool>>>,
+    stop: RefCell<Option<Arc<StopFlag>>>,
     /// Set while a future that is the body is polled: futures that are pending in that block no thread.
     asynchronous: Cell<bool>,
     /// The frame's number, from the first future that was pending here.
@@ -264,7 +265,7 @@ pub(crate) fn run_polled<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Makes `is_cancelled` true as well while `stop` is set, for the rest of this frame.
-pub(crate) fn also_stop_for(stop: Arc<AtomicBool>) {
+pub(crate) fn also_stop_for(stop: Arc<StopFlag>) {
     with_top(|top| top.map(|frame| frame.stop.replace(Some(stop))));
 }
 
@@ -443,7 +444,7 @@ pub(crate) fn resumed() {
 }
 
 pub(crate) fn is_stop_requested() -> bool {
-    let by_map = |stop: &Arc<AtomicBool>| stop.load(Relaxed);
+    let by_map = |stop: &Arc<StopFlag>| stop.is_raised();
     let by_task = |task: RunningTask| task.with(|task| task.runnable().is_stop_requested());
     with_top(|top| {
         top.is_some_and(|frame| {
@@ -453,18 +454,21 @@ pub(crate) fn is_stop_requested() -> bool {
     })
 }
 
+/// Returns the flags that [`is_stop_requested`] looks at; none outside of a job.
+pub(crate) fn stop_flags() -> Vec<Arc<StopFlag>> {
+    with_top(|top| {
+        let mut flags = with_task(|task| task.runnable().stop_flags()).unwrap_or_default();
+        flags.extend(top.and_then(|frame| frame.stop.borrow().clone()));
+        flags
+    })
+}
+
 /// Applies `f` to the task that runs here.
 pub(crate) fn with_task<R>(f: impl FnOnce(&TaskRef) -> R) -> Option<R> {
     with_top(|top| top.and_then(|frame| frame.task.get()).map(|task| task.with(f)))
 }
 
-/// Returns the time limit of the task that runs here, if it has passed.
-pub(crate) fn passed_limit() -> Option<Duration> {
-    let extra = |task: &TaskRef| task.runnable().extra().and_then(Extra::passed_limit);
-    with_task(extra).flatten()
-}
-
-/// Returns when the task that runs here reaches its time limit.
-pub(crate) fn deadline() -> Option<Instant> {
-    with_task(|task| task.runnable().extra().and_then(|extra| extra.deadline())).flatten()
+/// Returns the time limit of the task that runs here, and when the task reaches it.
+pub(crate) fn limit() -> Option<(Duration, Instant)> {
+    with_task(|task| task.runnable().extra().and_then(Extra::limit)).flatten()
 }

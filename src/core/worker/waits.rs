@@ -20,6 +20,8 @@ pub enum Awaited {
     Map,
     /// The end of an executor.
     Shutdown,
+    /// A stop request.
+    Stop,
 }
 
 impl Awaited {
@@ -40,6 +42,7 @@ impl fmt::Display for Awaited {
             Awaited::Set(count) => write!(f, "a set of {count} futures"),
             Awaited::Map => write!(f, "a map"),
             Awaited::Shutdown => write!(f, "the end of an executor"),
+            Awaited::Stop => write!(f, "a stop request"),
         }
     }
 }

@@ -4,6 +4,7 @@
 pub(crate) mod attributes;
 pub(crate) mod control;
 pub(crate) mod descriptors;
+mod futex;
 pub(crate) mod pipe;
 mod poller;
 pub(crate) mod process;
@@ -18,6 +19,7 @@ pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub(crate) use attributes::Attributes;
 pub(crate) use descriptors::Kept;
+pub(crate) use futex::{wait_on, wake_all_on};
 pub(crate) use poller::{Event, Poller};
 pub(crate) use process::{
     PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, has_children, kill_child,

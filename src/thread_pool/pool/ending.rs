@@ -12,7 +12,6 @@ use crate::panic::{KeptWaker, drop_quietly, wake_all};
 use crate::room::Room;
 use crate::shutdown::{Closing, Place, Shutdown, ShutdownReport};
 use crate::sync::MutexGuard;
-use crate::sync::atomic::Ordering::SeqCst;
 
 impl Accepting for Pool {
     fn life<R>(&self, look: impl FnOnce(&mut Lifecycle) -> R) -> R {
@@ -140,8 +139,9 @@ impl Closing for Ending {
 
     fn escalate(&self) {
         // First, so that a job which starts meanwhile finds the request.
-        self.0.stopping.store(true, SeqCst);
+        self.0.stopping.raise();
         self.0.close(Shutdown::CancelQueued);
+        self.0.stopping.wake();
         for task in self.0.async_tasks() {
             // Started ones too: `close` has left them to run on.
             task.runnable().withdraw(Error::Cancelled);

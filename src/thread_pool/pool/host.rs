@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Origin, Pool, State};
-use crate::core::{Host, OnUnobserved, TaskId, TaskRef};
+use crate::core::{Host, OnUnobserved, StopFlag, TaskId, TaskRef};
 use crate::lifecycle::Accepting;
 use crate::panic::wake_all;
 use crate::sync::atomic::Ordering::Relaxed;
@@ -74,8 +74,8 @@ impl Host for Pool {
         &self.config.on_unobserved
     }
 
-    fn is_stopping(&self) -> bool {
-        self.stopping.load(Relaxed)
+    fn stop(&self) -> &Arc<StopFlag> {
+        &self.stopping
     }
 
     fn name(&self) -> &str {

@@ -49,7 +49,7 @@ use super::worker::{self, Seat};
 use crate::cache_padded::CachePadded;
 use crate::clock;
 use crate::core::local_queue::OwnLocalQueue;
-use crate::core::{Body, MaybeExtra, Outcome, Task, TaskRef};
+use crate::core::{Body, MaybeExtra, Outcome, StopFlag, Task, TaskRef};
 use crate::error::Error;
 use crate::fork::Own;
 use crate::lifecycle::{Accepting, Handle, Lifecycle, Phase};
@@ -75,7 +75,7 @@ pub(crate) struct Pool {
     /// that sees them.
     timed_out: AtomicU64,
     /// Set once every job is asked to stop, at the deadline of a shutdown; never cleared.
-    stopping: AtomicBool,
+    stopping: Arc<StopFlag>,
     /// Set under the lock when the system refuses a thread while tasks wait and all workers are
     /// blocked; cleared by a blocked worker that finds it otherwise.
     starved: AtomicBool,
@@ -121,7 +121,7 @@ impl Pool {
             room,
             cancelled: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
-            stopping: AtomicBool::new(false),
+            stopping: Arc::default(),
             starved: AtomicBool::new(false),
             handle: OnceLock::new(),
             joining: Mutex::new(()),

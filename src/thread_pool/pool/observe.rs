@@ -93,7 +93,7 @@ impl Pool {
             let suspended = state.async_tasks.look(dump::LOOKED_AT, note_suspended);
             (phase, seats, state.asked_to_stop.clone(), state.waiting(), queued, suspended)
         };
-        let stopping = self.stopping.load(Relaxed);
+        let stopping = self.stopping.is_raised();
         let is_asked_to_stop = |id| stopping || asked_to_stop.contains(&id);
         let workers = seats.iter().map(|seat| dump::Worker {
             name: self.worker_name(seat),

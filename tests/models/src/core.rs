@@ -18,10 +18,16 @@ pub(crate) mod runnable;
 pub(crate) mod set;
 #[path = "../../../src/core/state.rs"]
 pub(crate) mod state;
+#[path = "../../../src/core/stop_flag.rs"]
+pub(crate) mod stop_flag;
 #[path = "../../../src/core/task.rs"]
 pub(crate) mod task;
 #[path = "../../../src/core/unobserved.rs"]
 pub(crate) mod unobserved;
+#[path = "../../../src/core/waiters.rs"]
+pub(crate) mod waiters;
+#[path = "../../../src/core/watchers.rs"]
+mod watchers;
 mod worker;
 
 pub(crate) use crate::doubles::slab;
@@ -30,6 +36,7 @@ pub(crate) use id::TaskId;
 pub(crate) use outcome::Outcome;
 pub(crate) use registry::Registry;
 pub(crate) use runnable::TakenOut;
+pub(crate) use stop_flag::StopFlag;
 pub(crate) use task::{Body, Extra, Host, MaybeExtra, Task};
 pub(crate) use unobserved::OnUnobserved;
 pub use worker::waits::Awaited;

@@ -6,6 +6,10 @@ pub(crate) mod sys {
     pub(crate) fn monotonic_now() -> Duration {
         Duration::from_nanos(7)
     }
+
+    pub(crate) fn wait_on(_: &loom::sync::atomic::AtomicU32, _: u32) {}
+
+    pub(crate) fn wake_all_on(_: &loom::sync::atomic::AtomicU32) {}
 }
 
 pub(crate) mod sync {
@@ -24,6 +28,12 @@ pub(crate) mod sync {
     }
 
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T: Default> Default for Mutex<T> {
+        fn default() -> Self {
+            Self::new(T::default())
+        }
+    }
 
     impl<T> Mutex<T> {
         pub(crate) fn new(value: T) -> Self {

@@ -20,6 +20,7 @@ use crate::core::outcome::Outcome;
 use crate::core::promise::Promise;
 use crate::core::runnable::TaskWaker;
 use crate::core::set::{CompletionSet, WakeAt};
+use crate::core::stop_flag::StopFlag;
 use crate::core::task::{Body, Extra, Host, Options, Polled, Task};
 use crate::core::unobserved::OnUnobserved;
 use crate::core::waits::{Awaited, Waits};
@@ -119,6 +120,7 @@ impl<const IS_ASYNC: bool> Body for TestBody<IS_ASYNC> {
 struct TestHost {
     queue: Mutex<Vec<TaskRef>>,
     on_unobserved: OnUnobserved,
+    stop: StdArc<StopFlag>,
 }
 
 impl TestHost {
@@ -127,7 +129,7 @@ impl TestHost {
     }
 
     fn telling(on_unobserved: OnUnobserved) -> StdArc<Self> {
-        StdArc::new(Self { queue: Mutex::new(Vec::new()), on_unobserved })
+        StdArc::new(Self { queue: Mutex::new(Vec::new()), on_unobserved, stop: StdArc::default() })
     }
 }
 
@@ -155,8 +157,8 @@ impl Host for TestHost {
         &self.on_unobserved
     }
 
-    fn is_stopping(&self) -> bool {
-        false
+    fn stop(&self) -> &StdArc<StopFlag> {
+        &self.stop
     }
 
     fn name(&self) -> &str {
@@ -393,6 +395,66 @@ fn a_set_is_dropped_before_its_members_finish() {
         outcome.listen(&set, 0);
         drop(set);
         drop_future(outcome);
+    });
+}
+
+/// A running task is cancelled while a token is made of it, and waited for.
+#[test]
+fn a_token_is_made_while_the_task_is_cancelled() {
+    check(|| {
+        let counts = StdArc::<Counts>::default();
+        let (task, mut outcome) = submit(&counts);
+        let runs = task.clone();
+        let claimed = task.claim().expect("it is queued");
+        let canceller = {
+            let task = runs.clone();
+            thread::spawn(move || task.runnable().cancel())
+        };
+        let (flag, mut place) = (runs.stop_flag(), None);
+        block_on(poll_fn(|cx| flag.poll(&mut place, cx.waker())));
+        assert!(!canceller.join().unwrap());
+        claimed.run(&TestWorker);
+        drop(runs);
+        assert!(wait(&mut outcome).is_ok());
+        drop_future(outcome);
+        counts.check();
+    });
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl std::task::Wake for Woken {
+    fn wake(self: StdArc<Self>) {
+        Counts::add(&self.0);
+    }
+}
+
+/// The caller has left its waker, which moves to the watchers while the worker looks for it.
+#[test]
+fn a_token_is_made_while_the_caller_waits() {
+    check(|| {
+        let (counts, woken) = (StdArc::<Counts>::default(), StdArc::<Woken>::default());
+        let (task, mut outcome) = submit(&counts);
+        let waker = StdArc::clone(&woken).into();
+        assert!(outcome.poll(&std::task::Context::from_waker(&waker)).is_pending());
+        let worker = thread::spawn(move || work(task));
+        drop(outcome.task().stop_flag());
+        worker.join().unwrap();
+        assert_eq!(Counts::get(&woken.0), 1);
+        assert!(wait(&mut outcome).is_ok());
+        drop_future(outcome);
+        counts.check();
+    });
+}
+
+#[test]
+fn a_token_is_made_while_the_caller_drops() {
+    against_the_worker(|outcome, _| {
+        let task = outcome.task().clone();
+        let other = thread::spawn(move || drop(task.stop_flag()));
+        drop_future(outcome);
+        other.join().unwrap();
     });
 }
 
