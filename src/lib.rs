@@ -280,7 +280,7 @@ pub use remote::parent_pool::ParentPool;
 pub use shared_task::SharedTask;
 pub use shutdown::{RunningTask, Shutdown, ShutdownFuture, ShutdownReport};
 pub use stop_token::{StopSource, StopToken, Stopped};
-pub use task_handle::TaskHandle;
+pub use task_handle::{TaskDone, TaskHandle};
 pub use task_set::{NextTimeout, TaskSet};
 pub use thread_pool::{InitializerOutcome, TaskOptions, ThreadPoolBuilder, ThreadPoolExecutor};
 pub use wait::{DoneAndNotDone, ReturnWhen, Wait, wait};

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::future::TaskFuture;
 use crate::panic::{KeptWaker, wake_all};
 use crate::sync::Mutex;
+use crate::task_handle::TaskHandle;
 
 /// A future whose clones all get the result of one task. Made by [`TaskFuture::shared`].
 ///
@@ -50,7 +51,7 @@ pub struct SharedTask<T> {
 }
 
 struct Shared<T> {
-    id: TaskId,
+    handle: TaskHandle,
     waiters: Arc<Waiters>,
     /// Polled by whichever clone looks; `None` once its result is in `outcome`.
     future: Mutex<Option<TaskFuture<T>>>,
@@ -89,8 +90,8 @@ impl<T: Clone> TaskFuture<T> {
     pub fn shared(self) -> SharedTask<T> {
         let waiters = Arc::<Waiters>::default();
         let key = waiters.new_key();
-        let (id, future) = (self.id(), Mutex::new(Some(self)));
-        let shared = Arc::new(Shared { id, waiters, future, outcome: OnceLock::new() });
+        let (handle, future) = (self.handle(), Mutex::new(Some(self)));
+        let shared = Arc::new(Shared { handle, waiters, future, outcome: OnceLock::new() });
         SharedTask { shared, key, pending_here: context::Pending::default() }
     }
 }
@@ -102,7 +103,7 @@ impl<T: Clone> SharedTask<T> {
         if let Some(task) = queued {
             task.runnable().run_in_place();
         }
-        let awaited = Awaited::Task(self.shared.id);
+        let awaited = Awaited::Task(self.id());
         match parker::block_on(|| awaited, None, |cx| self.poll_outcome(cx)) {
             Some(outcome) => outcome,
             None => unreachable!("a wait without a limit ends with a result"),
@@ -125,12 +126,12 @@ impl<T: Clone> SharedTask<T> {
 impl<T> SharedTask<T> {
     /// Withdraws the task for all clones, as [`TaskFuture::cancel`].
     pub fn cancel(&self) -> bool {
-        // Not under the lock: the job is dropped on this thread.
-        let task = self.shared.future.lock().as_ref().map(TaskFuture::task);
-        match task {
-            Some(task) => task.runnable().cancel(),
-            None => matches!(self.shared.outcome.get(), Some(Err(Error::Cancelled))),
-        }
+        self.shared.handle.cancel()
+    }
+
+    /// Returns a handle, to cancel the task or to look at it, without a part in its result.
+    pub fn handle(&self) -> TaskHandle {
+        self.shared.handle.clone()
     }
 
     /// Returns whether there is a result: a value or an error.
@@ -140,7 +141,7 @@ impl<T> SharedTask<T> {
 
     /// The number of the task, as [`TaskFuture::id`].
     pub fn id(&self) -> TaskId {
-        self.shared.id
+        self.shared.handle.id()
     }
 }
 
@@ -172,7 +173,7 @@ impl<T: Clone> Future for SharedTask<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.poll_outcome(cx);
-        let id = self.shared.id;
+        let id = self.id();
         self.pending_here.note(&polled, cx, || Awaited::Task(id));
         polled
     }
@@ -188,7 +189,7 @@ impl<T> Clone for SharedTask<T> {
 
 impl<T> Drop for SharedTask<T> {
     fn drop(&mut self) {
-        let id = self.shared.id;
+        let id = self.id();
         self.pending_here.over(|| Awaited::Task(id));
         self.shared.waiters.forget(self.key);
     }
@@ -197,7 +198,7 @@ impl<T> Drop for SharedTask<T> {
 impl<T> fmt::Debug for SharedTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SharedTask")
-            .field("id", &self.shared.id)
+            .field("id", &self.id())
             .field("is_done", &self.is_done())
             .finish_non_exhaustive()
     }

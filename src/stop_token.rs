@@ -3,14 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures_core::future::FusedFuture;
 
 use crate::core::waiters::Place;
-use crate::core::{Awaited, StopFlag, context};
+use crate::core::{Awaited, StopFlag, TaskRef, context};
 use crate::error::Error;
 
 /// A stop request that any thread can look at, or wait for.
@@ -128,6 +128,49 @@ impl StopToken {
     }
 }
 
+impl StopToken {
+    /// Has the task cancelled once the token is set. O(1), and over at the end of the task.
+    pub(crate) fn attach(&self, task: TaskRef) {
+        let cancel = Waker::from(Arc::new(Cancel(task.clone())));
+        let flags = self.0.flags.iter().map(|flag| {
+            let mut place = None;
+            flag.leave(&mut place, &cancel);
+            (Arc::downgrade(flag), place)
+        });
+        let detach = Arc::new(Detach(flags.collect()));
+        // After the wakers are there: a request that this look does not see finds them.
+        if self.stop_requested() {
+            cancel.wake();
+        }
+        if task.poll_done(&mut None, &Waker::from(Arc::clone(&detach))).is_ready() {
+            detach.wake();
+        }
+    }
+}
+
+/// Woken by the token: cancels the task.
+struct Cancel(TaskRef);
+
+impl Wake for Cancel {
+    fn wake(self: Arc<Self>) {
+        self.0.runnable().cancel();
+    }
+}
+
+/// Woken by the end of the task: leaves the flags. It has no part in them, since a flag has the task: one
+/// that nothing can wake any more ends with the last source and token.
+struct Detach(Vec<(Weak<StopFlag>, Place)>);
+
+impl Wake for Detach {
+    fn wake(self: Arc<Self>) {
+        for (flag, place) in &self.0 {
+            if let Some(flag) = flag.upgrade() {
+                flag.give_up(*place);
+            }
+        }
+    }
+}
+
 impl fmt::Debug for StopToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StopToken")
@@ -215,5 +258,43 @@ impl Drop for Stopped {
 impl fmt::Debug for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stopped").field("token", &self.token).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::{Outcome, Promise};
+
+    fn attached(token: &StopToken) -> (Promise<u8>, Outcome<u8>) {
+        let (promise, outcome) = Promise::<u8>::of(());
+        token.attach(outcome.task().clone());
+        (promise, outcome)
+    }
+
+    #[test]
+    fn a_task_that_is_done_leaves_its_token() {
+        let (source, token) = StopToken::new();
+        let (promise, outcome) = attached(&token);
+        assert_eq!(source.0.waiting(), 1);
+        promise.keep(Ok(1), || ());
+        assert_eq!(source.0.waiting(), 0);
+        token.attach(outcome.task().clone());
+        assert_eq!(source.0.waiting(), 0, "it is done");
+        let (_promise, pending) = attached(&token);
+        source.stop();
+        assert_eq!(source.0.waiting(), 0);
+        assert!(pending.look().is_cancelled() && !outcome.look().is_cancelled());
+        assert!(attached(&token).1.look().is_cancelled());
+    }
+
+    #[test]
+    fn a_source_that_is_gone_keeps_no_task() {
+        let (source, token) = StopToken::new();
+        let (_promise, outcome) = attached(&token);
+        let flag = Arc::downgrade(&source.0);
+        drop((source, token));
+        assert!(flag.upgrade().is_none());
+        assert!(!outcome.is_done());
     }
 }

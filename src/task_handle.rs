@@ -1,12 +1,22 @@
 //! A task as others than the owner of its future see it.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use crate::core::{TaskId, TaskRef};
+use futures_core::future::FusedFuture;
+
+use crate::core::waiters::Place;
+use crate::core::{Awaited, TaskId, TaskRef, context};
+use crate::error::Error;
 use crate::future::TaskFuture;
+use crate::panic::drop_quietly;
+use crate::stop_token::StopToken;
 
 /// A handle of a task that has no part in its result: to cancel the task, or to look at it, after its
-/// future was moved into an `await`, a set or another thread. Made by [`TaskFuture::handle`].
+/// future was moved into an `await`, a set or another thread. Made by [`TaskFuture::handle`]
+/// and [`SharedTask::handle`](crate::SharedTask::handle).
 ///
 /// Clones are cheap. A handle keeps the task's memory, and not the task: dropping the future does what it
 /// does without one, and dropping the handle does nothing.
@@ -51,6 +61,30 @@ impl TaskHandle {
         self.0.header().state.look().is_done()
     }
 
+    /// Waits until there is a result, whoever takes it. Ready at once if there is one, or was. Any number may
+    /// wait, O(1) each; a task that is not waited for in this way costs nothing more.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let pool = ThreadPoolExecutor::new();
+    /// let future = pool.submit(|| 6 * 7);
+    /// let handle = future.handle();
+    /// future.detach();
+    /// handle.done().await;
+    /// assert!(handle.is_done());
+    /// # });
+    /// ```
+    pub fn done(&self) -> TaskDone {
+        TaskDone {
+            task: self.clone(),
+            place: None,
+            is_over: false,
+            pending_here: Default::default(),
+        }
+    }
+
     /// Returns whether the task has started and not finished, as [`TaskFuture::is_running`].
     pub fn is_running(&self) -> bool {
         let now = self.0.header().state.look();
@@ -82,4 +116,70 @@ impl fmt::Debug for TaskHandle {
         }
         debug.field("is_done", &self.is_done()).finish()
     }
+}
+
+/// The future of [`TaskHandle::done`].
+///
+/// # Cancel safety
+///
+/// It can be dropped at any moment, and leaves nothing behind.
+#[must_use = "futures do nothing unless polled"]
+pub struct TaskDone {
+    task: TaskHandle,
+    /// The place among those who wait for this task.
+    place: Place,
+    is_over: bool,
+    pending_here: context::Pending,
+}
+
+impl Future for TaskDone {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = &mut *self;
+        let polled = this.task.0.poll_done(&mut this.place, cx.waker());
+        this.is_over = polled.is_ready();
+        let task = &this.task;
+        this.pending_here.note(&polled, cx, || Awaited::Task(task.id()));
+        polled
+    }
+}
+
+impl FusedFuture for TaskDone {
+    fn is_terminated(&self) -> bool {
+        self.is_over
+    }
+}
+
+impl Drop for TaskDone {
+    fn drop(&mut self) {
+        if self.place.is_some() && !self.is_over {
+            self.task.0.give_up_done(self.place);
+        }
+    }
+}
+
+impl fmt::Debug for TaskDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TaskDone").field("task", &self.task).finish_non_exhaustive()
+    }
+}
+
+/// Submits a task that is cancelled when the token is set. If it is set already the task is not submitted,
+/// and its future is cancelled from the start.
+pub(crate) fn submit_until_stopped<T, E>(
+    token: Option<StopToken>,
+    submit: impl FnOnce() -> Result<TaskFuture<T>, E>,
+) -> Result<TaskFuture<T>, E>
+where
+    T: Send + 'static,
+{
+    let Some(token) = token else { return submit() };
+    if token.stop_requested() {
+        drop_quietly(submit); // with the job
+        return Ok(TaskFuture::ready(Err(Error::Cancelled)));
+    }
+    let future = submit()?;
+    token.attach(future.task());
+    Ok(future)
 }

@@ -13,7 +13,7 @@ use super::set::CompletionSet;
 use super::state::{Kind, Listening, Publication, Publish, Slot, Snapshot};
 use super::worker::context;
 use crate::error::Error;
-use crate::panic::{KeptWaker, drop_quietly};
+use crate::panic::{KeptWaker, drop_quietly, wake_all};
 
 /// The caller's reference to a task whose result is a `T`. There is one for each task.
 ///
@@ -376,7 +376,7 @@ fn keep_busy() {
 ///
 /// # Safety
 ///
-/// This thread alone may publish; if there are callbacks, no other thread looks at them any more.
+/// This thread alone may publish; if there are callbacks, they have run.
 #[cold]
 #[inline(never)]
 unsafe fn publish_unwanted<B, T>(
@@ -388,11 +388,19 @@ unsafe fn publish_unwanted<B, T>(
 ) {
     drop_outcome(task.untyped(), outcome);
     account();
+    let state = &task.header().state;
     let how =
-        Publication { kind, ends, owns_slot: false, has_callbacks_lock: true, releases: false };
-    // As if under the lock of the callbacks: the future is gone, so none are added any more.
-    let answer = task.header().state.publish(how);
-    debug_assert!(matches!(answer, Publish::Unwanted | Publish::Kept));
+        Publication { kind, ends, owns_slot: false, has_callbacks_lock: false, releases: false };
+    let mut waiters = Vec::new();
+    if state.publish(how) == Publish::Callbacks {
+        // Of callbacks none are left, and none are added: the future is gone. But handles may wait.
+        // SAFETY: `T` is the task's, and `publish` has seen the callbacks.
+        let mut inner = unsafe { callbacks_of::<T>(task.untyped()) }.0.lock();
+        let answer = state.publish(Publication { has_callbacks_lock: true, ..how });
+        debug_assert!(matches!(answer, Publish::Unwanted | Publish::Kept));
+        waiters = inner.watchers.waiters.take_all();
+    }
+    wake_all(waiters);
 }
 
 /// Publishes the outcome of a task with callbacks.
@@ -421,7 +429,7 @@ unsafe fn publish_to_callbacks<B: Send, T: Send>(
     account();
     let how =
         Publication { kind, ends, owns_slot: false, has_callbacks_lock: true, releases: false };
-    let (listener, answer) = loop {
+    let (listener, waiters, answer) = loop {
         let mut inner = callbacks.0.lock();
         // Under the lock: a thread that adds a callback is seen here, or sees `DONE`.
         if inner.callbacks.is_empty() {
@@ -430,7 +438,8 @@ unsafe fn publish_to_callbacks<B: Send, T: Send>(
                 unsafe { cell.store(outcome) };
             }
             let answer = cell.state().publish(how);
-            break (std::mem::replace(&mut inner.watchers.listener, Listener::None), answer);
+            let listener = std::mem::replace(&mut inner.watchers.listener, Listener::None);
+            break (listener, inner.watchers.waiters.take_all(), answer);
         }
         drop(inner);
         keep_busy();
@@ -443,6 +452,7 @@ unsafe fn publish_to_callbacks<B: Send, T: Send>(
         unsafe { drop_unseen::<T>(task.untyped().as_ptr()) };
     }
     tell(listener, kind);
+    wake_all(waiters);
 }
 
 /// Drops a result that was given up. If it is a failure that no callback has seen, the pool is told.

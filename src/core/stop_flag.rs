@@ -75,17 +75,22 @@ impl StopFlag {
         self.wake();
     }
 
+    /// Leaves the waker to be woken by a request that comes from now on. `false`: nothing tells of one.
+    pub(crate) fn leave(self: &Arc<Self>, place: &mut Place, waker: &Waker) -> bool {
+        let kept = KeptWaker::new(waker);
+        let old = self.waiters.lock().leave(place, kept);
+        drop(old);
+        self.elsewhere.as_ref().is_none_or(|elsewhere| {
+            elsewhere.lock().as_ref().is_none_or(|remote| remote.watch(self))
+        })
+    }
+
     /// Ready once the request was made; until then the waker is left.
     pub(crate) fn poll(self: &Arc<Self>, place: &mut Place, waker: &Waker) -> Poll<()> {
         if self.is_set() {
             return Poll::Ready(());
         }
-        let kept = KeptWaker::new(waker);
-        let old = self.waiters.lock().leave(place, kept);
-        drop(old);
-        let is_told = self.elsewhere.as_ref().is_none_or(|elsewhere| {
-            elsewhere.lock().as_ref().is_none_or(|remote| remote.watch(self))
-        });
+        let is_told = self.leave(place, waker);
         // After the waker is there: a request that this look does not see finds it.
         if self.is_set() {
             return Poll::Ready(());
@@ -112,6 +117,11 @@ impl StopFlag {
         if let Some(remote) = remote {
             remote.end();
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiters.lock().len()
     }
 
     /// Returns whether nothing can raise the flag any more that watches another process.

@@ -51,6 +51,11 @@ impl Waiters {
         wakers.into_iter().flatten().map(|(_, waker)| waker).collect()
     }
 
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.wakers.iter().flatten().count()
+    }
+
     /// Empties the place, unless its waker has been taken before.
     fn take(&mut self, place: Place) -> Option<(usize, KeptWaker)> {
         let (number, index) = place?;

@@ -2,22 +2,27 @@
 //! stop request. They lie with the callbacks, so that a task that nobody watches has no place for them.
 
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use super::cell::TaskRef;
 use super::listener::Listener;
 use super::outcome::tell;
 use super::stop_flag::StopFlag;
+use super::waiters::{Place, Waiters};
+use crate::panic::KeptWaker;
 
 /// The watchers of a task, its future's listener among them. Behind the lock of its callbacks.
 pub(super) struct Watchers {
     pub(super) listener: Listener,
     /// The stop request, once a token was made.
     stop: Option<Arc<StopFlag>>,
+    /// Those who wait for the end.
+    pub(super) waiters: Waiters,
 }
 
 impl Watchers {
     pub(super) fn new(listener: Listener) -> Self {
-        Self { listener, stop: None }
+        Self { listener, stop: None, waiters: Waiters::default() }
     }
 }
 
@@ -43,6 +48,31 @@ impl TaskRef {
             Some(answer) => answer,
             None => unreachable!("`with_watchers` calls it once"),
         }
+    }
+
+    /// Ready once the task is done; until then the waker is left. O(1).
+    pub(crate) fn poll_done(&self, place: &mut Place, waker: &Waker) -> Poll<()> {
+        let is_done = || self.header().state.look().is_done();
+        if is_done() {
+            return Poll::Ready(());
+        }
+        let waker = KeptWaker::new(waker);
+        let (polled, unused) = self.watchers(|watchers| {
+            // Under the lock, under which the publisher takes the waiters.
+            if is_done() {
+                (Poll::Ready(()), Some(waker))
+            } else {
+                (Poll::Pending, watchers.waiters.leave(place, waker))
+            }
+        });
+        drop(unused);
+        polled
+    }
+
+    /// The future with this place waits no longer for the end.
+    pub(crate) fn give_up_done(&self, place: Place) {
+        let waker = self.watchers(|watchers| watchers.waiters.give_up(place));
+        drop(waker);
     }
 
     /// Returns the stop request of the task, as tokens see it.

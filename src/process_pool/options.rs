@@ -1,5 +1,6 @@
 //! Options for one task.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +11,8 @@ use crate::error::TrySubmitError;
 use crate::future::TaskFuture;
 use crate::job::Call;
 use crate::portable::Portable;
+use crate::stop_token::StopToken;
+use crate::task_handle::submit_until_stopped;
 
 /// Options for one task, then its submission. From [`ProcessPoolExecutor::task`].
 ///
@@ -37,11 +40,12 @@ pub struct ProcessTaskOptions<'a> {
     pool: &'a ProcessPoolExecutor,
     options: Options,
     retries: u32,
+    stop: Option<StopToken>,
 }
 
 impl<'a> ProcessTaskOptions<'a> {
     pub(crate) fn new(pool: &'a ProcessPoolExecutor) -> Self {
-        Self { pool, options: Options::default(), retries: 0 }
+        Self { pool, options: Options::default(), retries: 0, stop: None }
     }
 
     /// A name for people: in the `Debug` text of the future, and in the report of a shutdown.
@@ -74,9 +78,21 @@ impl<'a> ProcessTaskOptions<'a> {
         self
     }
 
+    /// Has the task cancelled when the token is set, as by [`TaskFuture::cancel`]: one that is queued is
+    /// withdrawn, one that runs is asked to stop. If the token is set already, the call is dropped, and the
+    /// future is cancelled from the start; the pool does not count it. An example is at
+    /// [`TaskOptions::stop_token`](crate::TaskOptions::stop_token).
+    pub fn stop_token(mut self, token: &StopToken) -> Self {
+        self.stop = Some(token.clone());
+        self
+    }
+
     /// As [`ProcessPoolExecutor::submit`].
     pub fn submit<A: Portable, R: Portable>(self, call: Call<A, R>) -> TaskFuture<R> {
-        self.pool.submit_with(call, self.options, self.retries)
+        let Self { pool, options, retries, stop } = self;
+        let submit = || Ok::<_, Infallible>(pool.submit_with(call, options, retries));
+        let Ok(future) = submit_until_stopped(stop, submit);
+        future
     }
 
     /// As [`ProcessPoolExecutor::try_submit`].
@@ -88,7 +104,8 @@ impl<'a> ProcessTaskOptions<'a> {
         self,
         call: Call<A, R>,
     ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
-        self.pool.try_submit_with(call, self.options, self.retries)
+        let Self { pool, options, retries, stop } = self;
+        submit_until_stopped(stop, || pool.try_submit_with(call, options, retries))
     }
 }
 

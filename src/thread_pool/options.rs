@@ -1,5 +1,6 @@
 //! Options for one task.
 
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use crate::core::Options;
 use crate::error::TrySubmitError;
 use crate::future::TaskFuture;
 use crate::job::Job;
+use crate::stop_token::StopToken;
+use crate::task_handle::submit_until_stopped;
 
 /// Options for one task, then its submission. From [`ThreadPoolExecutor::task`].
 ///
@@ -32,11 +35,12 @@ use crate::job::Job;
 pub struct TaskOptions<'a> {
     pool: &'a ThreadPoolExecutor,
     options: Options,
+    stop: Option<StopToken>,
 }
 
 impl<'a> TaskOptions<'a> {
     pub(super) fn new(pool: &'a ThreadPoolExecutor) -> Self {
-        Self { pool, options: Options::default() }
+        Self { pool, options: Options::default(), stop: None }
     }
 
     /// A name for people: in the `Debug` text of the future, and in the report of a shutdown.
@@ -69,9 +73,39 @@ impl<'a> TaskOptions<'a> {
         self
     }
 
+    /// Has the task cancelled when the token is set, as by [`TaskFuture::cancel`]: one that is queued is
+    /// withdrawn, one that runs is asked to stop. If the token is set already, the job is dropped, and the
+    /// future is cancelled from the start; the pool does not count it.
+    ///
+    /// One token may cancel any number of tasks, of several pools; the thread that sets it cancels them. With
+    /// the token of a job ([`task::stop_token`](crate::task::stop_token)), what the job has submitted is
+    /// cancelled with it.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, StopToken, ThreadPoolExecutor, task};
+    ///
+    /// let pool = ThreadPoolExecutor::new();
+    /// let (request, token) = StopToken::new();
+    /// let parts: Vec<_> = (0..100)
+    ///     .map(|_| pool.task().stop_token(&token).submit(|| while !task::stop_requested() {}))
+    ///     .collect();
+    /// request.stop(); // the client has hung up
+    /// for part in parts {
+    ///     // It was running, and has returned, or it never ran.
+    ///     assert!(matches!(part.result(), Ok(()) | Err(Error::Cancelled)));
+    /// }
+    /// ```
+    pub fn stop_token(mut self, token: &StopToken) -> Self {
+        self.stop = Some(token.clone());
+        self
+    }
+
     /// As [`ThreadPoolExecutor::submit`].
     pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
-        self.pool.submit_with(job, self.options)
+        let Self { pool, options, stop } = self;
+        let Ok(future) =
+            submit_until_stopped(stop, || Ok::<_, Infallible>(pool.submit_with(job, options)));
+        future
     }
 
     /// As [`ThreadPoolExecutor::try_submit`].
@@ -80,7 +114,8 @@ impl<'a> TaskOptions<'a> {
     ///
     /// The job, and why it was refused.
     pub fn try_submit<J: Job>(self, job: J) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
-        self.pool.try_submit_with(job, Some(self.options))
+        let Self { pool, options, stop } = self;
+        submit_until_stopped(stop, || pool.try_submit_with(job, Some(options)))
     }
 
     /// As [`ThreadPoolExecutor::submit_future`]. The run's limit counts from the first poll.
@@ -89,7 +124,10 @@ impl<'a> TaskOptions<'a> {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.pool.submit_future_with(future, Some(self.options))
+        let Self { pool, options, stop } = self;
+        let submit = || Ok::<_, Infallible>(pool.submit_future_with(future, Some(options)));
+        let Ok(future) = submit_until_stopped(stop, submit);
+        future
     }
 }
 

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::executor::block_on;
 
 use crate::over_pools;
-use crate::tools::{Reports, assert_cancelled};
+use crate::tools::{Gate, Reports, assert_cancelled, occupy_all};
 
 /// Waits for its stop request on a thread of its own.
 fn told(started: Reports) -> bool {
@@ -139,8 +139,49 @@ fn an_item_is_told_that_its_map_was_dropped() {
         // The worker is free again.
         let next = pool.submit(call!(threads(())));
         assert!(next.result().is_ok() && worker > 0);
-        let cancelled = pool.submit(call!(until_stopped(Reports::new())));
-        cancelled.kill();
-        assert_cancelled(&cancelled.result());
+    });
+}
+
+fn until_asked(started: Reports) -> bool {
+    started.add(std::process::id());
+    while !task::stop_requested() {
+        thread::yield_now();
+    }
+    true
+}
+
+#[test]
+fn a_token_cancels_what_was_submitted_with_it() {
+    over_pools(|pool| {
+        let (source, token) = StopToken::new();
+        let started = Reports::new();
+        let submit = || pool.task().stop_token(&token).submit(call!(until_asked(started.clone())));
+        let running: Vec<_> = (0..pool.max_workers()).map(|_| submit()).collect();
+        started.wait_for(running.len());
+        let queued = submit();
+        source.stop();
+        assert_cancelled(&queued.result());
+        assert!(running.into_iter().all(|future| future.result().unwrap()));
+        // Set already: neither is a call that comes later.
+        assert_cancelled(&submit().result());
+        let late = pool.task().stop_token(&token).try_submit(call!(until_asked(started.clone())));
+        assert_cancelled(&late.unwrap().result());
+        assert_eq!(started.get().len(), pool.max_workers());
+    });
+}
+
+#[test]
+fn a_handle_waits_for_the_end() {
+    over_pools(|pool| {
+        let gate = Gate::new();
+        let mut held = occupy_all(pool, &gate);
+        let future = held.pop().unwrap();
+        let handle = future.handle();
+        let waiting = thread::spawn(move || {
+            block_on(handle.done());
+            handle.is_done()
+        });
+        gate.open();
+        assert!(future.result().is_ok() && waiting.join().unwrap());
     });
 }

@@ -13,6 +13,7 @@ mod dropping;
 mod dump;
 mod errors;
 mod executors;
+mod handles;
 mod metrics;
 mod panics;
 mod shared;

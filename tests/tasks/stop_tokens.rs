@@ -292,3 +292,116 @@ fn a_job_that_waits_for_its_stop_lends_its_worker_out() {
         soon(future).unwrap();
     });
 }
+
+#[test]
+fn a_token_cancels_what_was_submitted_with_it() {
+    within_limit(|| {
+        for workers in POOL_SIZES {
+            let pool = pool(workers);
+            let (source, token) = StopToken::new();
+            let (sender, started) = mpsc::channel();
+            let running: Vec<_> = (0..workers)
+                .map(|_| {
+                    let sender = sender.clone();
+                    pool.task().stop_token(&token).submit(move || {
+                        sender.send(()).unwrap();
+                        while !task::stop_requested() {}
+                        7
+                    })
+                })
+                .collect();
+            running.iter().for_each(|_| started.recv().unwrap());
+            let drops = Drops::new();
+            let queued: Vec<_> = (0..5)
+                .map(|n| {
+                    let (value, task) = (drops.value(), pool.task().stop_token(&token));
+                    match n {
+                        0 => task.submit_future(async move { drop(value) }),
+                        1 => task.try_submit(move || drop(value)).unwrap(),
+                        _ => task.submit(move || drop(value)),
+                    }
+                })
+                .collect();
+            let other = pool.submit(|| 8);
+            source.stop();
+            drops.assert_here(5);
+            for future in queued {
+                assert!(future.is_cancelled() && matches!(soon(future), Err(Error::Cancelled)));
+            }
+            assert!(running.into_iter().all(|future| soon(future).unwrap() == 7));
+            assert_eq!(soon(other).unwrap(), 8);
+            let metrics = pool.metrics();
+            assert_eq!((metrics.cancelled, metrics.completed), (5, workers as u64 + 1));
+        }
+    });
+}
+
+#[test]
+fn nothing_is_submitted_with_a_token_that_is_set() {
+    within_limit(|| {
+        let pool = pool(1);
+        let (source, token) = StopToken::new();
+        source.stop();
+        let drops = Drops::new();
+        let values = [drops.value(), drops.value(), drops.value()];
+        let [one, other, third] = values;
+        let futures = [
+            pool.task().stop_token(&token).submit(move || drop(one)),
+            pool.task().stop_token(&token).try_submit(move || drop(other)).unwrap(),
+            pool.task().stop_token(&token).submit_future(async move { drop(third) }),
+        ];
+        drops.assert_here(3);
+        assert!(futures.into_iter().all(|future| matches!(soon(future), Err(Error::Cancelled))));
+        assert_eq!(pool.metrics().submitted, 0);
+    });
+}
+
+#[test]
+fn what_a_job_submits_with_its_own_token_is_cancelled_with_it() {
+    within_limit(|| {
+        let pool = pool(2);
+        let (sender, started) = mpsc::channel();
+        let inside = pool.clone();
+        let outer = pool.submit(move || {
+            let token = task::stop_token();
+            let inner = inside.task().stop_token(&token).submit(move || {
+                sender.send(()).unwrap();
+                while !task::stop_requested() {}
+            });
+            inner.result()
+        });
+        started.recv().unwrap();
+        outer.cancel();
+        assert!(soon(outer).unwrap().is_ok());
+    });
+}
+
+#[test]
+fn a_task_is_stopped_while_it_is_submitted_and_while_it_ends() {
+    within_limit(|| {
+        let pool = pool(2);
+        for round in 0..200_u32 {
+            let (source, token) = StopToken::new();
+            let stopping = thread::spawn(move || {
+                (0..round * 5).for_each(|_| std::hint::spin_loop());
+                source.stop();
+            });
+            let tasks: Vec<_> = (0..4)
+                .map(|n| {
+                    pool.task().stop_token(&token).submit(move || {
+                        // One in four runs until it is stopped.
+                        while n == 3 && !task::stop_requested() {}
+                        n
+                    })
+                })
+                .collect();
+            for (n, future) in tasks.into_iter().enumerate() {
+                match soon(future) {
+                    Ok(value) => assert_eq!(value, n),
+                    Err(error) => assert!(matches!(error, Error::Cancelled)),
+                }
+            }
+            stopping.join().unwrap();
+        }
+    });
+}

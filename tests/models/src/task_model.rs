@@ -458,6 +458,59 @@ fn a_token_is_made_while_the_caller_drops() {
     });
 }
 
+/// A handle waits for the end while `caller` does something with the future.
+fn a_handle_waits(caller: impl Fn(Outcome<Value>, &StdArc<Counts>) + Send + Sync + 'static) {
+    check(move || {
+        let counts = StdArc::<Counts>::default();
+        let (task, outcome) = submit(&counts);
+        let handle = task.clone();
+        let worker = thread::spawn(move || work(task));
+        caller(outcome, &counts);
+        let mut place = None;
+        block_on(poll_fn(|cx| handle.poll_done(&mut place, cx.waker())));
+        worker.join().unwrap();
+        drop(handle);
+        counts.check();
+    });
+}
+
+#[test]
+fn a_handle_waits_for_a_task_whose_future_is_dropped() {
+    a_handle_waits(|outcome, _| drop_future(outcome));
+}
+
+#[test]
+fn a_handle_waits_for_a_task_that_is_detached() {
+    a_handle_waits(|mut outcome, _| outcome.abandon());
+}
+
+#[test]
+fn a_handle_waits_for_a_task_with_a_callback() {
+    a_handle_waits(|outcome, counts| {
+        add_callback(&outcome, counts);
+        drop_future(outcome);
+    });
+}
+
+#[test]
+fn a_handle_waits_while_the_future_is_dropped() {
+    check(|| {
+        let counts = StdArc::<Counts>::default();
+        let (task, outcome) = submit(&counts);
+        let handle = task.clone();
+        let dropping = thread::spawn(move || {
+            // On one thread, one after the other: against the third, which waits.
+            work(task);
+            drop_future(outcome);
+        });
+        let mut place = None;
+        block_on(poll_fn(|cx| handle.poll_done(&mut place, cx.waker())));
+        dropping.join().unwrap();
+        drop(handle);
+        counts.check();
+    });
+}
+
 /// The time limit of a task passes while this thread runs it and goes on as its caller.
 fn against_the_clock(
     before: impl Fn(&Outcome<Value>, &StdArc<Counts>) + Send + Sync + 'static,
