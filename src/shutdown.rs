@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use futures_core::future::FusedFuture;
+
 pub(crate) use crate::core::waiters::Place;
 use crate::core::{Awaited, TaskId, context, parker};
 use crate::error::Error;
@@ -15,6 +17,7 @@ use crate::timer::Delay;
 /// The fate of tasks that were accepted and have not started at a shutdown. Tasks that run
 /// are always waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Shutdown {
     /// They run first.
     Drain,
@@ -76,6 +79,12 @@ pub(crate) trait Closing: Send + Sync {
 ///
 /// The shutdown itself has begun with the call and goes on if this is dropped.
 ///
+/// # Cancel safety
+///
+/// It can be dropped at any moment: another call of `shutdown` waits for the same end.
+///
+/// # Inside of a job
+///
 /// Polled inside a job of the same executor, it is ready at once, with what is left in
 /// [`queued`](ShutdownReport::queued) and [`running`](ShutdownReport::running), that job among
 /// them: an executor can't end while one of its jobs waits for that.
@@ -98,16 +107,17 @@ pub struct ShutdownFuture {
     executor: Arc<dyn Closing>,
     place: Place,
     deadline: Option<Delay>,
+    is_over: bool,
     pending_here: context::Pending,
 }
 
 impl ShutdownFuture {
     pub(crate) fn new(executor: Arc<dyn Closing>) -> Self {
         let pending_here = context::Pending::default();
-        Self { executor, place: None, deadline: None, pending_here }
+        Self { executor, place: None, deadline: None, is_over: false, pending_here }
     }
 
-    /// Waits for `limit` at most, counted from this call. Then all that is queued is cancelled,
+    /// Waits for `limit` at most, counted from this call, also before the first poll. Then all that is queued is cancelled,
     /// all that runs is asked to stop ([`task::stop_requested`](crate::task::stop_requested)), and
     /// the report says what was left running. The executor still ends once those jobs do.
     ///
@@ -157,8 +167,15 @@ impl Future for ShutdownFuture {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let polled = self.poll_report(cx).map(|(report, _)| report);
+        self.is_over = polled.is_ready();
         self.pending_here.note(&polled, cx, || Awaited::Shutdown);
         polled
+    }
+}
+
+impl FusedFuture for ShutdownFuture {
+    fn is_terminated(&self) -> bool {
+        self.is_over
     }
 }
 

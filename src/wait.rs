@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_core::future::FusedFuture;
+
 use crate::core::set::{CompletionSet, WakeAt};
 use crate::core::{Awaited, context, parker};
 use crate::future::TaskFuture;
@@ -14,6 +16,7 @@ use crate::timer::Delay;
 
 /// The condition on which [`wait`] comes back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ReturnWhen {
     /// When any future has finished or was cancelled.
     FirstCompleted,
@@ -26,13 +29,31 @@ pub enum ReturnWhen {
 }
 
 /// The result of [`wait`], each part in the order of the input. Take the results with
-/// [`TaskFuture::result`] or by awaiting; for those in `done` that does not wait.
+/// [`TaskFuture::result`] or by awaiting; for those in `done` that does not wait. Each part may be given to
+/// [`wait`] again.
+///
+/// ```
+/// use concurrent_futures::{ReturnWhen, ThreadPoolExecutor, wait};
+///
+/// let pool = ThreadPoolExecutor::new();
+/// let words = ["a", "bb", "ccc"];
+/// let parts = wait(words.map(|word| pool.submit(|| word.len())), ReturnWhen::AllCompleted).result();
+/// for (index, future) in parts.done_indices.into_iter().zip(parts.done) {
+///     assert_eq!(future.result()?, words[index].len());
+/// }
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct DoneAndNotDone<T> {
     /// The futures that have finished, cancelled ones included.
     pub done: Vec<TaskFuture<T>>,
+    /// The place in the input of each future in `done`.
+    pub done_indices: Vec<usize>,
     /// The others. Dropping them withdraws the tasks that have not started.
     pub not_done: Vec<TaskFuture<T>>,
+    /// The place in the input of each future in `not_done`.
+    pub not_done_indices: Vec<usize>,
 }
 
 /// Waits until the futures are as `return_when` says, then gives them back in two parts.
@@ -69,11 +90,17 @@ pub fn wait<T>(
         return_when,
         delay: None,
         set: None,
+        is_over: false,
         pending_here: context::Pending::default(),
     }
 }
 
 /// The future of [`wait`].
+///
+/// # Cancel safety
+///
+/// Polling takes nothing until it is ready, so `&mut wait` can be awaited in `select!` again and again. To
+/// drop it drops the futures.
 #[must_use = "futures do nothing unless polled, and dropping this one withdraws tasks that have not started"]
 pub struct Wait<T> {
     futures: Vec<TaskFuture<T>>,
@@ -81,12 +108,15 @@ pub struct Wait<T> {
     delay: Option<Delay>,
     /// Made at the first poll.
     set: Option<Arc<CompletionSet>>,
+    is_over: bool,
     pending_here: context::Pending,
 }
 
 impl<T> Wait<T> {
-    /// Comes back at the latest after `limit`, counted from this call, with what has finished by
-    /// then. That is no error.
+    /// Comes back at the latest after `limit`, with what has finished by then. That is no error.
+    ///
+    /// The limit counts from this call, also before the first poll. It is kept as long as this future is
+    /// polled.
     ///
     /// ```
     /// use concurrent_futures::{ReturnWhen, TaskFuture, wait};
@@ -141,13 +171,16 @@ impl<T> Wait<T> {
         if !is_over && !self.delay.as_mut().is_some_and(is_late) {
             return Poll::Pending;
         }
+        self.is_over = true;
         // Each is looked at once: one that finishes after that is in `not_done`.
-        let (done, mut not_done): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.futures).into_iter().partition(TaskFuture::is_done);
+        let parts = std::mem::take(&mut self.futures).into_iter().enumerate();
+        let (done, not_done): (Vec<_>, Vec<_>) = parts.partition(|(_, future)| future.is_done());
+        let (done_indices, done): (Vec<_>, Vec<_>) = done.into_iter().unzip();
+        let (not_done_indices, mut not_done): (Vec<_>, Vec<_>) = not_done.into_iter().unzip();
         done.iter().for_each(TaskFuture::observe_failure);
         // They are the caller's again, so their ends are not for this set.
         not_done.iter_mut().for_each(TaskFuture::unlisten);
-        Poll::Ready(DoneAndNotDone { done, not_done })
+        Poll::Ready(DoneAndNotDone { done, done_indices, not_done, not_done_indices })
     }
 }
 
@@ -159,6 +192,12 @@ impl<T> Future for Wait<T> {
         let polled = self.poll_parts(cx);
         self.pending_here.note(&polled, cx, || awaited);
         polled
+    }
+}
+
+impl<T> FusedFuture for Wait<T> {
+    fn is_terminated(&self) -> bool {
+        self.is_over
     }
 }
 
