@@ -65,7 +65,10 @@ impl StopFlag {
 
     /// Wakes those who wait. Called without a lock, after [`raise`](Self::raise).
     pub(crate) fn wake(&self) {
-        let wakers = self.waiters.lock().take_all();
+        let mut wakers = self.waiters.lock().take_all();
+        // The last first: tasks that are still queued are withdrawn before a worker that is asked to stop
+        // comes to them.
+        wakers.reverse();
         wake_all(wakers);
     }
 

@@ -44,11 +44,13 @@ impl Waiters {
         Some(waker)
     }
 
-    /// Takes all of them, at the event.
+    /// Takes all of them, at the event, in the order of their last polls.
     pub(crate) fn take_all(&mut self) -> Vec<KeptWaker> {
         self.free = Vec::new();
         let wakers = std::mem::take(&mut self.wakers);
-        wakers.into_iter().flatten().map(|(_, waker)| waker).collect()
+        let mut wakers: Vec<_> = wakers.into_iter().flatten().collect();
+        wakers.sort_unstable_by_key(|(number, _)| *number);
+        wakers.into_iter().map(|(_, waker)| waker).collect()
     }
 
     #[cfg(test)]

@@ -77,9 +77,9 @@ impl<'a> TaskOptions<'a> {
     /// withdrawn, one that runs is asked to stop. If the token is set already, the job is dropped, and the
     /// future is cancelled from the start; the pool does not count it.
     ///
-    /// One token may cancel any number of tasks, of several pools; the thread that sets it cancels them. With
-    /// the token of a job ([`task::stop_token`](crate::task::stop_token)), what the job has submitted is
-    /// cancelled with it.
+    /// One token may cancel any number of tasks, of several pools. The thread that sets it cancels them, the
+    /// last first. With the token of a job ([`task::stop_token`](crate::task::stop_token)), what the job has
+    /// submitted is cancelled with it.
     ///
     /// ```
     /// use concurrent_futures::{Error, StopToken, ThreadPoolExecutor, task};
