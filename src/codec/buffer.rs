@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::ops::Deref;
+use std::ops::{Deref, RangeBounds};
 
 use serde_core::de::{Deserialize, Deserializer, Error, Visitor};
 use serde_core::ser::{Serialize, Serializer};
@@ -16,8 +16,9 @@ use crate::sys::memory::Shared;
 /// `Vec` are copied into a message and out of it again. Buffers of less than 4 KiB are copied as well,
 /// since that takes less time.
 ///
-/// It is immutable and shared: a clone is another handle to the same memory. It is made from a
-/// `Vec` and is read as a slice.
+/// It is immutable and shared: a clone is another handle to the same memory, and so is a
+/// [`slice`](Self::slice) of it. It is made from a `Vec`, a slice, an array or an iterator, and is read
+/// as a slice.
 ///
 /// ```
 /// use concurrent_futures::Buffer;
@@ -77,6 +78,47 @@ impl<T: Element> Buffer<T> {
     }
 }
 
+impl<T: Element> Buffer<T> {
+    /// A part of the same memory, in O(1). It keeps the whole alive, and travels as what it is: its own
+    /// numbers.
+    ///
+    /// # Panics
+    ///
+    /// As slices do, if the range is not within the buffer.
+    ///
+    /// ```
+    /// use concurrent_futures::Buffer;
+    ///
+    /// let samples = Buffer::from([1, 2, 3, 4, 5]);
+    /// let halves = [samples.slice(..2), samples.slice(2..)];
+    /// assert_eq!(halves[1], [3, 4, 5]);
+    /// assert_eq!(halves[1].as_ptr(), &samples[2]);
+    /// ```
+    pub fn slice(&self, range: impl RangeBounds<usize>) -> Self {
+        Self(self.0.slice((range.start_bound().cloned(), range.end_bound().cloned())))
+    }
+}
+
+impl<T: Element> From<&[T]> for Buffer<T> {
+    /// Copies the numbers.
+    fn from(numbers: &[T]) -> Self {
+        numbers.to_vec().into()
+    }
+}
+
+impl<T: Element> From<Box<[T]>> for Buffer<T> {
+    /// Takes over the memory of the box.
+    fn from(numbers: Box<[T]>) -> Self {
+        numbers.into_vec().into()
+    }
+}
+
+impl<T: Element, const N: usize> From<[T; N]> for Buffer<T> {
+    fn from(numbers: [T; N]) -> Self {
+        Vec::from(numbers).into()
+    }
+}
+
 impl<T: Element> From<Vec<T>> for Buffer<T> {
     /// Takes over the memory of the `Vec`.
     fn from(numbers: Vec<T>) -> Self {
@@ -124,6 +166,33 @@ impl<T: Element> PartialEq for Buffer<T> {
 }
 
 impl<T: Element + Eq> Eq for Buffer<T> {}
+
+impl<T: Element> PartialEq<[T]> for Buffer<T> {
+    fn eq(&self, other: &[T]) -> bool {
+        self[..] == *other
+    }
+}
+
+impl<T: Element> PartialEq<Vec<T>> for Buffer<T> {
+    fn eq(&self, other: &Vec<T>) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl<T: Element, const N: usize> PartialEq<[T; N]> for Buffer<T> {
+    fn eq(&self, other: &[T; N]) -> bool {
+        self[..] == other[..]
+    }
+}
+
+impl<'a, T: Element> IntoIterator for &'a Buffer<T> {
+    type Item = &'a T;
+    type IntoIter = std::slice::Iter<'a, T>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
 
 impl<T: Element> fmt::Debug for Buffer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

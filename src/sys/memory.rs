@@ -12,6 +12,7 @@ use std::fmt;
 use std::io;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
+use std::slice::SliceIndex;
 use std::sync::Arc;
 
 use bytemuck::Pod;
@@ -58,15 +59,21 @@ impl<T: Pod + Send + Sync> From<Vec<T>> for Shared<T> {
 }
 
 impl<T: Pod + Send + Sync> Shared<T> {
-    /// Without a copy, if this is the only clone and the memory is a `Vec`.
+    /// Without a copy, if this is the only clone and the memory is a whole `Vec`.
     pub(crate) fn into_vec(self) -> Vec<T> {
-        if !self.owner.is::<Vec<T>>() {
+        if !self.owner.downcast_ref::<Vec<T>>().is_some_and(|all| all.len() == self.len) {
             return self.to_vec();
         }
         match self.owner.downcast::<Vec<T>>() {
             Ok(owner) => Arc::try_unwrap(owner).unwrap_or_else(|shared| shared.to_vec()),
             Err(_) => unreachable!("it was looked at above"),
         }
+    }
+
+    /// A part of the same memory.
+    pub(crate) fn slice(&self, range: impl SliceIndex<[T], Output = [T]>) -> Self {
+        let part = NonNull::from(&self[range]);
+        Self { start: part.cast(), len: part.len(), owner: Arc::clone(&self.owner) }
     }
 
     /// The same memory as bytes.

@@ -63,6 +63,41 @@ fn a_buffer_keeps_its_memory_as_long_as_anybody_has_it() {
 }
 
 #[test]
+fn a_part_of_a_buffer_shares_its_memory_and_travels_alone() {
+    let whole: Buffer<u64> = (0..10_000).collect();
+    let part = whole.slice(1000..=2999);
+    assert_eq!((part.len(), part[0], part.as_ptr()), (2000, 1000, whole[1000..].as_ptr()));
+    assert_eq!(part.slice(..).slice(10..).slice(..1), [1010]);
+    assert!(whole.slice(10_000..).is_empty() && whole.slice(..0).is_empty());
+    let encoded = encode(&part).unwrap();
+    assert_eq!((encoded.segments.len(), encoded.segments[0].len()), (1, 16_000));
+    drop(whole);
+    assert_eq!(decoded::<Buffer<u64>>(&encoded).unwrap(), part);
+    // Never the memory of the whole, also if nothing else has it.
+    drop(encoded);
+    assert_eq!(part.into_vec(), (1000..3000).collect::<Vec<_>>());
+    for range in [0..3, 3..3] {
+        assert!(catch_unwind(|| drop(Buffer::from([1_u8, 2]).slice(range))).is_err());
+    }
+    assert!(catch_unwind(|| drop(Buffer::from([1_u8, 2]).slice(..=usize::MAX))).is_err());
+}
+
+#[test]
+fn a_buffer_is_made_from_and_compared_with_what_holds_numbers() {
+    let numbers = [3_i16, 4];
+    let boxed: Box<[i16]> = numbers.into();
+    let at = boxed.as_ptr();
+    let of_box = Buffer::from(boxed);
+    assert_eq!(of_box.as_ptr(), at);
+    for buffer in [Buffer::from(&numbers[..]), Buffer::from(numbers), of_box] {
+        assert_eq!(buffer, numbers);
+        assert_eq!(buffer, numbers.to_vec());
+        assert!(buffer == numbers[..] && buffer != [3_i16, 5] && buffer != [3_i16]);
+        assert_eq!((&buffer).into_iter().sum::<i16>(), 7);
+    }
+}
+
+#[test]
 fn clones_of_a_buffer_go_once() {
     let shared = Buffer::from(vec![1.5_f32; 2000]);
     let other = Buffer::from(vec![1.5_f32; 2000]);
