@@ -53,6 +53,11 @@ pub fn as_completed<T>(futures: impl IntoIterator<Item = TaskFuture<T>>) -> AsCo
 }
 
 /// The stream of [`as_completed`].
+///
+/// # Cancel safety
+///
+/// Its `next()` may be dropped at any time; no result is lost. To drop the stream drops the futures that it
+/// has not yielded.
 #[must_use = "streams do nothing unless polled, and dropping this one withdraws tasks that have not started"]
 pub struct AsCompleted<T> {
     /// By position.
@@ -164,6 +169,10 @@ impl<T> fmt::Debug for AsCompleted<T> {
 }
 
 /// The stream of [`AsCompleted::timeout`].
+///
+/// # Cancel safety
+///
+/// As [`AsCompleted`].
 #[must_use = "streams do nothing unless polled, and dropping this one withdraws tasks that have not started"]
 pub struct AsCompletedTimeout<T> {
     set: TaskSet<usize, T>,

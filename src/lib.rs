@@ -90,6 +90,7 @@
 //!
 //! ```text
 //! 9  lib.rs              this page
+//!    unwind_safe.rs      auto traits of the public types
 //!    guide.rs            the guide, of docs/guide
 //! 8  process_pool/       ProcessPoolExecutor, its builder and options
 //! 7  local/              one worker process on this machine: the pool's record of it, shared memory
@@ -243,6 +244,7 @@ mod task_set;
 mod thread_pool;
 mod timer;
 mod trace;
+mod unwind_safe;
 mod wait;
 
 pub use any_executor::AnyExecutor;

@@ -339,6 +339,10 @@ impl<K, T> fmt::Debug for TaskSet<K, T> {
 }
 
 /// The future of [`TaskSet::next_timeout`].
+///
+/// # Cancel safety
+///
+/// It may be dropped at any time; no result is lost.
 #[must_use = "futures do nothing unless polled"]
 pub struct NextTimeout<'a, K, T> {
     set: &'a mut TaskSet<K, T>,

@@ -10,14 +10,18 @@ use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
+use concurrent_futures::dump::{Awaited, Dump, Queue, Running, State, Waiting, Worker};
 use concurrent_futures::task::TaskId;
 use concurrent_futures::{
-    AsCompleted, AsCompletedTimeout, BrokenPool, Call, Completer, DoneAndNotDone, Error, Executor,
-    Histogram, InlineExecutor, Map, Metrics, NextTimeout, PanicLocation, Panicked, Permit,
-    ReturnWhen, RunningTask, SharedTask, Shutdown, ShutdownFuture, ShutdownReport, TaskFuture,
-    TaskHandle, TaskOptions, TaskSet, ThreadPoolBuilder, ThreadPoolExecutor, TrySubmitError,
-    Unfinished, Unordered, Wait,
+    AsCompleted, AsCompletedTimeout, BrokenPool, Call, CodecError, CodecSide, Completer,
+    DoneAndNotDone, Error, Executor, HasRun, Histogram, InlineExecutor, LossCause, Map, Metrics,
+    Next, NextTimeout, PanicLocation, Panicked, Permit, PortableError, ReturnWhen, RunningTask,
+    SharedTask, Shutdown, ShutdownFuture, ShutdownReport, StopSource, StopToken, Stopped, TaskDone,
+    TaskFuture, TaskHandle, TaskOptions, TaskSet, ThreadPoolBuilder, ThreadPoolExecutor,
+    TrySubmitError, Unfinished, UnobservedFailure, Unordered, Wait, WorkerLost,
 };
+use futures::future::FusedFuture;
+use futures::stream::FusedStream;
 
 fn send<T: Send>() {}
 fn sync<T: Sync>() {}
@@ -52,6 +56,32 @@ fn executors_and_what_they_give() {
         clone: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>;
         debug: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>,
             Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
+        unwind_safe: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>,
+            Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
+    }
+}
+
+#[cfg(feature = "process")]
+#[test]
+fn worker_processes_and_what_goes_there() {
+    use concurrent_futures::{
+        Buffer, ParentPool, ProcessPoolBuilder, ProcessPoolExecutor, ProcessTaskOptions,
+        WorkerStderr,
+    };
+    all! {
+        send: ProcessPoolExecutor, ProcessPoolBuilder, ProcessTaskOptions<'static>, ParentPool,
+            Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
+        sync: ProcessPoolExecutor, ProcessPoolBuilder, ProcessTaskOptions<'static>, ParentPool,
+            Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
+        unpin: ProcessPoolExecutor, ProcessPoolBuilder, ProcessTaskOptions<'static>, ParentPool,
+            Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
+        unwind_safe: ProcessPoolExecutor, ProcessPoolBuilder, ProcessTaskOptions<'static>,
+            ParentPool, Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
+        is_static: ProcessPoolExecutor, ProcessPoolBuilder, ParentPool,
+            Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
+        clone: ProcessPoolExecutor, ProcessTaskOptions<'static>, Buffer<f64>;
+        debug: ProcessPoolExecutor, ProcessPoolBuilder, ProcessTaskOptions<'static>, ParentPool,
+            Permit<ProcessPoolExecutor>, Buffer<f64>;
     }
 }
 
@@ -76,11 +106,38 @@ fn futures_and_streams_move_with_whatever_they_yield() {
             Wait<u8>, DoneAndNotDone<u8>, Map<u8>, Unordered<u8>, ShutdownFuture;
     }
     all! {
-        send: SharedTask<u8>, TaskSet<u8, NotSync>, NextTimeout<'_, u8, NotSync>, TaskHandle;
-        sync: SharedTask<u8>, TaskSet<u8, NotSync>, TaskHandle;
-        debug: SharedTask<NotDebug>, TaskSet<NotDebug, NotDebug>, TaskHandle;
-        clone: SharedTask<NotDebug>, TaskHandle;
-        is_static: SharedTask<u8>, TaskSet<u8, u8>, TaskHandle;
+        send: SharedTask<u8>, TaskSet<u8, NotSync>, NextTimeout<'_, u8, NotSync>, TaskHandle,
+            TaskDone, StopToken, StopSource, Stopped, Next<'_, AsCompleted<NotSync>>;
+        sync: SharedTask<u8>, TaskSet<u8, NotSync>, TaskHandle, TaskDone, StopToken, StopSource,
+            Stopped;
+        unpin: SharedTask<NotSync>, TaskSet<NotSync, NotSync>, NextTimeout<'_, u8, NotSync>,
+            TaskHandle, TaskDone, StopToken, StopSource, Stopped, Next<'_, AsCompleted<NotSync>>;
+        debug: SharedTask<NotDebug>, TaskSet<NotDebug, NotDebug>, TaskHandle, TaskDone, StopToken,
+            StopSource, Stopped;
+        clone: SharedTask<NotDebug>, TaskHandle, StopToken, StopSource;
+        is_static: SharedTask<u8>, TaskSet<u8, u8>, TaskHandle, TaskDone, StopToken, StopSource,
+            Stopped;
+    }
+}
+
+/// A panic that is caught around one of them leaves it whole, whatever its result is.
+#[test]
+fn futures_and_streams_are_unwind_safe() {
+    all! {
+        unwind_safe: TaskFuture<NotSync>, Completer<NotSync>, SharedTask<NotSync>, TaskHandle,
+            TaskDone, StopToken, StopSource, Stopped, TaskSet<NotSync, NotSync>,
+            AsCompleted<NotSync>, AsCompletedTimeout<NotSync>, Wait<NotSync>,
+            DoneAndNotDone<NotSync>, Map<NotSync>, Unordered<NotSync>, ShutdownFuture;
+    }
+}
+
+#[test]
+fn what_ends_says_so() {
+    fn future<T: FusedFuture>() {}
+    fn stream<T: FusedStream>() {}
+    all! {
+        future: Wait<NotSync>, ShutdownFuture, TaskDone, Stopped, Next<'_, AsCompleted<NotSync>>;
+        stream: AsCompleted<NotSync>, AsCompletedTimeout<NotSync>, Map<NotSync>, Unordered<NotSync>;
     }
 }
 
@@ -98,13 +155,19 @@ fn a_result_that_is_pinned_pins_no_future() {
 #[test]
 fn errors() {
     all! {
-        error: Error, Panicked, BrokenPool, Unfinished, TrySubmitError<fn()>;
-        unpin: Error, Panicked, BrokenPool, Unfinished, TrySubmitError<fn()>;
+        error: Error, Panicked, BrokenPool, Unfinished, TrySubmitError<fn()>, CodecError, WorkerLost;
+        unpin: Error, Panicked, BrokenPool, Unfinished, TrySubmitError<fn()>, CodecError, WorkerLost,
+            PortableError, UnobservedFailure<'_>;
+        send: PortableError, HasRun, LossCause, CodecSide, UnobservedFailure<'_>;
+        sync: PortableError, HasRun, LossCause, CodecSide, UnobservedFailure<'_>;
+        debug: PortableError, HasRun, LossCause, CodecSide, UnobservedFailure<'_>;
         send: BrokenPool;
         sync: BrokenPool;
         clone: Error, Panicked, BrokenPool, Unfinished;
         debug: TrySubmitError<NotDebug>;
-        unwind_safe: Panicked, Unfinished, PanicLocation;
+        unwind_safe: Error, Panicked, BrokenPool, Unfinished, TrySubmitError<fn()>, CodecError,
+            WorkerLost, PortableError, HasRun, LossCause, CodecSide, PanicLocation,
+            UnobservedFailure<'_>;
     }
     // Boxed and questioned like any error.
     fn boxed() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
@@ -118,19 +181,28 @@ fn plain_values() {
     fn hash<T: Hash + Ord + Copy + Display>() {}
     hash::<TaskId>();
     all! {
-        value: TaskId, ReturnWhen, Shutdown, Unfinished;
-        clone: Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
-        debug: Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
-        send: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
-            PanicLocation;
-        sync: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
-            PanicLocation;
-        unpin: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
-            PanicLocation;
-        unwind_safe: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport,
-            RunningTask, PanicLocation;
-        is_static: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
-            PanicLocation;
+      value: TaskId, ReturnWhen, Shutdown, Unfinished;
+      clone: Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
+      debug: Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
+      send: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
+          PanicLocation;
+      sync: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
+          PanicLocation;
+      unpin: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
+          PanicLocation;
+      unwind_safe: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport,
+          RunningTask, PanicLocation;
+      is_static: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
+          PanicLocation;
+    }
+    all! {
+        send: Dump, State, Worker, Running, Queue, Waiting, Awaited;
+        sync: Dump, State, Worker, Running, Queue, Waiting, Awaited;
+        unpin: Dump, State, Worker, Running, Queue, Waiting, Awaited;
+        unwind_safe: Dump, State, Worker, Running, Queue, Waiting, Awaited;
+        is_static: Dump, State, Worker, Running, Queue, Waiting, Awaited;
+        clone: Dump, State, Worker, Running, Queue, Waiting, Awaited;
+        debug: Dump, State, Worker, Running, Queue, Waiting, Awaited;
     }
 }
 
