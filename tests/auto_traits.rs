@@ -10,14 +10,15 @@ use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
-use concurrent_futures::dump::{Awaited, Dump, Queue, Running, State, Waiting, Worker};
+use concurrent_futures::dump::{Awaited, Dump, Queue, Running, Waiting, Worker};
 use concurrent_futures::task::TaskId;
 use concurrent_futures::{
-    AsCompleted, AsCompletedTimeout, BrokenPool, Call, CodecError, CodecSide, Completer,
-    DoneAndNotDone, Error, Executor, HasRun, Histogram, InlineExecutor, LossCause, Map, Metrics,
-    Next, NextTimeout, PanicLocation, Panicked, Permit, PortableError, ReturnWhen, RunningTask,
-    SharedTask, Shutdown, ShutdownFuture, ShutdownReport, StopSource, StopToken, Stopped, TaskDone,
-    TaskFuture, TaskHandle, TaskOptions, TaskSet, ThreadPoolBuilder, ThreadPoolExecutor,
+    AnyExecutor, AsCompleted, AsCompletedTimeout, Blocking, BrokenPool, Call, CodecError,
+    CodecSide, Completer, DoneAndNotDone, Error, Executor, ExecutorState, HasRun, Histogram,
+    InlineExecutor, LossCause, Map, MapFuture, Metrics, Next, NextTimeout, PanicLocation, Panicked,
+    Permit, PortableError, ReturnWhen, RunningTask, SharedTask, Shutdown, ShutdownFuture,
+    ShutdownReport, StopSource, StopToken, Stopped, TaskDone, TaskFuture, TaskHandle, TaskOptions,
+    TaskSet, ThreadPoolBuilder, ThreadPoolExecutor, TryMap, TryMapError, TryMapFuture,
     TrySubmitError, Unfinished, UnobservedFailure, Unordered, Wait, WorkerLost,
 };
 use futures::future::FusedFuture;
@@ -58,6 +59,15 @@ fn executors_and_what_they_give() {
             Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
         unwind_safe: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>,
             Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
+    }
+    all! {
+        send: AnyExecutor, Permit<AnyExecutor>, ExecutorState;
+        sync: AnyExecutor, Permit<AnyExecutor>, ExecutorState;
+        unpin: AnyExecutor, Permit<AnyExecutor>, ExecutorState;
+        is_static: AnyExecutor, Permit<AnyExecutor>, ExecutorState;
+        clone: AnyExecutor, ExecutorState;
+        debug: AnyExecutor, Permit<AnyExecutor>, ExecutorState;
+        unwind_safe: AnyExecutor, Permit<AnyExecutor>, ExecutorState;
     }
 }
 
@@ -120,6 +130,25 @@ fn futures_and_streams_move_with_whatever_they_yield() {
     }
 }
 
+#[test]
+fn what_a_map_becomes_moves_with_its_results() {
+    all! {
+        send: MapFuture<NotSync>, TryMap<NotSync, NotSync>, TryMapFuture<NotSync, NotSync>,
+            TryMapError<NotSync>, Blocking<Map<NotSync>>, Next<'_, Map<NotSync>>;
+        unpin: MapFuture<NotDebug>, TryMap<NotDebug, NotDebug>, TryMapFuture<NotDebug, NotDebug>,
+            TryMapError<u8>, Blocking<Map<NotDebug>>, Next<'_, Map<NotDebug>>;
+        sync: MapFuture<u8>, TryMap<u8, u8>, TryMapFuture<u8, u8>, TryMapError<u8>,
+            Blocking<Map<u8>>;
+        debug: MapFuture<NotDebug>, TryMap<NotDebug, NotDebug>, TryMapFuture<NotDebug, NotDebug>,
+            TryMapError<u8>, Blocking<Map<NotDebug>>;
+        is_static: MapFuture<u8>, TryMap<u8, u8>, TryMapFuture<u8, u8>, TryMapError<u8>,
+            Blocking<Map<u8>>;
+        error: TryMapError<String>;
+        unwind_safe: MapFuture<NotSync>, TryMap<NotSync, NotSync>,
+            TryMapFuture<NotSync, NotSync>, TryMapError<u8>, Blocking<Map<NotSync>>;
+    }
+}
+
 /// A panic that is caught around one of them leaves it whole, whatever its result is.
 #[test]
 fn futures_and_streams_are_unwind_safe() {
@@ -136,8 +165,10 @@ fn what_ends_says_so() {
     fn future<T: FusedFuture>() {}
     fn stream<T: FusedStream>() {}
     all! {
-        future: Wait<NotSync>, ShutdownFuture, TaskDone, Stopped, Next<'_, AsCompleted<NotSync>>;
-        stream: AsCompleted<NotSync>, AsCompletedTimeout<NotSync>, Map<NotSync>, Unordered<NotSync>;
+        future: Wait<NotSync>, ShutdownFuture, TaskDone, Stopped, Next<'_, AsCompleted<NotSync>>,
+            Next<'_, Map<NotSync>>, MapFuture<NotSync>, TryMapFuture<NotSync, NotSync>;
+        stream: AsCompleted<NotSync>, AsCompletedTimeout<NotSync>, Map<NotSync>,
+            TryMap<NotSync, NotSync>, Unordered<NotSync>;
     }
 }
 
@@ -196,13 +227,13 @@ fn plain_values() {
           PanicLocation;
     }
     all! {
-        send: Dump, State, Worker, Running, Queue, Waiting, Awaited;
-        sync: Dump, State, Worker, Running, Queue, Waiting, Awaited;
-        unpin: Dump, State, Worker, Running, Queue, Waiting, Awaited;
-        unwind_safe: Dump, State, Worker, Running, Queue, Waiting, Awaited;
-        is_static: Dump, State, Worker, Running, Queue, Waiting, Awaited;
-        clone: Dump, State, Worker, Running, Queue, Waiting, Awaited;
-        debug: Dump, State, Worker, Running, Queue, Waiting, Awaited;
+        send: Dump, Worker, Running, Queue, Waiting, Awaited;
+        sync: Dump, Worker, Running, Queue, Waiting, Awaited;
+        unpin: Dump, Worker, Running, Queue, Waiting, Awaited;
+        unwind_safe: Dump, Worker, Running, Queue, Waiting, Awaited;
+        is_static: Dump, Worker, Running, Queue, Waiting, Awaited;
+        clone: Dump, Worker, Running, Queue, Waiting, Awaited;
+        debug: Dump, Worker, Running, Queue, Waiting, Awaited;
     }
 }
 

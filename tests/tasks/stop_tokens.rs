@@ -8,9 +8,9 @@ use std::time::Duration;
 use concurrent_futures::{
     Error, InlineExecutor, Shutdown, StopToken, Stopped, TaskFuture, ThreadPoolExecutor, task,
 };
+use futures::FutureExt;
 use futures::executor::block_on;
 use futures::future::FusedFuture;
-use futures::{FutureExt, StreamExt};
 
 use crate::support::{Gate, POOL_SIZES, pool, within_limit};
 use crate::tools::{Drops, Wakes, soon};
