@@ -21,13 +21,12 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::id::TaskId;
-use super::listener::{Callbacks, Listener};
+use super::listener::{Callbacks, Listener, Watchers};
 use super::outcome::callbacks_in;
 use super::runnable::{Claimed, Runnable};
 use super::set::CompletionSet;
 use super::slab;
 use super::state::{Kind, Listening, Snapshot, State};
-use super::watchers::Watchers;
 use super::worker::context::WorkerContext;
 use crate::error::Error;
 use crate::panic::{KeptWaker, drop_quietly};

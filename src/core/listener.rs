@@ -12,7 +12,8 @@
 use std::sync::Arc;
 
 use super::set::CompletionSet;
-use super::watchers::Watchers;
+use super::stop_flag::StopFlag;
+use super::waiters::Waiters;
 use crate::error::Error;
 use crate::panic::{KeptWaker, quietly};
 use crate::sync::Mutex;
@@ -34,6 +35,21 @@ impl Listener {
             Listener::Waker(waker) => waker.wake(),
             Listener::Set(set, index) => set.finished(index, failed),
         }
+    }
+}
+
+/// The watchers of a task, its future's listener among them. Behind the lock of its callbacks.
+pub(super) struct Watchers {
+    pub(super) listener: Listener,
+    /// The stop request, once a token was made.
+    pub(super) stop: Option<Arc<StopFlag>>,
+    /// Those who wait for the end.
+    pub(super) waiters: Waiters,
+}
+
+impl Watchers {
+    pub(super) fn new(listener: Listener) -> Self {
+        Self { listener, stop: None, waiters: Waiters::default() }
     }
 }
 

@@ -5,26 +5,11 @@ use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 use super::cell::TaskRef;
-use super::listener::Listener;
+use super::listener::{Listener, Watchers};
 use super::outcome::tell;
 use super::stop_flag::StopFlag;
-use super::waiters::{Place, Waiters};
+use super::waiters::Place;
 use crate::panic::KeptWaker;
-
-/// The watchers of a task, its future's listener among them. Behind the lock of its callbacks.
-pub(super) struct Watchers {
-    pub(super) listener: Listener,
-    /// The stop request, once a token was made.
-    stop: Option<Arc<StopFlag>>,
-    /// Those who wait for the end.
-    pub(super) waiters: Waiters,
-}
-
-impl Watchers {
-    pub(super) fn new(listener: Listener) -> Self {
-        Self { listener, stop: None, waiters: Waiters::default() }
-    }
-}
 
 impl TaskRef {
     /// Calls `f` with the task's watchers, under their lock.
