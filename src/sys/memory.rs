@@ -61,7 +61,7 @@ impl<T: Pod + Send + Sync> From<Vec<T>> for Shared<T> {
 impl<T: Pod + Send + Sync> Shared<T> {
     /// Without a copy, if this is the only clone and the memory is a whole `Vec`.
     pub(crate) fn into_vec(self) -> Vec<T> {
-        if !self.owner.downcast_ref::<Vec<T>>().is_some_and(|all| all.len() == self.len) {
+        if self.owner.downcast_ref::<Vec<T>>().is_none_or(|all| all.len() != self.len) {
             return self.to_vec();
         }
         match self.owner.downcast::<Vec<T>>() {

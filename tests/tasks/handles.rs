@@ -14,8 +14,10 @@ use futures::future::{FusedFuture, join_all};
 use crate::support::{Gate, POOL_SIZES, occupy, pool, within_limit};
 use crate::tools::{Drops, Wakes, soon};
 
+type Threads = Vec<thread::JoinHandle<()>>;
+
 /// Waits for the task on so many threads.
-fn waiting(handle: &TaskHandle, threads: usize) -> Vec<thread::JoinHandle<()>> {
+fn waiting(handle: &TaskHandle, threads: usize) -> Threads {
     let wait = |handle: TaskHandle| {
         block_on(join_all([handle.done(), handle.done()]));
         assert!(handle.is_done());
@@ -54,7 +56,7 @@ fn many_wait_for_a_task_whose_result_goes_elsewhere() {
 fn who_waits_is_told_of_every_end() {
     within_limit(|| {
         let pool = pool(1);
-        let ends: [fn(&ThreadPoolExecutor) -> Vec<thread::JoinHandle<()>>; 5] = [
+        let ends: [fn(&ThreadPoolExecutor) -> Threads; 5] = [
             |pool| {
                 let gate = Gate::new();
                 let _held = occupy(pool, &gate);
