@@ -91,7 +91,7 @@ impl TaskHandle {
         !now.is_done() && (now.is_underway() || self.0.runnable().is_running())
     }
 
-    /// Returns whether the task ended with [`Error::Cancelled`](crate::Error::Cancelled).
+    /// Returns whether the task ended with [`Error::Cancelled`].
     pub fn is_cancelled(&self) -> bool {
         self.0.header().state.look().is_cancelled()
     }
