@@ -86,6 +86,7 @@ impl Lifecycle {
             cancelled: counts.cancelled - before.cancelled,
             queued,
             running,
+            ended: false, // the future knows
         }
     }
 

@@ -40,6 +40,10 @@ pub struct ShutdownReport {
     pub queued: usize,
     /// Tasks that were left running, by a report that did not wait for the end.
     pub running: Vec<RunningTask>,
+    /// Set if all has ended. Not so if the deadline came first, inside of a job of the executor, and for an
+    /// executor that is not the caller's to end, which takes tasks as before: the
+    /// [global](crate::ThreadPoolExecutor::global) pool, and the pool of a worker process.
+    pub ended: bool,
 }
 
 /// A task that runs.
@@ -104,7 +108,8 @@ pub(crate) trait Closing: Send + Sync {
 /// ```
 #[must_use = "the shutdown has begun; await this to know when it has ended, or drop it"]
 pub struct ShutdownFuture {
-    executor: Arc<dyn Closing>,
+    /// `None`: it is left open.
+    executor: Option<Arc<dyn Closing>>,
     place: Place,
     deadline: Option<Delay>,
     is_over: bool,
@@ -113,6 +118,15 @@ pub struct ShutdownFuture {
 
 impl ShutdownFuture {
     pub(crate) fn new(executor: Arc<dyn Closing>) -> Self {
+        Self::of(Some(executor))
+    }
+
+    /// That of an executor which is left open: ready, with an empty report.
+    pub(crate) fn of_none() -> Self {
+        Self::of(None)
+    }
+
+    fn of(executor: Option<Arc<dyn Closing>>) -> Self {
         let pending_here = context::Pending::default();
         Self { executor, place: None, deadline: None, is_over: false, pending_here }
     }
@@ -133,14 +147,14 @@ impl ShutdownFuture {
     ///
     /// [`Error::WouldDeadlock`] inside a job of this executor.
     pub fn result(mut self) -> Result<ShutdownReport, Error> {
-        if self.executor.is_inside() {
+        if self.executor.as_ref().is_some_and(|executor| executor.is_inside()) {
             return Err(Error::WouldDeadlock);
         }
         let deadline = self.deadline.as_mut().map(Delay::keep_by_caller);
         match parker::block_on(|| Awaited::Shutdown, deadline, |cx| self.poll_report(cx)) {
-            Some((report, ended)) => {
-                if ended {
-                    self.executor.join();
+            Some(report) => {
+                if let Some(executor) = self.executor.as_ref().filter(|_| report.ended) {
+                    executor.join();
                 }
                 Ok(report)
             }
@@ -148,17 +162,18 @@ impl ShutdownFuture {
         }
     }
 
-    /// The report, and whether all has ended.
-    fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<(ShutdownReport, bool)> {
-        let ended = self.executor.poll_ended(&mut self.place, cx.waker()).is_ready();
-        if ended || self.executor.is_inside() {
-            return Poll::Ready((self.executor.report(), ended));
+    fn poll_report(&mut self, cx: &mut Context<'_>) -> Poll<ShutdownReport> {
+        let Some(executor) = &self.executor else {
+            return Poll::Ready(ShutdownReport::default());
+        };
+        let mut ended = executor.poll_ended(&mut self.place, cx.waker()).is_ready();
+        if !ended && !executor.is_inside() {
+            let Some(deadline) = &mut self.deadline else { return Poll::Pending };
+            ready!(deadline.poll(cx));
+            executor.escalate();
+            ended = executor.poll_ended(&mut self.place, cx.waker()).is_ready();
         }
-        let Some(deadline) = &mut self.deadline else { return Poll::Pending };
-        ready!(deadline.poll(cx));
-        self.executor.escalate();
-        let ended = self.executor.poll_ended(&mut self.place, cx.waker()).is_ready();
-        Poll::Ready((self.executor.report(), ended))
+        Poll::Ready(ShutdownReport { ended, ..executor.report() })
     }
 }
 
@@ -166,7 +181,7 @@ impl Future for ShutdownFuture {
     type Output = ShutdownReport;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = self.poll_report(cx).map(|(report, _)| report);
+        let polled = self.poll_report(cx);
         self.is_over = polled.is_ready();
         self.pending_here.note(&polled, cx, || Awaited::Shutdown);
         polled
@@ -181,8 +196,8 @@ impl FusedFuture for ShutdownFuture {
 
 impl Drop for ShutdownFuture {
     fn drop(&mut self) {
-        if self.place.is_some() {
-            self.executor.give_up(self.place);
+        if let Some(executor) = self.executor.as_ref().filter(|_| self.place.is_some()) {
+            executor.give_up(self.place);
         }
     }
 }

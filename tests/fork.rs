@@ -156,6 +156,21 @@ fn children_forked_while_another_thread_submits_do_not_deadlock() {
     });
 }
 
+#[test]
+fn a_child_has_a_global_pool_of_its_own() {
+    program("a_child_has_a_global_pool_of_its_own", |_size| {
+        let use_it = || {
+            let global = ThreadPoolExecutor::global();
+            assert_eq!(global.submit(|| 6 * 7).result().unwrap(), 42);
+            assert!(ThreadPoolExecutor::builder().build_global().is_err());
+        };
+        Child::fork(use_it).ends_well(); // the first of all
+        use_it();
+        Child::fork(use_it).ends_well();
+        use_it();
+    });
+}
+
 /// Forks inside of a job of `pool`, and waits for the child there.
 fn fork_in_a_job(pool: &ThreadPoolExecutor, child: impl FnOnce() + Send + 'static) {
     pool.submit(move || Child::fork(child).ends_well()).result().unwrap();

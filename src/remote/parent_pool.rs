@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
-use std::task::{Poll, Waker};
 
 use crate::core::{Options, Promise, Source, TaskId};
 use crate::dump::Dump;
@@ -21,7 +20,7 @@ use crate::remote::call;
 use crate::remote::frame::Kind;
 use crate::remote::map::Chunks;
 use crate::remote::submission::{Submission, Submit};
-use crate::shutdown::{Closing, Place, Shutdown, ShutdownFuture, ShutdownReport};
+use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 use crate::thread_pool::ThreadPoolExecutor;
 use crate::trace::TaskTrace;
 
@@ -192,32 +191,12 @@ impl ParentPool {
     }
 
     pub(crate) fn shutdown(&self, _how: Shutdown) -> ShutdownFuture {
-        ShutdownFuture::new(Arc::new(self.clone()))
+        ShutdownFuture::of_none()
     }
 
     pub(crate) fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
         self.shutdown(how).result()
     }
-}
-
-impl Closing for ParentPool {
-    fn poll_ended(&self, _place: &mut Place, _waker: &Waker) -> Poll<()> {
-        Poll::Ready(())
-    }
-
-    fn give_up(&self, _place: Place) {}
-
-    fn report(&self) -> ShutdownReport {
-        ShutdownReport::default()
-    }
-
-    fn escalate(&self) {}
-
-    fn is_inside(&self) -> bool {
-        false
-    }
-
-    fn join(&self) {}
 }
 
 impl Sealed for ParentPool {

@@ -31,6 +31,7 @@ pub(super) struct Config {
     /// A part of another executor, which has a way to do without its threads: a refusal of the first
     /// one fails what waits, and breaks nothing.
     pub(super) is_internal: bool,
+    pub(super) is_global: bool,
 }
 
 /// The values that an initializer may return: `()`, or a `Result<(), E>` with any error.
@@ -85,6 +86,8 @@ pub struct ThreadPoolBuilder {
     runtime: Option<runtime::Handle>,
     on_unobserved: OnUnobserved,
     is_internal: bool,
+    /// Set for the pool of the whole program, which is never ended.
+    pub(super) is_global: bool,
 }
 
 impl ThreadPoolBuilder {
@@ -205,7 +208,13 @@ impl ThreadPoolBuilder {
     /// # Errors
     ///
     /// If a setting makes no sense; the text says which, and what is allowed.
-    pub fn build(self) -> Result<ThreadPoolExecutor, Error> {
+    pub fn build(mut self) -> Result<ThreadPoolExecutor, Error> {
+        // Here, where the caller is in its runtime; the thread that starts a worker need not be.
+        self.runtime = self.runtime.or_else(|| runtime::Handle::try_current().ok());
+        self.finish()
+    }
+
+    pub(super) fn finish(self) -> Result<ThreadPoolExecutor, Error> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
 
         settings::check_max_workers(self.max_workers)?;
@@ -226,12 +235,11 @@ impl ThreadPoolBuilder {
             initializer: self.initializer,
             stack_size: self.stack_size.unwrap_or(DEFAULT_STACK_SIZE),
             queue_capacity: self.queue_capacity,
-            // Here, where the caller is in its runtime; the thread that starts a worker need not
-            // be.
-            runtime: self.runtime.or_else(|| runtime::Handle::try_current().ok()).map(Quiet::new),
+            runtime: self.runtime.map(Quiet::new),
             on_unobserved: self.on_unobserved,
             instruments,
             is_internal,
+            is_global: self.is_global,
         }))
     }
 }

@@ -7,6 +7,7 @@
 
 mod body;
 mod builder;
+mod global;
 mod options;
 mod pool;
 mod queue;
@@ -319,6 +320,9 @@ impl ThreadPoolExecutor {
     /// Maps that were started go on under [`Shutdown::Drain`]: what their windows allow runs before
     /// the end; the rest runs when they are read, on workers that start again for it.
     pub fn shutdown(&self, how: Shutdown) -> ShutdownFuture {
+        if self.pool().config.is_global {
+            return ShutdownFuture::of_none();
+        }
         self.pool().close(how);
         ShutdownFuture::new(Arc::new(Ending(Arc::clone(self.pool()))))
     }
@@ -332,7 +336,8 @@ impl ThreadPoolExecutor {
     /// then.
     pub fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
         // Before the pool is closed: the error leaves it open.
-        if context::is_worker_of(self.pool().address()) {
+        let is_inside = context::is_worker_of(self.pool().address());
+        if is_inside && !self.pool().config.is_global {
             return Err(Error::WouldDeadlock);
         }
         self.shutdown(how).result()
