@@ -11,8 +11,8 @@ use crate::core::TaskId;
 use crate::core::set::CompletionSet;
 use crate::core::state::Kind;
 use crate::core::{
-    Awaited, Extra, OnUnobserved, Options, Outcome, Promise, Refused, Source, TaskRef, context,
-    parker,
+    Awaited, Extra, Failure, OnUnobserved, Options, Outcome, Promise, Refused, Source, TaskRef,
+    context, parker,
 };
 use crate::error::Error;
 use crate::panic::KeptWaker;
@@ -72,21 +72,14 @@ impl<T> TaskFuture<T> {
     }
 
     /// A future whose task the pool of this name has refused.
+    #[cfg(feature = "process")]
     pub(crate) fn refused(
         error: Error,
         label: Option<Arc<str>>,
         on_unobserved: &OnUnobserved,
         pool: &str,
-    ) -> Self
-    where
-        T: Send + 'static,
-    {
-        if !on_unobserved.is_heard() {
-            return Self::ready(Err(error));
-        }
-        let extra = Extra::new(Options { label, ..Options::default() });
-        let (on_unobserved, pool) = (on_unobserved.clone(), pool.to_owned());
-        Self::new(Promise::kept(Err(error), Refused { extra, on_unobserved, pool }))
+    ) -> Self {
+        Self::new(refused(error, label, on_unobserved, pool).into_outcome())
     }
 
     /// A future that is completed by hand, to bridge code that reports by callback, and for
@@ -250,7 +243,7 @@ impl<T> TaskFuture<T> {
     where
         F: FnOnce(&Result<T, Error>) + Send + 'static,
     {
-        self.outcome.add_callback(Box::new(callback));
+        self.outcome.add_callback(callback);
     }
 
     /// Another reference to the task.
@@ -293,6 +286,21 @@ impl<T> TaskFuture<T> {
     pub(crate) fn is_failed(&self) -> bool {
         self.outcome.look().is_failed()
     }
+}
+
+/// The failure of a future whose task the pool of this name has refused.
+pub(crate) fn refused(
+    error: Error,
+    label: Option<Arc<str>>,
+    on_unobserved: &OnUnobserved,
+    pool: &str,
+) -> Failure {
+    if !on_unobserved.is_heard() {
+        return Failure::new(error, ());
+    }
+    let extra = Extra::new(Options { label, ..Options::default() });
+    let (on_unobserved, pool) = (on_unobserved.clone(), pool.to_owned());
+    Failure::new(error, Refused { extra, on_unobserved, pool })
 }
 
 impl<T> Future for TaskFuture<T> {

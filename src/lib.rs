@@ -138,14 +138,15 @@
 //   thread_pool/mod.rs             `submit`
 //   room.rs                        room in a bounded queue, if it has a bound
 //   thread_pool/body.rs            the closure is the body of a task
-//   core/task.rs, core/cell.rs     the task: a cell that the future and the pool share
+//   core/submit.rs, core/cell.rs   the task: a block that the future and the pool share
 //   thread_pool/pool/mod.rs        the pool's lock: the task goes into the queue
 //   thread_pool/queue.rs
 //   thread_pool/sleep.rs           an idle worker is called ..
 //   thread_pool/pool/workers.rs    .. or one more is started
 //   thread_pool/worker.rs          the worker takes the task
 //   core/runnable.rs               its claim: it runs once, or was withdrawn
-//   core/worker/context.rs         the frame in which it runs: what `task::` functions see
+//   core/task.rs                   its run, in a frame of
+//   core/worker/context.rs         .. its own: what `task::` functions see
 //   core/outcome.rs                the result is published, callbacks run, the future is woken
 //   future.rs                      `poll` takes the result
 //

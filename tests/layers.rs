@@ -328,7 +328,14 @@ const CYCLES: [(&[&str], &str); 7] = [
         "serde's traits are recursive: a serializer makes its parts, which serialize values",
     ),
     (
-        &["core/cell", "core/outcome", "core/runnable", "core/task", "core/worker/context"],
+        &[
+            "core/cell",
+            "core/listener",
+            "core/outcome",
+            "core/runnable",
+            "core/task",
+            "core/worker/context",
+        ],
         "one cell: its sides hold it, and its table of functions names what each of them does",
     ),
     (

@@ -1,5 +1,5 @@
 //! The memory of a task: one block for the state, the body and later the result, and what every
-//! task has.
+//! task has. What depends on the types of body and result is in the [`Table`] of the block.
 //!
 //! # Who may touch what
 //!
@@ -15,21 +15,21 @@
 
 use std::alloc::Layout;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::{ManuallyDrop, needs_drop, offset_of, size_of};
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::id::TaskId;
-use super::listener::{Callbacks, Listener, Watchers};
-use super::outcome::callbacks_in;
+use super::listener::{Callbacks, Listener};
 use super::runnable::{Claimed, Runnable};
 use super::set::CompletionSet;
 use super::slab;
-use super::state::{Kind, Listening, Snapshot, State};
+use super::state::{Kind, Listening, State};
+use super::task::{Body, Polled};
 use super::worker::context::WorkerContext;
 use crate::error::Error;
-use crate::panic::{KeptWaker, drop_quietly};
+use crate::panic::{KeptWaker, Panicked, catch, drop_quietly, quietly};
 use crate::sync::UnsafeCell;
 
 const POSITION_BITS: u32 = slab::Position::BITS;
@@ -37,43 +37,49 @@ const POSITION_BITS: u32 = slab::Position::BITS;
 /// The start of every block, the same for all types.
 #[repr(C)]
 pub(crate) struct Header {
-    vtable: &'static VTable,
+    table: &'static Table,
     pub(crate) state: State,
     /// The task's number, and in the lowest bits the block's position in its slab.
     id_and_position: u64,
     slot: UnsafeCell<Slot>,
+    /// Stands for the place, so that a model sees who uses it. It takes no memory.
+    place: UnsafeCell<()>,
 }
 
-/// The functions that depend on the types of a task. All of them require a block of the [`Block`]
-/// that the table was made for, which [`make_block`] ensures.
-struct VTable {
+// SAFETY: slot and place are touched by one thread at a time, by the rules above; what is in them moves
+// between threads.
+unsafe impl Sync for Header {}
+// SAFETY: the slot holds a waker, a set or callbacks, the place a body or a result, all of which are `Send`.
+unsafe impl Send for Header {}
+
+/// What depends on the body of a task, and on its result. All else is compiled once, for all of them.
+pub(super) struct Table {
+    head: &'static HeadTable,
+    layout: Layout,
+    /// Where in the block the place is, in bytes.
+    place: usize,
+    /// The size of the body, in bytes.
+    body: usize,
+    /// [`Body::ASYNC`].
+    suspends: bool,
+    /// Runs the body in the place, and leaves there what remains of it.
+    poll: unsafe fn(*mut (), &TaskRef) -> Option<Kind>,
+    /// `None` if there is nothing to do.
+    drop_body: Option<unsafe fn(*mut ())>,
+    drop_value: Option<unsafe fn(*mut ())>,
+}
+
+/// What depends on the [`Head`] of a block. All of it requires a block with the head that the table was made for.
+pub(crate) struct HeadTable {
     /// Adds its types to a reference.
     runnable: unsafe fn(&TaskRef) -> &dyn Runnable,
     run: unsafe fn(Claimed, &dyn WorkerContext),
-    /// Moves the result to the `Result<T, Error>` behind the pointer.
-    take: unsafe fn(NonNull<Header>, *mut ()),
-    /// Moves a result back to where it was taken from.
-    put_back: unsafe fn(NonNull<Header>, *mut ()),
-    with_watchers: unsafe fn(&TaskRef, LookAtWatchers<'_>) -> Listener,
-    free: unsafe fn(NonNull<Header>),
-    /// [`Block::SUSPENDS`].
-    suspends: bool,
+    drop: unsafe fn(NonNull<Header>),
 }
 
-/// A look at the watchers of a task. Returns the listener that is to be told, if there is one.
-type LookAtWatchers<'a> = &'a mut dyn FnMut(&mut Watchers) -> Listener;
-
-impl VTable {
-    const fn of<K: Block>() -> Self {
-        Self {
-            runnable: runnable::<K>,
-            run: run::<K>,
-            take: take::<K>,
-            put_back: put_back::<K>,
-            with_watchers: with_watchers::<K::Output>,
-            free: free::<K>,
-            suspends: K::SUSPENDS,
-        }
+impl HeadTable {
+    pub(super) const fn of<K: Head>() -> Self {
+        Self { runnable: runnable::<K>, run: run::<K>, drop: drop_head::<K> }
     }
 }
 
@@ -82,15 +88,17 @@ union Slot {
     empty: (),
     waker: ManuallyDrop<KeptWaker>,
     set: ManuallyDrop<(Arc<CompletionSet>, usize)>,
-    /// A `Box<Callbacks<T>>`.
-    callbacks: *mut (),
+    /// A `Box<Callbacks>`.
+    callbacks: *mut Callbacks,
 }
 
 impl Header {
+    /// The header of this block, for the caller to put there.
     #[inline]
-    fn new(vtable: &'static VTable, id: TaskId, state: State, position: slab::Position) -> Self {
-        let id_and_position = id.get() << POSITION_BITS | u64::from(position);
-        Self { vtable, state, id_and_position, slot: UnsafeCell::new(Slot { empty: () }) }
+    pub(super) fn new(new: &NewBlock, id: TaskId, state: State) -> Self {
+        let id_and_position = id.get() << POSITION_BITS | u64::from(new.position);
+        let slot = UnsafeCell::new(Slot { empty: () });
+        Self { table: new.table, state, id_and_position, slot, place: UnsafeCell::new(()) }
     }
 
     pub(crate) fn id(&self) -> TaskId {
@@ -147,281 +155,277 @@ impl Header {
     ///
     /// # Safety
     ///
-    /// This thread owns the slot, and it is empty. `callbacks` is a `Box<Callbacks<T>>` for the task's `T`.
-    pub(super) unsafe fn install_callbacks(&self, callbacks: NonNull<()>) {
+    /// This thread owns the slot, and it is empty.
+    pub(super) unsafe fn install_callbacks(&self, callbacks: Box<Callbacks>) {
+        let callbacks = Box::into_raw(callbacks);
         // SAFETY: the slot is this thread's.
-        self.slot.with_mut(|slot| unsafe { (*slot).callbacks = callbacks.as_ptr() });
+        self.slot.with_mut(|slot| unsafe { (*slot).callbacks = callbacks });
     }
 
-    /// Returns the address of the callbacks.
+    /// Returns the callbacks.
     ///
     /// # Safety
     ///
     /// The state has said `Listening::Callbacks`.
-    pub(super) unsafe fn callbacks(&self) -> *mut () {
-        // SAFETY: callbacks stay in the slot, and nothing writes to it any more, so all threads may read
-        // their address.
-        self.slot.with(|slot| unsafe { (*slot).callbacks })
+    pub(super) unsafe fn callbacks(&self) -> &Callbacks {
+        // SAFETY: callbacks stay in the slot for the rest of the task's life, and nothing writes to it any
+        // more, so all threads may read their address.
+        self.slot.with(|slot| unsafe { &*(*slot).callbacks })
+    }
+
+    /// Drops what is in the slot.
+    ///
+    /// # Safety
+    ///
+    /// There is no reference left, and this is called once.
+    unsafe fn clear_slot(&self) {
+        let listening = self.state.look().listening();
+        if listening == Listening::Callbacks {
+            // SAFETY: `install_callbacks` was given such a box, and without references no other thread
+            // can touch it.
+            let callbacks = self.slot.with(|slot| unsafe { Box::from_raw((*slot).callbacks) });
+            drop_quietly(callbacks);
+        } else {
+            // SAFETY: without references no other thread can touch the slot; `listening` is in it.
+            drop(unsafe { self.empty_slot(listening) });
+        }
     }
 }
 
 /// The place of the body, and later of the result.
+#[repr(C)]
 union Place<B, T> {
-    empty: (),
     body: ManuallyDrop<B>,
     value: ManuallyDrop<T>,
     error: ManuallyDrop<Box<Error>>,
 }
 
-/// Header and place. The types that are a task in memory begin with a cell.
+/// A block: head and place.
 #[repr(C)]
-pub(super) struct Cell<B, T> {
-    header: Header,
-    place: UnsafeCell<Place<B, T>>,
+struct Block<K, B, T> {
+    head: K,
+    place: Place<B, T>,
 }
 
-// SAFETY: place and slot are touched by one thread at a time, by the rules above; what is in them
-// moves between threads.
-unsafe impl<B: Send, T: Send> Sync for Cell<B, T> {}
-// SAFETY: the place holds a `B` or a `T`; the slot a waker, a set or callbacks, which and whose
-// wakers are `Send`.
-unsafe impl<B: Send, T: Send> Send for Cell<B, T> {}
-
-impl<B, T> Cell<B, T> {
-    fn new(header: Header, body: Option<B>) -> Self {
-        let content = match body {
-            Some(body) => Place { body: ManuallyDrop::new(body) },
-            None => Place { empty: () },
-        };
-        Self { header, place: UnsafeCell::new(content) }
-    }
-
-    #[inline]
-    pub(super) fn header(&self) -> &Header {
-        &self.header
-    }
-
-    #[inline]
-    pub(super) fn state(&self) -> &State {
-        &self.header.state
-    }
-
-    /// Puts the body into the place.
-    ///
-    /// # Safety
-    ///
-    /// The place is this thread's, and empty.
-    pub(super) unsafe fn put_body(&self, body: B) {
-        // SAFETY: by the caller the place is this thread's, and there is nothing in it to be dropped.
-        self.place.with_mut(|place| unsafe { *place = Place { body: ManuallyDrop::new(body) } });
-    }
-
-    /// Moves the body out of the place.
-    ///
-    /// # Safety
-    ///
-    /// The place is this thread's, and there is a body in it.
-    pub(super) unsafe fn take_body(&self) -> B {
-        // SAFETY: by the caller the place is this thread's and holds a body. It counts as empty from here
-        // on, so the body is moved out once.
-        self.place.with_mut(|place| unsafe { ManuallyDrop::take(&mut (*place).body) })
-    }
-
-    /// Stores a result in the place.
-    ///
-    /// # Safety
-    ///
-    /// The place is this thread's, and empty.
-    pub(super) unsafe fn store(&self, outcome: Result<T, Error>) {
-        let content = match outcome {
-            Ok(value) => Place { value: ManuallyDrop::new(value) },
-            Err(error) => Place { error: ManuallyDrop::new(Box::new(error)) },
-        };
-        // SAFETY: by the caller the place is this thread's, and there is nothing in it to be dropped.
-        self.place.with_mut(|place| unsafe { *place = content });
-    }
-
-    /// Moves a stored result out of the place.
-    ///
-    /// # Safety
-    ///
-    /// The place is this thread's, and a result of this `kind` is in it.
-    pub(super) unsafe fn load(&self, kind: Kind) -> Result<T, Error> {
-        // SAFETY: by the caller the place is this thread's and holds a result of this kind. It counts as
-        // empty from here on, so the result is moved out once.
-        self.place.with_mut(|place| unsafe {
-            if kind == Kind::VALUE {
-                Ok(ManuallyDrop::take(&mut (*place).value))
-            } else {
-                Err(*ManuallyDrop::take(&mut (*place).error))
-            }
-        })
-    }
-}
-
-impl<B, T> Cell<B, T> {
-    /// Drops what is left in the cell. A panic of the user's destructors ends here.
-    ///
-    /// # Safety
-    ///
-    /// There is no reference left, and this is called once.
-    pub(super) unsafe fn clear(&self) {
-        let now = self.state().look();
-        if now.has_body() {
-            // SAFETY: without references no other thread can touch the place, and the state says that
-            // there is a body in it.
-            drop_quietly(unsafe { self.take_body() });
-        }
-        if let Some(kind) = now.kind().filter(|_| now.has_result()) {
-            // SAFETY: without references no other thread can touch the place, and the state says that
-            // there is a result of this kind in it.
-            drop_quietly(unsafe { self.load(kind) });
-        }
-        let listening = now.listening();
-        if listening == Listening::Callbacks {
-            // SAFETY: `install_callbacks` was given such a box, and without references no other thread
-            // can touch it.
-            drop_quietly(unsafe { Box::from_raw(self.header.callbacks().cast::<Callbacks<T>>()) });
-        } else {
-            // SAFETY: without references no other thread can touch the slot; `listening` is in it.
-            drop(unsafe { self.header.empty_slot(listening) });
-        }
-    }
-}
-
-/// A type that is a task in memory.
+/// The start of a block: its [`Header`], and what its kind of task has besides.
 ///
 /// # Safety
 ///
-/// It is `repr(C)`, and its first field is a `Cell<Self::Body, Self::Output>`.
-pub(crate) unsafe trait Block: Send + Sync + Sized + 'static {
-    type Body: Send + 'static;
-    type Output: Send + 'static;
-
-    /// True if a body can be suspended, so that a [`Registry`](super::Registry) may know the task.
-    const SUSPENDS: bool;
+/// It is `repr(C)`, and its first field is a `Header`.
+pub(crate) unsafe trait Head: Send + Sync + Sized + 'static {
+    const TABLE: &'static HeadTable = &HeadTable::of::<Self>();
 
     /// The reference as the interface of all tasks.
     fn runnable(task: &Typed<Self>) -> &dyn Runnable;
 
     /// Runs the body on this thread, which is a worker's.
     fn run(claimed: Claimed<Typed<Self>>, worker: &dyn WorkerContext);
-
-    /// Returns the error of a task that is done and has stored no result.
-    fn not_stored(&self, now: Snapshot) -> Error;
-
-    /// Ends a task that is suspended although its last reference is gone, so that nothing can wake
-    /// it. Called once; `task` does not count as a reference, and none may be kept.
-    fn abandoned(_task: &Typed<Self>) {}
 }
 
-/// Makes a block with the value that `make` returns for its cell.
-///
-/// # Safety
-///
-/// * There is a body exactly if the state is at rest.
-/// * If the state has a stored result, the caller stores it before another thread can look.
-pub(super) unsafe fn make_block<K: Block>(
-    id: TaskId,
-    state: State,
-    body: Option<K::Body>,
-    make: impl FnOnce(Cell<K::Body, K::Output>) -> K,
-) -> NonNull<Header> {
-    struct Table<K>(PhantomData<K>);
-    impl<K: Block> Table<K> {
-        const VTABLE: &'static VTable = &VTable::of::<K>();
+// ---- Blocks that are made ----
+
+impl Table {
+    /// The table of tasks with this head and this body.
+    #[inline]
+    pub(super) fn of_body<K: Head, B: Body>() -> &'static Self {
+        const {
+            &Self {
+                head: K::TABLE,
+                layout: Layout::new::<Block<K, B, B::Output>>(),
+                place: offset_of!(Block<K, B, B::Output>, place),
+                body: size_of::<B>(),
+                suspends: B::ASYNC,
+                poll: poll::<B>,
+                drop_body: drops::<B>(),
+                drop_value: drops::<B::Output>(),
+            }
+        }
     }
-    let (block, position) = slab::allocate(Layout::new::<K>());
-    let value = make(Cell::new(Header::new(Table::<K>::VTABLE, id, state, position), body));
-    // SAFETY: the block is new and has the layout of such a value.
-    unsafe { block.cast::<K>().write(value) };
-    block.cast()
+
+    /// The table of tasks with this head and no body, whose result is a `T`.
+    fn of_result<K: Head, T: Send + 'static>() -> &'static Self {
+        const {
+            &Self {
+                head: K::TABLE,
+                layout: Layout::new::<Block<K, (), T>>(),
+                place: offset_of!(Block<K, (), T>, place),
+                body: 0,
+                suspends: false,
+                poll: no_body,
+                drop_body: None,
+                drop_value: drops::<T>(),
+            }
+        }
+    }
+
+    /// Drops a body outside of a block.
+    ///
+    /// # Safety
+    ///
+    /// The table is that of the body, which is not used any more.
+    pub(super) unsafe fn drop_body(&self, body: *mut ()) {
+        // SAFETY: by the caller.
+        unsafe { drop_in_place(self.drop_body, body) };
+    }
 }
 
-// ---- The table ----
+/// The memory of a block. The caller of the functions below knows what is in it.
+pub(super) struct NewBlock {
+    block: NonNull<u8>,
+    position: slab::Position,
+    table: &'static Table,
+}
+
+impl NewBlock {
+    #[inline]
+    pub(super) fn allocate(table: &'static Table) -> Self {
+        let (block, position) = slab::allocate(table.layout);
+        Self { block, position, table }
+    }
+
+    /// Returns a block for a task with this head and no body, whose result is a `T`.
+    pub(super) fn of_result<K: Head, T: Send + 'static>() -> Self {
+        Self::allocate(Table::of_result::<K, T>())
+    }
+
+    /// Takes a block back, to be given another head.
+    ///
+    /// # Safety
+    ///
+    /// The block has a header.
+    pub(super) unsafe fn of(header: NonNull<Header>) -> Self {
+        // SAFETY: by the caller.
+        let (table, position) = unsafe { (header.as_ref().table, header.as_ref().position()) };
+        Self { block: header.cast(), position, table }
+    }
+
+    #[inline]
+    fn place(&self) -> *mut () {
+        // SAFETY: the block has this layout, and so its place lies in it.
+        unsafe { self.block.byte_add(self.table.place) }.cast().as_ptr()
+    }
+
+    /// The block, once it begins with a head.
+    #[inline]
+    pub(super) fn header(&self) -> NonNull<Header> {
+        self.block.cast()
+    }
+
+    /// Moves a body in.
+    ///
+    /// # Safety
+    ///
+    /// The table is that of the body, which is not used any more where it was. The place is empty.
+    #[inline]
+    pub(super) unsafe fn put_body(&self, body: *const ()) {
+        // Many closures capture nothing.
+        if self.table.body > 0 {
+            // SAFETY: by the caller; the place is large enough for the body.
+            unsafe {
+                self.place().cast::<u8>().copy_from_nonoverlapping(body.cast(), self.table.body)
+            };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// There is nothing left in the block, and it is not used any more.
+    pub(super) unsafe fn free(&self) {
+        // SAFETY: it was allocated with this layout, and got this position.
+        unsafe { slab::free(self.block, self.table.layout, self.position) };
+    }
+}
+
+// ---- The tables ----
 
 /// # Safety
 ///
-/// The task is a `K`.
-unsafe fn runnable<K: Block>(task: &TaskRef) -> &dyn Runnable {
+/// The task's head is a `K`.
+unsafe fn runnable<K: Head>(task: &TaskRef) -> &dyn Runnable {
     // SAFETY: by the caller the block begins with a `K`.
     K::runnable(unsafe { Typed::assume_ref(task) })
 }
 
 /// # Safety
 ///
-/// The claimed task is a `K`.
-unsafe fn run<K: Block>(claimed: Claimed, worker: &dyn WorkerContext) {
+/// The claimed task's head is a `K`.
+unsafe fn run<K: Head>(claimed: Claimed, worker: &dyn WorkerContext) {
     // SAFETY: by the caller the block begins with a `K`.
     K::run(claimed.map(|task| unsafe { Typed::assume(task) }), worker);
 }
 
 /// # Safety
 ///
-/// The block is a `K`; else as for [`TaskRef::take`], with a `Result<K::Output, Error>` behind `result`.
-unsafe fn take<K: Block>(block: NonNull<Header>, result: *mut ()) {
-    // SAFETY: the caller says that it is a `K`, which begins with such a cell; the caller's reference
-    // keeps it.
-    let (task, cell) =
-        unsafe { (block.cast::<K>().as_ref(), block.cast::<Cell<K::Body, K::Output>>().as_ref()) };
-    let now = cell.state().look();
-    let outcome = match now.kind().filter(|kind| kind.is_stored()) {
-        // SAFETY: the caller has the right to the result, so the place is this thread's; a result
-        // of this kind was stored before `DONE` was set, and this is its one taker.
-        Some(kind) => unsafe { cell.load(kind) },
-        None => Err(task.not_stored(now)),
-    };
-    // SAFETY: the caller gives a pointer to memory for such a result.
-    unsafe { result.cast::<Result<K::Output, Error>>().write(outcome) };
+/// The block's head is a `K`, which is not used any more.
+unsafe fn drop_head<K: Head>(block: NonNull<Header>) {
+    // SAFETY: by the caller.
+    unsafe { block.cast::<K>().drop_in_place() };
 }
 
 /// # Safety
 ///
-/// The block is a `K`, and `result` points to the result of the last [`take`], by this thread; it
-/// moves out from there.
-unsafe fn put_back<K: Block>(block: NonNull<Header>, result: *mut ()) {
-    // SAFETY: a `K` begins with such a cell; the caller's reference keeps it.
-    let cell = unsafe { block.cast::<Cell<K::Body, K::Output>>().as_ref() };
-    // SAFETY: the caller gives a pointer to such a result, and does not use it again.
-    let outcome = unsafe { result.cast::<Result<K::Output, Error>>().read() };
-    if cell.state().look().kind().is_some_and(Kind::is_stored) {
-        // SAFETY: the place is this thread's, and empty since `take` moved the result out.
-        unsafe { cell.store(outcome) };
-    }
-}
-
-/// # Safety
-///
-/// `T` is the type of the task's result.
-unsafe fn with_watchers<T>(task: &TaskRef, look: LookAtWatchers<'_>) -> Listener {
-    // SAFETY: the caller's duty is the same.
-    look(&mut unsafe { callbacks_in::<T>(task) }.0.lock().watchers)
-}
-
-/// # Safety
-///
-/// The block is a `K`, there is no reference left, and this is called once.
-unsafe fn free<K: Block>(block: NonNull<Header>) {
-    if K::SUSPENDS {
-        // SAFETY: the block is a `K`, which is there until it is freed below. In `ManuallyDrop` this
-        // is no reference that counts, and `abandoned` keeps none.
-        let task = ManuallyDrop::new(unsafe { Typed::<K>::assume(TaskRef::from_raw(block)) });
-        if task.header().state.look().is_underway() {
-            K::abandoned(&task);
+/// This thread owns the place, which has a `B` in it, of a block for such a body. With a kind, there is a result
+/// of this kind in it then; without, the body. If this panics, there is nothing in it.
+unsafe fn poll<B: Body>(place: *mut (), task: &TaskRef) -> Option<Kind> {
+    // SAFETY: by the caller there is a `B`. The place counts as empty from here on.
+    let body = unsafe { place.cast::<B>().read() };
+    match body.poll(task) {
+        Polled::Ready(Ok(value)) => {
+            // SAFETY: the place is empty, and large enough for the output.
+            unsafe { place.cast::<B::Output>().write(value) };
+            Some(Kind::VALUE)
         }
-        if task.header().state.look().is_registered() {
-            // A registry may still look at it, so the memory stays. That is so in a forked child,
-            // whose pool is not its own: the parent's registry is out of its reach.
-            return;
+        // SAFETY: the place is empty, and large enough for an error.
+        Polled::Ready(Err(panicked)) => Some(unsafe { store_panic(place, panicked) }),
+        Polled::Pending(body) => {
+            // SAFETY: the place is empty, and large enough for the body.
+            unsafe { place.cast::<B>().write(body) };
+            None
         }
     }
-    // SAFETY: the block is a `K`, which begins with such a cell; no reference and no registry can
-    // lead another thread here, and it is called once.
-    unsafe {
-        block.cast::<Cell<K::Body, K::Output>>().as_ref().clear();
-        let position = block.as_ref().position();
-        block.cast::<K>().drop_in_place();
-        slab::free(block.cast(), Layout::new::<K>(), position);
+}
+
+unsafe fn no_body(_place: *mut (), _task: &TaskRef) -> Option<Kind> {
+    unreachable!("a promise is never queued")
+}
+
+/// # Safety
+///
+/// The place is this thread's, and empty.
+#[cold]
+unsafe fn store_panic(place: *mut (), panicked: Panicked) -> Kind {
+    // SAFETY: the same.
+    unsafe { store_error(place, Error::Panicked(Box::new(panicked))) }
+}
+
+/// # Safety
+///
+/// The place is this thread's, and empty.
+unsafe fn store_error(place: *mut (), error: Error) -> Kind {
+    let kind = Kind::of_error(&error);
+    // SAFETY: every place is large enough for a box, and aligned for it.
+    unsafe { place.cast::<Box<Error>>().write(Box::new(error)) };
+    kind
+}
+
+const fn drops<T>() -> Option<unsafe fn(*mut ())> {
+    unsafe fn drops<T>(place: *mut ()) {
+        // SAFETY: by the caller there is a `T`, which is not used any more.
+        unsafe { place.cast::<T>().drop_in_place() };
+    }
+    if needs_drop::<T>() { Some(drops::<T>) } else { None }
+}
+
+/// Drops what is in a place. A panic of the user's destructors ends here.
+///
+/// # Safety
+///
+/// It is of the type that `drops` is of, and is not used any more.
+#[inline]
+unsafe fn drop_in_place(drops: Option<unsafe fn(*mut ())>, place: *mut ()) {
+    if let Some(drops) = drops {
+        // SAFETY: by the caller.
+        quietly(|| unsafe { drops(place) });
     }
 }
 
@@ -443,7 +447,7 @@ impl TaskRef {
     ///
     /// # Safety
     ///
-    /// `block` is from [`make_block`], and the caller gives one of its references away.
+    /// The block begins with a head, and the caller gives one of the references away that its state counts.
     pub(super) unsafe fn from_raw(block: NonNull<Header>) -> Self {
         Self(block)
     }
@@ -464,55 +468,143 @@ impl TaskRef {
     }
 
     pub(crate) fn runnable(&self) -> &dyn Runnable {
-        // SAFETY: `make_block` has put the table of the block's own type there.
-        unsafe { (self.header().vtable.runnable)(self) }
+        // SAFETY: the table is that of the block's own head.
+        unsafe { (self.header().table.head.runnable)(self) }
     }
 
     /// Runs the body of a task that this thread has claimed.
     #[inline]
     pub(super) fn run(claimed: Claimed, worker: &dyn WorkerContext) {
-        let run = claimed.task().header().vtable.run;
-        // SAFETY: `make_block` has put the table of the block's own type there.
+        let run = claimed.task().header().table.head.run;
+        // SAFETY: the table is that of the block's own head.
         unsafe { run(claimed, worker) };
     }
 
     pub(super) fn suspends(&self) -> bool {
-        self.header().vtable.suspends
+        self.header().table.suspends
     }
 
-    /// Moves the result out.
+    // ---- The place ----
+
+    /// The place, which this thread is about to use.
+    #[inline]
+    fn place(&self) -> *mut () {
+        self.header().place.with_mut(|_| ());
+        // SAFETY: the table is that of the block, so the place lies in it. The pointer is the block's, not that
+        // of the header alone.
+        unsafe { self.0.byte_add(self.header().table.place) }.cast().as_ptr()
+    }
+
+    /// Runs the body. With a kind, there is a result of this kind in the place then; without, the body.
     ///
     /// # Safety
     ///
-    /// `T` is the type of the task's result. It is done, and this thread has the right to the
-    /// result: it has set `TAKEN`, or puts it back before another thread can look.
-    pub(super) unsafe fn take<T>(&self) -> Result<T, Error> {
-        let mut outcome = MaybeUninit::<Result<T, Error>>::uninit();
-        // SAFETY: the table is that of the block's type; by the caller its output is a `T`, and the
-        // right to it is this thread's. The function writes the result.
-        unsafe {
-            (self.header().vtable.take)(self.0, outcome.as_mut_ptr().cast());
-            outcome.assume_init()
+    /// The place is this thread's, and there is a body in it.
+    #[inline]
+    pub(super) unsafe fn poll(&self) -> Option<Kind> {
+        let (poll, place) = (self.header().table.poll, self.place());
+        // SAFETY: the table is that of the block's own body, which by the caller is there.
+        let polled = catch(|| unsafe { poll(place, self) });
+        let place = self.place();
+        match polled {
+            Ok(kind) => kind,
+            // SAFETY: the place is this thread's, and `poll` has left it empty.
+            Err(panicked) => Some(unsafe { store_panic(place, panicked) }),
         }
     }
 
-    /// Puts a result back.
+    /// Drops the body. A panic of its destructor ends here.
     ///
     /// # Safety
     ///
-    /// It comes from [`take`](Self::take), by this thread.
-    pub(super) unsafe fn put_back<T>(&self, outcome: Result<T, Error>) {
-        let mut outcome = ManuallyDrop::new(outcome);
-        // SAFETY: the table is that of the block's type; the result comes from `take`. The function
-        // moves it out of the pointer, and `ManuallyDrop` does not drop it again.
-        unsafe { (self.header().vtable.put_back)(self.0, ptr::from_mut(&mut outcome).cast()) };
+    /// The place is this thread's, and there is a body in it, which is not used any more.
+    pub(super) unsafe fn drop_body(&self) {
+        // SAFETY: by the caller; the table is that of the block's own body.
+        unsafe { drop_in_place(self.header().table.drop_body, self.place()) };
     }
 
-    /// Calls `look` once, under the lock of the watchers.
-    pub(super) fn with_watchers(&self, look: LookAtWatchers<'_>) -> Listener {
-        // SAFETY: the table is that of the block's type, so the function is that of its output.
-        unsafe { (self.header().vtable.with_watchers)(self, look) }
+    /// Stores a value.
+    ///
+    /// # Safety
+    ///
+    /// `T` is the type of the task's result. The place is this thread's, and empty.
+    pub(super) unsafe fn store_value<T>(&self, value: T) {
+        // SAFETY: by the caller; the place of such a task is large enough for a `T`.
+        unsafe { self.place().cast::<T>().write(value) };
     }
+
+    /// Stores an error of a kind that is stored.
+    ///
+    /// # Safety
+    ///
+    /// The place is this thread's, and empty.
+    pub(super) unsafe fn store_error(&self, error: Error) -> Kind {
+        // SAFETY: by the caller.
+        unsafe { store_error(self.place(), error) }
+    }
+
+    /// Returns the stored error, if a result of this kind is one.
+    ///
+    /// # Safety
+    ///
+    /// The place is this thread's, with a result of this kind in it, which stays there for as long as the error
+    /// is looked at.
+    pub(super) unsafe fn stored_error(&self, kind: Kind) -> Option<&Error> {
+        if kind == Kind::VALUE || !kind.is_stored() {
+            return None;
+        }
+        // SAFETY: by the caller there is such a box.
+        Some(unsafe { &*self.place().cast::<Box<Error>>() })
+    }
+
+    /// Moves a result of this kind out; one that is not stored is made.
+    ///
+    /// # Safety
+    ///
+    /// `T` is the type of the task's result. The place is this thread's, with a result of this kind in it, if it
+    /// is stored. It is taken once, or after it was stored again.
+    #[inline]
+    pub(super) unsafe fn take<T>(&self, kind: Kind) -> Result<T, Error> {
+        if kind == Kind::VALUE {
+            // SAFETY: by the caller there is a `T`.
+            Ok(unsafe { self.place().cast::<T>().read() })
+        } else {
+            // SAFETY: the caller's duties are the same.
+            Err(unsafe { self.take_error(kind) })
+        }
+    }
+
+    /// As [`take`](Self::take), of a failure.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[cold]
+    unsafe fn take_error(&self, kind: Kind) -> Error {
+        if kind.is_stored() {
+            // SAFETY: by the caller there is such a box.
+            *unsafe { self.place().cast::<Box<Error>>().read() }
+        } else {
+            self.runnable().not_stored(self.header().state.look())
+        }
+    }
+
+    /// Drops a result of this kind, if it is stored. A panic of its destructor ends here.
+    ///
+    /// # Safety
+    ///
+    /// The place is this thread's, with a result of this kind in it, which is not used any more.
+    pub(super) unsafe fn drop_result(&self, kind: Kind) {
+        if kind == Kind::VALUE {
+            // SAFETY: by the caller there is a value; the table is that of the block's own.
+            unsafe { drop_in_place(self.header().table.drop_value, self.place()) };
+        } else if kind.is_stored() {
+            // SAFETY: by the caller there is such a box.
+            drop_quietly(unsafe { self.place().cast::<Box<Error>>().read() });
+        }
+    }
+
+    // ---- The end ----
 
     /// Gives the reference away; a [`publish`](State::publish) that gave it back.
     #[inline]
@@ -524,11 +616,51 @@ impl TaskRef {
     ///
     /// # Safety
     ///
-    /// There is no reference left.
+    /// There is no reference left, and this is called once.
     pub(super) unsafe fn free(block: NonNull<Header>) {
-        // SAFETY: the table is that of the block's type. By the caller no reference is left, and
-        // only the thread that released the last one comes here, so it is once.
-        unsafe { (block.as_ref().vtable.free)(block) };
+        // In `ManuallyDrop` this is no reference that counts.
+        let task = ManuallyDrop::new(Self(block));
+        let (table, position) = (task.header().table, task.header().position());
+        let state = &task.header().state;
+        if table.suspends {
+            if state.look().is_underway() {
+                task.runnable().abandoned();
+            }
+            if state.look().is_registered() {
+                // A registry may still look at it, so the memory stays. That is so in a forked child,
+                // whose pool is not its own: the parent's registry is out of its reach.
+                return;
+            }
+        }
+        // SAFETY: by the caller nothing uses the block any more: no reference and no registry can lead another
+        // thread here. The table is that of the block.
+        unsafe {
+            if !state.look().is_emptied() {
+                task.clear();
+            }
+            (table.head.drop)(block);
+            slab::free(block.cast(), table.layout, position);
+        }
+    }
+
+    /// Drops what is left in place and slot.
+    ///
+    /// # Safety
+    ///
+    /// There is no reference left, and this is called once.
+    #[inline(never)]
+    unsafe fn clear(&self) {
+        let now = self.header().state.look();
+        // SAFETY: without references no other thread can touch place and slot, and the state says what is in them.
+        unsafe {
+            if now.has_body() {
+                self.drop_body();
+            }
+            if let Some(kind) = now.kind().filter(|_| now.has_result()) {
+                self.drop_result(kind);
+            }
+            self.header().clear_slot();
+        }
     }
 }
 
@@ -583,23 +715,21 @@ impl<K> Typed<K> {
     }
 
     #[inline]
+    pub(super) fn state(&self) -> &State {
+        &self.task.header().state
+    }
+
+    #[inline]
     pub(super) fn into_untyped(self) -> TaskRef {
         self.task
     }
 }
 
-impl<K: Block> Typed<K> {
-    /// The reference as one to its cell.
-    #[inline]
-    pub(super) fn cell(&self) -> &Typed<Cell<K::Body, K::Output>> {
-        // SAFETY: a `Block` begins with its cell.
-        unsafe { Typed::assume_ref(&self.task) }
-    }
-
-    #[inline]
-    pub(super) fn into_cell(self) -> Typed<Cell<K::Body, K::Output>> {
-        // SAFETY: a `Block` begins with its cell.
-        unsafe { Typed::assume(self.task) }
+/// Every block begins with a header.
+impl From<TaskRef> for Typed<Header> {
+    fn from(task: TaskRef) -> Self {
+        // SAFETY: that.
+        unsafe { Self::assume(task) }
     }
 }
 

@@ -11,10 +11,11 @@
 
 use std::sync::Arc;
 
+use super::cell::TaskRef;
 use super::set::CompletionSet;
+use super::state::Kind;
 use super::stop_flag::StopFlag;
 use super::waiters::Waiters;
-use crate::error::Error;
 use crate::panic::{KeptWaker, quietly};
 use crate::sync::Mutex;
 
@@ -48,37 +49,69 @@ pub(super) struct Watchers {
 }
 
 impl Watchers {
-    pub(super) fn new(listener: Listener) -> Self {
+    fn new(listener: Listener) -> Self {
         Self { listener, stop: None, waiters: Waiters::default() }
     }
 }
 
-pub(crate) type Callback<T> = Box<dyn FnOnce(&Result<T, Error>) + Send>;
+/// A callback. It is called with a pointer to the `Result<T, Error>` of its task.
+pub(super) type Callback = Box<dyn FnOnce(*const ()) + Send>;
 
 /// The callbacks of a task that has some, and its watchers.
-pub(super) struct Callbacks<T>(pub(super) Mutex<Inner<T>>);
+pub(super) struct Callbacks(pub(super) Mutex<Inner>);
 
-pub(super) struct Inner<T> {
-    pub(super) callbacks: Vec<Callback<T>>,
+/// Calls the function with a pointer to the `Result<T, Error>` of a task whose kind is this one, or with
+/// `ResultTaken`.
+///
+/// # Safety
+///
+/// `T` is the type of the task's result. The place is this thread's; a result of this kind is in it, if it is
+/// stored, and is in it again afterwards.
+pub(super) type Lend = unsafe fn(&TaskRef, Option<Kind>, &mut dyn FnMut(*const ()));
+
+pub(super) struct Inner {
+    pub(super) callbacks: Vec<Callback>,
+    /// Lends the result to the callbacks. There if a callback is.
+    lend: Option<Lend>,
     pub(super) watchers: Watchers,
     /// Set while a thread runs callbacks with the finished result; it also runs those that are added.
     pub(super) is_lent: bool,
 }
 
-impl<T> Callbacks<T> {
+impl Inner {
+    /// Adds a callback, and what lends it the result.
+    pub(super) fn push(&mut self, callback: Callback, lend: Lend) {
+        self.callbacks.push(callback);
+        self.lend = Some(lend);
+    }
+}
+
+impl Callbacks {
     pub(super) fn new(listener: Listener) -> Self {
         let watchers = Watchers::new(listener);
-        Self(Mutex::new(Inner { callbacks: Vec::new(), watchers, is_lent: false }))
+        Self(Mutex::new(Inner { callbacks: Vec::new(), lend: None, watchers, is_lent: false }))
     }
 
     /// Runs the callbacks there are now. Returns whether there were any.
-    pub(super) fn run_callbacks(&self, outcome: &Result<T, Error>) -> bool {
-        let callbacks = std::mem::take(&mut self.0.lock().callbacks);
-        let any = !callbacks.is_empty();
-        for callback in callbacks {
-            // A panic has been reported by the panic hook; the next callback is not to blame.
-            quietly(|| callback(outcome));
-        }
-        any
+    ///
+    /// # Safety
+    ///
+    /// They are those of `task`; else as for [`Lend`].
+    pub(super) unsafe fn run_callbacks(&self, task: &TaskRef, kind: Option<Kind>) -> bool {
+        let (callbacks, lend) = {
+            let mut inner = self.0.lock();
+            (std::mem::take(&mut inner.callbacks), inner.lend)
+        };
+        let Some(lend) = lend.filter(|_| !callbacks.is_empty()) else { return false };
+        let mut callbacks = callbacks.into_iter();
+        let mut run = |outcome| {
+            for callback in callbacks.by_ref() {
+                // A panic has been reported by the panic hook; the next callback is not to blame.
+                quietly(|| callback(outcome));
+            }
+        };
+        // SAFETY: by the caller.
+        unsafe { lend(task, kind, &mut run) };
+        true
     }
 }

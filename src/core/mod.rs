@@ -3,7 +3,7 @@
 //!
 //! A task on its way, file by file:
 //!
-//! 1. [`task`]: a pool makes a task of a body, options and itself, with an [`id`]. The block comes from a
+//! 1. [`submit`]: a pool makes a [`task`] of a body, options and itself, with an [`id`]. The block comes from a
 //!    [`slab`]. [`cell`] says which thread may touch what of it, [`state`] is the word that decides that.
 //! 2. [`runnable`]: the queue has a [`TaskRef`] without types, and the worker claims it. A suspended task is
 //!    found again in a [`registry`].
@@ -27,6 +27,7 @@ pub(crate) mod set;
 mod slab;
 pub(crate) mod state;
 pub(crate) mod stop_flag;
+pub(crate) mod submit;
 pub(crate) mod task;
 pub(crate) mod unobserved;
 pub(crate) mod waiters;
@@ -36,11 +37,12 @@ mod worker;
 pub(crate) use cell::TaskRef;
 pub use id::TaskId;
 pub(crate) use outcome::Outcome;
-pub(crate) use promise::{Promise, Refused, Source};
+pub(crate) use promise::{Failure, Promise, Refused, Source};
 pub(crate) use registry::Registry;
 pub(crate) use runnable::{TakenOut, TaskWaker};
 pub(crate) use stop_flag::StopFlag;
-pub(crate) use task::{Body, Extra, Host, MaybeExtra, Options, Polled, Task};
+pub(crate) use submit::{New, submit, try_submit};
+pub(crate) use task::{Body, Extra, Host, MaybeExtra, Options, Polled, TaskTables};
 pub(crate) use unobserved::OnUnobserved;
 pub use unobserved::UnobservedFailure;
 pub use worker::waits::Awaited;

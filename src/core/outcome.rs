@@ -7,13 +7,13 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::cell::{Cell, Header, TaskRef, Typed};
-use super::listener::{Callback, Callbacks, Listener};
+use super::cell::{Header, TaskRef};
+use super::listener::{Callback, Callbacks, Lend, Listener};
 use super::set::CompletionSet;
 use super::state::{Kind, Listening, Publication, Publish, Slot, Snapshot};
 use super::worker::context;
 use crate::error::Error;
-use crate::panic::{KeptWaker, drop_quietly, wake_all};
+use crate::panic::{KeptWaker, wake_all};
 
 /// The caller's reference to a task whose result is a `T`. There is one for each task.
 ///
@@ -114,8 +114,8 @@ impl<T> Outcome<T> {
                 unsafe { self.fill(listener) }.then_some(old)
             }
             Slot::Callbacks => {
-                // SAFETY: `T` is the task's, and `open_slot` has seen the callbacks.
-                let mut inner = unsafe { callbacks_of::<T>(&self.task) }.0.lock();
+                // SAFETY: `open_slot` has seen the callbacks.
+                let mut inner = unsafe { header.callbacks() }.0.lock();
                 // The publisher sets `DONE` and takes the listener under this lock.
                 if self.is_done() {
                     drop(inner);
@@ -147,11 +147,13 @@ impl<T> Outcome<T> {
 
     /// Takes the result of a task that is done.
     pub(crate) fn take(&mut self) -> Result<T, Error> {
-        if !self.task.header().state.take() {
+        let state = &self.task.header().state;
+        if !state.take() {
             return Err(Error::ResultTaken);
         }
+        let Some(kind) = state.look().kind() else { unreachable!("it is done") };
         // SAFETY: `T` is the task's, and this call has set `TAKEN`.
-        unsafe { self.task.take() }
+        unsafe { self.task.take(kind) }
     }
 
     /// Gives the result up: it is dropped now, or as soon as it is there.
@@ -160,9 +162,11 @@ impl<T> Outcome<T> {
         let listener = self.take_listener();
         let before = self.task.header().state.abandon();
         // Published before that step: the publisher has left the result to this side.
-        if before.is_untaken() && self.task.header().state.take() {
-            // SAFETY: `T` is the task's, and this call has set `TAKEN`.
-            unsafe { drop_unseen::<T>(self.task.as_ptr()) };
+        if let Some(kind) = before.kind().filter(|_| before.is_untaken()) {
+            if self.task.header().state.take() {
+                // SAFETY: this call has set `TAKEN`.
+                unsafe { drop_unseen(self.task.as_ptr(), kind) };
+            }
         }
         drop(listener);
     }
@@ -175,102 +179,107 @@ impl<T> Outcome<T> {
     }
 
     /// Calls `callback` with the result: on the thread that publishes it, or here, if it is done.
-    pub(crate) fn add_callback(&self, callback: Callback<T>) {
-        let state = &self.task.header().state;
-        // First: a publisher that runs this callback must not report the failure as unobserved.
-        state.observe();
+    pub(crate) fn add_callback(
+        &self,
+        callback: impl for<'a> FnOnce(&'a Result<T, Error>) + Send + 'static,
+    ) {
+        // SAFETY: `lend`, which is for the same `T`, calls it with a pointer to such a result.
+        let erased = move |outcome: *const ()| callback(unsafe { &*outcome.cast() });
         // SAFETY: `T` is the task's.
-        let callbacks = unsafe { callbacks_in::<T>(&self.task) };
-        let listener = {
-            let mut inner = callbacks.0.lock();
-            inner.callbacks.push(callback);
-            // If not done, the publisher runs it; if lent, the thread that has the result.
-            if !state.look().is_done() || inner.is_lent {
-                return;
-            }
-            inner.is_lent = true;
-            std::mem::replace(&mut inner.watchers.listener, Listener::None)
-        };
-        // SAFETY: the task is done, and this thread has just set `is_lent`.
-        unsafe { self.run_late_callbacks(callbacks) };
-        // Left by a publisher that set `DONE` while `callbacks_in` owned the slot.
-        if let Some(kind) = state.look().kind() {
-            tell(listener, kind);
-        }
+        unsafe { add_callback(&self.task, Box::new(erased), lend::<T>) };
     }
+}
 
-    /// Runs the callbacks of a task that is done.
-    ///
-    /// # Safety
-    ///
-    /// The task is done, and this thread has set `is_lent`.
-    unsafe fn run_late_callbacks(&self, callbacks: &Callbacks<T>) {
-        let now = self.look();
-        let outcome = if now.is_taken() {
-            Err(Error::ResultTaken)
-        } else {
-            // SAFETY: `T` is the task's. `is_lent` gives the result to one thread that adds callbacks, and
-            // `Outcome::take` needs `&mut self`, so until the result is put back no other thread looks.
-            unsafe { self.task.take() }
-        };
-        loop {
-            callbacks.run_callbacks(&outcome);
-            let mut inner = callbacks.0.lock();
-            // Under the lock: a callback that is added later finds the result put back.
-            if inner.callbacks.is_empty() {
-                if !now.is_taken() {
-                    // SAFETY: this thread has taken it above.
-                    unsafe { self.task.put_back(outcome) };
-                }
-                inner.is_lent = false;
-                return;
-            }
+/// See [`Lend`].
+unsafe fn lend<T>(task: &TaskRef, kind: Option<Kind>, run: &mut dyn FnMut(*const ())) {
+    let outcome = match kind {
+        // SAFETY: by the caller.
+        Some(kind) => unsafe { task.take::<T>(kind) },
+        None => Err(Error::ResultTaken),
+    };
+    run(std::ptr::from_ref(&outcome).cast());
+    match (outcome, kind) {
+        // SAFETY: `take` has emptied the place, which is this thread's.
+        (Ok(value), _) => unsafe { task.store_value(value) },
+        (Err(error), Some(kind)) if kind.is_stored() => {
+            // SAFETY: the same.
+            unsafe { task.store_error(error) };
+        }
+        (Err(_), _) => {}
+    }
+}
+
+/// # Safety
+///
+/// `callback` and `lend` are for the type of the task's result.
+unsafe fn add_callback(task: &TaskRef, callback: Callback, lend: Lend) {
+    let state = &task.header().state;
+    // First: a publisher that runs this callback must not report the failure as unobserved.
+    state.observe();
+    let callbacks = callbacks_in(task.header());
+    let listener = {
+        let mut inner = callbacks.0.lock();
+        inner.push(callback, lend);
+        // If not done, the publisher runs it; if lent, the thread that has the result.
+        if !state.look().is_done() || inner.is_lent {
+            return;
+        }
+        inner.is_lent = true;
+        std::mem::replace(&mut inner.watchers.listener, Listener::None)
+    };
+    // SAFETY: the task is done, and this thread has just set `is_lent`.
+    unsafe { run_late_callbacks(task, callbacks) };
+    // Left by a publisher that set `DONE` while `callbacks_in` owned the slot.
+    if let Some(kind) = state.look().kind() {
+        tell(listener, kind);
+    }
+}
+
+/// Runs the callbacks of a task that is done.
+///
+/// # Safety
+///
+/// They are the task's; it is done, and this thread has set `is_lent`.
+unsafe fn run_late_callbacks(task: &TaskRef, callbacks: &Callbacks) {
+    let now = task.header().state.look();
+    let kind = now.kind().filter(|_| !now.is_taken());
+    loop {
+        // SAFETY: `is_lent` gives the result to one thread that adds callbacks, and `Outcome::take` needs
+        // `&mut self`, so while the result is lent no other thread looks.
+        unsafe { callbacks.run_callbacks(task, kind) };
+        let mut inner = callbacks.0.lock();
+        // Under the lock: a callback that is added later finds the result back in its place.
+        if inner.callbacks.is_empty() {
+            inner.is_lent = false;
+            return;
         }
     }
 }
 
 /// Returns the callbacks of a task, which it makes if there are none.
-///
-/// # Safety
-///
-/// `T` is the type of the task's result.
-pub(super) unsafe fn callbacks_in<T>(task: &TaskRef) -> &Callbacks<T> {
-    let header = task.header();
+pub(super) fn callbacks_in(header: &Header) -> &Callbacks {
     if let Slot::Owned(listening) = header.state.open_slot_for_callbacks() {
         // SAFETY: `open_slot_for_callbacks` has taken the slot for this thread, with `listening` in it.
         let listener = unsafe { header.empty_slot(listening) };
-        let callbacks = Box::into_raw(Box::new(Callbacks::<T>::new(listener)));
-        // SAFETY: the slot is this thread's, and was emptied; `T` is the task's; a box is not null.
-        unsafe { header.install_callbacks(NonNull::new_unchecked(callbacks.cast())) };
+        // SAFETY: the slot is this thread's, and was emptied.
+        unsafe { header.install_callbacks(Box::new(Callbacks::new(listener))) };
         // Callbacks stay in the slot of a done task too, and hold its listener from here on.
         let _is_done = header.state.close_slot(Listening::Callbacks);
     }
-    // SAFETY: `T` is the task's, and there are callbacks: this thread's, or those that
-    // `open_slot_for_callbacks` has seen.
-    unsafe { callbacks_of(task) }
-}
-
-/// Returns the callbacks of a task that has some.
-///
-/// # Safety
-///
-/// `T` is the type of the task's result, and its state has said `Listening::Callbacks`.
-pub(super) unsafe fn callbacks_of<T>(task: &TaskRef) -> &Callbacks<T> {
-    // SAFETY: by the caller there are callbacks, for a `T`; they stay until the task is freed, which `task`
-    // prevents.
-    unsafe { &*task.header().callbacks().cast::<Callbacks<T>>() }
+    // SAFETY: there are callbacks: this thread's, or those that `open_slot_for_callbacks` has seen.
+    unsafe { header.callbacks() }
 }
 
 /// The publisher's reference, which it gives back with the publication, or keeps.
-pub(super) enum Publisher<'a, B, T> {
-    Releasing(Typed<Cell<B, T>>),
-    Keeping(&'a Typed<Cell<B, T>>),
+pub(super) enum Publisher<'a> {
+    Releasing(TaskRef),
+    Keeping(&'a TaskRef),
 }
 
-impl<B, T> std::ops::Deref for Publisher<'_, B, T> {
-    type Target = Typed<Cell<B, T>>;
+impl std::ops::Deref for Publisher<'_> {
+    type Target = TaskRef;
 
-    fn deref(&self) -> &Self::Target {
+    fn deref(&self) -> &TaskRef {
         match self {
             Publisher::Releasing(task) => task,
             Publisher::Keeping(task) => task,
@@ -278,42 +287,28 @@ impl<B, T> std::ops::Deref for Publisher<'_, B, T> {
     }
 }
 
-/// Stores the outcome of a task, runs its callbacks, makes it visible and tells the listener.
+/// Runs the callbacks of a task, makes its outcome visible and tells the listener.
 ///
 /// `account` runs after the callbacks and before another thread can see the result, so that counters are
 /// right for a thread that sees it. `ends`: the task, which runs on this thread, ends with it.
 ///
 /// # Safety
 ///
-/// * This thread alone may publish.
-/// * If something of this kind is stored, the place is this thread's, and empty.
+/// This thread alone may publish. If results of this kind are stored, the place is this thread's, and there is
+/// such a result in it; else the task is settled as this kind.
 #[inline]
-pub(super) unsafe fn publish<B: Send, T: Send>(
-    task: Publisher<'_, B, T>,
-    kind: Kind,
-    outcome: Result<T, Error>,
-    account: impl FnOnce(),
-    ends: bool,
-) {
-    let cell: &Cell<B, T> = &task;
+pub(super) unsafe fn publish(task: Publisher<'_>, kind: Kind, account: impl FnOnce(), ends: bool) {
     // Callbacks, or a drop of the future, that come after this look are found by `State::publish`.
-    let now = cell.state().look();
+    let now = task.header().state.look();
     if now.listening() == Listening::Callbacks {
         // SAFETY: the caller's duties are the same.
-        return unsafe { publish_to_callbacks(task, kind, outcome, account, ends) };
+        return unsafe { publish_to_callbacks(task, kind, account, ends) };
     }
     if now.is_abandoned() {
         // SAFETY: by the caller this thread alone may publish; there are no callbacks.
-        return unsafe { publish_unwanted(task, kind, outcome, account, ends) };
+        return unsafe { publish_unwanted(task, kind, account, ends) };
     }
     account();
-    let outcome = if kind.is_stored() {
-        // SAFETY: by the caller the place is this thread's, and empty.
-        unsafe { cell.store(outcome) };
-        None
-    } else {
-        Some(outcome)
-    };
     let mut listener = Listener::None;
     let mut how = Publication {
         kind,
@@ -323,32 +318,29 @@ pub(super) unsafe fn publish<B: Send, T: Send>(
         releases: matches!(task, Publisher::Releasing(_)),
     };
     loop {
-        match cell.state().publish(how) {
+        match task.header().state.publish(how) {
             Publish::Listener(listening) => {
                 // SAFETY: `publish` has taken the slot for this thread, with `listening` in it.
-                listener = unsafe { cell.header().empty_slot(listening) };
+                listener = unsafe { task.header().empty_slot(listening) };
                 // The next try sets `DONE` and clears `BUSY` in one step.
                 how.owns_slot = true;
             }
             Publish::Callbacks => {
                 // A callback was added meanwhile, and sees the result first. `account` has run.
                 keep_busy();
-                // SAFETY: a result of this kind was stored above, and no other thread can see it yet.
-                let outcome = outcome.unwrap_or_else(|| unsafe { cell.load(kind) });
-                // SAFETY: by the caller this thread alone may publish; the place is empty again, if
-                // something was stored.
-                return unsafe { publish_to_callbacks(task, kind, outcome, || (), ends) };
+                // SAFETY: the caller's duties are the same; no other thread can see the result yet.
+                return unsafe { publish_to_callbacks(task, kind, || (), ends) };
             }
             Publish::Unwanted => {
                 keep_busy();
-                // SAFETY: `T` is the task's, and that has set `TAKEN`.
-                unsafe { drop_unseen::<T>(task.untyped().as_ptr()) };
+                // SAFETY: that has set `TAKEN`.
+                unsafe { drop_unseen(task.as_ptr(), kind) };
                 break;
             }
             answer @ (Publish::Kept | Publish::Released | Publish::Last) => {
                 if let Publisher::Releasing(task) = task {
                     // `publish` has given this reference back in the step that set `DONE`.
-                    let block = task.into_untyped().forget();
+                    let block = task.forget();
                     if answer == Publish::Last {
                         // SAFETY: `publish` has given the last reference back.
                         unsafe { TaskRef::free(block) };
@@ -376,17 +368,12 @@ fn keep_busy() {
 ///
 /// # Safety
 ///
-/// This thread alone may publish; if there are callbacks, they have run.
+/// As for [`publish`]; if there are callbacks, they have run.
 #[cold]
 #[inline(never)]
-unsafe fn publish_unwanted<B, T>(
-    task: Publisher<'_, B, T>,
-    kind: Kind,
-    outcome: Result<T, Error>,
-    account: impl FnOnce(),
-    ends: bool,
-) {
-    drop_outcome(task.untyped(), outcome);
+unsafe fn publish_unwanted(task: Publisher<'_>, kind: Kind, account: impl FnOnce(), ends: bool) {
+    // SAFETY: by the caller the place is this thread's, with a result of this kind in it.
+    unsafe { drop_unseen(task.as_ptr(), kind) };
     account();
     let state = &task.header().state;
     let how =
@@ -394,8 +381,8 @@ unsafe fn publish_unwanted<B, T>(
     let mut waiters = Vec::new();
     if state.publish(how) == Publish::Callbacks {
         // Of callbacks none are left, and none are added: the future is gone. But handles may wait.
-        // SAFETY: `T` is the task's, and `publish` has seen the callbacks.
-        let mut inner = unsafe { callbacks_of::<T>(task.untyped()) }.0.lock();
+        // SAFETY: `publish` has seen the callbacks.
+        let mut inner = unsafe { task.header().callbacks() }.0.lock();
         let answer = state.publish(Publication { has_callbacks_lock: true, ..how });
         debug_assert!(matches!(answer, Publish::Unwanted | Publish::Kept));
         waiters = inner.watchers.waiters.take_all();
@@ -409,22 +396,23 @@ unsafe fn publish_unwanted<B, T>(
 ///
 /// As for [`publish`]; and there are callbacks.
 #[cold]
-unsafe fn publish_to_callbacks<B: Send, T: Send>(
-    task: Publisher<'_, B, T>,
+unsafe fn publish_to_callbacks(
+    task: Publisher<'_>,
     kind: Kind,
-    outcome: Result<T, Error>,
     account: impl FnOnce(),
     ends: bool,
 ) {
-    let cell: &Cell<B, T> = &task;
-    // SAFETY: `T` is the task's, and the caller has seen the callbacks.
-    let callbacks = unsafe { callbacks_of::<T>(task.untyped()) };
+    // SAFETY: the caller has seen the callbacks.
+    let callbacks = unsafe { task.header().callbacks() };
+    // SAFETY: of each call: they are the task's, and by the caller the place is this thread's, with a result of
+    // this kind in it. No other thread can see it yet.
+    let run_callbacks = || unsafe { callbacks.run_callbacks(&task, Some(kind)) };
     // Again for those that were added meanwhile: until `account` the worker counts as busy.
-    while callbacks.run_callbacks(&outcome) {}
-    if cell.state().look().is_abandoned() {
+    while run_callbacks() {}
+    if task.header().state.look().is_abandoned() {
         // SAFETY: by the caller this thread alone may publish. The callbacks have seen the outcome,
         // and the caller's side, which alone adds others, is gone.
-        return unsafe { publish_unwanted(task, kind, outcome, account, ends) };
+        return unsafe { publish_unwanted(task, kind, account, ends) };
     }
     account();
     let how =
@@ -433,23 +421,19 @@ unsafe fn publish_to_callbacks<B: Send, T: Send>(
         let mut inner = callbacks.0.lock();
         // Under the lock: a thread that adds a callback is seen here, or sees `DONE`.
         if inner.callbacks.is_empty() {
-            if kind.is_stored() {
-                // SAFETY: by the caller the place is this thread's, and empty.
-                unsafe { cell.store(outcome) };
-            }
-            let answer = cell.state().publish(how);
+            let answer = task.header().state.publish(how);
             let listener = std::mem::replace(&mut inner.watchers.listener, Listener::None);
             break (listener, inner.watchers.waiters.take_all(), answer);
         }
         drop(inner);
         keep_busy();
-        callbacks.run_callbacks(&outcome);
+        run_callbacks();
     };
     // Given up while the callbacks ran. A failure that they have seen is not unobserved.
     if answer == Publish::Unwanted {
         keep_busy();
-        // SAFETY: `T` is the task's, and `publish` has set `TAKEN` for this thread.
-        unsafe { drop_unseen::<T>(task.untyped().as_ptr()) };
+        // SAFETY: `publish` has set `TAKEN` for this thread.
+        unsafe { drop_unseen(task.as_ptr(), kind) };
     }
     tell(listener, kind);
     wake_all(waiters);
@@ -459,26 +443,23 @@ unsafe fn publish_to_callbacks<B: Send, T: Send>(
 ///
 /// # Safety
 ///
-/// As for [`TaskRef::take`], of a block to which the caller has a reference and keeps it.
+/// As for [`TaskRef::drop_result`], of a block to which the caller has a reference and keeps it; a result that is
+/// not stored is that which the task is settled as.
 // By pointer, since `publish` has its reference in a register as long as no address of it is taken.
 #[inline(never)]
-unsafe fn drop_unseen<T>(block: NonNull<Header>) {
+unsafe fn drop_unseen(block: NonNull<Header>, kind: Kind) {
     // SAFETY: in `ManuallyDrop` this is no reference that counts; the caller's keeps the block.
     let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(block) });
-    // SAFETY: the caller has the right to the result, which is a `T`.
-    let outcome = unsafe { task.take::<T>() };
-    drop_outcome(&task, outcome);
-}
-
-/// Drops a result that was given up and is not in its place; as [`drop_unseen`].
-#[inline(never)]
-fn drop_outcome<T>(task: &TaskRef, outcome: Result<T, Error>) {
-    if let Err(error) = &outcome {
-        if !task.header().state.look().is_observed() {
-            task.runnable().unobserved(error);
+    let now = task.header().state.look();
+    if kind != Kind::VALUE && !now.is_observed() {
+        // SAFETY: by the caller the result is this thread's, and there until it is dropped below.
+        match unsafe { task.stored_error(kind) } {
+            Some(error) => task.runnable().unobserved(error),
+            None => task.runnable().unobserved(&task.runnable().not_stored(now)),
         }
     }
-    drop_quietly(outcome);
+    // SAFETY: by the caller.
+    unsafe { task.drop_result(kind) };
 }
 
 #[inline]

@@ -1,11 +1,11 @@
 //! A result without a task of this process behind it: it is there from the start, or is given by hand, or by
 //! work that runs elsewhere.
 
-use std::ptr::NonNull;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::cell::{Block, Cell, Header, TaskRef, Typed, make_block};
+use super::cell::{Head, Header, NewBlock, TaskRef, Typed};
 use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
 use super::runnable::{Claimed, Runnable};
@@ -94,105 +94,170 @@ impl Source for Refused {
 }
 
 #[repr(C)]
-struct Promised<T, S> {
-    cell: Cell<(), T>,
+struct Promised<S> {
+    header: Header,
     source: S,
 }
 
 /// The side of a promise that gives the result.
-pub(crate) struct Promise<T>(Typed<Cell<(), T>>);
+pub(crate) struct Promise<T> {
+    task: TaskRef,
+    result: PhantomData<fn(T)>,
+}
+
+/// A task that has failed from the start. So it has no value of any type.
+pub(crate) struct Failure(TaskRef);
+
+impl Failure {
+    pub(crate) fn new<S: Source>(error: Error, source: S) -> Self {
+        let kind = Kind::of_error(&error);
+        // SAFETY: the state has one reference. A stored error is stored below, before another thread looks.
+        let task = unsafe { Promised::make::<()>(State::finished(kind), source) };
+        if kind.is_stored() {
+            // SAFETY: no other thread has seen the task yet, so its place is this thread's, and it is empty.
+            unsafe { task.store_error(error) };
+        }
+        Self(task)
+    }
+
+    pub(super) fn into_task(self) -> TaskRef {
+        self.0
+    }
+
+    pub(crate) fn into_outcome<T>(self) -> Outcome<T> {
+        // SAFETY: the result is no value, so it is a result of every type. This is its one outcome.
+        unsafe { Outcome::new(self.0) }
+    }
+}
 
 impl<T: Send + 'static> Promise<T> {
     pub(crate) fn of<S: Source>(source: S) -> (Self, Outcome<T>) {
-        let block = Promised::<T, S>::block(State::promised(), source);
-        // SAFETY: the block is from `make_block`, with a state that has two references. It begins with
-        // a `Cell<(), T>`, and this is its one outcome.
+        // SAFETY: the state has two references, for the two below, and no result.
         unsafe {
-            let promise = Self(Typed::assume(TaskRef::from_raw(block)));
-            (promise, Outcome::new(TaskRef::from_raw(block)))
+            let task = Promised::make::<T>(State::promised(), source);
+            let outcome = Outcome::new(TaskRef::from_raw(task.as_ptr()));
+            (Self { task, result: PhantomData }, outcome)
         }
     }
 
     /// Makes a promise that is done from the start.
     pub(crate) fn kept<S: Source>(outcome: Result<T, Error>, source: S) -> Outcome<T> {
-        let kind = Kind::of(&outcome);
-        let block = Promised::<T, S>::block(State::finished(kind), source);
-        if kind.is_stored() {
-            // SAFETY: the block is such a value. No other thread has seen it yet, so its place is this
-            // thread's, and it is empty.
-            unsafe { block.cast::<Promised<T, S>>().as_ref().cell.store(outcome) };
+        let value = match outcome {
+            Ok(value) => value,
+            Err(error) => return Failure::new(error, source).into_outcome(),
+        };
+        // SAFETY: the state has one reference, and the value is stored at once: no other thread has seen the task
+        // yet, so its place, of a `T`, is this thread's, and it is empty. This is its one outcome.
+        unsafe {
+            let task = Promised::make::<T>(State::finished(Kind::VALUE), source);
+            task.store_value(value);
+            Outcome::new(task)
         }
-        // SAFETY: the block is from `make_block`, with a state that has one reference. Its output is a
-        // `T`, and this is its one outcome.
-        unsafe { Outcome::new(TaskRef::from_raw(block)) }
     }
 
     #[cfg(test)]
     pub(crate) fn task(&self) -> &TaskRef {
-        self.0.untyped()
+        &self.task
     }
 
     /// Runs `body` on this thread as the body of the promise's task.
     #[cfg(feature = "process")]
     pub(crate) fn run_body(&self, body: impl FnOnce()) {
         // A clone, since the frame gives its reference away; this one is for the result.
-        super::worker::context::run_in_frame(self.0.clone(), |_| body(), |_, ()| ());
+        super::worker::context::run_in_frame(self.task.clone().into(), |_| body(), |_, ()| ());
     }
 
     pub(crate) fn id(&self) -> TaskId {
-        self.0.header().id()
+        self.task.header().id()
     }
 
     #[cfg(feature = "process")]
     pub(crate) fn look(&self) -> Snapshot {
-        self.0.state().look()
+        self.task.header().state.look()
     }
 
     /// Gives the result, unless it was cancelled. `account` runs after the callbacks and before
     /// another thread can see the result.
     pub(crate) fn keep(&self, outcome: Result<T, Error>, account: impl FnOnce()) {
-        self.0.settle(outcome, account);
-    }
-}
-
-impl<T: Send> Typed<Cell<(), T>> {
-    /// Finishes a promise with `outcome`, unless it is settled already.
-    fn settle(&self, outcome: Result<T, Error>, account: impl FnOnce()) {
-        let kind = Kind::of(&outcome);
+        let mut account = Some(account);
+        let mut account = || {
+            if let Some(account) = account.take() {
+                account();
+            }
+        };
+        let value = match outcome {
+            Ok(value) => value,
+            Err(error) => return settle(&self.task, error, &mut account),
+        };
         // The promise was cancelled or is complete: the result that comes second is dropped.
-        if !self.state().settle(kind) {
-            return drop_quietly(outcome);
+        if !self.task.header().state.settle(Kind::VALUE) {
+            return drop_quietly(value);
         }
-        // SAFETY: this thread has settled it, so that it is the only one to publish. Only promises
-        // are such cells; nothing but a publication uses their place, so it is empty.
-        unsafe { publish(Publisher::Keeping(self), kind, outcome, account, false) };
+        // SAFETY: this thread has settled it, so that it is the only one to publish. Nothing but a publication
+        // uses a promise's place, which is that of a `T`; so it is empty.
+        unsafe {
+            self.task.store_value(value);
+            publish_settled(&self.task, Kind::VALUE, &mut account);
+        }
     }
 }
 
-impl<T: Send + 'static, S: Source> Promised<T, S> {
-    fn block(state: State, source: S) -> NonNull<Header> {
-        // SAFETY: a promise has ended from the start, so it is not at rest, and there is no body.
-        // `kept`, which alone gives it a result, stores that at once.
-        unsafe { make_block(TaskId::next(), state, None, |cell| Self { cell, source }) }
+/// Finishes a promise with `error`, unless it is settled already.
+fn settle(task: &TaskRef, error: Error, account: &mut dyn FnMut()) {
+    let kind = Kind::of_error(&error);
+    // The promise was cancelled or is complete: the result that comes second is dropped.
+    if !task.header().state.settle(kind) {
+        return drop_quietly(error);
+    }
+    // SAFETY: this thread has settled it, so that it is the only one to publish. Nothing but a publication uses
+    // a promise's place, so it is empty.
+    unsafe {
+        if kind.is_stored() {
+            task.store_error(error);
+        }
+        publish_settled(task, kind, account);
+    }
+}
+
+/// # Safety
+///
+/// As for [`publish`].
+unsafe fn publish_settled(task: &TaskRef, kind: Kind, account: &mut dyn FnMut()) {
+    // SAFETY: by the caller.
+    unsafe { publish(Publisher::Keeping(task), kind, account, false) };
+}
+
+impl<S: Source> Promised<S> {
+    /// Makes the block of a promise whose result is a `T`.
+    ///
+    /// # Safety
+    ///
+    /// The caller gets one of the references that the state counts. If the state has a stored result, the caller
+    /// stores it before another thread can look.
+    unsafe fn make<T: Send + 'static>(state: State, source: S) -> TaskRef {
+        let new = NewBlock::of_result::<Self, T>();
+        let block = new.header();
+        let header = Header::new(&new, TaskId::next(), state);
+        // SAFETY: the block is made for this head. A promise has ended from the start, so it is not at rest, and
+        // there is no body.
+        unsafe {
+            block.cast::<Self>().write(Self { header, source });
+            TaskRef::from_raw(block)
+        }
     }
 
     fn is_done(&self) -> bool {
-        self.cell.state().look().is_done()
+        self.header.state.look().is_done()
     }
 
     /// Returns whether the promise is cancelled, or about to be, while its callbacks run.
     fn is_cancelled(&self) -> bool {
-        self.cell.state().look().kind() == Some(Kind::CANCELLED)
+        self.header.state.look().kind() == Some(Kind::CANCELLED)
     }
 }
 
-// SAFETY: it is `repr(C)`, and its first field is such a cell.
-unsafe impl<T: Send + 'static, S: Source> Block for Promised<T, S> {
-    type Body = ();
-    type Output = T;
-
-    const SUSPENDS: bool = false;
-
+// SAFETY: it is `repr(C)`, and its first field is a header.
+unsafe impl<S: Source> Head for Promised<S> {
     fn runnable(task: &Typed<Self>) -> &dyn Runnable {
         task
     }
@@ -200,14 +265,10 @@ unsafe impl<T: Send + 'static, S: Source> Block for Promised<T, S> {
     fn run(_claimed: Claimed<Typed<Self>>, _worker: &dyn WorkerContext) {
         unreachable!("a promise is never queued")
     }
-
-    fn not_stored(&self, _now: Snapshot) -> Error {
-        Error::Cancelled
-    }
 }
 
 /// A promise never runs here, so the worker's part does nothing.
-impl<T: Send + 'static, S: Source> Runnable for Typed<Promised<T, S>> {
+impl<S: Source> Runnable for Typed<Promised<S>> {
     fn extra(&self) -> Option<&Extra> {
         self.source.extra()
     }
@@ -227,21 +288,21 @@ impl<T: Send + 'static, S: Source> Runnable for Typed<Promised<T, S>> {
     fn cancel(&self) -> bool {
         // A result may come between these steps: `settle` decides, and `is_cancelled` tells.
         if !self.is_done() && self.source.withdraw(self.header().id(), true) {
-            self.cell().settle(Err(Error::Cancelled), || ());
+            settle(self.untyped(), Error::Cancelled, &mut || ());
         }
         self.is_cancelled()
     }
 
     fn kill(&self) -> bool {
         if !self.is_done() && self.source.kill(self.header().id()) {
-            self.cell().settle(Err(Error::Cancelled), || ());
+            settle(self.untyped(), Error::Cancelled, &mut || ());
         }
         self.is_cancelled()
     }
 
     fn withdraw_unstarted(&self) {
         if self.source.is_withdrawn_on_drop() && self.source.withdraw(self.header().id(), false) {
-            self.cell().settle(Err(Error::Cancelled), || ());
+            settle(self.untyped(), Error::Cancelled, &mut || ());
         }
     }
 
@@ -271,5 +332,9 @@ impl<T: Send + 'static, S: Source> Runnable for Typed<Promised<T, S>> {
             let id = self.untyped().id();
             on_unobserved.tell(UnobservedFailure { pool, id, label, error });
         }
+    }
+
+    fn not_stored(&self, _now: Snapshot) -> Error {
+        Error::Cancelled
     }
 }

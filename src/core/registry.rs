@@ -68,7 +68,7 @@ impl Registry {
         let reference = |task: &Registered| {
             // A task without references may be waiting for the lock that this call is under.
             let is_alive = task.state().try_add_reference();
-            // SAFETY: `make_block` has made the block, as any task's, and `try_add_reference` has added the
+            // SAFETY: the block begins with a head, as any task's, and `try_add_reference` has added the
             // reference that is given away here.
             is_alive.then(|| unsafe { TaskRef::from_raw(task.0) })
         };
@@ -98,7 +98,7 @@ mod tests {
 
     use super::*;
     use crate::core::{
-        Body, Host, OnUnobserved, Outcome, Polled, StopFlag, Task, promise::Promise,
+        Body, Host, OnUnobserved, Outcome, Polled, StopFlag, promise::Promise, submit,
     };
 
     /// A body that is pending for ever.
@@ -149,8 +149,12 @@ mod tests {
 
     fn task() -> (TaskRef, Outcome<()>) {
         let host = Arc::new(Forgetful(OnUnobserved::default(), Arc::default()));
-        let (task, submitted) = Task::submit(&host, Pending, (), true);
-        (task, submitted.accepted())
+        let mut task = None;
+        let outcome = submit(Pending, |new| {
+            task = Some(new.queue(&host, (), true));
+            None
+        });
+        (task.unwrap(), outcome)
     }
 
     fn ids(registry: &Registry) -> Vec<TaskId> {

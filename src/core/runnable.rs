@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::cell::TaskRef;
 use super::id::TaskId;
-use super::state::Claim;
+use super::state::{Claim, Snapshot};
 use super::stop_flag::StopFlag;
 use super::task::Extra;
 use super::worker::context::WorkerContext;
@@ -68,6 +68,13 @@ pub(crate) trait Runnable {
 
     /// Reports a failure that is unobserved and will stay so.
     fn unobserved(&self, error: &Error);
+
+    /// Returns the error of a task that is settled and has stored no result.
+    fn not_stored(&self, now: Snapshot) -> Error;
+
+    /// Ends a task that is suspended although its last reference is gone, so that nothing can wake it. Called
+    /// once; this does not count as a reference, and none may be kept.
+    fn abandoned(&self) {}
 }
 
 /// A task that was withdrawn from the queue before it started, and that has to be ended, with this error.

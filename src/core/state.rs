@@ -103,11 +103,6 @@ impl Kind {
     /// The first of the kinds of stored errors.
     const FIRST_STORED_ERROR: u8 = 4;
 
-    #[inline]
-    pub(crate) fn of<T>(outcome: &Result<T, Error>) -> Self {
-        outcome.as_ref().map_or_else(Self::of_error, |_| Self::VALUE)
-    }
-
     /// The kind of a task that is withdrawn with `error`; `TimedOut` is by a limit of the task's own.
     pub(super) fn of_withdrawal(error: &Error) -> Self {
         match error {
@@ -324,6 +319,14 @@ impl Snapshot {
         self.is_done() && !self.is_taken() && self.kind().is_some_and(Kind::is_stored)
     }
 
+    /// Returns whether there is nothing in place and slot any more. A faster look than those of what there is,
+    /// for the end of a task, at which mostly nothing is left.
+    #[inline]
+    pub(super) fn is_emptied(self) -> bool {
+        let is_unstored = || self.kind().is_some_and(|kind| !kind.is_stored());
+        self.0 & (PHASE | LISTENING) == ENDED && (self.is_taken() || is_unstored())
+    }
+
     /// Returns whether there is a value, or a failure, that has not been taken.
     #[inline]
     pub(super) fn is_untaken(self) -> bool {
@@ -449,6 +452,11 @@ impl State {
             _ => None,
         });
         before.is_ok_and(|before| before & PHASE == SUSPENDED)
+    }
+
+    /// Returns whether the task is as [`queued`](Self::queued) has made it, with both references.
+    pub(super) fn is_unseen(&self) -> bool {
+        self.word.load(Acquire) & !ROOM == (2 * REF) | QUEUED
     }
 
     /// Returns the state before.
@@ -809,7 +817,7 @@ mod tests {
 
     #[test]
     fn every_error_has_a_name() {
-        assert_eq!(Kind::of(&Ok(1)).error_name(), None);
+        assert_eq!(Kind::VALUE.error_name(), None);
         assert_eq!(Kind::of_error(&Error::Cancelled).error_name(), Some("Cancelled"));
         assert_eq!(Kind::of_error(&Error::ShutDown).error_name(), Some("ShutDown"));
         assert_eq!(Kind::of_error(&Error::ResultTaken).error_name(), Some("ResultTaken"));

@@ -1,20 +1,19 @@
-//! A submitted job: how it is made, run and withdrawn.
+//! A submitted job: how it is run and withdrawn. It is made in [`submit`](super::submit).
 
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::cell::{Block, Cell, TaskRef, Typed, make_block};
+use super::cell::{Head, HeadTable, Header, TaskRef, Typed};
 use super::id::TaskId;
-use super::outcome::{Outcome, Publisher, publish};
+use super::outcome::{Publisher, publish};
 use super::runnable::{Claimed, Runnable};
 use super::state::{Kind, Listening, Snapshot, State, Suspend};
 use super::stop_flag::StopFlag;
 use super::unobserved::{OnUnobserved, UnobservedFailure};
 use super::worker::context::{self, End, WorkerContext};
-use crate::clock;
 use crate::error::Error;
-use crate::panic::{Panicked, drop_quietly};
+use crate::panic::Panicked;
 use crate::sync::Mutex;
 use crate::timer::{Timer, deadline};
 use crate::trace::TaskTrace;
@@ -67,16 +66,22 @@ impl Extra {
 
 /// [`Extra`], or nothing.
 pub(crate) trait MaybeExtra: Send + Sync + 'static {
+    const IS_THERE: bool;
+
     fn get(&self) -> Option<&Extra>;
 }
 
 impl MaybeExtra for () {
+    const IS_THERE: bool = false;
+
     fn get(&self) -> Option<&Extra> {
         None
     }
 }
 
 impl MaybeExtra for Extra {
+    const IS_THERE: bool = true;
+
     fn get(&self) -> Option<&Extra> {
         Some(self)
     }
@@ -90,7 +95,7 @@ pub(crate) trait Body: Send + Sized + 'static {
     /// Set if a poll may return without a value.
     const ASYNC: bool;
 
-    /// Runs the body, and catches its panics.
+    /// Runs the body. A panic that it lets through is the task's result as well.
     fn poll(self, task: &TaskRef) -> Polled<Self>;
 }
 
@@ -100,7 +105,11 @@ pub(crate) enum Polled<B: Body> {
 }
 
 /// The pool that a task was submitted to, as the task needs it.
-pub(crate) trait Host: Send + Sync + 'static {
+pub(crate) trait Host: Send + Sync + Sized + 'static {
+    /// The functions of its tasks. A `static` has them compiled with the host, instead of with each crate
+    /// that submits something.
+    const TABLES: &'static TaskTables = &TaskTables::of::<Self>();
+
     /// Runs `take` under the queue's lock, once. If it returns `true`, it took a queued task, and the entry
     /// that stays behind in the queue is counted as dead.
     fn take_queued(&self, take: &mut dyn FnMut() -> bool) -> bool;
@@ -133,86 +142,38 @@ pub(crate) trait Host: Send + Sync + 'static {
     fn name(&self) -> &str;
 }
 
-/// One allocation: what the queue, the worker and the caller share.
+/// The tables of a host's tasks.
+pub(crate) struct TaskTables {
+    plain: HeadTable,
+    with_extra: HeadTable,
+}
+
+impl TaskTables {
+    pub(crate) const fn of<H: Host>() -> Self {
+        Self {
+            plain: HeadTable::of::<Task<H, ()>>(),
+            with_extra: HeadTable::of::<Task<H, Extra>>(),
+        }
+    }
+}
+
+/// What the queue, the worker and the caller share; body and result are behind it, in the same allocation.
 #[repr(C)]
-pub(crate) struct Task<B: Body, H: Host, X: MaybeExtra> {
-    cell: Cell<B, B::Output>,
+pub(crate) struct Task<H: Host, X: MaybeExtra> {
+    header: Header,
     host: Arc<H>,
     extra: X,
     trace: TaskTrace,
 }
 
-/// The submitter's side of a task that was just made.
-pub(crate) struct Submitted<B: Body, H: Host, X: MaybeExtra>(Typed<Task<B, H, X>>);
-
-impl<B: Body, H: Host, X: MaybeExtra> Submitted<B, H, X> {
-    /// Starts the clock of `queue_timeout`, now that the task is queued.
-    fn start_queue_clock(&self) {
-        let Some(extra) = self.0.extra.get() else { return };
-        let Some(limit) = extra.options.queue_timeout else { return };
-        let task = self.0.clone();
-        let expire = move || task.queued_too_long(limit);
-        let refused = {
-            let mut timer = extra.timer.lock();
-            // A thread that claims or ends the task takes this lock after that, so no timer is left
-            // behind; neither by a limit that passes before the timer is stored here.
-            let now = self.0.state().look();
-            if !now.is_queued() || now.is_started() {
-                return;
-            }
-            Timer::new(deadline(limit), Box::new(expire)).map(|new| *timer = Some(new)).err()
-        };
-        if let Some(refused) = refused {
-            // After the lock is released, which the end of the task takes.
-            self.0.withdraw_in_queue(Error::NoTimer(Arc::new(refused)));
-        }
-    }
-
-    /// Makes the caller's side, once the task is queued.
-    pub(crate) fn accepted(self) -> Outcome<B::Output> {
-        self.start_queue_clock();
-        // SAFETY: `B::Output` is the output of a `Task<B, ..>`. A task has one `Submitted`, which ends
-        // here.
-        unsafe { Outcome::new(self.0.into_untyped()) }
-    }
-
-    /// Gives the body back, since the task was refused; `queued` comes back from the queue.
-    pub(crate) fn refused(self, queued: TaskRef) -> B {
-        debug_assert_eq!(self.0.untyped().as_ptr(), queued.as_ptr());
-        let withdrawn = self.0.state().withdraw_unstarted(Kind::CANCELLED);
-        assert!(withdrawn, "no other thread has seen the task");
-        // SAFETY: this thread has moved the task from `QUEUED`, when its body was in its place, to
-        // `ENDED`; so the place is its own.
-        unsafe { self.0.cell.take_body() }
-    }
-}
-
-impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
-    /// Makes a task. Returns the queue's reference and the submitter's.
-    pub(crate) fn submit(
-        host: &Arc<H>,
-        body: B,
-        extra: X,
-        takes_room: bool,
-    ) -> (TaskRef, Submitted<B, H, X>) {
-        let state = State::queued(clock::now(), takes_room);
-        let id = TaskId::next();
-        let trace = if takes_room {
-            TaskTrace::new(id.get(), extra.get().and_then(Extra::label), host.name())
-        } else {
-            TaskTrace::none() // It goes on with what was accepted, and belongs to that.
-        };
-        let make = |cell| Self { cell, host: Arc::clone(host), extra, trace };
-        // SAFETY: the task is queued, which is at rest, and there is a body.
-        let block = unsafe { make_block(id, state, Some(body), make) };
-        // SAFETY: `make_block` has made it, with a state that has two references.
-        let (queued, task) = unsafe { (TaskRef::from_raw(block), TaskRef::from_raw(block)) };
-        // SAFETY: the closure above has made a `Self`.
-        (queued, Submitted(unsafe { Typed::assume(task) }))
+impl<H: Host, X: MaybeExtra> Task<H, X> {
+    #[inline]
+    pub(super) fn new(header: Header, host: Arc<H>, extra: X, trace: TaskTrace) -> Self {
+        Self { header, host, extra, trace }
     }
 
     fn state(&self) -> &State {
-        self.cell.state()
+        &self.header.state
     }
 
     fn release_room(&self) {
@@ -226,19 +187,17 @@ impl<B: Body, H: Host, X: MaybeExtra> Task<B, H, X> {
         self.extra.get().is_some_and(|extra| extra.options.timeout.is_some())
     }
 
-    fn ended(&self) {
-        if B::ASYNC {
-            self.host.async_ended(self.cell.header().id());
+    fn ended(&self, is_async: bool) {
+        if is_async {
+            self.host.async_ended(self.header.id());
         }
     }
 }
 
-// SAFETY: it is `repr(C)`, and its first field is such a cell.
-unsafe impl<B: Body, H: Host, X: MaybeExtra> Block for Task<B, H, X> {
-    type Body = B;
-    type Output = B::Output;
-
-    const SUSPENDS: bool = B::ASYNC;
+// SAFETY: it is `repr(C)`, and its first field is a header.
+unsafe impl<H: Host, X: MaybeExtra> Head for Task<H, X> {
+    const TABLE: &'static HeadTable =
+        if X::IS_THERE { &H::TABLES.with_extra } else { &H::TABLES.plain };
 
     fn runnable(task: &Typed<Self>) -> &dyn Runnable {
         task
@@ -260,54 +219,53 @@ unsafe impl<B: Body, H: Host, X: MaybeExtra> Block for Task<B, H, X> {
             // thread's, since the outcome of a time limit is not stored.
             if let Err(refused) = task.start_clock() {
                 // SAFETY: this thread has claimed the task, so the place, with the body, is its own.
-                let drop_body = |task: &Typed<Self>| drop_quietly(unsafe { task.cell.take_body() });
-                let outcome = Err(Error::NoTimer(Arc::new(refused)));
-                // SAFETY: this thread has claimed the task, and `drop_body` has taken the body.
+                let drop_body = |task: &Typed<Self>| unsafe { task.untyped().drop_body() };
+                let error = Error::NoTimer(Arc::new(refused));
+                // SAFETY: this thread has claimed the task, and `drop_body` has emptied the place.
                 return context::run_in_frame(task, drop_body, |task, ()| unsafe {
-                    task.finish(outcome, worker, since);
+                    let kind = task.untyped().store_error(error);
+                    task.finish(kind, worker, since);
                 });
             }
         }
-        // SAFETY: this thread has claimed the task, so the place, with the body, is its own.
-        let body = unsafe { task.cell.take_body() };
         let run = |task: &Typed<Self>| {
             let _entered = task.trace.enter();
-            body.poll(task.untyped())
+            // SAFETY: this thread has claimed the task, so the place, with the body, is its own.
+            unsafe { task.untyped().poll() }
         };
-        // SAFETY: of each call: this thread has claimed the task, and has taken the body.
+        // SAFETY: of each call: this thread has claimed the task, and `poll` has left such a result, or the body.
         context::run_in_frame(task, run, |task, polled| unsafe {
             match polled {
-                Polled::Ready(Ok(value)) => task.finish(Ok(value), worker, since),
-                Polled::Ready(Err(panicked)) => {
-                    task.finish(Err(Error::Panicked(Box::new(panicked))), worker, since);
-                }
-                Polled::Pending(body) => task.suspend(body, worker, since),
+                Some(kind) => task.finish(kind, worker, since),
+                None => task.suspend(worker, since),
             }
         });
-    }
-
-    fn not_stored(&self, now: Snapshot) -> Error {
-        let started = now.is_started();
-        let limit = self.extra.get().and_then(|extra| {
-            if started { extra.options.timeout } else { extra.options.queue_timeout }
-        });
-        match limit {
-            Some(limit) if now.kind() == Some(Kind::TIME_LIMIT) => {
-                Error::TimedOut { limit, started }
-            }
-            _ => Error::Cancelled,
-        }
-    }
-
-    fn abandoned(task: &Typed<Self>) {
-        if let Some(before) = task.state().withdraw_suspended(Kind::CANCELLED) {
-            // SAFETY: this thread has just moved it from `SUSPENDED` to `ENDED`.
-            unsafe { task.broken_off(Error::Cancelled, before.kind().is_none(), || ()) };
-        }
     }
 }
 
-impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
+impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
+    /// Starts the clock of `queue_timeout`, now that the task is queued.
+    pub(super) fn start_queue_clock(&self) {
+        let Some(extra) = self.extra.get() else { return };
+        let Some(limit) = extra.options.queue_timeout else { return };
+        let task = self.clone();
+        let expire = move || task.queued_too_long(limit);
+        let refused = {
+            let mut timer = extra.timer.lock();
+            // A thread that claims or ends the task takes this lock after that, so no timer is left
+            // behind; neither by a limit that passes before the timer is stored here.
+            let now = self.state().look();
+            if !now.is_queued() || now.is_started() {
+                return;
+            }
+            Timer::new(deadline(limit), Box::new(expire)).map(|new| *timer = Some(new)).err()
+        };
+        if let Some(refused) = refused {
+            // After the lock is released, which the end of the task takes.
+            self.withdraw_in_queue(Error::NoTimer(Arc::new(refused)));
+        }
+    }
+
     /// Starts the clock of `timeout`: at the limit the future ends, and the job is asked to stop.
     fn start_clock(&self) -> io::Result<()> {
         let Some(extra) = self.extra.get() else { return Ok(()) };
@@ -325,52 +283,45 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
     ///
     /// # Safety
     ///
-    /// This thread has claimed the task, and has taken the body.
+    /// This thread has claimed the task, and a result of this kind, which is one that is stored, is in the place.
     #[inline]
-    unsafe fn finish(
-        self,
-        outcome: Result<B::Output, Error>,
-        worker: &dyn WorkerContext,
-        since: u64,
-    ) {
-        let kind = Kind::of(&outcome);
+    unsafe fn finish(self, kind: Kind, worker: &dyn WorkerContext, since: u64) {
         if let Some(extra) = self.extra.get() {
             extra.disarm();
         }
+        let is_async = self.untyped().suspends();
         // Without rivals `publish` sets the kind too, which saves this step.
         if self.has_rivals() && !self.state().settle(kind) {
             // The time limit has finished the future already, and has counted it.
-            drop_quietly(outcome);
+            // SAFETY: the place is this thread's, as nothing else is stored; by the caller there is such a result.
+            unsafe { self.untyped().drop_result(kind) };
             self.trace.close();
             worker.stopped(since, End::Uncounted);
             // `DONE` is set by the timer's thread, `ENDED` by this one, which has run the body.
             self.state().end();
-            return self.ended();
+            return self.ended(is_async);
         }
-        self.trace.outcome(outcome.as_ref().err());
+        // SAFETY: the same.
+        self.trace.outcome(unsafe { self.untyped().stored_error(kind) });
         self.trace.close();
-        let end = if outcome.is_ok() { End::Completed } else { End::Failed };
+        let end = if kind == Kind::VALUE { End::Completed } else { End::Failed };
         // The registry holds no reference, so the task must live until it has left it.
-        let registered = B::ASYNC.then(|| self.clone());
+        let registered = is_async.then(|| self.clone());
         let account = || worker.stopped(since, end);
         // SAFETY: without rivals the thread that has claimed the task is the only one to publish,
-        // with rivals the one that has settled it; the place is its own, and empty.
-        unsafe {
-            publish(Publisher::Releasing(self.into_cell()), kind, outcome, account, true);
-        }
+        // with rivals the one that has settled it; the place is its own, with such a result.
+        unsafe { publish(Publisher::Releasing(self.into_untyped()), kind, account, true) };
         if let Some(task) = registered {
-            task.ended();
+            task.ended(true);
         }
     }
 
-    /// Puts the body back, to be polled again.
+    /// Leaves the task to be polled again.
     ///
     /// # Safety
     ///
-    /// This thread has claimed the task, and `body` was taken from it.
-    unsafe fn suspend(self, body: B, worker: &dyn WorkerContext, since: u64) {
-        // SAFETY: the place is this thread's since it has claimed the task, and empty.
-        unsafe { self.cell.put_body(body) };
+    /// This thread has claimed the task, and its body is in its place.
+    unsafe fn suspend(self, worker: &dyn WorkerContext, since: u64) {
         let next = self.state().suspend();
         // After `Waiting` another thread may run or end the task: the place is not this thread's.
         let stopped = || worker.stopped(since, End::Uncounted);
@@ -394,7 +345,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
     fn ask_to_stop(&self) -> bool {
         let before = self.state().request_stop();
         if self.state().look().is_underway() {
-            self.host.asked_to_stop(self.header().id());
+            self.host.asked_to_stop(self.header.id());
         }
         // A token that is made from here on sees the request.
         before.listening() == Listening::Callbacks
@@ -466,7 +417,7 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
             extra.disarm();
         }
         // SAFETY: the thread that moves a task to `ENDED` owns the place, and by the caller the body is there.
-        drop_quietly(unsafe { self.cell.take_body() });
+        unsafe { self.untyped().drop_body() };
         if settles {
             self.trace.outcome(Some(&error));
         }
@@ -477,19 +428,23 @@ impl<B: Body, H: Host, X: MaybeExtra> Typed<Task<B, H, X>> {
                 stopped();
                 account();
             };
-            let publisher = Publisher::Keeping(self.cell());
+            if kind.is_stored() {
+                // SAFETY: the place is this thread's, and empty.
+                unsafe { self.untyped().store_error(error) };
+            }
+            let publisher = Publisher::Keeping(self.untyped());
             // SAFETY: the thread that has settled the task is the only one to publish; the place is its
-            // own, and empty.
-            unsafe { publish(publisher, kind, Err(error), account, false) };
+            // own, with such an error, if it is stored.
+            unsafe { publish(publisher, kind, account, false) };
         } else {
             stopped(); // The time limit has settled the task, and only its run ends here.
         }
         // Last: the pool may end with its last async task, whose result is to be there by then.
-        self.ended();
+        self.ended(self.untyped().suspends());
     }
 }
 
-impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
+impl<H: Host, X: MaybeExtra> Runnable for Typed<Task<H, X>> {
     fn extra(&self) -> Option<&Extra> {
         self.extra.get()
     }
@@ -584,16 +539,16 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
             let error = Error::TimedOut { limit, started: true };
             self.trace.outcome(Some(&error));
             let account = || self.host.count_failed();
-            let publisher = Publisher::Keeping(self.cell());
+            let publisher = Publisher::Keeping(self.untyped());
             // SAFETY: this thread has settled the task, so that it is the only one to publish; an
             // outcome of this kind is not stored.
-            unsafe { publish(publisher, Kind::TIME_LIMIT, Err(error), account, false) };
+            unsafe { publish(publisher, Kind::TIME_LIMIT, account, false) };
             if is_watched {
                 self.untyped().tell_of_stop();
             }
         }
         // A body that is queued or runs sees the request at its next suspension.
-        if !B::ASYNC {
+        if !self.untyped().suspends() {
             return;
         }
         if let Some(before) = self.state().withdraw_suspended(Kind::CANCELLED) {
@@ -617,6 +572,26 @@ impl<B: Body, H: Host, X: MaybeExtra> Runnable for Typed<Task<B, H, X>> {
             let label = self.extra().and_then(|extra| extra.label()).map(|label| &**label);
             let (pool, id) = (self.host.name(), self.header().id());
             self.host.on_unobserved().tell(UnobservedFailure { pool, id, label, error });
+        }
+    }
+
+    fn not_stored(&self, now: Snapshot) -> Error {
+        let started = now.is_started();
+        let limit = self.extra.get().and_then(|extra| {
+            if started { extra.options.timeout } else { extra.options.queue_timeout }
+        });
+        match limit {
+            Some(limit) if now.kind() == Some(Kind::TIME_LIMIT) => {
+                Error::TimedOut { limit, started }
+            }
+            _ => Error::Cancelled,
+        }
+    }
+
+    fn abandoned(&self) {
+        if let Some(before) = self.state().withdraw_suspended(Kind::CANCELLED) {
+            // SAFETY: this thread has just moved it from `SUSPENDED` to `ENDED`.
+            unsafe { self.broken_off(Error::Cancelled, before.kind().is_none(), || ()) };
         }
     }
 }

@@ -6,7 +6,7 @@ use std::task::{Poll, Waker};
 
 use super::cell::TaskRef;
 use super::listener::{Listener, Watchers};
-use super::outcome::tell;
+use super::outcome::{callbacks_in, tell};
 use super::stop_flag::StopFlag;
 use super::waiters::Place;
 use crate::panic::KeptWaker;
@@ -14,25 +14,20 @@ use crate::panic::KeptWaker;
 impl TaskRef {
     /// Calls `f` with the task's watchers, under their lock.
     fn watchers<R>(&self, f: impl FnOnce(&mut Watchers) -> R) -> R {
-        let mut f = Some(f);
-        let mut answer = None;
-        let left = self.with_watchers(&mut |watchers| {
-            answer = f.take().map(|f| f(watchers));
+        let state = &self.header().state;
+        let (answer, left) = {
+            let watchers = &mut callbacks_in(self.header()).0.lock().watchers;
+            let answer = f(watchers);
             // Left by a publisher that set `DONE` while the slot was taken for the watchers.
-            let is_done = self.header().state.look().is_done();
-            if is_done {
-                std::mem::replace(&mut watchers.listener, Listener::None)
-            } else {
-                Listener::None
-            }
-        });
-        if let Some(kind) = self.header().state.look().kind() {
-            tell(left, kind);
+            let is_done = state.look().is_done();
+            let listener =
+                is_done.then(|| std::mem::replace(&mut watchers.listener, Listener::None));
+            (answer, listener)
+        };
+        if let (Some(listener), Some(kind)) = (left, state.look().kind()) {
+            tell(listener, kind);
         }
-        match answer {
-            Some(answer) => answer,
-            None => unreachable!("`with_watchers` calls it once"),
-        }
+        answer
     }
 
     /// Ready once the task is done; until then the waker is left. O(1).

@@ -18,8 +18,8 @@ impl<J: Job> Body for Once<J> {
     const ASYNC: bool = false;
 
     fn poll(self, _task: &TaskRef) -> Polled<Self> {
-        // `run` consumes the job, so that a panic in the drop of a capture is caught as well.
-        Polled::Ready(catch(|| self.0.run()))
+        // `run` consumes the job, so that a panic in the drop of a capture is the task's as well.
+        Polled::Ready(Ok(self.0.run()))
     }
 }
 

@@ -24,20 +24,20 @@ use std::sync::Arc;
 use self::body::{Async, Once};
 use self::builder::Config;
 use self::pool::{Ending, Origin, Pool};
-use crate::core::{Extra, Host, Options, context};
+use crate::core::{Extra, Failure, Host, MaybeExtra, New, Options, context, submit, try_submit};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
 use crate::executor::{Permit, impl_executor, impl_service};
 use crate::executor_state::ExecutorState;
-use crate::future::TaskFuture;
+use crate::future::{TaskFuture, refused};
 use crate::job::{Call, Job};
 use crate::lifecycle::{Accepting, Handle};
 use crate::map::apply::Here;
 use crate::map::crew::{AfterChunk, Crew};
 use crate::map::{Map, TryMap};
 use crate::metrics::Metrics;
-use crate::panic::{drop_quietly, install_hook};
+use crate::panic::install_hook;
 use crate::portable::Portable;
 use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 
@@ -156,7 +156,7 @@ impl ThreadPoolExecutor {
     /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
     /// [`BrokenPool`](Error::BrokenPool).
     pub fn submit<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
-        self.try_submit_with(job, None).unwrap_or_else(|refused| self.refused(refused, None))
+        TaskFuture::new(submit(Once(job), |new| self.enter(new)))
     }
 
     /// Submits a job, or returns it if the pool can't take it.
@@ -177,7 +177,10 @@ impl ThreadPoolExecutor {
     ///
     /// The job, with the same reasons as for [`submit`](Self::submit).
     pub fn try_submit<J: Job>(&self, job: J) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
-        self.try_submit_with(job, None)
+        match self.pool().take_room() {
+            Ok(()) => self.try_enqueue(job, ()),
+            Err(error) => Err(TrySubmitError::new(job, error)),
+        }
     }
 
     /// Hands in an async computation, which is polled on the pool's workers. So CPU-heavy async
@@ -207,7 +210,7 @@ impl ThreadPoolExecutor {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.submit_future_with(future, None)
+        self.submit_future_with(future, Options::default())
     }
 
     /// Options for one task: a label, time limits.
@@ -345,86 +348,92 @@ impl ThreadPoolExecutor {
 
     /// Submits a job that belongs to work which was accepted before.
     pub(crate) fn go_on<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
-        match self.pool().enqueue(Once(job), (), Origin::Continuation) {
-            Ok(outcome) => TaskFuture::new(outcome),
+        let go_on = |new: &New<Pool, ()>| {
+            let queued = self.pool().enqueue(new, (), Origin::Continuation);
             // By the drop of the job its owner learns that it has not run.
-            Err((_job, error)) => TaskFuture::ready(Err(error)),
-        }
+            queued.err().map(|error| Failure::new(error, ()))
+        };
+        TaskFuture::new(submit(Once(job), go_on))
     }
 
+    // What follows for each kind of job is short, and what does not depend on the job is no part of it: every
+    // job is compiled by the user.
+
     fn submit_with<J: Job>(&self, job: J, options: Options) -> TaskFuture<J::Output> {
-        let label = options.label.clone();
-        let submitted = self.try_submit_with(job, Some(options));
-        submitted.unwrap_or_else(|refused| self.refused(refused, label))
+        TaskFuture::new(submit(Once(job), |new| self.enter_with(new, options, Origin::Caller)))
     }
 
     fn try_submit_with<J: Job>(
         &self,
         job: J,
-        options: Option<Options>,
+        options: Options,
     ) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
         match self.pool().take_room() {
-            Ok(()) => self.submit_into_room(job, options),
+            Ok(()) => self.try_enqueue(job, Extra::new(options)),
             Err(error) => Err(TrySubmitError::new(job, error)),
         }
     }
 
     /// Submits with room in the queue taken, which the task gives back.
-    fn submit_into_room<J: Job>(
+    fn try_enqueue<J: Job, X: MaybeExtra>(
         &self,
         job: J,
-        options: Option<Options>,
+        extra: X,
     ) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
-        let queued = match options {
-            // The block of a task without options has no `Extra`.
-            None => self.pool().enqueue(Once(job), (), Origin::Caller),
-            Some(options) => self.pool().enqueue(Once(job), Extra::new(options), Origin::Caller),
-        };
-        match queued {
+        match try_submit(Once(job), |new| self.pool().enqueue(new, extra, Origin::Caller)) {
             Ok(outcome) => Ok(TaskFuture::new(outcome)),
             Err((Once(job), error)) => Err(TrySubmitError::new(job, error)),
         }
     }
 
-    fn submit_future_with<F>(&self, future: F, options: Option<Options>) -> TaskFuture<F::Output>
+    fn submit_into_room<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
+        TaskFuture::new(submit(Once(job), |new| self.enter_room(new)))
+    }
+
+    fn submit_future_with<F>(&self, future: F, options: Options) -> TaskFuture<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let options = options.unwrap_or_default();
-        let label = options.label.clone();
-        if let Err(error) = self.pool().take_room() {
-            drop_quietly(future);
-            return self.refused_future(error, label);
-        }
-        let extra = Extra::new(options);
-        match self.pool().enqueue(Async::new(future), extra, Origin::AsyncCaller) {
-            Ok(outcome) => TaskFuture::new(outcome),
-            Err((body, error)) => {
-                drop_quietly(body);
-                self.refused_future(error, label)
+        let body = Async::new(future);
+        TaskFuture::new(submit(body, |new| self.enter_with(new, options, Origin::AsyncCaller)))
+    }
+
+    /// Queues a new task, or returns the failure of its future.
+    // The block of a task without options has no `Extra`.
+    fn enter(&self, new: &New<Pool, ()>) -> Option<Failure> {
+        match self.pool().take_room() {
+            Ok(()) => {
+                let queued = self.pool().enqueue_in_place(new, (), Origin::Caller);
+                queued.err().map(|error| self.refused(error, None))
             }
+            Err(error) => Some(self.refused(error, None)),
         }
     }
 
-    /// The future of a job that was refused.
-    #[cold]
-    fn refused<J: Job>(
-        &self,
-        refused: TrySubmitError<J>,
-        label: Option<Arc<str>>,
-    ) -> TaskFuture<J::Output> {
-        let (job, error) = refused.into_parts();
-        drop_quietly(job);
-        self.refused_future(error, label)
+    /// As [`enter`](Self::enter), with room in the queue taken.
+    fn enter_room(&self, new: &New<Pool, ()>) -> Option<Failure> {
+        let queued = self.pool().enqueue(new, (), Origin::Caller);
+        queued.err().map(|error| self.refused(error, None))
     }
 
-    fn refused_future<T: Send + 'static>(
+    fn enter_with(
         &self,
-        error: Error,
-        label: Option<Arc<str>>,
-    ) -> TaskFuture<T> {
-        TaskFuture::refused(error, label, self.pool().on_unobserved(), self.pool().name())
+        new: &New<Pool, Extra>,
+        options: Options,
+        origin: Origin,
+    ) -> Option<Failure> {
+        let label = options.label.clone();
+        let queued = self
+            .pool()
+            .take_room()
+            .and_then(|()| self.pool().enqueue(new, Extra::new(options), origin));
+        queued.err().map(|error| self.refused(error, label))
+    }
+
+    #[cold]
+    fn refused(&self, error: Error, label: Option<Arc<str>>) -> Failure {
+        refused(error, label, self.pool().on_unobserved(), self.pool().name())
     }
 }
 
@@ -447,14 +456,13 @@ impl Permit<ThreadPoolExecutor> {
     /// then the future is finished with that error.
     pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
         // The drop of the permit does nothing from here on: the task gives the room back.
-        let pool = self.into_executor();
-        pool.submit_into_room(job, None).unwrap_or_else(|refused| pool.refused(refused, None))
+        self.into_executor().submit_into_room(job)
     }
 }
 
 impl Sealed for ThreadPoolExecutor {
     fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit_into_room(call, None).unwrap_or_else(|refused| self.refused(refused, None))
+        self.submit_into_room(call)
     }
 
     fn release_room(&self) {

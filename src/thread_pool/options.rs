@@ -115,7 +115,7 @@ impl<'a> TaskOptions<'a> {
     /// The job, and why it was refused.
     pub fn try_submit<J: Job>(self, job: J) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
         let Self { pool, options, stop } = self;
-        submit_until_stopped(stop, || pool.try_submit_with(job, Some(options)))
+        submit_until_stopped(stop, || pool.try_submit_with(job, options))
     }
 
     /// As [`ThreadPoolExecutor::submit_future`]. The run's limit counts from the first poll.
@@ -125,7 +125,7 @@ impl<'a> TaskOptions<'a> {
         F::Output: Send + 'static,
     {
         let Self { pool, options, stop } = self;
-        let submit = || Ok::<_, Infallible>(pool.submit_future_with(future, Some(options)));
+        let submit = || Ok::<_, Infallible>(pool.submit_future_with(future, options));
         let Ok(future) = submit_until_stopped(stop, submit);
         future
     }

@@ -430,7 +430,7 @@ mod tests {
             on_worker(|worker, _| {
                 let (promise, outcome) = Promise::<()>::of(());
                 if has_others {
-                    outcome.add_callback(Box::new(|_| ()));
+                    outcome.add_callback(|_| ());
                 }
                 let (tell, told) = mpsc::channel();
                 let since = starts(worker, promise.task());
@@ -438,7 +438,7 @@ mod tests {
                     worker.stopped(since, End::Completed);
                     assert!(!worker.seat.is_busy());
                     let seat = Arc::clone(&worker.seat);
-                    outcome.add_callback(Box::new(move |_| tell.send(seat.is_busy()).unwrap()));
+                    outcome.add_callback(move |_| tell.send(seat.is_busy()).unwrap());
                 });
                 assert_eq!(told.try_recv(), Ok(true));
             });

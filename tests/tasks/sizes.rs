@@ -1,6 +1,8 @@
 //! Jobs and results of every size and alignment: small ones lie together in memory, others alone.
 
-use concurrent_futures::{TaskFuture, ThreadPoolExecutor};
+use std::sync::Arc;
+
+use concurrent_futures::{Error, Shutdown, TaskFuture, ThreadPoolExecutor};
 
 use crate::support::{POOL_SIZES, pool, scaled, within_limit};
 
@@ -47,5 +49,40 @@ fn jobs_and_results_come_through_whatever_their_size_and_alignment() {
                 assert_eq!(large.result().unwrap(), (0, [round; 20_000]));
             }
         }
+    });
+}
+
+/// A closed pool refuses a job that is in the memory of its task already.
+#[test]
+fn jobs_come_back_from_a_closed_pool_whatever_their_size_and_alignment() {
+    fn comes_back<T: Copy + PartialEq + Send + 'static>(pool: &ThreadPoolExecutor, item: T) {
+        let token = Arc::new(());
+        let captured = (Arc::clone(&token), item);
+        let refused = pool.try_submit(move || captured).unwrap_err();
+        assert!(matches!(refused.error(), Error::ShutDown));
+        assert_eq!(Arc::strong_count(&token), 2);
+        let (inside, same) = refused.into_job()();
+        assert!(Arc::ptr_eq(&inside, &token) && same == item);
+        drop(inside);
+        assert_eq!(Arc::strong_count(&token), 1);
+
+        // One that does not come back is dropped, once.
+        let captured = (Arc::clone(&token), item);
+        let refused = pool.submit(move || captured);
+        assert_eq!(Arc::strong_count(&token), 1);
+        assert!(matches!(refused.result(), Err(Error::ShutDown)));
+    }
+
+    within_limit(|| {
+        let pool = pool(1);
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+        assert_eq!(pool.try_submit(|| 4).unwrap_err().into_job()(), 4);
+        comes_back(&pool, ());
+        comes_back(&pool, 1u8);
+        comes_back(&pool, [2u64; 3]);
+        comes_back(&pool, 3u128 << 100);
+        comes_back(&pool, CacheLine([4; 64]));
+        comes_back(&pool, Page([5; 4096]));
+        comes_back(&pool, [6u8; 20_000]);
     });
 }

@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use super::{Origin, Pool, State};
-use crate::core::{Host, OnUnobserved, StopFlag, TaskId, TaskRef};
+use crate::core::{Host, OnUnobserved, StopFlag, TaskId, TaskRef, TaskTables};
 use crate::lifecycle::Accepting;
 use crate::panic::wake_all;
 use crate::sync::atomic::Ordering::Relaxed;
 
+static TABLES: TaskTables = TaskTables::of::<Pool>();
+
 impl Host for Pool {
+    const TABLES: &'static TaskTables = &TABLES;
+
     fn take_queued(&self, take: &mut dyn FnMut() -> bool) -> bool {
         let swept = {
             let mut state = self.state.lock();

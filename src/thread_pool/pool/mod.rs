@@ -49,7 +49,7 @@ use super::worker::{self, Seat};
 use crate::cache_padded::CachePadded;
 use crate::clock;
 use crate::core::local_queue::OwnLocalQueue;
-use crate::core::{Body, MaybeExtra, Outcome, StopFlag, Task, TaskRef};
+use crate::core::{MaybeExtra, New, StopFlag, TaskRef};
 use crate::error::Error;
 use crate::fork::Own;
 use crate::lifecycle::{Accepting, Handle, Lifecycle, Phase};
@@ -149,29 +149,41 @@ impl Pool {
 
     // ---- The queue ----
 
-    /// Makes a task and queues it, or gives its body back. A caller has taken room for it, which
-    /// is free again then.
-    pub(crate) fn enqueue<B: Body, X: MaybeExtra>(
+    /// Makes a task and queues it, or leaves its body with the submitter. A caller has taken room for it,
+    /// which is free again then.
+    pub(crate) fn enqueue<X: MaybeExtra>(
         self: &Arc<Self>,
-        body: B,
+        new: &New<Self, X>,
         extra: X,
         origin: Origin,
-    ) -> Result<Outcome<B::Output>, (B, Error)> {
+    ) -> Result<(), Error> {
+        self.enqueue_in_place(new, extra, origin)
+    }
+
+    /// As [`enqueue`](Self::enqueue), without a call.
+    #[inline(always)]
+    pub(crate) fn enqueue_in_place<X: MaybeExtra>(
+        self: &Arc<Self>,
+        new: &New<Self, X>,
+        extra: X,
+        origin: Origin,
+    ) -> Result<(), Error> {
         // A map bounds its tasks by its window, and must go on while the queue is full.
         let takes_room = origin != Origin::Continuation;
-        let (task, submitted) = Task::submit(self, body, extra, takes_room);
-        match self.push(task, origin) {
-            Ok(()) => Ok(submitted.accepted()),
-            Err((task, error)) => {
-                if takes_room {
-                    self.free_room();
-                }
-                Err((submitted.refused(task), error))
+        let task = new.queue(self, extra, takes_room);
+        if let Err((task, error)) = self.push(task, origin) {
+            if takes_room {
+                self.free_room();
             }
+            new.refused(task);
+            return Err(error);
         }
+        new.start_queue_clock();
+        Ok(())
     }
 
     /// Queues a task and finds a worker for it, or gives it back.
+    #[inline(always)]
     fn push(self: &Arc<Self>, task: TaskRef, origin: Origin) -> Result<(), (TaskRef, Error)> {
         let mut state = self.state.lock();
         let accepted = match (&state.life.phase, origin) {

@@ -20,6 +20,8 @@ pub(crate) mod set;
 pub(crate) mod state;
 #[path = "../../../src/core/stop_flag.rs"]
 pub(crate) mod stop_flag;
+#[path = "../../../src/core/submit.rs"]
+pub(crate) mod submit;
 #[path = "../../../src/core/task.rs"]
 pub(crate) mod task;
 #[path = "../../../src/core/unobserved.rs"]
@@ -33,11 +35,11 @@ mod worker;
 pub(crate) use crate::doubles::slab;
 pub(crate) use cell::TaskRef;
 pub(crate) use id::TaskId;
-pub(crate) use outcome::Outcome;
 pub(crate) use registry::Registry;
 pub(crate) use runnable::TakenOut;
 pub(crate) use stop_flag::StopFlag;
-pub(crate) use task::{Body, Extra, Host, MaybeExtra, Task};
+pub(crate) use submit::New;
+pub(crate) use task::{Extra, Host, MaybeExtra, TaskTables};
 pub(crate) use unobserved::OnUnobserved;
 pub use worker::waits::Awaited;
 pub(crate) use worker::{context, local_queue, parker, waits};

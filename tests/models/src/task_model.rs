@@ -21,7 +21,8 @@ use crate::core::promise::Promise;
 use crate::core::runnable::TaskWaker;
 use crate::core::set::{CompletionSet, WakeAt};
 use crate::core::stop_flag::StopFlag;
-use crate::core::task::{Body, Extra, Host, Options, Polled, Task};
+use crate::core::submit;
+use crate::core::task::{Body, Extra, Host, MaybeExtra, Options, Polled};
 use crate::core::unobserved::OnUnobserved;
 use crate::core::waits::{Awaited, Waits};
 use crate::error::Error;
@@ -201,8 +202,21 @@ fn work(task: TaskRef) {
 
 fn submit(counts: &StdArc<Counts>) -> (TaskRef, Outcome<Value>) {
     let body = TestBody::<false>::new(counts, 0);
-    let (task, submitted) = Task::submit(&TestHost::new(), body, (), false);
-    (task, submitted.accepted())
+    submit_to(&TestHost::new(), body, (), false)
+}
+
+fn submit_to<B: Body, X: MaybeExtra>(
+    host: &StdArc<TestHost>,
+    body: B,
+    extra: X,
+    takes_room: bool,
+) -> (TaskRef, Outcome<B::Output>) {
+    let mut task = None;
+    let outcome = submit::submit(body, |new| {
+        task = Some(new.queue(host, extra, takes_room));
+        None
+    });
+    (task.unwrap(), outcome)
 }
 
 /// A queued task, for other models.
@@ -240,7 +254,7 @@ fn cancel<T>(outcome: &Outcome<T>) -> bool {
 
 fn add_callback(outcome: &Outcome<Value>, counts: &StdArc<Counts>) {
     let counts = StdArc::clone(counts);
-    outcome.add_callback(Box::new(move |_| Counts::add(&counts.told)));
+    outcome.add_callback(move |_| Counts::add(&counts.told));
 }
 
 /// Has a worker run the task while `caller` does something else with its outcome.
@@ -521,8 +535,7 @@ fn against_the_clock(
         let body = TestBody::<false>::new(&counts, 0);
         let limit = Duration::from_secs(1);
         let options = Options { timeout: Some(limit), ..Options::default() };
-        let (task, submitted) = Task::submit(&TestHost::new(), body, Extra::new(options), false);
-        let outcome = submitted.accepted();
+        let (task, outcome) = submit_to(&TestHost::new(), body, Extra::new(options), false);
         before(&outcome, &counts);
         let clock = task.clone();
         let clock = thread::spawn(move || {
@@ -585,8 +598,7 @@ fn async_against(caller: impl Fn(Outcome<Value>) + Send + Sync + 'static) {
         let counts = StdArc::<Counts>::default();
         let host = TestHost::new();
         let body = TestBody::<true>::new(&counts, 1);
-        let (task, submitted) = Task::submit(&host, body, (), false);
-        let outcome = submitted.accepted();
+        let (task, outcome) = submit_to(&host, body, (), false);
         let worker = {
             let host = StdArc::clone(&host);
             thread::spawn(move || {
@@ -671,8 +683,7 @@ fn a_failure_against(
         let host = TestHost::telling(OnUnobserved::new(move |_| Counts::add(&tell)));
         let body = Failing(StdArc::clone(&counts));
         let extra = Extra::new(Options { timeout: limit, ..Options::default() });
-        let (task, submitted) = Task::submit(&host, body, extra, true);
-        let outcome = submitted.accepted();
+        let (task, outcome) = submit_to(&host, body, extra, true);
         let clock = limit.map(|limit| {
             let task = task.clone();
             thread::spawn(move || {

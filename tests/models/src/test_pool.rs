@@ -8,6 +8,7 @@ use loom::thread::{self, JoinHandle};
 use crate::builder::Config;
 use crate::core::OnUnobserved;
 use crate::core::outcome::Outcome;
+use crate::core::submit;
 use crate::core::task::{Body, Extra, Options};
 use crate::error::Error;
 use crate::instruments::Instruments;
@@ -76,13 +77,10 @@ impl TestPool {
         options: Options,
         origin: Origin,
     ) -> Result<Outcome<B::Output>, Error> {
-        match self.pool.enqueue(body, Extra::new(options), origin) {
-            Ok(outcome) => {
-                self.accepted.fetch_add(1, Relaxed);
-                Ok(outcome)
-            }
-            Err((_body, error)) => Err(error),
-        }
+        let queue = |new: &_| self.pool.enqueue(new, Extra::new(options), origin);
+        let outcome = submit::try_submit(body, queue).map_err(|(_body, error)| error)?;
+        self.accepted.fetch_add(1, Relaxed);
+        Ok(outcome)
     }
 
     /// As `ThreadPoolExecutor` does it.
