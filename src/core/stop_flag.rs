@@ -28,6 +28,7 @@ pub(crate) trait Remote: Send + Sync {
     fn watch(&self, flag: &Arc<StopFlag>) -> bool;
 
     /// Ends the watch, if there is one.
+    #[cfg_attr(not(feature = "process"), allow(dead_code, reason = "there is no other process"))]
     fn end(&self);
 }
 
