@@ -10,7 +10,7 @@
 //! use concurrent_futures::ThreadPoolExecutor;
 //! use std::sync::mpsc;
 //!
-//! let pool = ThreadPoolExecutor::builder().max_workers(1).thread_name_prefix("render").build()?;
+//! let pool = ThreadPoolExecutor::builder().max_workers(1).name("render").build()?;
 //! let (sender, receiver) = mpsc::channel::<()>();
 //! let (started, running) = mpsc::channel();
 //! let stuck = pool.task().label("thumb").submit(move || {
@@ -61,7 +61,7 @@ const LABEL_LENGTH: usize = 80;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Dump {
-    /// The pool's name: its `thread_name_prefix` or `worker_name`.
+    /// The name of the pool.
     pub pool: String,
     /// The phase of the pool's life.
     pub state: ExecutorState,
@@ -192,7 +192,7 @@ impl Queue {
 }
 
 impl Dump {
-    /// That of an executor without workers and queue.
+    /// The dump of an executor without workers and queue.
     pub(crate) fn of_none(pool: &str, state: ExecutorState, max_workers: usize) -> Self {
         Self {
             pool: pool.to_owned(),

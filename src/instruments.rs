@@ -129,7 +129,7 @@ mod series {
     ///     render()
     /// }
     ///
-    /// let pool = ThreadPoolExecutor::builder().thread_name_prefix("render").build()?;
+    /// let pool = ThreadPoolExecutor::builder().name("render").build()?;
     /// pool.submit(|| 6 * 7).result()?;
     /// # let handle = String::new;
     /// let text = scrape(|| handle());

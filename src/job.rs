@@ -43,7 +43,19 @@ where
 /// A plain function with its arguments, made by [`call!`](crate::call).
 ///
 /// Unlike a closure it can be handed to any executor. On threads it runs as a closure does, and
-/// nothing is serialised.
+/// nothing is serialised. A clone is a second task with the same arguments.
+///
+/// ```
+/// use concurrent_futures::{Error, ThreadPoolExecutor, call};
+///
+/// let pool = ThreadPoolExecutor::new();
+/// let power = call!(u32::pow(2, 5));
+/// assert_eq!(pool.submit(power.clone()).result()?, 32);
+/// let (function, arguments) = power.into_parts();
+/// assert_eq!((function(arguments), arguments), (32, (2, 5)));
+/// # Ok::<(), Error>(())
+/// ```
+#[must_use = "a Call does nothing until it is submitted"]
 pub struct Call<A, R> {
     function: fn(A) -> R,
     arguments: A,
@@ -55,9 +67,15 @@ impl<A, R> Call<A, R> {
         Self { function, arguments }
     }
 
-    #[cfg(feature = "process")]
-    pub(crate) fn into_parts(self) -> (fn(A) -> R, A) {
+    /// Returns the function and its arguments.
+    pub fn into_parts(self) -> (fn(A) -> R, A) {
         (self.function, self.arguments)
+    }
+}
+
+impl<A: Clone, R> Clone for Call<A, R> {
+    fn clone(&self) -> Self {
+        Self { function: self.function, arguments: self.arguments.clone() }
     }
 }
 
@@ -113,6 +131,11 @@ macro_rules! call {
 macro_rules! __call_split {
     ([$($function:tt)+] ($($arguments:tt)*)) => {
         $crate::__call_arguments!([$($function)+] $($arguments)*)
+    };
+    ([$($function:tt)+] . $($rest:tt)*) => {
+        ::core::compile_error!(
+            "call! takes a plain function, not a method: write call!(Type::method(value, arguments))"
+        )
     };
     ([$($function:tt)*] $next:tt $($rest:tt)*) => {
         $crate::__call_split!([$($function)* $next] $($rest)*)

@@ -23,8 +23,8 @@ pub(crate) fn check_max_workers(max_workers: Option<usize>) -> Result<(), Error>
 }
 
 /// Refuses a name that no thread or process can have.
-pub(crate) fn check_name(setting: &'static str, name: &str) -> Result<(), Error> {
-    if name.contains('\0') { Err(invalid(setting, "must not contain a NUL byte")) } else { Ok(()) }
+pub(crate) fn check_name(name: &str) -> Result<(), Error> {
+    if name.contains('\0') { Err(invalid("name", "must not contain a NUL byte")) } else { Ok(()) }
 }
 
 pub(crate) fn check_capacity(capacity: Option<usize>) -> Result<(), Error> {

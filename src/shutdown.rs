@@ -121,7 +121,7 @@ impl ShutdownFuture {
         Self::of(Some(executor))
     }
 
-    /// That of an executor which is left open: ready, with an empty report.
+    /// The future of an executor which is left open: ready, with an empty report.
     pub(crate) fn of_none() -> Self {
         Self::of(None)
     }

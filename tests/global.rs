@@ -40,7 +40,7 @@ fn the_global_pool_is_made_once_with_one_worker_per_cpu() {
 #[test]
 fn a_program_may_say_how_its_global_pool_is() {
     alone("a_program_may_say_how_its_global_pool_is", || {
-        let builder = || ThreadPoolExecutor::builder().max_workers(3).thread_name_prefix("own");
+        let builder = || ThreadPoolExecutor::builder().max_workers(3).name("own");
         assert!(builder().max_workers(0).build_global().is_err()); // which leaves it open
         let pool = builder().build_global().unwrap();
         assert!(std::ptr::eq(pool, ThreadPoolExecutor::global()));

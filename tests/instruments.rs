@@ -172,10 +172,8 @@ impl Recorder for Recorded {
 /// A pool that is made where the recorder is the current one; it is used elsewhere.
 fn seen(workers: usize, capacity: usize) -> (ThreadPoolExecutor, Recorded) {
     let recorded = Recorded::default();
-    let builder = ThreadPoolExecutor::builder()
-        .max_workers(workers)
-        .queue_capacity(capacity)
-        .thread_name_prefix("seen");
+    let builder =
+        ThreadPoolExecutor::builder().max_workers(workers).queue_capacity(capacity).name("seen");
     let pool = metrics::with_local_recorder(&recorded, || builder.build().unwrap());
     (pool, recorded)
 }
@@ -351,8 +349,7 @@ fn pools_of_one_name_add_up() {
     let _alone = alone();
     within_limit(|| {
         let recorded = Recorded::default();
-        let make =
-            || ThreadPoolExecutor::builder().max_workers(1).thread_name_prefix("seen").build();
+        let make = || ThreadPoolExecutor::builder().max_workers(1).name("seen").build();
         let pools = metrics::with_local_recorder(&recorded, || [make().unwrap(), make().unwrap()]);
         for (pool, count) in pools.iter().zip([3, 4]) {
             (0..count).for_each(|n| assert_eq!(pool.submit(move || n).result().unwrap(), n));
@@ -476,7 +473,7 @@ mod processes {
             let recorded = Recorded::default();
             let builder = ProcessPoolExecutor::builder()
                 .max_workers(1)
-                .worker_name("seen")
+                .name("seen")
                 .env("RUST_BACKTRACE", "0");
             let pool = metrics::with_local_recorder(&recorded, || builder.build().unwrap());
             for n in 0..50 {

@@ -73,9 +73,9 @@ fn fibonacci(n: u64) -> u64 {
 fn nested_tasks_end_with_whatever_settings() {
     let settings: [fn(ProcessPoolBuilder) -> ProcessPoolBuilder; 4] = [
         |builder| builder.initializer(|()| Ok(()), ()),
-        |builder| builder.max_tasks_per_child(1),
+        |builder| builder.max_tasks_per_worker(1),
         |builder| builder.idle_timeout(Duration::ZERO),
-        |builder| builder.initializer(|()| Ok(()), ()).max_tasks_per_child(2),
+        |builder| builder.initializer(|()| Ok(()), ()).max_tasks_per_worker(2),
     ];
     within_limit(move || {
         for set in settings {

@@ -50,7 +50,7 @@ fn left_over(before: &BTreeMap<u32, String>) -> Vec<String> {
 }
 
 fn builder(max_workers: usize) -> ThreadPoolBuilder {
-    ThreadPoolExecutor::builder().max_workers(max_workers).thread_name_prefix("left")
+    ThreadPoolExecutor::builder().max_workers(max_workers).name("left")
 }
 
 fn pool(max_workers: usize) -> ThreadPoolExecutor {

@@ -52,7 +52,7 @@ unsafe impl Sync for Header {}
 // SAFETY: the slot holds a waker, a set or callbacks, the place a body or a result, all of which are `Send`.
 unsafe impl Send for Header {}
 
-/// What depends on the body of a task, and on its result. All else is compiled once, for all of them.
+/// The functions that depend on the body of a task, and on its result. All else is compiled once, for all of them.
 pub(super) struct Table {
     head: &'static HeadTable,
     layout: Layout,
@@ -69,7 +69,7 @@ pub(super) struct Table {
     drop_value: Option<unsafe fn(*mut ())>,
 }
 
-/// What depends on the [`Head`] of a block. All of it requires a block with the head that the table was made for.
+/// The functions that depend on the [`Head`] of a block. All of it requires a block with the head that the table was made for.
 pub(crate) struct HeadTable {
     /// Adds its types to a reference.
     runnable: unsafe fn(&TaskRef) -> &dyn Runnable,

@@ -3,7 +3,7 @@
 //!
 //! A task on its way, file by file:
 //!
-//! 1. [`submit`]: a pool makes a [`task`] of a body, options and itself, with an [`id`]. The block comes from a
+//! 1. [`submit()`]: a pool makes a [`task`] of a body, options and itself, with an [`id`]. The block comes from a
 //!    [`slab`]. [`cell`] says which thread may touch what of it, [`state`] is the word that decides that.
 //! 2. [`runnable`]: the queue has a [`TaskRef`] without types, and the worker claims it. A suspended task is
 //!    found again in a [`registry`].

@@ -1,4 +1,4 @@
-//! A submitted job: how it is run and withdrawn. It is made in [`submit`](super::submit).
+//! A submitted job: how it is run and withdrawn. It is made in [`submit`](super::submit()).
 
 use std::io;
 use std::sync::{Arc, OnceLock};
@@ -157,7 +157,7 @@ impl TaskTables {
     }
 }
 
-/// What the queue, the worker and the caller share; body and result are behind it, in the same allocation.
+/// The part of a task that the queue, the worker and the caller share; body and result are behind it, in the same allocation.
 #[repr(C)]
 pub(crate) struct Task<H: Host, X: MaybeExtra> {
     header: Header,

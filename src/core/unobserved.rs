@@ -16,7 +16,7 @@ use crate::trace;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct UnobservedFailure<'a> {
-    /// The pool's name: its `thread_name_prefix` or `worker_name`.
+    /// The name of the pool.
     pub pool: &'a str,
     /// The task's number.
     pub id: TaskId,

@@ -89,7 +89,7 @@ impl Outgoing {
 }
 
 impl Line {
-    /// What is left to send, if that is one piece.
+    /// Returns what is left to send, if that is one piece.
     fn only_piece(&self) -> Option<&[u8]> {
         if self.frames.len() == 1 { self.frames.front()?.piece() } else { None }
     }

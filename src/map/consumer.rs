@@ -18,7 +18,7 @@ pub(super) struct Consumer<T> {
     settings: Settings,
     limit: Option<Duration>,
     has_started: bool,
-    /// How far the workers may run ahead. 0 before the start.
+    /// Maximum number of items that the workers may run ahead. 0 before the start.
     window: usize,
     /// The limit, since the start.
     delay: Option<Delay>,
@@ -271,7 +271,7 @@ impl<T> Consumer<T> {
         self.finished
     }
 
-    /// What is left of the input, by what it said of its length.
+    /// The rest of the input, by the length that it told.
     pub(super) fn size_hint(&self) -> (usize, Option<usize>) {
         if self.finished {
             return (0, Some(0));

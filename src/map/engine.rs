@@ -58,7 +58,7 @@ pub(super) struct Engine<A, R, I, F, C> {
     crew: C,
     /// The length of the input, if that is sure.
     length: Option<usize>,
-    /// What the input has said of its length.
+    /// The length, as far as the input has told it.
     size_hint: (usize, Option<usize>),
     trace: MapTrace,
 }

@@ -40,7 +40,7 @@ impl<A: 'static, I: Iterator<Item = A> + 'static> Input<A, I> {
         }
     }
 
-    /// What the input says of its length.
+    /// The length, as far as the input tells it.
     pub(super) fn size_hint(&self) -> (usize, Option<usize>) {
         match self {
             Self::Known(items) => (items.len(), Some(items.len())),

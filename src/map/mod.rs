@@ -235,7 +235,7 @@ impl<T> Stream for Map<T> {
         self.consumer.poll_next(cx).map(|item| item.map(|(_, result)| result))
     }
 
-    /// That of the input, less what was delivered. A map that is stopped by its limit, or by the end of
+    /// The length of the input, less what was delivered. A map that is stopped by its limit, or by the end of
     /// its executor, yields fewer.
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.consumer.size_hint()

@@ -28,7 +28,7 @@ pub(super) trait Source<R>: Send + Sync {
     /// Counts `count` more items as delivered, which may make room for others.
     fn delivered(self: Arc<Self>, count: usize);
 
-    /// What the input says of its length.
+    /// The length, as far as the input has told it.
     fn size_hint(&self) -> (usize, Option<usize>);
 
     /// Returns whether item `index` has been taken from the input.
@@ -45,7 +45,7 @@ pub(super) trait Source<R>: Send + Sync {
     fn stop(&self);
 }
 
-/// What the user has said. `None` is left to the engine.
+/// The sizes that the user has set. `None` is left to the engine.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Settings {
     /// The number of items that are taken and not delivered, at most.

@@ -293,7 +293,7 @@ impl<E: fmt::Display> fmt::Display for TryMapError<E> {
 }
 
 impl<E: fmt::Debug + fmt::Display> std::error::Error for TryMapError<E> {
-    /// That of the error, whose own text is part of this one's.
+    /// The cause of the error, whose own text is part of this one's.
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             // An `E` need not be an `Error`, so its causes are not known.

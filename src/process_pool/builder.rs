@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::ProcessPoolExecutor;
@@ -51,9 +52,9 @@ pub enum WorkerStderr {
 #[must_use = "a builder makes a pool only when `build` is called"]
 pub struct ProcessPoolBuilder {
     max_workers: Option<usize>,
-    worker_name: Option<String>,
+    name: Option<String>,
     initializer: Option<Result<Content, Error>>,
-    max_tasks_per_child: Option<usize>,
+    max_tasks_per_worker: Option<usize>,
     memory_limit: Option<u64>,
     max_result_size: Option<u64>,
     stderr: WorkerStderr,
@@ -76,10 +77,13 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Workers are named by this and their number, as tools such as `top` show it; Linux keeps 15
-    /// bytes. Default: `worker-`.
-    pub fn worker_name(mut self, name: impl Into<String>) -> Self {
-        self.worker_name = Some(name.into());
+    /// The name of the pool, in dumps and metrics. Workers are named by it and their number: `render_0`,
+    /// `render_1` and so on, as tools such as `top` show it; Linux keeps 15 bytes.
+    ///
+    /// Default: `processes-` and a number that no other pool of the process has. A NUL byte in it is
+    /// an error of [`build`](Self::build).
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -95,9 +99,11 @@ impl ProcessPoolBuilder {
     }
 
     /// A worker ends after so many tasks, and another one takes its place: a remedy for memory
-    /// that leaks. Default: no limit. 0 is an error of [`build`](Self::build).
-    pub fn max_tasks_per_child(mut self, n: usize) -> Self {
-        self.max_tasks_per_child = Some(n);
+    /// that leaks. Python's word is `max_tasks_per_child`. Default: no limit. 0 is an error of
+    /// [`build`](Self::build).
+    #[doc(alias = "max_tasks_per_child")]
+    pub fn max_tasks_per_worker(mut self, n: usize) -> Self {
+        self.max_tasks_per_worker = Some(n);
         self
     }
 
@@ -243,23 +249,28 @@ impl ProcessPoolBuilder {
     /// refused and the system's reason. What the process that workers are forked from finds out
     /// itself is the error of the tasks.
     pub fn build(self) -> Result<ProcessPoolExecutor, Error> {
+        static POOLS: AtomicUsize = AtomicUsize::new(0);
+
         settings::check_max_workers(self.max_workers)?;
-        let per_child = self.max_tasks_per_child;
-        settings::check_not_zero("max_tasks_per_child", per_child, "must be at least 1")?;
+        let per_worker = self.max_tasks_per_worker;
+        settings::check_not_zero("max_tasks_per_worker", per_worker, "must be at least 1")?;
         let rule = "must be at least 1: no result would arrive";
         settings::check_not_zero("max_result_size", self.max_result_size, rule)?;
         settings::check_capacity(self.queue_capacity)?;
-        let worker_name = self.worker_name.unwrap_or_else(|| "worker-".to_owned());
-        settings::check_name("worker_name", &worker_name)?;
+        let name = self.name.unwrap_or_else(|| {
+            let number = POOLS.fetch_add(1, Relaxed);
+            format!("processes-{number}")
+        });
+        settings::check_name(&name)?;
         let preload = self.preload.map(function::name_preload).transpose().map_err(|unknown| {
             settings::invalid("preload", format!("must be in this program: {unknown}"))
         })?;
         let initializer = self.initializer.transpose()?.map(Arc::new);
-        let instruments = Instruments::new(&worker_name);
+        let instruments = Instruments::new(&name);
         let max_workers = self.max_workers.unwrap_or_else(num_cpus::get).max(1);
         let settings = Settings {
             max_workers,
-            worker_name: worker_name.clone(),
+            name: name.clone(),
             memory_limit: self.memory_limit,
             max_result_size: self.max_result_size.unwrap_or_else(|| sys::memory_size() / 2),
             stderr: self.stderr,
@@ -267,9 +278,9 @@ impl ProcessPoolBuilder {
         };
         let config = Config {
             max_workers,
-            worker_name,
+            name,
             initializer,
-            max_tasks_per_child: self.max_tasks_per_child,
+            max_tasks_per_worker: self.max_tasks_per_worker,
             queue_capacity: self.queue_capacity,
             idle_timeout: self.idle_timeout,
             on_unobserved: self.on_unobserved,
@@ -283,9 +294,9 @@ impl fmt::Debug for ProcessPoolBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProcessPoolBuilder")
             .field("max_workers", &self.max_workers)
-            .field("worker_name", &self.worker_name)
+            .field("name", &self.name)
             .field("initializer", &self.initializer.is_some())
-            .field("max_tasks_per_child", &self.max_tasks_per_child)
+            .field("max_tasks_per_worker", &self.max_tasks_per_worker)
             .field("memory_limit", &self.memory_limit)
             .field("max_result_size", &self.max_result_size)
             .field("stderr", &self.stderr)

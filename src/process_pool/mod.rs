@@ -333,7 +333,7 @@ impl ProcessPoolExecutor {
         let number = promise.id().get();
         let submission = Submission {
             number,
-            trace: TaskTrace::new(number, label.as_ref(), &pool.config.worker_name),
+            trace: TaskTrace::new(number, label.as_ref(), &pool.config.name),
             kind: Kind::Call,
             detail: u64::try_from(limit).unwrap_or(u64::MAX),
             content,
@@ -367,7 +367,7 @@ impl ProcessPoolExecutor {
         label: Option<Arc<str>>,
     ) -> TaskFuture<T> {
         let config = &self.pool().config;
-        TaskFuture::refused(error, label, &config.on_unobserved, &config.worker_name)
+        TaskFuture::refused(error, label, &config.on_unobserved, &config.name)
     }
 }
 
@@ -400,7 +400,7 @@ impl Source for PoolTask {
 
     fn on_unobserved(&self) -> Option<(&OnUnobserved, &str)> {
         let config = &self.pool.config;
-        Some((&config.on_unobserved, &config.worker_name))
+        Some((&config.on_unobserved, &config.name))
     }
 }
 

@@ -176,7 +176,7 @@ impl ParentPool {
     }
 }
 
-/// What [`AnyExecutor`](crate::AnyExecutor) says of a pool that is not its own to end.
+/// The answers of [`AnyExecutor`](crate::AnyExecutor) for a pool that is not its own to end.
 impl ParentPool {
     pub(crate) fn metrics(&self) -> Metrics {
         Metrics::none()

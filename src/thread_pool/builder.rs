@@ -21,7 +21,7 @@ type Initializer = Arc<dyn Fn() -> Result<(), Box<dyn StdError + Send + Sync>> +
 
 pub(super) struct Config {
     pub(super) max_workers: usize,
-    pub(super) thread_name_prefix: String,
+    pub(super) name: String,
     pub(super) initializer: Option<Initializer>,
     pub(super) stack_size: usize,
     pub(super) queue_capacity: Option<usize>,
@@ -69,7 +69,7 @@ impl<T: sealed::Outcome> InitializerOutcome for T {}
 ///
 /// let pool = ThreadPoolExecutor::builder()
 ///     .max_workers(8)
-///     .thread_name_prefix("render")
+///     .name("render")
 ///     .queue_capacity(1_000)
 ///     .build()?;
 /// # drop(pool);
@@ -79,7 +79,7 @@ impl<T: sealed::Outcome> InitializerOutcome for T {}
 #[must_use = "a builder makes a pool only when `build` is called"]
 pub struct ThreadPoolBuilder {
     max_workers: Option<usize>,
-    thread_name_prefix: Option<String>,
+    name: Option<String>,
     initializer: Option<Initializer>,
     stack_size: Option<usize>,
     queue_capacity: Option<usize>,
@@ -102,13 +102,13 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// Workers are named by this and their number: `render_0`, `render_1` and so on. Linux shows
-    /// the first 15 bytes.
+    /// The name of the pool, in dumps and metrics. Workers are named by it and their number: `render_0`,
+    /// `render_1` and so on, of which Linux shows the first 15 bytes.
     ///
     /// Default: `pool-` and a number that no other pool of the process has. A NUL byte in it is
     /// an error of [`build`](Self::build).
-    pub fn thread_name_prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.thread_name_prefix = Some(prefix.into());
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
         self
     }
 
@@ -221,17 +221,17 @@ impl ThreadPoolBuilder {
         let rule = "must be at least 1: a thread needs a stack";
         settings::check_not_zero("stack_size", self.stack_size, rule)?;
         settings::check_capacity(self.queue_capacity)?;
-        let prefix = self.thread_name_prefix.unwrap_or_else(|| {
+        let name = self.name.unwrap_or_else(|| {
             let number = POOLS.fetch_add(1, Relaxed);
             format!("pool-{number}")
         });
-        settings::check_name("thread_name_prefix", &prefix)?;
+        settings::check_name(&name)?;
         let is_internal = self.is_internal;
         // The executor that the pool is a part of exports its own numbers.
-        let instruments = if is_internal { Instruments::none() } else { Instruments::new(&prefix) };
+        let instruments = if is_internal { Instruments::none() } else { Instruments::new(&name) };
         Ok(ThreadPoolExecutor::from_config(Config {
             max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),
-            thread_name_prefix: prefix,
+            name,
             initializer: self.initializer,
             stack_size: self.stack_size.unwrap_or(DEFAULT_STACK_SIZE),
             queue_capacity: self.queue_capacity,
@@ -248,7 +248,7 @@ impl fmt::Debug for ThreadPoolBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ThreadPoolBuilder")
             .field("max_workers", &self.max_workers)
-            .field("thread_name_prefix", &self.thread_name_prefix)
+            .field("name", &self.name)
             .field("initializer", &self.initializer.is_some())
             .field("stack_size", &self.stack_size)
             .field("queue_capacity", &self.queue_capacity)

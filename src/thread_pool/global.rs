@@ -43,7 +43,7 @@ impl ThreadPoolExecutor {
 
 impl ThreadPoolBuilder {
     fn global() -> Self {
-        let mut builder = Self::default().thread_name_prefix("global");
+        let mut builder = Self::default().name("global");
         builder.is_global = true;
         builder
     }

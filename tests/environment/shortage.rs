@@ -202,7 +202,7 @@ fn a_lasting_shortage_without_a_worker_breaks_the_pool() {
     alone("shortage::a_lasting_shortage_without_a_worker_breaks_the_pool", || {
         within_limit(|| {
             let pool =
-                builder(1).max_tasks_per_child(2).stderr(WorkerStderr::Tail).build().unwrap();
+                builder(1).max_tasks_per_worker(2).stderr(WorkerStderr::Tail).build().unwrap();
             let gate = Gate::new();
             pool.submit(call!(own_pid())).result().unwrap();
             limit_helper(helper_of(&pool), 3);

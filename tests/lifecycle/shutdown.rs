@@ -614,11 +614,8 @@ fn names(pool: &ThreadPoolExecutor, count: usize) -> HashSet<String> {
 fn a_prefix_gives_names_that_are_numbered_from_0() {
     within_limit(|| {
         for size in [1, 5] {
-            let pool = ThreadPoolExecutor::builder()
-                .max_workers(size)
-                .thread_name_prefix("render")
-                .build()
-                .unwrap();
+            let pool =
+                ThreadPoolExecutor::builder().max_workers(size).name("render").build().unwrap();
             let expected: HashSet<_> = (0..size).map(|n| format!("render_{n}")).collect();
             assert_eq!(names(&pool, size), expected);
         }
@@ -630,8 +627,7 @@ fn a_prefix_gives_names_that_are_numbered_from_0() {
 #[test]
 fn a_worker_that_replaces_another_has_a_name_of_the_same_kind() {
     within_limit(|| {
-        let (pool, threads) =
-            counted(ThreadPoolExecutor::builder().max_workers(1).thread_name_prefix("render"));
+        let (pool, threads) = counted(ThreadPoolExecutor::builder().max_workers(1).name("render"));
         for round in 1..=scaled(20) {
             let inner = pool.clone();
             let name = || thread::current().name().unwrap_or_default().to_owned();
@@ -678,11 +674,7 @@ fn the_system_shows_the_name_of_a_worker() {
         for (prefix, shown) in
             [("render", "render_0"), ("a-prefix-of-some-length", "a-prefix-of-som")]
         {
-            let pool = ThreadPoolExecutor::builder()
-                .max_workers(1)
-                .thread_name_prefix(prefix)
-                .build()
-                .unwrap();
+            let pool = ThreadPoolExecutor::builder().max_workers(1).name(prefix).build().unwrap();
             let comm = pool.submit(|| std::fs::read_to_string("/proc/thread-self/comm").unwrap());
             assert_eq!(comm.result().unwrap().trim_end(), shown);
         }

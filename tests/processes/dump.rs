@@ -81,8 +81,8 @@ fn what_a_process_has_used_is_shown_while_it_lives_and_when_it_is_lost() {
 #[test]
 fn processes_and_their_tasks_are_named() {
     within_limit(|| {
-        let pool = builder(2).worker_name("render-").queue_capacity(50).build().unwrap();
-        assert_eq!((pool.dump().pool.as_str(), pool.dump().workers.len()), ("render-", 0));
+        let pool = builder(2).name("render").queue_capacity(50).build().unwrap();
+        assert_eq!((pool.dump().pool.as_str(), pool.dump().workers.len()), ("render", 0));
         let gate = Gate::new();
         let held = occupy_all(&pool, &gate);
         let queued: Vec<_> =
@@ -98,7 +98,7 @@ fn processes_and_their_tasks_are_named() {
         ids.sort();
         assert_eq!((&pids, &running), (&expected, &ids));
         for worker in &dump.workers {
-            assert!(worker.name.starts_with("render-") && !worker.is_leaving);
+            assert!(worker.name.starts_with("render_") && !worker.is_leaving);
             let task = &worker.tasks[0];
             assert_eq!((worker.tasks.len(), task.attempt, task.is_asked_to_stop), (1, 1, false));
             assert!(task.waits_for.is_empty() && task.elapsed < LONG);
@@ -181,9 +181,9 @@ fn told(max_workers: usize) -> (ProcessPoolExecutor, mpsc::Receiver<(String, Str
     let (tell, told) = mpsc::channel();
     let tell = std::sync::Mutex::new(tell);
     let pool = builder(max_workers)
-        .worker_name("told-")
+        .name("told")
         .on_unobserved_failure(move |failure| {
-            assert_eq!(failure.pool, "told-");
+            assert_eq!(failure.pool, "told");
             let label = failure.label.unwrap_or_default().to_owned();
             tell.lock().unwrap().send((label, format!("{:?}", failure.error))).unwrap();
         })

@@ -95,7 +95,7 @@ fn a_replacement_is_initialized_too() {
     within_limit(|| {
         for size in POOL_SIZES {
             // After its number of tasks.
-            let (pool, taken) = seated(builder(size).max_tasks_per_child(1));
+            let (pool, taken) = seated(builder(size).max_tasks_per_worker(1));
             for _ in 0..5 {
                 assert_eq!(pool.submit(call!(seat())).result().unwrap(), 7);
             }
@@ -119,7 +119,7 @@ fn a_replacement_is_initialized_too() {
 #[test]
 fn the_initializer_does_not_use_up_the_tasks_of_a_worker() {
     within_limit(|| {
-        let (pool, taken) = seated(builder(1).max_tasks_per_child(2));
+        let (pool, taken) = seated(builder(1).max_tasks_per_worker(2));
         let pid = || pool.submit(call!(own_pid())).result().unwrap();
         let pids = [pid(), pid(), pid(), pid()];
         assert_eq!((pids[0], pids[2]), (pids[1], pids[3]));
@@ -384,7 +384,7 @@ fn nothing_is_left_of_a_pool_whose_initializer_has_failed() {
 fn nothing_is_left_of_a_pool_that_has_worked() {
     leaves_nothing("init::nothing_is_left_of_a_pool_that_has_worked", || {
         for size in POOL_SIZES {
-            let (pool, _taken) = seated(builder(size).max_tasks_per_child(30));
+            let (pool, _taken) = seated(builder(size).max_tasks_per_worker(30));
             let gate = Gate::new();
             let held = occupy_all(&pool, &gate);
             let map = pool.map(square, 0..1_000).start();

@@ -398,7 +398,7 @@ fn a_failed_task_does_not_hang_a_shutdown_over_workers_of_one_task_each() {
         for size in [1, 2, 4] {
             for job in [fail_at_2, die_at_2] {
                 for _ in 0..5 {
-                    let pool = builder(size).max_tasks_per_child(1).build().unwrap();
+                    let pool = builder(size).max_tasks_per_worker(1).build().unwrap();
                     let futures: Vec<_> = (1..=3)
                         .map(|n| pool.submit(concurrent_futures::Call::new(job, n)))
                         .collect();

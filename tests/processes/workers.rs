@@ -324,12 +324,12 @@ fn every_second_of_six_tasks_awaited_uses_three_processes_at_most() {
 }
 
 fn limited(max_workers: usize, max_tasks: usize) -> ProcessPoolExecutor {
-    builder(max_workers).max_tasks_per_child(max_tasks).build().unwrap()
+    builder(max_workers).max_tasks_per_worker(max_tasks).build().unwrap()
 }
 
 /// PP-11.
 #[test]
-fn a_worker_ends_after_max_tasks_per_child() {
+fn a_worker_ends_after_max_tasks_per_worker() {
     within_limit(|| {
         let pool = limited(1, 3);
         let pid = || pool.submit(call!(own_pid())).result().unwrap();

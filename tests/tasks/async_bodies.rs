@@ -103,11 +103,8 @@ async fn yielding() {
 fn it_is_polled_on_the_workers_and_holds_none_while_it_waits() {
     within_limit(|| {
         for workers in POOL_SIZES {
-            let pool = ThreadPoolExecutor::builder()
-                .max_workers(workers)
-                .thread_name_prefix("async")
-                .build()
-                .unwrap();
+            let pool =
+                ThreadPoolExecutor::builder().max_workers(workers).name("async").build().unwrap();
             let puppet = Puppet::new();
             let body = puppet.body();
             let future = pool.submit_future(async move {

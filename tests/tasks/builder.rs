@@ -36,10 +36,7 @@ fn values_without_sense_are_refused_and_the_text_names_the_setting_and_the_rule(
     assert!(too_large.starts_with("queue_capacity must be at most "), "{too_large}");
     assert!(too_large.contains("leave it out for a queue without bound"), "{too_large}");
     for prefix in ["\0", "a\0b", "end\0"] {
-        assert_eq!(
-            text(builder().thread_name_prefix(prefix).build()),
-            "thread_name_prefix must not contain a NUL byte"
-        );
+        assert_eq!(text(builder().name(prefix).build()), "name must not contain a NUL byte");
     }
 }
 
@@ -95,11 +92,7 @@ fn no_two_pools_have_the_same_default_name() {
 fn workers_are_named_by_the_prefix_and_their_number() {
     within_limit(|| {
         let prefix = String::from("ünder_");
-        let pool = ThreadPoolExecutor::builder()
-            .max_workers(3)
-            .thread_name_prefix(prefix)
-            .build()
-            .unwrap();
+        let pool = ThreadPoolExecutor::builder().max_workers(3).name(prefix).build().unwrap();
         let gate = Gate::new();
         let jobs: Vec<_> = (0..3)
             .map(|_| {
@@ -118,8 +111,7 @@ fn workers_are_named_by_the_prefix_and_their_number() {
         assert!(names.iter().all(|name| ["ünder__0", "ünder__1", "ünder__2"].contains(&&**name)));
 
         // An empty one is a prefix as well.
-        let nameless =
-            ThreadPoolExecutor::builder().max_workers(1).thread_name_prefix("").build().unwrap();
+        let nameless = ThreadPoolExecutor::builder().max_workers(1).name("").build().unwrap();
         let name = soon(nameless.submit(|| thread::current().name().map(str::to_owned)));
         assert_eq!(name.unwrap().as_deref(), Some("_0"));
     });
@@ -128,11 +120,7 @@ fn workers_are_named_by_the_prefix_and_their_number() {
 #[test]
 fn the_number_of_a_worker_that_has_gone_is_used_again() {
     within_limit(|| {
-        let pool = ThreadPoolExecutor::builder()
-            .max_workers(1)
-            .thread_name_prefix("reused")
-            .build()
-            .unwrap();
+        let pool = ThreadPoolExecutor::builder().max_workers(1).name("reused").build().unwrap();
         for _ in 0..scaled(50) {
             let inner = pool.clone();
             let names = pool.submit(move || {
@@ -185,7 +173,7 @@ fn a_stack_that_the_system_refuses_breaks_the_pool_and_says_why() {
 #[test]
 fn a_builder_can_be_used_again() {
     within_limit(|| {
-        let builder = ThreadPoolExecutor::builder().max_workers(2).thread_name_prefix("twin");
+        let builder = ThreadPoolExecutor::builder().max_workers(2).name("twin");
         let (one, two) = (builder.clone().build().unwrap(), builder.build().unwrap());
         soon(one.submit(|| ())).unwrap();
         assert_eq!((one.max_workers(), two.max_workers()), (2, 2));

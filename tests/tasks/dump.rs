@@ -25,7 +25,7 @@ fn a_pool_that_has_done_nothing_has_nothing_to_show() {
     within_limit(|| {
         let pool = ThreadPoolExecutor::builder()
             .max_workers(2)
-            .thread_name_prefix("render")
+            .name("render")
             .queue_capacity(5)
             .build()
             .unwrap();

@@ -38,7 +38,7 @@ fn a_job_finds_the_executor_that_it_runs_on() {
             assert_eq!(current(), None);
             let pool = |name: &str| {
                 let builder = ThreadPoolExecutor::builder().max_workers(workers);
-                builder.thread_name_prefix(name).build().unwrap()
+                builder.name(name).build().unwrap()
             };
             let (one, other) = (pool("one"), pool("other"));
             let of = |name: &str| Some(name.to_owned());

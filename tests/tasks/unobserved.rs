@@ -22,14 +22,13 @@ struct Log(Arc<Mutex<Vec<Told>>>);
 impl Log {
     fn builder(&self, workers: usize) -> ThreadPoolBuilder {
         let log = self.clone();
-        ThreadPoolExecutor::builder()
-            .max_workers(workers)
-            .thread_name_prefix("told")
-            .on_unobserved_failure(move |failure| {
+        ThreadPoolExecutor::builder().max_workers(workers).name("told").on_unobserved_failure(
+            move |failure| {
                 assert_eq!(failure.pool, "told");
                 let (id, label) = (failure.id.to_string(), failure.label.map(str::to_owned));
                 log.0.lock().unwrap().push((id, label, format!("{:?}", failure.error)));
-            })
+            },
+        )
     }
 
     fn take(&self) -> Vec<Told> {

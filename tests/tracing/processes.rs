@@ -18,7 +18,7 @@ fn over_processes(
 ) {
     within_limit(move || {
         below_root(Manner::Records, |root| {
-            let builder = ProcessPoolExecutor::builder().max_workers(1).worker_name(name);
+            let builder = ProcessPoolExecutor::builder().max_workers(1).name(name);
             let pool = builder.build().unwrap();
             test(&pool, root);
             pool.shutdown_blocking(Shutdown::Drain).unwrap();

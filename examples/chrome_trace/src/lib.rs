@@ -33,7 +33,7 @@ pub mod guide {}
 pub fn run(trace: &Path, picture: Option<&Path>) -> Result<(), Box<dyn Error>> {
     let chrome = Chrome::default();
     tracing::subscriber::set_global_default(chrome.clone())?;
-    let pool = ThreadPoolExecutor::builder().max_workers(2).thread_name_prefix("pool").build()?;
+    let pool = ThreadPoolExecutor::builder().max_workers(2).name("pool").build()?;
     let clients: Vec<_> = (1..=3)
         .map(|number| {
             let pool = pool.clone();

@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let server = axum::serve(listener, Router::new().route("/metrics", get(scrape)));
     let server = tokio::spawn(server.into_future());
 
-    let pool = ThreadPoolExecutor::builder().thread_name_prefix("fib").build()?;
+    let pool = ThreadPoolExecutor::builder().name("fib").build()?;
 
     let futures: Vec<_> = (0..100).map(|n| pool.submit(move || fib(n % 20))).collect();
     let mut sum = 0;

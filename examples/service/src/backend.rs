@@ -53,7 +53,7 @@ pub fn threads(workers: usize, queue_capacity: usize) -> Result<ThreadPoolExecut
     ThreadPoolExecutor::builder()
         .max_workers(workers)
         .queue_capacity(queue_capacity)
-        .thread_name_prefix("thumbnail")
+        .name("thumbnail")
         .initializer(stand_back)
         .build()
 }
@@ -67,7 +67,7 @@ pub fn processes(workers: usize, queue_capacity: usize) -> Result<ProcessPoolExe
     ProcessPoolExecutor::builder()
         .max_workers(workers)
         .queue_capacity(queue_capacity)
-        .worker_name("thumbnail-")
+        .name("thumbnail")
         .initializer(|()| stand_back().map_err(|error| error.to_string()), ())
         .build()
 }

@@ -42,7 +42,7 @@ pub(crate) type ProcessPool = Pool<Processes>;
 /// Settings of the worker processes of a pool.
 pub(crate) struct Settings {
     pub(crate) max_workers: usize,
-    pub(crate) worker_name: String,
+    pub(crate) name: String,
     pub(crate) memory_limit: Option<u64>,
     pub(crate) max_result_size: u64,
     pub(crate) stderr: WorkerStderr,
@@ -157,7 +157,7 @@ impl Transport for Processes {
         Self {
             settings: Settings {
                 max_workers: 0,
-                worker_name: String::new(),
+                name: String::new(),
                 memory_limit: None,
                 max_result_size: 0,
                 stderr: WorkerStderr::Inherit,
@@ -236,7 +236,7 @@ impl Processes {
             self.zygote_is_ready = false;
         }
         let Some(zygote) = &self.zygote else { unreachable!("it was started above") };
-        let Settings { max_workers, worker_name, memory_limit, max_result_size, stderr, .. } =
+        let Settings { max_workers, name, memory_limit, max_result_size, stderr, .. } =
             &self.settings;
         let (ours, theirs) = socket::pair().map_err(explain("its socket can't be made"))?;
         let (block, memory) = SharedControlBlock::create()
@@ -245,7 +245,7 @@ impl Processes {
         block.max_workers.store(most, Relaxed);
         let settings = WorkerSettings {
             number,
-            name: format!("{worker_name}{number}"),
+            name: format!("{name}_{number}"),
             family: Family::new().map_err(explain("there are no random numbers"))?,
             memory_limit: *memory_limit,
             keep_stderr: *stderr == WorkerStderr::Tail,

@@ -9,9 +9,9 @@ use crate::remote::frame::Content;
 
 pub(crate) struct Config {
     pub(crate) max_workers: usize,
-    pub(crate) worker_name: String,
+    pub(crate) name: String,
     pub(crate) initializer: Option<Arc<Content>>,
-    pub(crate) max_tasks_per_child: Option<usize>,
+    pub(crate) max_tasks_per_worker: Option<usize>,
     pub(crate) queue_capacity: Option<usize>,
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) on_unobserved: OnUnobserved,

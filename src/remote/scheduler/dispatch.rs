@@ -145,8 +145,8 @@ impl<T: Transport> Pool<T> {
         // Used up also if the start fails: what has come of it all the same is told by this number.
         state.next_worker = number.wrapping_add(1) % MOST_NUMBER;
         let link = state.transport.start(&self.hub, number)?;
-        let Config { max_tasks_per_child, .. } = self.config;
-        let mut worker = Worker::new(link, state.starts.current_try(), max_tasks_per_child);
+        let Config { max_tasks_per_worker, .. } = self.config;
+        let mut worker = Worker::new(link, state.starts.current_try(), max_tasks_per_worker);
         if let Some(initializer) = &self.config.initializer {
             worker.send(Kind::Initialize, NO_TASK, 0, &Payload::Long(Arc::clone(initializer)));
         }

@@ -31,7 +31,7 @@ impl<T: Transport> Pool<T> {
             (phase, workers, state.tasks.len().saturating_sub(running), queued)
         };
         let workers = workers.into_iter().map(|seen| dump::Worker {
-            name: format!("{}{}", self.config.worker_name, seen.number),
+            name: format!("{}_{}", self.config.name, seen.number),
             pid: seen.pid,
             cpu_time: None,
             peak_memory: None,
@@ -40,7 +40,7 @@ impl<T: Transport> Pool<T> {
             is_stopped: seen.is_stopped,
         });
         Dump {
-            pool: self.config.worker_name.clone(),
+            pool: self.config.name.clone(),
             state: phase,
             max_workers: self.config.max_workers,
             workers: workers.collect(),

@@ -110,7 +110,7 @@ impl<T: Transport> Pool<T> {
         }
         // The system grants workers again, so several may be asked for at a time.
         state.starts = Starts::default();
-        state.outbox.worker_started(&self.config.worker_name);
+        state.outbox.worker_started(&self.config.name);
         self.dispatch(state);
     }
 

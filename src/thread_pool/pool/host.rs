@@ -83,6 +83,6 @@ impl Host for Pool {
     }
 
     fn name(&self) -> &str {
-        &self.config.thread_name_prefix
+        &self.config.name
     }
 }

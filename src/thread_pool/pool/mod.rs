@@ -79,7 +79,7 @@ pub(crate) struct Pool {
     /// Set under the lock when the system refuses a thread while tasks wait and all workers are
     /// blocked; cleared by a blocked worker that finds it otherwise.
     starved: AtomicBool,
-    /// What its executors share, for jobs that ask for theirs.
+    /// The part that its executors share, for jobs that ask for theirs.
     pub(super) handle: OnceLock<Weak<Handle<Self>>>,
     /// Held by the thread that joins the workers; other threads that want to join wait for it.
     joining: Mutex<()>,

@@ -60,7 +60,7 @@ impl Pool {
 
     /// The name of a worker's thread.
     pub(crate) fn worker_name(&self, seat: &Seat) -> String {
-        format!("{}_{}", self.config.thread_name_prefix, seat.index)
+        format!("{}_{}", self.config.name, seat.index)
     }
 
     pub(crate) fn state(&self) -> ExecutorState {
@@ -105,7 +105,7 @@ impl Pool {
             is_stopped: false,
         });
         Dump {
-            pool: self.config.thread_name_prefix.clone(),
+            pool: self.config.name.clone(),
             state,
             max_workers: self.config.max_workers,
             workers: workers.collect(),

@@ -350,7 +350,7 @@ pub(crate) mod builder {
 
     pub(crate) struct Config {
         pub(crate) max_workers: usize,
-        pub(crate) thread_name_prefix: String,
+        pub(crate) name: String,
         pub(crate) initializer: Option<Initializer>,
         pub(crate) stack_size: usize,
         pub(crate) queue_capacity: Option<usize>,

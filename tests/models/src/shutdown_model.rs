@@ -269,7 +269,7 @@ fn the_initializer_fails() {
 fn the_initializer_fails_and_the_system_refuses_the_second_thread() {
     check_with(2, || {
         let pool = TestPool::with(2, |config| {
-            config.thread_name_prefix = ONE.into();
+            config.name = ONE.into();
             config.initializer = Some(Arc::new(|| Err("not today".into())));
         });
         let first = pool.submit();

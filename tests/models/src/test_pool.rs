@@ -31,7 +31,7 @@ impl TestPool {
     pub(crate) fn with(max_workers: usize, set: impl FnOnce(&mut Config)) -> Arc<Self> {
         let mut config = Config {
             max_workers,
-            thread_name_prefix: String::new(),
+            name: String::new(),
             initializer: None,
             stack_size: 0,
             queue_capacity: None,

@@ -21,7 +21,7 @@ pub(super) fn measure() -> Measure {
         Contender::skipped(
             "Python, fork",
             Kind::Python,
-            "with fork there is no `max_tasks_per_child`",
+            "with fork there is no `max_tasks_per_worker`",
         ),
     ];
     contenders.extend(python::rows("replacement", &["forkserver", "spawn"], COUNT / 5));
@@ -58,7 +58,7 @@ pub(super) fn after_kill() -> Measure {
 
 fn run_retiring(count: usize) -> Vec<f64> {
     on_runtime(async move {
-        let built = ProcessPoolExecutor::builder().max_workers(1).max_tasks_per_child(1).build();
+        let built = ProcessPoolExecutor::builder().max_workers(1).max_tasks_per_worker(1).build();
         let pool = built.expect("a pool starts");
         let mut worker = 0;
         let mut times = Vec::with_capacity(count);

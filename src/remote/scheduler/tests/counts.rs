@@ -53,7 +53,7 @@ fn a_task_that_another_worker_has_taken_over_is_counted_as_started_once() {
 #[test]
 fn a_worker_that_takes_over_has_no_more_tasks_than_it_may_have() {
     for limit in 20..60 {
-        let simulation = Simulation::new(18, |config| config.max_tasks_per_child = Some(limit));
+        let simulation = Simulation::new(18, |config| config.max_tasks_per_worker = Some(limit));
         simulation.submit_all(30, 5); // so that tasks are sent ahead
         simulation.run();
         simulation.submit_all(2, 5); // so that the workers are busy

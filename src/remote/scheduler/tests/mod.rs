@@ -63,9 +63,9 @@ impl Simulation {
     fn new(seed: u64, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             max_workers: 2,
-            worker_name: "w".to_owned(),
+            name: "w".to_owned(),
             initializer: None,
-            max_tasks_per_child: None,
+            max_tasks_per_worker: None,
             queue_capacity: None,
             idle_timeout: None,
             on_unobserved: OnUnobserved::default(),
@@ -352,7 +352,7 @@ fn a_worker_whose_task_waits_does_not_count() {
 fn a_worker_that_retires_is_replaced() {
     let simulation = Simulation::new(11, |config| {
         config.max_workers = 1;
-        config.max_tasks_per_child = Some(3);
+        config.max_tasks_per_worker = Some(3);
     });
     simulation.submit_all(9, 5);
     simulation.end();

@@ -26,7 +26,7 @@ fn run(seed: u64) {
     let mut random = Random::new(seed);
     let simulation = Simulation::new(seed, |config| {
         config.max_workers = 1 + random.below(4) as usize;
-        config.max_tasks_per_child = random.one_in(4).then(|| 1 + random.below(5) as usize);
+        config.max_tasks_per_worker = random.one_in(4).then(|| 1 + random.below(5) as usize);
         config.idle_timeout = random.one_in(4).then(|| Duration::from_micros(random.below(500)));
         config.queue_capacity = random.one_in(2).then(|| 1 + random.below(20) as usize);
     });
@@ -105,12 +105,12 @@ fn run(seed: u64) {
     assert_eq!(twice, None, "seed {seed}: a nested task has run twice");
     assert_eq!(ended, metrics.submitted, "seed {seed}: {metrics:?}");
     simulation.check_queued();
-    let Config { queue_capacity, max_tasks_per_child, .. } = &simulation.pool.config;
+    let Config { queue_capacity, max_tasks_per_worker, .. } = &simulation.pool.config;
     let room = simulation.pool.room().map(Room::left);
     assert_eq!(room, *queue_capacity, "seed {seed}: room is lost");
     let inner = simulation.world.lock();
     for order in inner.orders.values() {
-        let most = max_tasks_per_child.unwrap_or(usize::MAX);
+        let most = max_tasks_per_worker.unwrap_or(usize::MAX);
         assert!(order.len() <= most, "seed {seed}: a worker has run {} tasks", order.len());
         let is_suspect = |task: &u64| inner.has_suspects && is_nested(*task);
         let last = order.iter().position(is_suspect).map_or(order.len(), |place| place + 1);
