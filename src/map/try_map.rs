@@ -236,7 +236,7 @@ impl<T, E> fmt::Debug for TryMapFuture<T, E> {
 ///
 /// let pool = ThreadPoolExecutor::new();
 /// match pool.try_map(str::parse::<u32>, ["1", "two"]).result().unwrap_err() {
-///     TryMapError::Function { index, error } => println!("item {index} is no number: {error}"),
+///     TryMapError::Function { index, error, .. } => println!("item {index} is no number: {error}"),
 ///     other => panic!("{other}"), // a panic, a lost worker, the end of the pool
 /// }
 /// ```
