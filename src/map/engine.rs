@@ -340,12 +340,13 @@ where
 {
     fn drive(self: Arc<Self>) {
         // Jobs of this driver see a stop request once the map is stopped.
-        context::also_stop_for(Arc::clone(&self.stopped));
-        while let Some(batch) = self.take_batch() {
-            if !self.compute(batch) || !self.goes_on() {
-                return;
+        context::also_stop_for(Arc::clone(&self.stopped), || {
+            while let Some(batch) = self.take_batch() {
+                if !self.compute(batch) || !self.goes_on() {
+                    return;
+                }
             }
-        }
+        });
     }
 
     fn lost_driver(&self) {

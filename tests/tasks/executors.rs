@@ -6,7 +6,7 @@ use std::thread;
 
 use concurrent_futures::{
     AnyExecutor, Call, Error, Executor, ExecutorService, InlineExecutor, Job, Shutdown, TaskFuture,
-    ThreadPoolExecutor, as_completed, call,
+    ThreadPoolExecutor, as_completed, call, task,
 };
 use futures::executor::block_on;
 
@@ -58,6 +58,23 @@ fn a_job_finds_the_executor_that_it_runs_on() {
             let nested = move || (inline.submit(current).result().unwrap(), current());
             assert_eq!(one.submit(nested).result().unwrap(), (of("inline"), of("one")));
         }
+    });
+}
+
+/// Its driver runs on the job's thread, and stops with the map; the job does not.
+#[test]
+fn an_inline_map_in_a_job_stops_only_itself() {
+    within_limit(|| {
+        let pool = pool(1);
+        let job = pool.submit(|| {
+            let inline = InlineExecutor::new();
+            let all = inline.map(|n: u32| n, 0..3).result().unwrap();
+            let mut half = inline.map(|_| task::stop_requested(), 0..3).chunk_size(1);
+            let inside = block_on(half.next()).unwrap().unwrap();
+            drop(half);
+            (all.len(), inside, task::stop_requested())
+        });
+        assert_eq!(job.result().unwrap(), (3, false, false));
     });
 }
 

@@ -264,9 +264,14 @@ pub(crate) fn run_polled<R>(f: impl FnOnce() -> R) -> R {
     polled
 }
 
-/// Makes `is_cancelled` true as well while `stop` is set, for the rest of this frame.
-pub(crate) fn also_stop_for(stop: Arc<StopFlag>) {
-    with_top(|top| top.map(|frame| frame.stop.replace(Some(stop))));
+/// Calls `f` while this frame is asked to stop by `stop` as well.
+pub(crate) fn also_stop_for<R>(stop: Arc<StopFlag>, f: impl FnOnce() -> R) -> R {
+    let replace = |stop| with_top(|top| top.and_then(|frame| frame.stop.replace(stop)));
+    let outer = replace(Some(stop));
+    let value = f();
+    // The frame may be that of a job which has a map computed inline.
+    drop(replace(outer));
+    value
 }
 
 /// The pause of a job without a spare at each poll, so that it does not keep a CPU busy. Other futures that
