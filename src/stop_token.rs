@@ -1,4 +1,4 @@
-//! A stop request as a value: for the threads that a job starts, and for whoever stops work from outside.
+//! A stop request as a value: for the threads that a job starts, and for a program that stops work from outside.
 
 use std::fmt;
 use std::future::Future;

@@ -1,5 +1,5 @@
 //! Those who watch a task from beside its future: handles that wait for its end, and tokens that wait for a
-//! stop request. They lie with the callbacks, so that a task that nobody watches has no place for them.
+//! stop request. They lie with the callbacks, so that a task without any has no place for them.
 
 use std::sync::Arc;
 use std::task::{Poll, Waker};

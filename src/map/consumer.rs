@@ -105,19 +105,17 @@ impl<T> Consumer<T> {
     /// Has all results gathered from now on, and returns the place of those that have been taken.
     pub(super) fn gather(&mut self) -> Segment<T> {
         self.wants_all = true;
-        // There is no use in holding up the workers: all results are kept anyway.
-        self.window = *self.settings.window.get_or_insert(usize::MAX);
+        self.window = self.keep_all();
         // Before the start: batches that are taken from here on come with slots of this segment.
         let place = self.source.gather(self.count, self.window);
         self.start();
         place
     }
 
-    /// All results are kept by the consumer, so there is no use in holding up the workers.
-    pub(super) fn keep_all(&mut self) {
-        if !self.has_started {
-            self.settings.window.get_or_insert(usize::MAX);
-        }
+    /// Has the workers run ahead without limit if none was set: the consumer keeps all results anyway.
+    /// Returns the window.
+    pub(super) fn keep_all(&mut self) -> usize {
+        *self.settings.window.get_or_insert(usize::MAX)
     }
 
     /// The next result and its index; what a stream does.

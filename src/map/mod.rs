@@ -3,7 +3,7 @@
 //! [`engine`] is the workers' side: they take shares of the [`input`] themselves, under the window.
 //! [`chunk`] decides how long a share is, and computes it; [`apply`] says where, and [`elsewhere`] how
 //! it comes back from there. [`segment`] is the memory in which items and results lie. [`consumer`] is
-//! the side of whoever takes the results: in order, all of them, or as they come.
+//! the side of the code that takes the results: in order, all of them, or as they come.
 
 pub(crate) mod apply;
 mod chunk;

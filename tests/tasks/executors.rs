@@ -127,7 +127,7 @@ fn try_reserve_takes_room_or_says_why_not() {
         assert!(matches!(pool.try_reserve(), Err(Error::QueueFull { .. })));
         assert!(matches!(any.try_reserve(), Err(Error::QueueFull { .. })));
         drop(permit);
-        // The room is the same for whoever holds it.
+        // The room is the same for both kinds of permits.
         let permit = any.try_reserve().unwrap();
         assert!(matches!(pool.try_reserve(), Err(Error::QueueFull { .. })));
         drop(permit);

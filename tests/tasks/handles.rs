@@ -16,7 +16,7 @@ use crate::tools::{Drops, Wakes, soon};
 
 type Threads = Vec<thread::JoinHandle<()>>;
 
-/// Waits for the task on so many threads.
+/// Waits for the task on `threads` threads.
 fn waiting(handle: &TaskHandle, threads: usize) -> Threads {
     let wait = |handle: TaskHandle| {
         block_on(join_all([handle.done(), handle.done()]));
@@ -189,7 +189,7 @@ fn a_wait_has_no_part_in_the_result() {
         drops.assert_here(1);
         block_on(waits);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        // A failure that nobody takes is told of.
+        // A failure that is not taken is told of.
         let failing = pool.submit(|| panic!("for the test"));
         let handle = failing.handle();
         let threads = waiting(&handle, 1);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-/// A table whose keys are numbers that this process has given, one after the other; so nobody can choose
+/// A table whose keys are numbers that this process has given, one after the other; so no worker can choose
 /// keys that meet. A worker may ask for any number, which finds nothing.
 pub(super) type NumberMap<V> = HashMap<u64, V, BuildHasherDefault<NumberHasher>>;
 
