@@ -3,7 +3,7 @@
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Executor, ExecutorService, Permit};
+use crate::executor::{Executor, ExecutorService, Permit, takes_calls};
 use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
 use crate::inline::InlineExecutor;
@@ -16,6 +16,7 @@ use crate::process_pool::ProcessPoolExecutor;
 #[cfg(feature = "process")]
 use crate::remote::parent_pool::ParentPool;
 use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
+use crate::task_options::TaskOptions;
 use crate::thread_pool::ThreadPoolExecutor;
 
 /// One of the executors, chosen at run time: by a flag, a configuration, or the place that a job runs in.
@@ -168,14 +169,29 @@ impl ExecutorService for AnyExecutor {
 }
 
 impl Sealed for AnyExecutor {
-    fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        with_each!(self, executor => executor.submit_reserved(call))
+    fn submit_options<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: TaskOptions,
+        holds_room: bool,
+    ) -> TaskFuture<R> {
+        with_each!(self, executor => executor.submit_options(call, options, holds_room))
+    }
+
+    fn try_submit_options<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: TaskOptions,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        with_each!(self, executor => executor.try_submit_options(call, options))
     }
 
     fn release_room(&self) {
         with_each!(self, executor => executor.release_room());
     }
 }
+
+takes_calls!(AnyExecutor);
 
 impl<E: Executor + Into<AnyExecutor>> Permit<E> {
     /// The same room, as that of any executor.

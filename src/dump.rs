@@ -35,7 +35,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::core::Awaited;
@@ -44,6 +43,7 @@ use crate::clock;
 use crate::core::TaskId;
 use crate::error::Mebibytes;
 use crate::executor_state::ExecutorState;
+use crate::label::Label;
 
 /// Maximum number of queued tasks that are inspected while the lock is held.
 pub(crate) const LOOKED_AT: usize = 4096;
@@ -106,7 +106,7 @@ pub struct Running {
     /// Its number.
     pub id: TaskId,
     /// Its label, if it was given one.
-    pub label: Option<Arc<str>>,
+    pub label: Option<Label>,
     /// Time since it came to its worker.
     pub elapsed: Duration,
     /// 1, or more if it runs again since earlier workers were lost with it.
@@ -135,7 +135,7 @@ pub struct Queue {
     pub next: Vec<Waiting>,
     /// Number of tasks with each label, the most frequent first; of the first so many tasks as
     /// `looked_at` says.
-    pub labels: Vec<(Option<Arc<str>>, usize)>,
+    pub labels: Vec<(Option<Label>, usize)>,
     /// Number of tasks that were looked at; the others are only counted.
     pub looked_at: usize,
 }
@@ -147,7 +147,7 @@ pub struct Waiting {
     /// Its number.
     pub id: TaskId,
     /// Its label, if it was given one.
-    pub label: Option<Arc<str>>,
+    pub label: Option<Label>,
     /// Time since its submission.
     pub elapsed: Duration,
 }
@@ -155,7 +155,7 @@ pub struct Waiting {
 /// A task that waits, as it is noted under a pool's lock.
 pub(crate) struct Noted {
     pub(crate) id: TaskId,
-    pub(crate) label: Option<Arc<str>>,
+    pub(crate) label: Option<Label>,
     /// Ticks of the clock since its submission.
     pub(crate) ticks: u64,
 }
@@ -174,7 +174,7 @@ impl Noted {
 impl Queue {
     /// `noted` are the first tasks of `count`.
     pub(crate) fn new(count: usize, capacity: Option<usize>, noted: Vec<Noted>) -> Self {
-        let mut labels = HashMap::<Option<Arc<str>>, usize>::new();
+        let mut labels = HashMap::<Option<Label>, usize>::new();
         for task in &noted {
             *labels.entry(task.label.clone()).or_default() += 1;
         }
@@ -281,7 +281,7 @@ impl fmt::Display for Worker {
 
 impl fmt::Display for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "task {}{} for {:.1?}", self.id, Label(&self.label), self.elapsed)?;
+        write!(f, "task {}{} for {:.1?}", self.id, Quoted(&self.label), self.elapsed)?;
         if self.attempt > 1 {
             write!(f, ", attempt {}", self.attempt)?;
         }
@@ -313,7 +313,7 @@ impl fmt::Display for Queue {
         }
         for (label, count) in self.labels.iter().take(LISTED) {
             match label {
-                Some(_) => writeln!(f, "  {} with the label{}", Grouped(*count), Label(label))?,
+                Some(_) => writeln!(f, "  {} with the label{}", Grouped(*count), Quoted(label))?,
                 None => writeln!(f, "  {} without a label", Grouped(*count))?,
             }
         }
@@ -327,7 +327,7 @@ impl fmt::Display for Queue {
 
 impl fmt::Display for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "task {}{} for {:.1?}", self.id, Label(&self.label), self.elapsed)
+        write!(f, "task {}{} for {:.1?}", self.id, Quoted(&self.label), self.elapsed)
     }
 }
 
@@ -369,9 +369,9 @@ impl fmt::Display for Grouped {
 }
 
 /// A label in quotes, on one line, with a space in front of it; nothing, if there is none.
-struct Label<'a>(&'a Option<Arc<str>>);
+struct Quoted<'a>(&'a Option<Label>);
 
-impl fmt::Display for Label<'_> {
+impl fmt::Display for Quoted<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(label) = self.0 else { return Ok(()) };
         // `{:?}` quotes, so that a line break in a label is none in the text.
@@ -387,7 +387,7 @@ mod tests {
     use super::*;
 
     fn noted(label: Option<&str>, ticks: u64) -> Noted {
-        Noted { id: TaskId::next(), label: label.map(Arc::from), ticks }
+        Noted { id: TaskId::next(), label: label.map(|label| label.to_owned().into()), ticks }
     }
 
     fn running() -> Running {
@@ -431,7 +431,7 @@ mod tests {
     #[test]
     fn what_a_worker_runs_is_told_on_one_line_each() {
         let (mut outer, inner) = (running(), running());
-        outer.label = Some(Arc::from("two\nlines"));
+        outer.label = Some("two\nlines".into());
         outer.attempt = 2;
         outer.is_asked_to_stop = true;
         outer.waits_for = vec![Awaited::Task(inner.id), Awaited::Set(2)];
@@ -485,8 +485,8 @@ mod tests {
 
     #[test]
     fn long_labels_are_cut() {
-        let label = Some(Arc::from("ä".repeat(100)));
-        let cut = Label(&label).to_string();
+        let label = Some("ä".repeat(100).into());
+        let cut = Quoted(&label).to_string();
         assert_eq!(cut, format!(" \"{}\"...", "ä".repeat(80)));
     }
 }

@@ -88,7 +88,7 @@ pub enum Error {
     /// The worker process that ran the task has died. Other tasks are not affected, and the pool
     /// has replaced it. The task may have run in part; with [`retries`] it is run again.
     ///
-    #[cfg_attr(feature = "process", doc = "[`retries`]: crate::ProcessTaskOptions::retries")]
+    #[cfg_attr(feature = "process", doc = "[`retries`]: crate::TaskOptions::retries")]
     #[cfg_attr(not(feature = "process"), doc = "[`retries`]: crate#which-executor")]
     #[error(transparent)]
     WorkerLost(Box<WorkerLost>),

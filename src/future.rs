@@ -15,6 +15,7 @@ use crate::core::{
     context, parker,
 };
 use crate::error::Error;
+use crate::label::Label;
 use crate::panic::KeptWaker;
 use crate::sync::Mutex;
 use crate::timer::deadline;
@@ -75,7 +76,7 @@ impl<T> TaskFuture<T> {
     #[cfg(feature = "process")]
     pub(crate) fn refused(
         error: Error,
-        label: Option<Arc<str>>,
+        label: Option<Label>,
         on_unobserved: &OnUnobserved,
         pool: &str,
     ) -> Self {
@@ -291,7 +292,7 @@ impl<T> TaskFuture<T> {
 /// The failure of a future whose task the pool of this name has refused.
 pub(crate) fn refused(
     error: Error,
-    label: Option<Arc<str>>,
+    label: Option<Label>,
     on_unobserved: &OnUnobserved,
     pool: &str,
 ) -> Failure {

@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Instant;
 
 use crate::clock;
+use crate::core::{Extra, Promise, Source, StopFlag, TaskId, context};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Permit, impl_executor, impl_service};
+use crate::executor::{Permit, impl_executor, impl_service, takes_jobs};
 use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
 use crate::job::{Call, Job};
@@ -22,7 +24,10 @@ use crate::panic::{catch, drop_quietly, install_hook};
 use crate::portable::Portable;
 use crate::room::Room;
 use crate::shutdown::{Closing, Place, Shutdown, ShutdownFuture, ShutdownReport};
+use crate::stop_token::StopToken;
 use crate::sync::Mutex;
+use crate::task_options::TaskOptions;
+use crate::timer::{Timer, deadline};
 
 /// Runs every job at its submission, on the caller's thread. For unit tests of code that takes
 /// an [`Executor`](crate::Executor): no threads, no order but the program's.
@@ -100,13 +105,7 @@ impl InlineExecutor {
 
     /// Runs the job, then returns its future.
     pub fn submit<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
-        match self.shared.check_open() {
-            Ok(()) => TaskFuture::ready(self.run(job)),
-            Err(error) => {
-                drop_quietly(job);
-                TaskFuture::ready(Err(error))
-            }
-        }
+        self.try_submit(job).unwrap_or_else(refused)
     }
 
     /// Runs the job, or gives it back after a shutdown.
@@ -121,12 +120,75 @@ impl InlineExecutor {
         }
     }
 
+    fn submit_job<J: Job>(
+        &self,
+        job: J,
+        options: TaskOptions,
+        _holds_room: bool,
+    ) -> TaskFuture<J::Output> {
+        self.try_submit_job(job, options).unwrap_or_else(refused)
+    }
+
+    fn try_submit_job<J: Job>(
+        &self,
+        job: J,
+        options: TaskOptions,
+    ) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
+        match self.shared.check_open() {
+            Ok(()) => Ok(self.run_with(job, options)),
+            Err(error) => Err(TrySubmitError::new(job, error)),
+        }
+    }
+
+    /// Runs a job that sees its options, and what asks the job to stop on whose thread it runs.
+    fn run_with<J: Job>(&self, job: J, options: TaskOptions) -> TaskFuture<J::Output> {
+        let TaskOptions { options, stop: token } = options;
+        let limit = options.timeout.map(|limit| (limit, deadline(limit)));
+        let passed = Arc::<StopFlag>::default();
+        let timer = limit.map(|(_, at)| {
+            let passed = Arc::clone(&passed);
+            Timer::new(at, Box::new(move || passed.set()))
+        });
+        let mut stop = context::stop_flags();
+        stop.extend(token.iter().flat_map(StopToken::flags).cloned());
+        stop.push(passed);
+        let extra = Extra::with_deadline(options, limit.map(|(_, at)| at));
+        let (promise, future) = Promise::of(InlineTask { stop, extra });
+        let timer = match timer.transpose() {
+            Ok(timer) => timer,
+            Err(refused) => {
+                drop_quietly(job);
+                promise.keep(Err(Error::NoTimer(Arc::new(refused))), || ());
+                return TaskFuture::new(future);
+            }
+        };
+        let outcome = self.count(|| {
+            let mut outcome = Err(Error::Cancelled);
+            promise.run_body(|| outcome = run(job));
+            match limit {
+                Some((limit, at)) if at <= Instant::now() => {
+                    drop_quietly(outcome);
+                    Err(Error::TimedOut { limit, started: true })
+                }
+                _ => outcome,
+            }
+        });
+        drop(timer);
+        promise.keep(outcome, || ());
+        TaskFuture::new(future)
+    }
+
     fn run<J: Job>(&self, job: J) -> Result<J::Output, Error> {
+        self.count(|| run(job))
+    }
+
+    /// Runs a job of this executor, which does not panic.
+    fn count<T>(&self, job: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         // The job runs without the lock: it may use the executor itself, and several threads may.
         self.shared.0.lock().running += 1;
         let start = clock::now();
         let outer = CURRENT.replace(Some(Arc::clone(&self.shared)));
-        let outcome = catch(|| job.run()).map_err(|panicked| Error::Panicked(Box::new(panicked)));
+        let outcome = job();
         CURRENT.set(outer);
         let mut state = self.shared.0.lock();
         state.running -= 1;
@@ -238,6 +300,45 @@ impl InlineExecutor {
     }
 }
 
+fn run<J: Job>(job: J) -> Result<J::Output, Error> {
+    catch(|| job.run()).map_err(|panicked| Error::Panicked(Box::new(panicked)))
+}
+
+/// The future of a job that was refused.
+fn refused<J: Job>(refused: TrySubmitError<J>) -> TaskFuture<J::Output> {
+    let (job, error) = refused.into_parts();
+    drop_quietly(job);
+    TaskFuture::ready(Err(error))
+}
+
+/// A job with options, as it sees itself while it runs.
+struct InlineTask {
+    stop: Vec<Arc<StopFlag>>,
+    extra: Extra,
+}
+
+impl Source for InlineTask {
+    fn withdraw(&self, _task: TaskId, _stop: bool) -> bool {
+        false
+    }
+
+    fn is_running(&self, _task: TaskId) -> bool {
+        true
+    }
+
+    fn is_stop_requested(&self) -> bool {
+        self.stop.iter().any(|flag| flag.is_set())
+    }
+
+    fn stop_flags(&self) -> Vec<Arc<StopFlag>> {
+        self.stop.clone()
+    }
+
+    fn extra(&self) -> Option<&Extra> {
+        Some(&self.extra)
+    }
+}
+
 impl Closing for Shared {
     fn poll_ended(&self, _place: &mut Place, _waker: &Waker) -> Poll<()> {
         Poll::Ready(())
@@ -281,14 +382,28 @@ impl Permit<InlineExecutor> {
 }
 
 impl Sealed for InlineExecutor {
-    fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit(call)
+    fn submit_options<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: TaskOptions,
+        holds_room: bool,
+    ) -> TaskFuture<R> {
+        self.submit_job(call, options, holds_room)
+    }
+
+    fn try_submit_options<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: TaskOptions,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        self.try_submit_job(call, options)
     }
 
     fn release_room(&self) {}
 }
 
 impl_executor!(InlineExecutor);
+takes_jobs!(InlineExecutor);
 impl_service!(InlineExecutor);
 
 /// The consumer computes a chunk whenever it has none.

@@ -99,7 +99,7 @@
 //!    remote/scheduler/   which worker gets which call, and what a lost worker leaves
 //! 5  thread_pool/        ThreadPoolExecutor, its builder, queue and workers
 //!    inline.rs           InlineExecutor
-//! 4  executor.rs         the trait Executor, and Permit
+//! 4  executor/           the traits Executor and ExecutorService, Permit, TaskBuilder
 //!    lifecycle.rs        open, closed, broken: what all pools have
 //!    room.rs             room in a bounded queue
 //!    settings.rs         rules that builders share
@@ -214,6 +214,7 @@ pub mod guide;
 mod inline;
 mod instruments;
 mod job;
+mod label;
 mod lifecycle;
 #[cfg(feature = "process")]
 mod local;
@@ -241,6 +242,7 @@ mod sync;
 mod sys;
 pub mod task;
 mod task_handle;
+mod task_options;
 mod task_set;
 mod thread_pool;
 mod timer;
@@ -258,13 +260,14 @@ pub use error::{
     BrokenPool, CodecError, CodecSide, Error, HasRun, LossCause, TrySubmitError, Unfinished,
     WorkerLost,
 };
-pub use executor::{Executor, ExecutorService, Permit};
+pub use executor::{Executor, ExecutorService, Permit, TaskBuilder};
 pub use executor_state::ExecutorState;
 pub use future::{Completer, TaskFuture};
 pub use inline::InlineExecutor;
 #[cfg(feature = "metrics")]
 pub use instruments::export_metrics;
 pub use job::{Call, Job};
+pub use label::Label;
 #[cfg(feature = "process")]
 pub use local::start::init;
 pub use map::{Map, MapFuture, TryMap, TryMapError, TryMapFuture, Unordered};
@@ -277,15 +280,16 @@ pub use portable_error::PortableError;
 #[doc(hidden)]
 pub use process_pool::fuzzing;
 #[cfg(feature = "process")]
-pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor, ProcessTaskOptions, WorkerStderr};
+pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerStderr};
 #[cfg(feature = "process")]
 pub use remote::parent_pool::ParentPool;
 pub use shared_task::SharedTask;
 pub use shutdown::{RunningTask, Shutdown, ShutdownFuture, ShutdownReport};
 pub use stop_token::{StopSource, StopToken, Stopped};
 pub use task_handle::{TaskDone, TaskHandle};
+pub use task_options::TaskOptions;
 pub use task_set::{NextTimeout, TaskSet};
-pub use thread_pool::{InitializerOutcome, TaskOptions, ThreadPoolBuilder, ThreadPoolExecutor};
+pub use thread_pool::{InitializerOutcome, ThreadPoolBuilder, ThreadPoolExecutor};
 pub use wait::{DoneAndNotDone, ReturnWhen, Wait, wait};
 
 /// The README's code is compiled and run with the documentation tests.

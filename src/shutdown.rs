@@ -12,6 +12,7 @@ use futures_core::future::FusedFuture;
 pub(crate) use crate::core::waiters::Place;
 use crate::core::{Awaited, TaskId, context, parker};
 use crate::error::Error;
+use crate::label::Label;
 use crate::timer::Delay;
 
 /// The fate of tasks that were accepted and have not started at a shutdown. Tasks that run
@@ -53,7 +54,7 @@ pub struct RunningTask {
     /// Its number.
     pub id: TaskId,
     /// Its label, if it was given one.
-    pub label: Option<Arc<str>>,
+    pub label: Option<Label>,
     /// Time since it came to its worker.
     pub elapsed: Duration,
 }

@@ -129,6 +129,11 @@ impl StopToken {
 }
 
 impl StopToken {
+    /// The requests that set the token.
+    pub(crate) fn flags(&self) -> &[Arc<StopFlag>] {
+        &self.0.flags
+    }
+
     /// Has the task cancelled once the token is set. O(1), and over at the end of the task.
     pub(crate) fn attach(&self, task: TaskRef) {
         let cancel = Waker::from(Arc::new(Cancel(task.clone())));

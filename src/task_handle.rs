@@ -9,10 +9,7 @@ use futures_core::future::FusedFuture;
 
 use crate::core::waiters::Place;
 use crate::core::{Awaited, TaskId, TaskRef, context};
-use crate::error::Error;
 use crate::future::TaskFuture;
-use crate::panic::drop_quietly;
-use crate::stop_token::StopToken;
 
 /// A handle of a task that has no part in its result: to cancel the task, or to look at it, after its
 /// future was moved into an `await`, a set or another thread. Made by [`TaskFuture::handle`]
@@ -91,7 +88,7 @@ impl TaskHandle {
         !now.is_done() && (now.is_underway() || self.0.runnable().is_running())
     }
 
-    /// Returns whether the task ended with [`Error::Cancelled`].
+    /// Returns whether the task ended with [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn is_cancelled(&self) -> bool {
         self.0.header().state.look().is_cancelled()
     }
@@ -163,23 +160,4 @@ impl fmt::Debug for TaskDone {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TaskDone").field("task", &self.task).finish_non_exhaustive()
     }
-}
-
-/// Submits a task that is cancelled when the token is set. If it is set already the task is not submitted,
-/// and its future is cancelled from the start.
-pub(crate) fn submit_until_stopped<T, E>(
-    token: Option<StopToken>,
-    submit: impl FnOnce() -> Result<TaskFuture<T>, E>,
-) -> Result<TaskFuture<T>, E>
-where
-    T: Send + 'static,
-{
-    let Some(token) = token else { return submit() };
-    if token.stop_requested() {
-        drop_quietly(submit); // with the job
-        return Ok(TaskFuture::ready(Err(Error::Cancelled)));
-    }
-    let future = submit()?;
-    token.attach(future.task());
-    Ok(future)
 }

@@ -17,7 +17,8 @@ macro_rules! unwind_safe {
 unwind_safe! {
     [] crate::ThreadPoolExecutor,
     [] crate::ThreadPoolBuilder,
-    [] crate::TaskOptions<'_>,
+    [] crate::TaskOptions,
+    [P] crate::TaskBuilder<P>,
     [] crate::InlineExecutor,
     [E: crate::Executor] crate::Permit<E>,
     [T] crate::TaskFuture<T>,
@@ -45,7 +46,6 @@ unwind_safe! {
 unwind_safe! {
     [] crate::ProcessPoolExecutor,
     [] crate::ProcessPoolBuilder,
-    [] crate::ProcessTaskOptions<'_>,
     [] crate::ParentPool,
     [T: crate::Element] crate::Buffer<T>,
 }

@@ -15,10 +15,10 @@ use concurrent_futures::task::TaskId;
 use concurrent_futures::{
     AnyExecutor, AsCompleted, AsCompletedTimeout, Blocking, BrokenPool, Call, CodecError,
     CodecSide, Completer, DoneAndNotDone, Error, Executor, ExecutorState, HasRun, Histogram,
-    InlineExecutor, LossCause, Map, MapFuture, Metrics, Next, NextTimeout, PanicLocation, Panicked,
-    Permit, PortableError, ReturnWhen, RunningTask, SharedTask, Shutdown, ShutdownFuture,
-    ShutdownReport, StopSource, StopToken, Stopped, TaskDone, TaskFuture, TaskHandle, TaskOptions,
-    TaskSet, ThreadPoolBuilder, ThreadPoolExecutor, TryMap, TryMapError, TryMapFuture,
+    InlineExecutor, Label, LossCause, Map, MapFuture, Metrics, Next, NextTimeout, PanicLocation,
+    Panicked, Permit, PortableError, ReturnWhen, RunningTask, SharedTask, Shutdown, ShutdownFuture,
+    ShutdownReport, StopSource, StopToken, Stopped, TaskBuilder, TaskDone, TaskFuture, TaskHandle,
+    TaskOptions, TaskSet, ThreadPoolBuilder, ThreadPoolExecutor, TryMap, TryMapError, TryMapFuture,
     TrySubmitError, Unfinished, UnobservedFailure, Unordered, Wait, WorkerLost,
 };
 use futures::future::FusedFuture;
@@ -46,18 +46,18 @@ macro_rules! all {
 #[test]
 fn executors_and_what_they_give() {
     all! {
-        send: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>,
+        send: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions, TaskBuilder<&'static ThreadPoolExecutor>,
             Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
-        sync: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>,
+        sync: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions, TaskBuilder<&'static ThreadPoolExecutor>,
             Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
-        unpin: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>,
+        unpin: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions, TaskBuilder<&'static ThreadPoolExecutor>,
             Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
         is_static: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder,
             Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
-        clone: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>;
-        debug: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>,
+        clone: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions, TaskBuilder<&'static ThreadPoolExecutor>;
+        debug: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions, TaskBuilder<&'static ThreadPoolExecutor>,
             Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
-        unwind_safe: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions<'static>,
+        unwind_safe: ThreadPoolExecutor, InlineExecutor, ThreadPoolBuilder, TaskOptions, TaskBuilder<&'static ThreadPoolExecutor>,
             Permit<ThreadPoolExecutor>, Permit<InlineExecutor>;
     }
     all! {
@@ -75,22 +75,21 @@ fn executors_and_what_they_give() {
 #[test]
 fn worker_processes_and_what_goes_there() {
     use concurrent_futures::{
-        Buffer, ParentPool, ProcessPoolBuilder, ProcessPoolExecutor, ProcessTaskOptions,
-        WorkerStderr,
+        Buffer, ParentPool, ProcessPoolBuilder, ProcessPoolExecutor, WorkerStderr,
     };
     all! {
-        send: ProcessPoolExecutor, ProcessPoolBuilder, ProcessTaskOptions<'static>, ParentPool,
+        send: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>, ParentPool,
             Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
-        sync: ProcessPoolExecutor, ProcessPoolBuilder, ProcessTaskOptions<'static>, ParentPool,
+        sync: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>, ParentPool,
             Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
-        unpin: ProcessPoolExecutor, ProcessPoolBuilder, ProcessTaskOptions<'static>, ParentPool,
+        unpin: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>, ParentPool,
             Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
-        unwind_safe: ProcessPoolExecutor, ProcessPoolBuilder, ProcessTaskOptions<'static>,
+        unwind_safe: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>,
             ParentPool, Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
         is_static: ProcessPoolExecutor, ProcessPoolBuilder, ParentPool,
             Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
-        clone: ProcessPoolExecutor, ProcessTaskOptions<'static>, Buffer<f64>;
-        debug: ProcessPoolExecutor, ProcessPoolBuilder, ProcessTaskOptions<'static>, ParentPool,
+        clone: ProcessPoolExecutor, TaskBuilder<&'static ProcessPoolExecutor>, Buffer<f64>;
+        debug: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>, ParentPool,
             Permit<ProcessPoolExecutor>, Buffer<f64>;
     }
 }
@@ -215,15 +214,15 @@ fn plain_values() {
       value: TaskId, ReturnWhen, Shutdown, Unfinished;
       clone: Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
       debug: Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
-      send: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
+      send: TaskId, Label, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
           PanicLocation;
-      sync: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
+      sync: TaskId, Label, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
           PanicLocation;
-      unpin: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
+      unpin: TaskId, Label, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
           PanicLocation;
-      unwind_safe: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport,
+      unwind_safe: TaskId, Label, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport,
           RunningTask, PanicLocation;
-      is_static: TaskId, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
+      is_static: TaskId, Label, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
           PanicLocation;
     }
     all! {

@@ -41,9 +41,9 @@ pub(crate) trait Source: Send + Sync + 'static {
         false
     }
 
-    /// Returns the stop request that tokens look at, if the promise is a job.
-    fn stop_flag(&self) -> Option<Arc<StopFlag>> {
-        None
+    /// Returns the stop requests that tokens look at, if the promise is a job.
+    fn stop_flags(&self) -> Vec<Arc<StopFlag>> {
+        Vec::new()
     }
 
     /// Returns the number of the task, if it is not that of the promise.
@@ -161,7 +161,6 @@ impl<T: Send + 'static> Promise<T> {
     }
 
     /// Runs `body` on this thread as the body of the promise's task.
-    #[cfg(feature = "process")]
     pub(crate) fn run_body(&self, body: impl FnOnce()) {
         // A clone, since the frame gives its reference away; this one is for the result.
         super::worker::context::run_in_frame(self.task.clone().into(), |_| body(), |_, ()| ());
@@ -323,7 +322,7 @@ impl<S: Source> Runnable for Typed<Promised<S>> {
     }
 
     fn stop_flags(&self) -> Vec<Arc<StopFlag>> {
-        self.source.stop_flag().into_iter().collect()
+        self.source.stop_flags()
     }
 
     fn unobserved(&self, error: &Error) {

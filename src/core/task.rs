@@ -13,6 +13,7 @@ use super::stop_flag::StopFlag;
 use super::unobserved::{OnUnobserved, UnobservedFailure};
 use super::worker::context::{self, End, WorkerContext};
 use crate::error::Error;
+use crate::label::Label;
 use crate::panic::Panicked;
 use crate::sync::Mutex;
 use crate::timer::{Timer, deadline};
@@ -21,9 +22,21 @@ use crate::trace::TaskTrace;
 /// The options of one task.
 #[derive(Clone, Default)]
 pub(crate) struct Options {
-    pub(crate) label: Option<Arc<str>>,
+    pub(crate) label: Option<Label>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) queue_timeout: Option<Duration>,
+    /// Maximum number of times that the task runs again after its worker was lost.
+    pub(crate) retries: u32,
+}
+
+impl Options {
+    /// The limit of the run as a call carries it, for the job's own view of its deadline: in nanoseconds; 0 is
+    /// none.
+    #[cfg(feature = "process")]
+    pub(crate) fn timeout_nanos(&self) -> u64 {
+        let limit = self.timeout.map_or(0, |limit| limit.as_nanos());
+        u64::try_from(limit).unwrap_or(u64::MAX)
+    }
 }
 
 /// The part of a task that only those with options have.
@@ -38,12 +51,11 @@ impl Extra {
         Self { options, deadline: OnceLock::new(), timer: Mutex::new(None) }
     }
 
-    pub(crate) fn label(&self) -> Option<&Arc<str>> {
+    pub(crate) fn label(&self) -> Option<&Label> {
         self.options.label.as_ref()
     }
 
     /// Makes the part of a task whose clock of `timeout` was started elsewhere.
-    #[cfg(feature = "process")]
     pub(crate) fn with_deadline(options: Options, deadline: Option<Instant>) -> Self {
         let extra = Self::new(options);
         if let Some(deadline) = deadline {

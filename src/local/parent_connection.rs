@@ -18,6 +18,7 @@ use crate::reactor::relay::{self, Read, Reader, Relay};
 use crate::remote::error_codec;
 use crate::remote::frame::{Content, Frame, FrameReader, Header, Kind};
 use crate::remote::message;
+use crate::remote::options_codec::{self, HAS_OPTIONS};
 use crate::remote::parent_pool::{self, Parent};
 use crate::remote::run::Desk;
 use crate::remote::submission::{ReplySink, Submission};
@@ -274,7 +275,7 @@ impl PoolLink for ParentConnection {
 
 impl Parent for ParentConnection {
     fn submit(self: Arc<Self>, submission: Submission) {
-        let Submission { number, kind, content, sink, detail, .. } = submission;
+        let Submission { number, kind, mut content, sink, detail, options, .. } = submission;
         if !self.is_here() {
             let error = Error::BrokenPool(BrokenPool::abroad());
             return sink.complete(Err(error), &TaskTrace::none(), &|_| ());
@@ -282,7 +283,9 @@ impl Parent for ParentConnection {
         // Before the frame is sent: the reading thread may have the answer at once.
         let call = Call { sink: Some(sink), is_too_late: false };
         self.inbox.lock().calls.insert(number, call);
-        let header = Header { kind: Kind::Submit, slot: kind as u16, number, detail };
+        let has_options = options_codec::append(&options, &mut content.values.body);
+        let slot = kind as u16 | if has_options { HAS_OPTIONS } else { 0 };
+        let header = Header { kind: Kind::Submit, slot, number, detail };
         if self.start_reader().and_then(|()| self.send(header, &content)).is_err() {
             let sink = self.inbox.lock().take_call(number);
             if let Some(sink) = sink {

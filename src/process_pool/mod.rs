@@ -11,11 +11,9 @@ pub(crate) mod builder;
 #[cfg(fuzzing)]
 #[allow(missing_docs, unreachable_pub, reason = "for tests/fuzz")]
 pub mod fuzzing;
-mod options;
 mod transport;
 
 pub use builder::{ProcessPoolBuilder, WorkerStderr};
-pub use options::ProcessTaskOptions;
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,10 +24,11 @@ use crate::core::{Extra, OnUnobserved, Options, Promise, Source, TaskId};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Permit, impl_executor, impl_service};
+use crate::executor::{Permit, impl_executor, impl_service, takes_calls};
 use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
-use crate::job::{Call, Job};
+use crate::job::Call;
+use crate::label::Label;
 use crate::lifecycle::{Accepting, Handle};
 use crate::map::elsewhere::Elsewhere;
 use crate::map::{Map, TryMap};
@@ -45,6 +44,7 @@ use crate::remote::scheduler::crew::MapCrew;
 use crate::remote::submission::Submission;
 use crate::shutdown::{Closing, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::sys;
+use crate::task_options::TaskOptions;
 use crate::trace::TaskTrace;
 
 /// Runs calls of plain functions in worker processes: with memory of their own, so that a crash
@@ -118,7 +118,7 @@ impl ProcessPoolExecutor {
     /// [`BrokenPool`](Error::BrokenPool), or [`Codec`](Error::Codec) if the arguments can't be
     /// encoded.
     pub fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit_with(call, Options::default(), 0)
+        self.submit_options(call, TaskOptions::new(), false)
     }
 
     /// Hands in a call, or gives it back.
@@ -130,12 +130,7 @@ impl ProcessPoolExecutor {
         &self,
         call: Call<A, R>,
     ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
-        self.try_submit_with(call, Options::default(), 0)
-    }
-
-    /// Options for one task: a label, time limits, retries.
-    pub fn task(&self) -> ProcessTaskOptions<'_> {
-        ProcessTaskOptions::new(self)
+        self.try_submit_options(call, TaskOptions::new())
     }
 
     /// Waits for room in the queue, to submit without being refused. First come, first served.
@@ -281,35 +276,11 @@ impl ProcessPoolExecutor {
         ShutdownFuture::new(Arc::new(Ending(Arc::clone(self.pool()))))
     }
 
-    fn submit_with<A: Portable, R: Portable>(
-        &self,
-        call: Call<A, R>,
-        options: Options,
-        retries: u32,
-    ) -> TaskFuture<R> {
-        let label = options.label.clone();
-        self.try_submit_with(call, options, retries)
-            .unwrap_or_else(|refused| self.refused(refused, label))
-    }
-
-    fn try_submit_with<A: Portable, R: Portable>(
-        &self,
-        call: Call<A, R>,
-        options: Options,
-        retries: u32,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
-        match self.pool().take_room() {
-            Ok(()) => self.submit_into_room(call, options, retries),
-            Err(error) => Err(TrySubmitError::new(call, error)),
-        }
-    }
-
     /// Submits with room in the queue taken, which the task gives back.
     fn submit_into_room<A: Portable, R: Portable>(
         &self,
         call: Call<A, R>,
         options: Options,
-        retries: u32,
     ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
         let pool = self.pool();
         // Before the arguments are encoded: until then the call can be given back.
@@ -324,9 +295,6 @@ impl ProcessPoolExecutor {
                 return Ok(self.refused_future(error, options.label));
             }
         };
-        // In nanoseconds, for the job's own view of its deadline; 0 is none. The pool enforces the
-        // limit.
-        let limit = options.timeout.map_or(0, |limit| limit.as_nanos());
         let label = options.label.clone();
         let extra = Extra::new(options.clone());
         let (promise, outcome) = Promise::of(PoolTask { pool: Arc::clone(pool), extra });
@@ -335,11 +303,10 @@ impl ProcessPoolExecutor {
             number,
             trace: TaskTrace::new(number, label.as_ref(), &pool.config.name),
             kind: Kind::Call,
-            detail: u64::try_from(limit).unwrap_or(u64::MAX),
+            detail: options.timeout_nanos(),
             content,
             sink: Box::new(promise),
             options,
-            retries,
             holds_room: pool.config.queue_capacity.is_some(),
         };
         // Closed or broken since the check above. The call is packed, so its future gets the error.
@@ -350,21 +317,10 @@ impl ProcessPoolExecutor {
         Ok(TaskFuture::new(outcome))
     }
 
-    /// The future of a call that was refused.
-    fn refused<J: Job>(
-        &self,
-        refused: TrySubmitError<J>,
-        label: Option<Arc<str>>,
-    ) -> TaskFuture<J::Output> {
-        let (job, error) = refused.into_parts();
-        drop_quietly(job);
-        self.refused_future(error, label)
-    }
-
     fn refused_future<T: Send + 'static>(
         &self,
         error: Error,
-        label: Option<Arc<str>>,
+        label: Option<Label>,
     ) -> TaskFuture<T> {
         let config = &self.pool().config;
         TaskFuture::refused(error, label, &config.on_unobserved, &config.name)
@@ -412,18 +368,35 @@ impl fmt::Debug for ProcessPoolExecutor {
     }
 }
 
-impl Permit<ProcessPoolExecutor> {
-    /// Submits a call into the room. It fails only if the pool was shut down or broke meanwhile:
-    /// then the future is finished with that error.
-    pub fn submit<A: Portable, R: Portable>(self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit_call(call)
-    }
-}
-
 impl Sealed for ProcessPoolExecutor {
-    fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit_into_room(call, Options::default(), 0)
-            .unwrap_or_else(|refused| self.refused(refused, None))
+    fn submit_options<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: TaskOptions,
+        holds_room: bool,
+    ) -> TaskFuture<R> {
+        let label = options.options.label.clone();
+        let submitted = if holds_room {
+            self.submit_into_room(call, options.options)
+        } else {
+            self.try_submit_options(call, options)
+        };
+        submitted.unwrap_or_else(|refused| {
+            let (call, error) = refused.into_parts();
+            drop_quietly(call);
+            self.refused_future(error, label)
+        })
+    }
+
+    fn try_submit_options<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: TaskOptions,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        match self.pool().take_room() {
+            Ok(()) => self.submit_into_room(call, options.options),
+            Err(error) => Err(TrySubmitError::new(call, error)),
+        }
     }
 
     fn release_room(&self) {
@@ -432,4 +405,5 @@ impl Sealed for ProcessPoolExecutor {
 }
 
 impl_executor!(ProcessPoolExecutor);
+takes_calls!(ProcessPoolExecutor);
 impl_service!(ProcessPoolExecutor);

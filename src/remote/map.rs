@@ -172,7 +172,6 @@ impl<A: Portable, R: Portable, P: Submit> Chunk<A, R, P> {
             content,
             sink: Box::new(ChunkSink { chunk: self, number, parts: Parts::of(count), results }),
             options: Options::default(),
-            retries: 0,
             holds_room: false,
             trace: TaskTrace::of_current(), // the map's, which this thread is in
         });

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use crate::core::{Options, Promise, Source, TaskId};
+use crate::core::{Extra, Promise, Source, TaskId};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Permit, impl_executor};
+use crate::executor::{Permit, impl_executor, takes_calls};
 use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
 use crate::job::Call;
@@ -21,6 +21,7 @@ use crate::remote::frame::Kind;
 use crate::remote::map::Chunks;
 use crate::remote::submission::{Submission, Submit};
 use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
+use crate::task_options::TaskOptions;
 use crate::thread_pool::ThreadPoolExecutor;
 use crate::trace::TaskTrace;
 
@@ -92,25 +93,7 @@ impl ParentPool {
     ///
     /// [`cancel`](TaskFuture::cancel) on the future waits for the pool's answer.
     pub fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        let content = match call::pack(call) {
-            Ok(content) => content,
-            Err(error) => return TaskFuture::ready(Err(error)),
-        };
-        let task = PoolTask { parent: Arc::clone(&self.parent) };
-        let (promise, outcome) = Promise::of(task);
-        Arc::clone(&self.parent).submit(Submission {
-            number: promise.id().get(),
-            kind: Kind::Call,
-            detail: 0,
-            content,
-            sink: Box::new(promise),
-            // Options, room and span are given to the task in the pool's process.
-            options: Options::default(),
-            retries: 0,
-            holds_room: false,
-            trace: TaskTrace::none(),
-        });
-        TaskFuture::new(outcome)
+        self.submit_options(call, TaskOptions::new(), false)
     }
 
     /// As [`submit`](Self::submit): this process does not know whether the pool takes the call, and a
@@ -200,14 +183,46 @@ impl ParentPool {
 }
 
 impl Sealed for ParentPool {
-    fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit(call)
+    fn submit_options<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: TaskOptions,
+        _holds_room: bool,
+    ) -> TaskFuture<R> {
+        let content = match call::pack(call) {
+            Ok(content) => content,
+            Err(error) => return TaskFuture::ready(Err(error)),
+        };
+        let options = options.options;
+        let extra = Extra::new(options.clone());
+        let (promise, outcome) = Promise::of(PoolTask { parent: Arc::clone(&self.parent), extra });
+        Arc::clone(&self.parent).submit(Submission {
+            number: promise.id().get(),
+            kind: Kind::Call,
+            detail: options.timeout_nanos(),
+            content,
+            sink: Box::new(promise),
+            options,
+            // Room and span are given to the task in the pool's process.
+            holds_room: false,
+            trace: TaskTrace::none(),
+        });
+        TaskFuture::new(outcome)
+    }
+
+    fn try_submit_options<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: TaskOptions,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        Ok(self.submit_options(call, options, false))
     }
 
     fn release_room(&self) {}
 }
 
 impl_executor!(ParentPool);
+takes_calls!(ParentPool);
 
 #[cfg(test)]
 impl ParentPool {
@@ -264,6 +279,7 @@ impl Crew for ParentPool {
 /// A task that this process has submitted, as its future sees it.
 struct PoolTask {
     parent: Arc<dyn Parent>,
+    extra: Extra,
 }
 
 impl Source for PoolTask {
@@ -279,6 +295,10 @@ impl Source for PoolTask {
 
     fn is_withdrawn_on_drop(&self) -> bool {
         true
+    }
+
+    fn extra(&self) -> Option<&Extra> {
+        Some(&self.extra)
     }
 }
 

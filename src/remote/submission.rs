@@ -14,7 +14,6 @@ pub(crate) struct Submission {
     pub(crate) content: Content,
     pub(crate) sink: Box<dyn ReplySink>,
     pub(crate) options: Options,
-    pub(crate) retries: u32,
     /// Set if room in the queue was taken, which the pool gives back at the start or a withdrawal.
     pub(crate) holds_room: bool,
     /// The number of items of a chunk; the time limit of a call in nanoseconds, or 0.

@@ -18,6 +18,7 @@ use crate::core::context::{self, End, WorkerContext};
 use crate::core::stop_flag::Remote;
 use crate::core::waits::Awaited;
 use crate::core::{Extra, Options, Promise, Source, StopFlag, TaskId, TaskRef};
+use crate::label::Label;
 use crate::panic::install_hook;
 
 /// A worker's connection to its pool.
@@ -116,14 +117,14 @@ impl Source for RunningTask {
         self.desk.is_asked_to_stop(self.slot)
     }
 
-    fn stop_flag(&self) -> Option<Arc<StopFlag>> {
+    fn stop_flags(&self) -> Vec<Arc<StopFlag>> {
         let request = || Request {
             desk: Arc::clone(&self.desk),
             slot: self.slot,
             is_watched: AtomicBool::new(false),
         };
         let flag = || Arc::new(StopFlag::elsewhere(Box::new(request())));
-        Some(Arc::clone(self.stop.get_or_init(flag)))
+        vec![Arc::clone(self.stop.get_or_init(flag))]
     }
 
     fn id(&self) -> Option<TaskId> {
@@ -190,7 +191,7 @@ impl WorkerContext for Worker {
         false
     }
 
-    fn started(&self, _task: &TaskRef, _first: bool, _label: Option<&Arc<str>>) -> u64 {
+    fn started(&self, _task: &TaskRef, _first: bool, _label: Option<&Label>) -> u64 {
         0
     }
 

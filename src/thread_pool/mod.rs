@@ -2,20 +2,17 @@
 //!
 //! [`ThreadPoolExecutor`] is a thin handle. The [`pool`] behind it owns the [`queue`] and the
 //! counts of workers; a [`worker`] takes tasks from it and runs them; [`sleep`] is how it waits;
-//! [`body`] says what a task computes. How a pool is made is in [`builder`], what one task may ask
-//! for in [`options`].
+//! [`body`] says what a task computes. How a pool is made is in [`builder`].
 
 mod body;
 mod builder;
 mod global;
-mod options;
 mod pool;
 mod queue;
 mod sleep;
 mod worker;
 
 pub use builder::{InitializerOutcome, ThreadPoolBuilder};
-pub use options::TaskOptions;
 
 use std::fmt;
 use std::future::Future;
@@ -28,10 +25,11 @@ use crate::core::{Extra, Failure, Host, MaybeExtra, New, Options, context, submi
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
-use crate::executor::{Permit, impl_executor, impl_service};
+use crate::executor::{Permit, TaskBuilder, impl_executor, impl_service, takes_jobs};
 use crate::executor_state::ExecutorState;
 use crate::future::{TaskFuture, refused};
 use crate::job::{Call, Job};
+use crate::label::Label;
 use crate::lifecycle::{Accepting, Handle};
 use crate::map::apply::Here;
 use crate::map::crew::{AfterChunk, Crew};
@@ -40,6 +38,7 @@ use crate::metrics::Metrics;
 use crate::panic::install_hook;
 use crate::portable::Portable;
 use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
+use crate::task_options::TaskOptions;
 
 /// Runs jobs on a pool of threads of its own.
 ///
@@ -210,12 +209,7 @@ impl ThreadPoolExecutor {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.submit_future_with(future, Options::default())
-    }
-
-    /// Options for one task: a label, time limits.
-    pub fn task(&self) -> TaskOptions<'_> {
-        TaskOptions::new(self)
+        self.submit_future_options(future, TaskOptions::new(), false)
     }
 
     /// Waits for room in the queue, to submit without being refused. First come, first served.
@@ -359,17 +353,24 @@ impl ThreadPoolExecutor {
     // What follows for each kind of job is short, and what does not depend on the job is no part of it: every
     // job is compiled by the user.
 
-    fn submit_with<J: Job>(&self, job: J, options: Options) -> TaskFuture<J::Output> {
-        TaskFuture::new(submit(Once(job), |new| self.enter_with(new, options, Origin::Caller)))
-    }
-
-    fn try_submit_with<J: Job>(
+    fn submit_job<J: Job>(
         &self,
         job: J,
-        options: Options,
+        options: TaskOptions,
+        holds_room: bool,
+    ) -> TaskFuture<J::Output> {
+        TaskFuture::new(submit(Once(job), |new| {
+            self.enter_with(new, options.options, holds_room, Origin::Caller)
+        }))
+    }
+
+    fn try_submit_job<J: Job>(
+        &self,
+        job: J,
+        options: TaskOptions,
     ) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
         match self.pool().take_room() {
-            Ok(()) => self.try_enqueue(job, Extra::new(options)),
+            Ok(()) => self.try_enqueue(job, Extra::new(options.options)),
             Err(error) => Err(TrySubmitError::new(job, error)),
         }
     }
@@ -390,13 +391,19 @@ impl ThreadPoolExecutor {
         TaskFuture::new(submit(Once(job), |new| self.enter_room(new)))
     }
 
-    fn submit_future_with<F>(&self, future: F, options: Options) -> TaskFuture<F::Output>
+    fn submit_future_options<F>(
+        &self,
+        future: F,
+        options: TaskOptions,
+        holds_room: bool,
+    ) -> TaskFuture<F::Output>
     where
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        let body = Async::new(future);
-        TaskFuture::new(submit(body, |new| self.enter_with(new, options, Origin::AsyncCaller)))
+        TaskFuture::new(submit(Async::new(future), |new| {
+            self.enter_with(new, options.options, holds_room, Origin::AsyncCaller)
+        }))
     }
 
     /// Queues a new task, or returns the failure of its future.
@@ -421,18 +428,17 @@ impl ThreadPoolExecutor {
         &self,
         new: &New<Pool, Extra>,
         options: Options,
+        holds_room: bool,
         origin: Origin,
     ) -> Option<Failure> {
         let label = options.label.clone();
-        let queued = self
-            .pool()
-            .take_room()
-            .and_then(|()| self.pool().enqueue(new, Extra::new(options), origin));
+        let room = if holds_room { Ok(()) } else { self.pool().take_room() };
+        let queued = room.and_then(|()| self.pool().enqueue(new, Extra::new(options), origin));
         queued.err().map(|error| self.refused(error, label))
     }
 
     #[cold]
-    fn refused(&self, error: Error, label: Option<Arc<str>>) -> Failure {
+    fn refused(&self, error: Error, label: Option<Label>) -> Failure {
         refused(error, label, self.pool().on_unobserved(), self.pool().name())
     }
 }
@@ -458,11 +464,61 @@ impl Permit<ThreadPoolExecutor> {
         // The drop of the permit does nothing from here on: the task gives the room back.
         self.into_executor().submit_into_room(job)
     }
+
+    /// Submits an async computation into the room, as [`submit`](Self::submit); see
+    /// [`ThreadPoolExecutor::submit_future`].
+    pub fn submit_future<F>(self, future: F) -> TaskFuture<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.into_executor().submit_future_options(future, TaskOptions::new(), true)
+    }
+}
+
+impl TaskBuilder<&ThreadPoolExecutor> {
+    /// Submits an async computation, as [`ThreadPoolExecutor::submit_future`]. The limit on the run counts
+    /// from the first poll.
+    pub fn submit_future<F>(self, future: F) -> TaskFuture<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (pool, options) = self.into_parts();
+        options.submit(|options| pool.submit_future_options(future, options, false))
+    }
+}
+
+impl TaskBuilder<Permit<ThreadPoolExecutor>> {
+    /// Submits an async computation into the room, as [`ThreadPoolExecutor::submit_future`]. The limit on the
+    /// run counts from the first poll.
+    pub fn submit_future<F>(self, future: F) -> TaskFuture<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        let (permit, options) = self.into_parts();
+        options
+            .submit(|options| permit.into_executor().submit_future_options(future, options, true))
+    }
 }
 
 impl Sealed for ThreadPoolExecutor {
-    fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
-        self.submit_into_room(call)
+    fn submit_options<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: TaskOptions,
+        holds_room: bool,
+    ) -> TaskFuture<R> {
+        self.submit_job(call, options, holds_room)
+    }
+
+    fn try_submit_options<A: Portable, R: Portable>(
+        &self,
+        call: Call<A, R>,
+        options: TaskOptions,
+    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        self.try_submit_job(call, options)
     }
 
     fn release_room(&self) {
@@ -471,6 +527,7 @@ impl Sealed for ThreadPoolExecutor {
 }
 
 impl_executor!(ThreadPoolExecutor);
+takes_jobs!(ThreadPoolExecutor);
 impl_service!(ThreadPoolExecutor);
 
 /// A map keeps its pool open as long as it is held.

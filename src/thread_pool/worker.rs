@@ -16,6 +16,7 @@ use crate::core::local_queue::{LocalQueue, OwnLocalQueue};
 use crate::core::waits::{Awaited, Waits};
 use crate::dump;
 use crate::fork;
+use crate::label::Label;
 use crate::metrics::WorkerMetrics;
 use crate::panic::{KeptWaker, catch};
 use crate::shutdown::RunningTask;
@@ -60,7 +61,7 @@ pub(super) struct Seat {
 
 struct Running {
     id: TaskId,
-    label: Option<Arc<str>>,
+    label: Option<Label>,
     since: u64,
 }
 
@@ -245,7 +246,7 @@ impl WorkerContext for Worker {
         !self.is_forked() && self.stack_base.abs_diff(stack_position()) < self.stack_budget
     }
 
-    fn started(&self, task: &TaskRef, first: bool, label: Option<&Arc<str>>) -> u64 {
+    fn started(&self, task: &TaskRef, first: bool, label: Option<&Label>) -> u64 {
         // One reading of the clock is both the end of a task and the start of the next.
         let now = self.last_end.take().unwrap_or_else(clock::now);
         let header = task.header();

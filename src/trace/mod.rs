@@ -11,9 +11,11 @@
 mod spans;
 
 use std::marker::PhantomData;
+#[cfg(feature = "tracing")]
 use std::sync::Arc;
 
 use crate::error::Error;
+use crate::label::Label;
 
 #[cfg(all(feature = "tracing", feature = "process"))]
 use self::spans::Note;
@@ -57,7 +59,7 @@ impl TaskTrace {
 
     /// Makes the span, a child of the current one.
     #[inline]
-    pub(crate) fn new(id: u64, label: Option<&Arc<str>>, pool: &str) -> Self {
+    pub(crate) fn new(id: u64, label: Option<&Label>, pool: &str) -> Self {
         #[cfg(feature = "tracing")]
         if is_listened_to() {
             return Self { slot: Some(Slot::of_task(id, label, pool)) };

@@ -12,6 +12,7 @@ use tracing::{Level, Span, event, span};
 
 use crate::clock;
 use crate::error::{Error, WithCauses};
+use crate::label::Label;
 use crate::panic::{Quiet, drop_payload};
 use crate::sync::Mutex;
 
@@ -94,7 +95,7 @@ pub(super) struct Slot {
 pub(super) struct Traced {
     span: Quiet<Span>,
     task: u64,
-    label: Option<Arc<str>>,
+    label: Option<Label>,
     has_started: AtomicBool,
     /// Nanoseconds from the submission to the start.
     queue_time: AtomicU64,
@@ -104,7 +105,7 @@ pub(super) struct Traced {
 
 impl Slot {
     /// Makes a span for a task, a child of the current one.
-    pub(super) fn of_task(id: u64, label: Option<&Arc<str>>, pool: &str) -> Box<Self> {
+    pub(super) fn of_task(id: u64, label: Option<&Label>, pool: &str) -> Box<Self> {
         let span = tell(|| {
             let label = label.map(|label| &**label);
             or_current(span!(target: TARGET, Level::DEBUG, "task", id, label, pool))
@@ -118,7 +119,7 @@ impl Slot {
         Self::of(tell(Span::current), 0, None, true)
     }
 
-    fn of(span: Option<Span>, task: u64, label: Option<Arc<str>>, is_quiet: bool) -> Box<Self> {
+    fn of(span: Option<Span>, task: u64, label: Option<Label>, is_quiet: bool) -> Box<Self> {
         let traced = Traced {
             span: Quiet::new(span.unwrap_or_else(Span::none)),
             task,

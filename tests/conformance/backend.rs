@@ -12,7 +12,7 @@ use std::time::Duration;
 use concurrent_futures::ProcessPoolExecutor;
 use concurrent_futures::{
     AnyExecutor, Completer, Error, Executor, ExecutorService, InlineExecutor, Job, Map, ReturnWhen,
-    Shutdown, TaskFuture, ThreadPoolExecutor, call, wait,
+    Shutdown, TaskFuture, TaskOptions, ThreadPoolExecutor, call, wait,
 };
 
 #[cfg(all(feature = "process", target_os = "linux"))]
@@ -30,6 +30,8 @@ pub(crate) const SHORT: Duration = Duration::from_millis(20);
 pub(crate) trait Closures: ExecutorService {
     fn submit_job<J: Job>(&self, job: J) -> TaskFuture<J::Output>;
 
+    fn submit_job_with<J: Job>(&self, options: &TaskOptions, job: J) -> TaskFuture<J::Output>;
+
     fn map_with<A, R, F, I>(&self, f: F, items: I) -> Map<R>
     where
         A: Send + 'static,
@@ -44,6 +46,14 @@ macro_rules! closures {
         impl Closures for $executor {
             fn submit_job<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
                 self.submit(job)
+            }
+
+            fn submit_job_with<J: Job>(
+                &self,
+                options: &TaskOptions,
+                job: J,
+            ) -> TaskFuture<J::Output> {
+                self.submit_with(options, job)
             }
 
             fn map_with<A, R, F, I>(&self, f: F, items: I) -> Map<R>

@@ -382,7 +382,7 @@ fn a_made_up_call_runs_nowhere() {
     within_limit(|| {
         for size in [1, 2] {
             let pool = pool(size);
-            for kind in [1, 2, 3, 16, u16::MAX] {
+            for kind in [1, 2, 3, 16, 0xfeff] {
                 for code in [[0; 32], [0xff; 32], std::array::from_fn(|n| n as u8)] {
                     for detail in [0, u64::MAX] {
                         let submit = Header { kind: SUBMIT, ticket: kind, detail, ..VALUE };
@@ -396,6 +396,22 @@ fn a_made_up_call_runs_nowhere() {
             }
             end(&pool);
         }
+    });
+}
+
+/// By its frame the call has options, and there is nothing behind it, or too much.
+#[test]
+fn a_worker_whose_call_has_made_up_options_is_killed() {
+    within_limit(|| {
+        let pool = pool(1);
+        for options in [vec![], vec![0; 3], vec![0xff; 100]] {
+            let submit = Header { kind: SUBMIT, ticket: 0x101, ..VALUE };
+            let submit = submit.with(&[&[0; 32][..], &options].concat());
+            let outcome = soon(pool.submit(call!(write_often(submit, 10))));
+            assert!(outcome.unwrap_err().to_string().contains("options that are none"));
+            assert_eq!(soon(pool.submit(call!(square(3)))).unwrap(), 9);
+        }
+        end(&pool);
     });
 }
 

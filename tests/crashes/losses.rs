@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use concurrent_futures::{Buffer, Error, ProcessPoolExecutor, ProcessTaskOptions, Shutdown, call};
+use concurrent_futures::{
+    Buffer, Error, ParentPool, ProcessPoolExecutor, Shutdown, TaskBuilder, TaskOptions, call,
+};
 use futures::StreamExt;
 use futures::executor::block_on;
 use serde::{Deserialize, Serialize};
@@ -208,6 +210,24 @@ fn a_task_may_run_again_after_a_loss() {
 }
 
 #[test]
+fn a_job_may_have_its_own_submission_run_again_after_a_loss() {
+    fn outer(attempts: Attempts) -> u64 {
+        let pool = ParentPool::current().unwrap();
+        let options = TaskOptions::new().label("inner").retries(3);
+        pool.submit_with(&options, call!(succeed_at(3, attempts))).result().unwrap()
+    }
+    within_limit(|| {
+        for size in SIZES {
+            let pool = pool(size);
+            let attempts = Attempts::new(&format!("nested-{size}"));
+            assert_eq!(pool.submit(call!(outer(attempts.for_job()))).result().unwrap(), 3);
+            assert_eq!(attempts.count(), 3);
+            end(&pool);
+        }
+    });
+}
+
+#[test]
 fn a_task_that_kills_worker_after_worker_is_given_up() {
     within_limit(|| {
         for size in SIZES {
@@ -262,7 +282,7 @@ fn what_is_killed_on_purpose_does_not_run_again() {
         let pool = pool(2);
         let gate = Gate::new();
         let reports = [Reports::new(), Reports::new(), Reports::new()];
-        let submit = |task: ProcessTaskOptions<'_>, started: &Reports| {
+        let submit = |task: TaskBuilder<&ProcessPoolExecutor>, started: &Reports| {
             task.retries(5).submit(call!(hold(started.clone(), gate.clone(), 1)))
         };
         let [of_killed, of_overdue, of_last] = &reports;

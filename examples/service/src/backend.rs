@@ -8,7 +8,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use concurrent_futures::dump::Dump;
 use concurrent_futures::{
-    Error, Metrics, ProcessPoolExecutor, Shutdown, ShutdownReport, ThreadPoolExecutor, call,
+    AnyExecutor, Error, ExecutorService, Metrics, ProcessPoolExecutor, Shutdown, ShutdownReport,
+    ThreadPoolExecutor, call,
 };
 use rustix::process::{getpriority_process, setpriority_process};
 
@@ -87,10 +88,8 @@ pub(crate) fn stand_back() -> io::Result<()> {
 /// What runs the computations. Clones share it.
 #[derive(Clone, Debug)]
 pub enum Backend {
-    /// Threads of this crate.
-    Threads(ThreadPoolExecutor),
-    /// Worker processes of this crate.
-    Processes(ProcessPoolExecutor),
+    /// Threads or worker processes of this crate.
+    Pool(AnyExecutor),
     /// Tokio's threads for blocking calls. No bound, no deadline: see `peers.rs`.
     SpawnBlocking,
     /// A rayon pool, and a channel for each answer. No bound, no deadline: see `peers.rs`.
@@ -116,11 +115,7 @@ impl Backend {
         within: Duration,
     ) -> Result<Bytes, Failure> {
         let thumbnail = match self {
-            Self::Threads(pool) => {
-                let task = pool.task().label("thumbnail").queue_timeout(begin_within(within));
-                task.submit(call!(thumbnail(picture, width))).await?
-            }
-            Self::Processes(pool) => {
+            Self::Pool(pool) => {
                 let task = pool.task().label("thumbnail").queue_timeout(begin_within(within));
                 task.submit(call!(thumbnail(picture, width))).await?
             }
@@ -134,8 +129,7 @@ impl Backend {
     /// what has not begun, and the report names what still runs. `None`: it can't tell.
     pub async fn shutdown(&self, limit: Duration) -> Option<ShutdownReport> {
         match self {
-            Self::Threads(pool) => Some(pool.shutdown(Shutdown::Drain).deadline(limit).await),
-            Self::Processes(pool) => Some(pool.shutdown(Shutdown::Drain).deadline(limit).await),
+            Self::Pool(pool) => Some(pool.shutdown(Shutdown::Drain).deadline(limit).await),
             Self::SpawnBlocking | Self::Rayon(_) => None,
         }
     }
@@ -143,8 +137,7 @@ impl Backend {
     /// The pool's counters. `None`: it has none.
     pub fn metrics(&self) -> Option<Metrics> {
         match self {
-            Self::Threads(pool) => Some(pool.metrics()),
-            Self::Processes(pool) => Some(pool.metrics()),
+            Self::Pool(pool) => Some(pool.metrics()),
             Self::SpawnBlocking | Self::Rayon(_) => None,
         }
     }
@@ -153,8 +146,7 @@ impl Backend {
     /// `None`: it can't tell.
     pub fn dump(&self) -> Option<Dump> {
         match self {
-            Self::Threads(pool) => Some(pool.dump()),
-            Self::Processes(pool) => Some(pool.dump()),
+            Self::Pool(pool) => Some(pool.dump()),
             Self::SpawnBlocking | Self::Rayon(_) => None,
         }
     }
@@ -196,8 +188,8 @@ impl Kind {
         queue_capacity: usize,
     ) -> Result<Backend, Box<dyn std::error::Error + Send + Sync>> {
         Ok(match self {
-            Self::Threads => Backend::Threads(threads(workers, queue_capacity)?),
-            Self::Processes => Backend::Processes(processes(workers, queue_capacity)?),
+            Self::Threads => Backend::Pool(threads(workers, queue_capacity)?.into()),
+            Self::Processes => Backend::Pool(processes(workers, queue_capacity)?.into()),
             Self::SpawnBlocking => Backend::SpawnBlocking,
             Self::Rayon => Backend::Rayon(Arc::new(peers::rayon_pool(workers)?)),
         })

@@ -111,7 +111,7 @@ async fn serve_until_signal(options: Options) -> Result<(), Box<dyn Error + Send
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).await?;
     let name = options.backend.name();
     let bound = match backend {
-        Backend::Threads(_) | Backend::Processes(_) => format!("a queue of {capacity}"),
+        Backend::Pool(_) => format!("a queue of {capacity}"),
         Backend::SpawnBlocking | Backend::Rayon(_) => "a queue without bound".to_owned(),
     };
     println!("listening on http://{}, {name}, {bound}", listener.local_addr()?);

@@ -46,7 +46,7 @@ async fn start(backend: Backend, limit: Duration) -> Server {
 async fn start_held(limit: Duration) -> (Server, ThreadPoolExecutor, Held) {
     let pool = threads(1, 1).unwrap();
     let held = hold(&pool).await;
-    (start(Backend::Threads(pool.clone()), limit).await, pool, held)
+    (start(Backend::Pool(pool.clone().into()), limit).await, pool, held)
 }
 
 fn picture(width: u32, height: u32) -> Bytes {

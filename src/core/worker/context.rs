@@ -16,6 +16,7 @@ use super::waits::{Awaited, FrameId, Wait, Waits};
 use crate::core::cell::{RunningTask, TaskRef, Typed};
 use crate::core::stop_flag::StopFlag;
 use crate::core::task::Extra;
+use crate::label::Label;
 
 /// A worker thread, as the tasks that run on it see it.
 pub(crate) trait WorkerContext {
@@ -26,7 +27,7 @@ pub(crate) trait WorkerContext {
     fn has_stack(&self) -> bool;
 
     /// Records that a task starts here, for the first time or not. Returns when, in ticks.
-    fn started(&self, task: &TaskRef, first: bool, label: Option<&Arc<str>>) -> u64;
+    fn started(&self, task: &TaskRef, first: bool, label: Option<&Label>) -> u64;
 
     /// Records that the task, which was here since `since`, leaves the worker.
     fn stopped(&self, since: u64, end: End);

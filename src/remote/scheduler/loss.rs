@@ -60,8 +60,8 @@ impl<T: Transport> Pool<T> {
             suspect = suspect.or(task.sink.suspect());
             state.workers_lost += 1;
             let mut lost = loss.lost.clone();
-            if task.retries > 0 && may_run_again {
-                task.retries -= 1;
+            if task.options.retries > 0 && may_run_again {
+                task.options.retries -= 1;
                 task.lost.push(lost);
                 task.place = Place::Queued;
                 // The limit counts anew, from the next start.

@@ -320,7 +320,6 @@ impl<T: Transport> Pool<T> {
             parent,
             holds_room: submission.holds_room,
             submitted: clock::now(),
-            retries: submission.retries,
             lost: Vec::new(),
             suspect_deaths: 0,
             options: submission.options,

@@ -19,6 +19,7 @@ use crate::remote::call::unpack_initializer_error;
 use crate::remote::error_codec;
 use crate::remote::frame::{Content, Frame, Header, Kind, Unread};
 use crate::remote::map::Parts;
+use crate::remote::options_codec::{self, HAS_OPTIONS};
 use crate::remote::reply::{self, Reply};
 use crate::remote::scheduler::transport::{Hub, Transport, WorkerLink};
 use crate::remote::submission::{ReplySink, Submission, Suspect};
@@ -163,10 +164,7 @@ impl<T: Transport> Pool<T> {
                 if is_taken { Ok(()) } else { Err("an event that is none".to_owned()) }
             }
             Kind::Submit => match call {
-                Some(Ok(checked)) => {
-                    self.submitted(state, number, checked, frame);
-                    Ok(())
-                }
+                Some(Ok(checked)) => self.submitted(state, number, checked, frame),
                 Some(Err(unknown)) => Err(format!("a call of what is no function: {unknown}")),
                 None => Err("a call without a function".to_owned()),
             },
@@ -199,7 +197,7 @@ impl<T: Transport> Pool<T> {
         worker: u32,
         checked: Checked,
         frame: Frame,
-    ) {
+    ) -> Result<(), String> {
         let request = frame.header.number;
         let number = TaskId::next().get();
         let pool = Arc::clone(self);
@@ -208,18 +206,27 @@ impl<T: Transport> Pool<T> {
         let suspect = submitter.filter(|_| checked == Checked::Unknown);
         let suspect = suspect.map(|sent| Suspect { worker, task: sent.number });
         // In place of a slot the frame has the kind of the task.
-        let is_chunk = frame.header.slot == Kind::Chunk as u16;
+        let has_options = frame.header.slot & HAS_OPTIONS != 0;
+        let is_chunk = frame.header.slot & !HAS_OPTIONS == Kind::Chunk as u16;
         let items = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
         let parts = is_chunk.then(|| Parts::of(items));
         let sink = Box::new(Forward { pool, worker, request, suspect, parts });
         if let Some(unread) = frame.unread {
             let reply = without_values(frame.header, Kind::BadArguments, "an argument", unread);
-            return state.done.push(Completion::of(
+            state.done.push(Completion::of(
                 self,
                 // Not accepted, so that no counter may change.
                 Finish { sink, trace: TaskTrace::none(), reply: Ok(reply), is_counted: true },
             ));
+            return Ok(());
         }
+        let detail = frame.header.detail;
+        let mut content = frame.into_content();
+        let options = match has_options {
+            false => Options::default(),
+            true => options_codec::split_off(&mut content.values.body)
+                .ok_or("a call with options that are none")?,
+        };
         let room = match (&state.life.phase, self.room()) {
             (Phase::Open, None) => Ok(()),
             // No wait for room: the task that submits holds a worker meanwhile.
@@ -230,10 +237,11 @@ impl<T: Transport> Pool<T> {
             (Phase::Broken(cause), _) => Err(Error::BrokenPool(cause.clone())),
         };
         if let Err(error) = room {
-            return state.done.push(Completion::of(
+            state.done.push(Completion::of(
                 self,
                 Finish { sink, trace: TaskTrace::none(), reply: Err(error), is_counted: true },
             ));
+            return Ok(());
         }
         // While its parent waits, it comes before the rest of the queue. It has its parent's span.
         let parent = submitter.map(|sent| Parent { worker, task: sent.number });
@@ -245,15 +253,15 @@ impl<T: Transport> Pool<T> {
         let submission = Submission {
             number,
             kind: if is_chunk { Kind::Chunk } else { Kind::Call },
-            detail: frame.header.detail,
-            content: frame.into_content(),
+            detail,
+            content,
             sink,
-            options: Options::default(),
-            retries: 0,
+            options,
             holds_room: self.room.is_some(),
             trace,
         };
         self.enqueue(state, submission, parent);
+        Ok(())
     }
 
     /// Ends a task that has not started; asks one that runs to stop, if `stop` says so.

@@ -82,7 +82,6 @@ pub(super) struct Task<T: Transport> {
     pub(super) holds_room: bool,
     /// Moment of its submission, in ticks.
     pub(super) submitted: u64,
-    pub(super) retries: u32,
     /// Losses after which it was tried again, the first one first.
     pub(super) lost: Vec<WorkerLost>,
     /// Workers that died, unkilled, while this task was first in their pipeline and not started.

@@ -453,17 +453,17 @@ pub(crate) mod parker {
 
 pub(crate) mod context {
     use std::rc::Rc;
-    use std::sync::Arc;
     use std::task::{Context, Poll, Waker};
     use std::time::Duration;
 
     use crate::core::cell::{TaskRef, Typed};
     use crate::core::waits::{Awaited, Waits};
+    use crate::label::Label;
 
     pub(crate) trait WorkerContext {
         fn host(&self) -> *const ();
         fn has_stack(&self) -> bool;
-        fn started(&self, task: &TaskRef, first: bool, label: Option<&Arc<str>>) -> u64;
+        fn started(&self, task: &TaskRef, first: bool, label: Option<&Label>) -> u64;
         fn stopped(&self, since: u64, end: End);
         fn wait_begin(&self, awaited: Option<Awaited>, until: bool);
         fn wait_end(&self);

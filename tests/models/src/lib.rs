@@ -22,6 +22,8 @@ mod error;
 mod executor_state;
 #[path = "../../../src/instruments.rs"]
 mod instruments;
+#[path = "../../../src/label.rs"]
+mod label;
 #[path = "../../../src/panic.rs"]
 mod panic;
 #[allow(unused_imports, reason = "there are no maps here")]

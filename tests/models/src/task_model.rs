@@ -26,6 +26,7 @@ use crate::core::task::{Body, Extra, Host, MaybeExtra, Options, Polled};
 use crate::core::unobserved::OnUnobserved;
 use crate::core::waits::{Awaited, Waits};
 use crate::error::Error;
+use crate::label::Label;
 use crate::panic::Panicked;
 use crate::sync::Mutex;
 
@@ -178,7 +179,7 @@ impl WorkerContext for TestWorker {
         false
     }
 
-    fn started(&self, _: &TaskRef, _first: bool, _: Option<&StdArc<str>>) -> u64 {
+    fn started(&self, _: &TaskRef, _first: bool, _: Option<&Label>) -> u64 {
         0
     }
 

@@ -9,10 +9,11 @@ use crate::room::Room;
 #[test]
 fn a_task_that_is_queued_again_while_it_is_killed_leaves_the_queue() {
     let simulation = Simulation::new(15, |config| config.max_workers = 1);
-    let killed = simulation.submit_with(Fate::Dies, 5, Options::default(), 1);
+    let killed =
+        simulation.submit_with(Fate::Dies, 5, Options { retries: 1, ..Options::default() });
     let behind = simulation.submit_all(2, 5_000);
     simulation.run_until_started(killed);
-    while simulation.pool.state().tasks[&killed].retries > 0 {
+    while simulation.pool.state().tasks[&killed].options.retries > 0 {
         assert!(simulation.world.step(&simulation.pool), "its worker is never lost");
     }
     assert!(simulation.pool.state().tasks[&killed].is_queued());

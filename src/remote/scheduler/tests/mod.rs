@@ -78,11 +78,11 @@ impl Simulation {
         Self { world, pool, outcomes: Outcomes::default() }
     }
 
-    fn submit_with(&self, fate: Fate, micros: u32, options: Options, retries: u32) -> u64 {
-        self.submit_script(Script { fate, micros, level: 0 }, options, retries)
+    fn submit_with(&self, fate: Fate, micros: u32, options: Options) -> u64 {
+        self.submit_script(Script { fate, micros, level: 0 }, options)
     }
 
-    fn submit_script(&self, script: Script, options: Options, retries: u32) -> u64 {
+    fn submit_script(&self, script: Script, options: Options) -> u64 {
         let number = TaskId::next().get();
         let sink = Box::new(Sink { number, outcomes: Arc::clone(&self.outcomes) });
         let room = self.pool.room();
@@ -93,7 +93,6 @@ impl Simulation {
             content: Content::default(),
             sink,
             options,
-            retries,
             holds_room: room.is_some(),
             detail: script.to_detail(),
             trace: TaskTrace::none(),
@@ -103,7 +102,7 @@ impl Simulation {
     }
 
     fn submit(&self, fate: Fate, micros: u32) -> u64 {
-        self.submit_with(fate, micros, Options::default(), 0)
+        self.submit_with(fate, micros, Options::default())
     }
 
     /// Submits tasks that return after so many microseconds.
@@ -283,7 +282,8 @@ fn a_death_fails_the_task_that_ran_and_no_other() {
 #[test]
 fn a_lost_task_is_tried_again_before_those_that_wait() {
     let simulation = Simulation::new(7, |config| config.max_workers = 1);
-    let deadly = simulation.submit_with(Fate::Dies, 5, Options::default(), 2);
+    let deadly =
+        simulation.submit_with(Fate::Dies, 5, Options { retries: 2, ..Options::default() });
     let behind = simulation.submit_all(3, 3_000);
     simulation.end();
     // Until it is known how a worker has died, the next one begins with what comes next.
@@ -326,7 +326,7 @@ fn a_time_limit_counts_from_the_start() {
     let limit = Some(Duration::from_millis(10));
     let limited = |micros| {
         let options = Options { timeout: limit, ..Options::default() };
-        simulation.submit_with(Fate::Returns, micros, options, 0)
+        simulation.submit_with(Fate::Returns, micros, options)
     };
     let first = limited(9_000);
     let second = limited(9_000);

@@ -7,6 +7,7 @@ use crate::error::Error;
 use crate::function::Checked;
 use crate::reactor::UserCode;
 use crate::remote::frame::{Frame, Header, Kind};
+use crate::remote::options_codec::{self, HAS_OPTIONS};
 
 /// The number of tasks of one that nests.
 fn tasks_of(level: u16) -> usize {
@@ -18,7 +19,7 @@ fn most_workers(seed: u64, max_workers: usize, fate: Fate, level: u16) -> usize 
     let simulation = Simulation::new(seed, |config| config.max_workers = max_workers);
     simulation.world.lock().latency = Duration::from_micros([1, 20, 200][seed as usize % 3]);
     let micros = [1, 20, 100][seed as usize / 3 % 3];
-    let task = simulation.submit_script(Script { fate, micros, level }, Options::default(), 0);
+    let task = simulation.submit_script(Script { fate, micros, level }, Options::default());
     simulation.run();
     assert!(is_value(&simulation.outcome(task)), "seed {seed}");
     let inner = simulation.world.lock();
@@ -73,7 +74,7 @@ fn one_place_needs_a_worker_for_each_level() {
 fn refused_starts_break_the_pool_if_all_workers_wait_for_queued_tasks() {
     let simulation = Simulation::new(31, |config| config.max_workers = 1);
     let script = Script { fate: Fate::Nests, micros: 1, level: 5 };
-    let nested = simulation.submit_script(script, Options::default(), 0);
+    let nested = simulation.submit_script(script, Options::default());
     simulation.run_until_started(nested);
     simulation.world.lock().refusals = 1;
     let queued = simulation.submit(Fate::Returns, 1);
@@ -108,9 +109,13 @@ impl Simulation {
     }
 
     fn say(&self, parent: u64, header: Header) {
+        self.say_with(parent, header, Vec::new());
+    }
+
+    fn say_with(&self, parent: u64, header: Header, values: Vec<u8>) {
         let worker = self.worker_of(&self.pool.state(), parent);
         let call = (header.kind == Kind::Submit).then_some(Ok(Checked::Known));
-        let frame = (call, Frame::of(header, Vec::new()));
+        let frame = (call, Frame::of(header, values));
         let first = self.pool.received(worker, &mut vec![frame], false, None);
         first.into_iter().for_each(UserCode::run);
     }
@@ -120,6 +125,36 @@ impl Simulation {
         let worker = state.workers.iter().find(|(_, worker)| worker.sent.iter().any(is_its));
         *worker.expect("it runs").0
     }
+}
+
+/// The worker was wrecked by its task, and what it says is not believed.
+#[test]
+fn a_worker_that_sends_no_options_where_there_should_be_some_is_ended() {
+    let simulation = Simulation::new(34, |config| config.max_workers = 1);
+    let parent = simulation.submit(Fate::Returns, 1_000_000);
+    let queued = simulation.submit(Fate::Returns, 5);
+    simulation.run_until_started(parent);
+    let script = Script { fate: Fate::Returns, micros: 5, level: 0 };
+    let (kind, slot, detail) = (Kind::Submit, Kind::Call as u16, script.to_detail());
+    let options = Options { label: Some("child".into()), retries: 3, ..Options::default() };
+    let mut values = vec![7];
+    assert!(options_codec::append(&options, &mut values));
+    let header = Header { kind, slot: slot | HAS_OPTIONS, number: 1, detail };
+    simulation.say_with(parent, header, values.clone());
+    {
+        let state = simulation.pool.state();
+        let calls = &state.worker(simulation.worker_of(&state, parent)).unwrap().calls;
+        let child = &state.tasks[&calls[0].1];
+        assert_eq!(child.options.label, options.label);
+        assert_eq!(child.options.retries, 3);
+    }
+    values.truncate(9);
+    simulation.say_with(parent, Header { number: 2, ..header }, values);
+    simulation.end();
+    let outcome = simulation.outcome(parent);
+    let Err(Error::WorkerLost(lost)) = &outcome else { panic!("{outcome:?}") };
+    assert!(lost.to_string().contains("options that are none"), "{lost}");
+    assert!(is_value(&simulation.outcome(queued)));
 }
 
 #[test]

@@ -54,11 +54,11 @@ fn run(seed: u64) {
                 let retries = random.below(3) as u32;
                 let mut limit =
                     || random.one_in(8).then(|| Duration::from_micros(random.below(900)));
-                let options =
-                    Options { timeout: limit(), queue_timeout: limit(), ..Options::default() };
+                let (timeout, queue_timeout) = (limit(), limit());
+                let options = Options { label: None, timeout, queue_timeout, retries };
                 if simulation.pool.check_open().is_ok() && simulation.has_room() {
                     let script = Script { fate, micros, level: random.below(6) as u16 };
-                    let number = simulation.submit_script(script, options, retries);
+                    let number = simulation.submit_script(script, options);
                     let (was_withdrawn, was_killed) = (false, false);
                     tasks.push(Task { number, fate, retries, was_withdrawn, was_killed });
                 }

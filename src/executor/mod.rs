@@ -1,6 +1,12 @@
-//! The trait that all executors share.
+//! What all executors share: the traits, and what a task is submitted with.
 
-use std::fmt;
+mod permit;
+mod task_builder;
+
+pub use permit::Permit;
+pub use task_builder::TaskBuilder;
+pub(crate) use task_builder::{takes_calls, takes_jobs};
+
 use std::future::Future;
 
 use crate::dump::Dump;
@@ -12,6 +18,7 @@ use crate::map::{Map, TryMap};
 use crate::metrics::Metrics;
 use crate::portable::Portable;
 use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
+use crate::task_options::TaskOptions;
 
 /// An executor, for code that is to run on any of them.
 ///
@@ -53,6 +60,31 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
         &self,
         call: Call<A, R>,
     ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>>;
+
+    /// Submits a call with options. Refused as by [`submit`](Self::submit).
+    fn submit_with<A: Portable, R: Portable>(
+        &self,
+        options: &TaskOptions,
+        call: Call<A, R>,
+    ) -> TaskFuture<R> {
+        TaskBuilder::new(self, options.clone()).submit_call(call)
+    }
+
+    /// Options for one task, then its submission.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, Executor, InlineExecutor, TaskFuture, call};
+    ///
+    /// fn power<E: Executor>(executor: &E) -> TaskFuture<u32> {
+    ///     executor.task().label("power").submit_call(call!(u32::pow(2, 5)))
+    /// }
+    ///
+    /// assert_eq!(power(&InlineExecutor::new()).result()?, 32);
+    /// # Ok::<(), Error>(())
+    /// ```
+    fn task(&self) -> TaskBuilder<&Self> {
+        TaskBuilder::new(self, TaskOptions::new())
+    }
 
     /// Waits for room in the queue. First come, first served; dropping the future gives up its
     /// place and loses nothing.
@@ -223,79 +255,39 @@ macro_rules! impl_service {
 pub(crate) use impl_service;
 
 pub(crate) mod sealed {
+    use crate::error::TrySubmitError;
     use crate::future::TaskFuture;
     use crate::job::Call;
     use crate::portable::Portable;
+    use crate::task_options::TaskOptions;
 
-    /// Keeps [`Executor`](super::Executor) to this crate, and has what a permit needs.
+    /// Keeps [`Executor`](super::Executor) to this crate, and has what builders and permits need.
     #[allow(unnameable_types, reason = "that is what seals the trait above")]
     pub trait Sealed {
-        /// Submits into a room that is held.
+        /// Submits a call with options; with `holds_room` into a room that is held. The caller has
+        /// the task cancelled by the options' token, once it is submitted.
         #[doc(hidden)]
-        fn submit_reserved<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R>
+        fn submit_options<A: Portable, R: Portable>(
+            &self,
+            call: Call<A, R>,
+            options: TaskOptions,
+            holds_room: bool,
+        ) -> TaskFuture<R>
+        where
+            Self: Sized;
+
+        /// Submits a call with options, or returns it.
+        #[doc(hidden)]
+        fn try_submit_options<A: Portable, R: Portable>(
+            &self,
+            call: Call<A, R>,
+            options: TaskOptions,
+        ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>>
         where
             Self: Sized;
 
         /// Gives a room back.
         #[doc(hidden)]
         fn release_room(&self);
-    }
-}
-
-/// Room for one task in an executor's queue, from `reserve`.
-///
-/// # Drop
-///
-/// Gives the room back, to the next who waits in `reserve`.
-///
-/// ```
-/// use concurrent_futures::ThreadPoolExecutor;
-///
-/// # futures::executor::block_on(async {
-/// let pool = ThreadPoolExecutor::builder().queue_capacity(100).build()?;
-/// let permit = pool.reserve().await?; // waits while 100 tasks wait
-/// let answer = permit.submit(|| 6 * 7).await?;
-/// assert_eq!(answer, 42);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
-/// # }).unwrap();
-/// ```
-#[must_use = "dropping a Permit gives its room back; call `submit` on it"]
-pub struct Permit<E: Executor> {
-    /// Taken when it is used.
-    executor: Option<E>,
-}
-
-impl<E: Executor> Permit<E> {
-    pub(crate) fn new(executor: E) -> Self {
-        Self { executor: Some(executor) }
-    }
-
-    /// Submits a call into the room; for code that is generic over the executor. It fails only
-    /// if the executor was shut down or broke meanwhile: then the future is finished with that
-    /// error.
-    pub fn submit_call<A: Portable, R: Portable>(self, call: Call<A, R>) -> TaskFuture<R> {
-        self.into_executor().submit_reserved(call)
-    }
-
-    /// The room is the caller's now.
-    pub(crate) fn into_executor(mut self) -> E {
-        match self.executor.take() {
-            Some(executor) => executor,
-            None => unreachable!("a permit is used once"),
-        }
-    }
-}
-
-impl<E: Executor> Drop for Permit<E> {
-    fn drop(&mut self) {
-        if let Some(executor) = &self.executor {
-            executor.release_room();
-        }
-    }
-}
-
-impl<E: Executor> fmt::Debug for Permit<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Permit").finish_non_exhaustive()
     }
 }

@@ -1,0 +1,233 @@
+//! Options of tasks, on every executor: given to one task, to several, in a room that was waited for, and by
+//! a job to what it submits itself.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use concurrent_futures::{
+    AnyExecutor, Error, ExecutorService, Label, StopToken, TaskOptions, ThreadPoolExecutor, call,
+    task,
+};
+
+use crate::backend::{
+    Closures, LONG, Pool, SHORT, answer, assert_cancelled, assert_timed_out, over_all_pools,
+    over_closures, over_executors,
+};
+use crate::support::{Counter, within_limit};
+
+/// Returns whether it was asked to stop for its time limit.
+fn until_stopped() -> bool {
+    while !task::stop_requested() {
+        thread::yield_now();
+    }
+    let token = task::stop_token();
+    matches!(
+        (task::checkpoint(), token.checkpoint()),
+        (Err(Error::TimedOut { .. }), Err(Error::TimedOut { .. }))
+    )
+}
+
+fn has_time_until() -> Option<Duration> {
+    task::deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()))
+}
+
+#[test]
+fn one_set_of_options_serves_many_tasks() {
+    async fn check<E: ExecutorService>(executor: E) {
+        let options = TaskOptions::new().label("mine").timeout(LONG).queue_timeout(LONG).retries(1);
+        for _ in 0..2 {
+            let future = executor.submit_with(&options, call!(has_time_until()));
+            assert_eq!(future.label(), Some("mine"));
+            assert_eq!(future.handle().label(), Some("mine"));
+            assert!(future.await.unwrap().unwrap() > LONG / 2);
+        }
+        let future =
+            executor.task().label(String::from("made")).submit_call(call!(has_time_until()));
+        assert_eq!(future.label(), Some("made"));
+        assert_eq!(future.await.unwrap(), None);
+    }
+    over_executors!(check);
+}
+
+#[test]
+fn a_job_past_its_time_limit_has_no_value() {
+    async fn check<E: ExecutorService>(executor: E) {
+        let options = TaskOptions::new().timeout(SHORT);
+        let slow = executor.submit_with(&options, call!(until_stopped()));
+        assert_timed_out(&slow.await, SHORT, true);
+        assert_eq!(executor.submit(call!(answer())).await.unwrap(), 42);
+        assert_eq!((executor.metrics().completed, executor.metrics().failed), (1, 1));
+    }
+    over_executors!(check);
+}
+
+/// On threads and inline; a worker process is killed then.
+#[test]
+fn a_job_sees_that_its_time_limit_has_passed() {
+    async fn check<E: Closures>(executor: E) {
+        let (send, receive) = std::sync::mpsc::channel();
+        let job = move || send.send(until_stopped()).unwrap();
+        let future = executor.submit_job_with(&TaskOptions::new().timeout(SHORT), job);
+        assert_timed_out(&future.await, SHORT, true);
+        assert!(receive.recv().unwrap());
+    }
+    over_closures!(check);
+}
+
+#[test]
+fn a_token_that_is_set_keeps_a_job_from_running() {
+    async fn check<E: ExecutorService>(executor: E) {
+        let (source, token) = StopToken::new();
+        let options = TaskOptions::new().stop_token(&token);
+        assert_eq!(executor.submit_with(&options, call!(answer())).await.unwrap(), 42);
+        source.stop();
+        assert_cancelled(&executor.submit_with(&options, call!(answer())).await);
+        let tried = executor.task().stop_token(&token).try_submit_call(call!(answer()));
+        assert_cancelled(&tried.unwrap().await);
+        let permit = executor.reserve().await.unwrap();
+        assert_cancelled(&permit.task().stop_token(&token).submit_call(call!(answer())).await);
+        assert_eq!(executor.metrics().submitted, 1);
+    }
+    over_executors!(check);
+}
+
+#[test]
+fn a_token_that_is_set_stops_a_job_that_runs() {
+    async fn check<E: Closures>(executor: E) {
+        let (source, token) = StopToken::new();
+        let started = Counter::new();
+        let stops = {
+            let started = started.clone();
+            thread::spawn(move || {
+                started.wait_for(1);
+                source.stop();
+            })
+        };
+        let job = move || {
+            started.add();
+            until_stopped()
+        };
+        let future = executor.submit_job_with(&TaskOptions::new().stop_token(&token), job);
+        assert!(!future.await.unwrap(), "not for a time limit");
+        stops.join().unwrap();
+    }
+    over_closures!(check);
+}
+
+/// Inline the job is on the stack of the one that submits it.
+#[test]
+fn a_job_is_stopped_with_the_job_that_has_it_run_inline() {
+    within_limit(|| {
+        let pool = ThreadPoolExecutor::new();
+        let outer = pool.task().timeout(SHORT).submit(|| {
+            let inline = concurrent_futures::InlineExecutor::new();
+            inline.task().label("inner").timeout(LONG).submit(|| {
+                while !task::stop_requested() {
+                    thread::yield_now();
+                }
+            })
+        });
+        assert_timed_out(&outer.result(), SHORT, true);
+    });
+}
+
+#[test]
+fn a_room_that_was_waited_for_takes_a_task_with_options() {
+    async fn check<P: Pool>(pool: P) {
+        let options = TaskOptions::new().label("first").timeout(LONG);
+        let first = pool.reserve().await.unwrap().submit_with(&options, call!(has_time_until()));
+        assert_eq!(first.label(), Some("first"));
+        assert!(first.await.unwrap().is_some());
+        let held = P::held();
+        let occupied = pool.occupy_all(&held);
+        let permit = pool.try_reserve().unwrap();
+        let late = permit.task().label("late").queue_timeout(SHORT).submit_call(call!(answer()));
+        assert_eq!(late.label(), Some("late"));
+        assert_timed_out(&late.await, SHORT, false);
+        P::open(&held);
+        for task in occupied {
+            assert_eq!(task.await.unwrap(), 42);
+        }
+    }
+    over_all_pools!(check);
+}
+
+/// The room of a task that is not submitted, or not taken, is free again.
+#[test]
+fn no_room_is_lost_with_options() {
+    within_limit(|| {
+        let pool = ThreadPoolExecutor::builder().max_workers(1).queue_capacity(1).build().unwrap();
+        let (source, token) = StopToken::new();
+        source.stop();
+        let permit = pool.try_reserve().unwrap();
+        assert!(matches!(pool.try_reserve(), Err(Error::QueueFull { .. })));
+        assert_cancelled(&permit.task().stop_token(&token).submit(|| 1).result());
+        let permit = pool.try_reserve().unwrap();
+        assert_eq!(permit.task().label("x").submit(|| 2).result().unwrap(), 2);
+        let permit = pool.try_reserve().unwrap();
+        assert_eq!(permit.submit_future(async { 3 }).result().unwrap(), 3);
+        let permit = pool.try_reserve().unwrap();
+        let waits = permit.task().timeout(SHORT).submit_future(std::future::pending::<()>());
+        assert_timed_out(&waits.result(), SHORT, true);
+        drop(pool.try_reserve().unwrap());
+    });
+}
+
+/// What a job gives to its own submissions holds as if the program had given it.
+#[test]
+fn a_job_gives_options_to_what_it_submits() {
+    fn slow() -> bool {
+        until_stopped()
+    }
+    fn outer(max_workers: usize) -> (Option<String>, Outcomes) {
+        let executor = AnyExecutor::current().expect("it is a job");
+        let options = TaskOptions::new().label("inner").timeout(SHORT);
+        let future = executor.submit_with(&options, call!(slow()));
+        let label = future.label().map(str::to_owned);
+        let timed_out = future.result().map_err(|error| describe(&error));
+        let options = TaskOptions::new().timeout(LONG);
+        let limit = executor.submit_with(&options, call!(has_time_until())).result();
+        let limit = limit.map(|limit| limit.is_some_and(|limit| limit > LONG / 2));
+        // It holds the only worker, and does not lend it out.
+        let too_late = (max_workers == 1).then(|| {
+            let future = executor.task().queue_timeout(SHORT).submit(call!(answer()));
+            while !future.is_done() {
+                thread::yield_now();
+            }
+            future.result().map_err(|error| describe(&error))
+        });
+        (label, (timed_out, limit.map_err(|error| describe(&error)), too_late))
+    }
+    type Outcomes = (Result<bool, String>, Result<bool, String>, Option<Result<u32, String>>);
+    fn describe(error: &Error) -> String {
+        match error {
+            Error::TimedOut { limit, started, .. } => format!("{limit:?} {started}"),
+            other => format!("{other:?}"),
+        }
+    }
+    async fn check<P: Pool>(pool: P) {
+        let max_workers = pool.max_workers();
+        let (label, (timed_out, limit, too_late)) =
+            pool.submit(call!(outer(max_workers))).await.unwrap();
+        assert_eq!(label.as_deref(), Some("inner"));
+        assert_eq!(timed_out, Err("20ms true".to_owned()));
+        assert_eq!(limit, Ok(true));
+        assert_eq!(too_late, (max_workers == 1).then(|| Err("20ms false".to_owned())));
+    }
+    over_all_pools!(check);
+}
+
+#[test]
+fn labels_are_compared_by_their_text() {
+    let labels: [Label; 4] = [
+        "a".into(),
+        String::from("a").into(),
+        std::sync::Arc::<str>::from("a").into(),
+        std::borrow::Cow::Borrowed("a").into(),
+    ];
+    assert!(labels.iter().all(|label| *label == "a" && *label == labels[0] && label.len() == 1));
+    assert_eq!(Label::default(), "");
+    let other = Label::from("b");
+    assert!(labels[0] < other);
+    assert_eq!(format!("{:>3}|{:?}", labels[1], labels[2]), "  a|\"a\"");
+}
