@@ -7,7 +7,7 @@ use crate::executor::{Executor, ExecutorService, Permit, takes_calls};
 use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
 use crate::inline::InlineExecutor;
-use crate::job::Call;
+use crate::job::PortableCall;
 use crate::map::Map;
 use crate::metrics::Metrics;
 use crate::portable::Portable;
@@ -112,14 +112,14 @@ impl AnyExecutor {
 }
 
 impl Executor for AnyExecutor {
-    fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+    fn submit<C: PortableCall>(&self, call: C) -> TaskFuture<C::Output> {
         with_each!(self, executor => executor.submit(call))
     }
 
-    fn try_submit<A: Portable, R: Portable>(
+    fn try_submit<C: PortableCall>(
         &self,
-        call: Call<A, R>,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        call: C,
+    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
         with_each!(self, executor => executor.try_submit(call))
     }
 
@@ -169,20 +169,20 @@ impl ExecutorService for AnyExecutor {
 }
 
 impl Sealed for AnyExecutor {
-    fn submit_options<A: Portable, R: Portable>(
+    fn submit_options<C: PortableCall>(
         &self,
-        call: Call<A, R>,
+        call: C,
         options: TaskOptions,
         holds_room: bool,
-    ) -> TaskFuture<R> {
+    ) -> TaskFuture<C::Output> {
         with_each!(self, executor => executor.submit_options(call, options, holds_room))
     }
 
-    fn try_submit_options<A: Portable, R: Portable>(
+    fn try_submit_options<C: PortableCall>(
         &self,
-        call: Call<A, R>,
+        call: C,
         options: TaskOptions,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
         with_each!(self, executor => executor.try_submit_options(call, options))
     }
 

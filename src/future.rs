@@ -159,10 +159,10 @@ impl<T> TaskFuture<T> {
         self.outcome.task().id()
     }
 
-    /// The label given with [`task().label(..)`](crate::TaskOptions::label).
+    /// The label of the task: that given with [`TaskOptions::label`](crate::TaskOptions::label); else, of a
+    /// [`call!`](crate::call), the path of its function, on pools of threads and processes.
     pub fn label(&self) -> Option<&str> {
-        let extra = self.outcome.task().runnable().extra();
-        extra.and_then(|extra| extra.label()).map(|label| &**label)
+        self.outcome.task().runnable().label().map(|label| &**label)
     }
 
     /// Waits for the result by blocking this thread.

@@ -14,14 +14,13 @@ use crate::executor::sealed::Sealed;
 use crate::executor::{Permit, impl_executor, impl_service, takes_jobs};
 use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
-use crate::job::{Call, Job};
+use crate::job::{Job, PortableCall, SendJob};
 use crate::lifecycle::{Accepting, Counts, Lifecycle, Phase};
 use crate::map::apply::Here;
 use crate::map::crew::{AfterChunk, Crew};
 use crate::map::{Map, TryMap};
 use crate::metrics::{Metrics, Totals, WorkerMetrics};
 use crate::panic::{catch, drop_quietly, install_hook};
-use crate::portable::Portable;
 use crate::room::Room;
 use crate::shutdown::{Closing, Place, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::stop_token::StopToken;
@@ -104,7 +103,11 @@ impl InlineExecutor {
     }
 
     /// Runs the job, then returns its future.
-    pub fn submit<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
+    pub fn submit<J>(&self, job: J) -> TaskFuture<J::Output>
+    where
+        J: Job + Send + 'static,
+        J::Output: Send + 'static,
+    {
         self.try_submit(job).unwrap_or_else(refused)
     }
 
@@ -113,14 +116,18 @@ impl InlineExecutor {
     /// # Errors
     ///
     /// The job, with [`ShutDown`](Error::ShutDown).
-    pub fn try_submit<J: Job>(&self, job: J) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
+    pub fn try_submit<J>(&self, job: J) -> Result<TaskFuture<J::Output>, TrySubmitError<J>>
+    where
+        J: Job + Send + 'static,
+        J::Output: Send + 'static,
+    {
         match self.shared.check_open() {
             Ok(()) => Ok(TaskFuture::ready(self.run(job))),
             Err(error) => Err(TrySubmitError::new(job, error)),
         }
     }
 
-    fn submit_job<J: Job>(
+    fn submit_job<J: SendJob>(
         &self,
         job: J,
         options: TaskOptions,
@@ -129,7 +136,7 @@ impl InlineExecutor {
         self.try_submit_job(job, options).unwrap_or_else(refused)
     }
 
-    fn try_submit_job<J: Job>(
+    fn try_submit_job<J: SendJob>(
         &self,
         job: J,
         options: TaskOptions,
@@ -141,7 +148,7 @@ impl InlineExecutor {
     }
 
     /// Runs a job that sees its options, and what asks the job to stop on whose thread it runs.
-    fn run_with<J: Job>(&self, job: J, options: TaskOptions) -> TaskFuture<J::Output> {
+    fn run_with<J: SendJob>(&self, job: J, options: TaskOptions) -> TaskFuture<J::Output> {
         let TaskOptions { options, stop: token } = options;
         let limit = options.timeout.map(|limit| (limit, deadline(limit)));
         let passed = Arc::<StopFlag>::default();
@@ -178,7 +185,7 @@ impl InlineExecutor {
         TaskFuture::new(future)
     }
 
-    fn run<J: Job>(&self, job: J) -> Result<J::Output, Error> {
+    fn run<J: SendJob>(&self, job: J) -> Result<J::Output, Error> {
         self.count(|| run(job))
     }
 
@@ -300,12 +307,12 @@ impl InlineExecutor {
     }
 }
 
-fn run<J: Job>(job: J) -> Result<J::Output, Error> {
+fn run<J: SendJob>(job: J) -> Result<J::Output, Error> {
     catch(|| job.run()).map_err(|panicked| Error::Panicked(Box::new(panicked)))
 }
 
 /// The future of a job that was refused.
-fn refused<J: Job>(refused: TrySubmitError<J>) -> TaskFuture<J::Output> {
+fn refused<J: SendJob>(refused: TrySubmitError<J>) -> TaskFuture<J::Output> {
     let (job, error) = refused.into_parts();
     drop_quietly(job);
     TaskFuture::ready(Err(error))
@@ -376,26 +383,30 @@ impl fmt::Debug for InlineExecutor {
 
 impl Permit<InlineExecutor> {
     /// Runs the job, then returns its future.
-    pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
+    pub fn submit<J>(self, job: J) -> TaskFuture<J::Output>
+    where
+        J: Job + Send + 'static,
+        J::Output: Send + 'static,
+    {
         self.into_executor().submit(job)
     }
 }
 
 impl Sealed for InlineExecutor {
-    fn submit_options<A: Portable, R: Portable>(
+    fn submit_options<C: PortableCall>(
         &self,
-        call: Call<A, R>,
+        call: C,
         options: TaskOptions,
         holds_room: bool,
-    ) -> TaskFuture<R> {
+    ) -> TaskFuture<C::Output> {
         self.submit_job(call, options, holds_room)
     }
 
-    fn try_submit_options<A: Portable, R: Portable>(
+    fn try_submit_options<C: PortableCall>(
         &self,
-        call: Call<A, R>,
+        call: C,
         options: TaskOptions,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
         self.try_submit_job(call, options)
     }
 

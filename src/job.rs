@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::portable::Portable;
+
 /// Something to run once: any `FnOnce() -> T + Send + 'static`, or a [`Call`].
 ///
 /// A closure that borrows does not live long enough; move what it needs into it:
@@ -20,19 +22,90 @@ use std::fmt;
 /// let shared = std::rc::Rc::new(1);
 /// let one = pool.submit(move || *shared);
 /// ```
-pub trait Job: Send + 'static {
+///
+/// Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a job",
+    label = "not a closure without parameters",
+    note = "a job is a closure without parameters, or `call!(function(arguments))`; an async block is for \
+            `submit_future`"
+)]
+pub trait Job: sealed::Named {
     /// The type of its value.
-    type Output: Send + 'static;
+    type Output;
 
     /// Runs it.
     fn run(self) -> Self::Output;
 }
 
-impl<F, T> Job for F
-where
-    F: FnOnce() -> T + Send + 'static,
-    T: Send + 'static,
-{
+/// A job that may go to another thread.
+pub(crate) trait SendJob: Job<Output: Send + 'static> + Send + 'static {}
+
+impl<J: Job<Output: Send + 'static> + Send + 'static> SendJob for J {}
+
+/// A job that may go to another process: a [`call!`](crate::call) whose arguments and result are
+/// [`Portable`].
+///
+/// Sealed.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be sent to another process",
+    label = "not a `call!(function(arguments))`",
+    note = "executors whose jobs may run in another process take calls of plain functions: write \
+            `call!(function(arguments))`, with all that the function needs among its arguments"
+)]
+pub trait PortableCall: Job<Output: Portable> + Send + 'static {
+    /// The type of the arguments: a tuple of them.
+    type Arguments: Portable;
+
+    #[doc(hidden)]
+    fn into_call(self) -> Call<Self::Arguments, Self::Output>;
+}
+
+impl<A: Portable, R: Portable> PortableCall for Call<A, R> {
+    type Arguments = A;
+
+    fn into_call(self) -> Self {
+        self
+    }
+}
+
+pub(crate) mod sealed {
+    use super::Call;
+    use crate::core::{CallName, MaybeExtra};
+
+    /// Keeps [`Job`](super::Job) to this crate, and has the name of a job, if its kind has one.
+    #[allow(
+        unnameable_types,
+        private_bounds,
+        private_interfaces,
+        reason = "that is what seals the trait"
+    )]
+    pub trait Named {
+        #[doc(hidden)]
+        type Name: MaybeExtra;
+
+        #[doc(hidden)]
+        fn name(&self) -> Self::Name;
+    }
+
+    impl<F: FnOnce() -> T, T> Named for F {
+        type Name = ();
+
+        fn name(&self) {}
+    }
+
+    impl<A, R> Named for Call<A, R> {
+        type Name = CallName;
+
+        fn name(&self) -> CallName {
+            CallName(self.path.map(Into::into))
+        }
+    }
+}
+
+// The error of what is not a job is that of `Job`, and that of what can't be sent names what is in its way.
+#[diagnostic::do_not_recommend]
+impl<F: FnOnce() -> T, T> Job for F {
     type Output = T;
 
     fn run(self) -> T {
@@ -44,6 +117,9 @@ where
 ///
 /// Unlike a closure it can be handed to any executor. On threads it runs as a closure does, and
 /// nothing is serialised. A clone is a second task with the same arguments.
+///
+/// A task that is made of a `call!` and was given no [label](crate::TaskOptions::label) has the function's path
+/// for one, as it stands in the `call!`: in dumps, in traces, and in [`TaskFuture::label`](crate::TaskFuture::label).
 ///
 /// ```
 /// use concurrent_futures::{Error, ThreadPoolExecutor, call};
@@ -59,12 +135,20 @@ where
 pub struct Call<A, R> {
     function: fn(A) -> R,
     arguments: A,
+    /// The function as `call!` was given it.
+    path: Option<&'static str>,
 }
 
 impl<A, R> Call<A, R> {
     /// The call of `function` with `arguments`; several arguments are a tuple.
     pub fn new(function: fn(A) -> R, arguments: A) -> Self {
-        Self { function, arguments }
+        Self { function, arguments, path: None }
+    }
+
+    /// Makes the call of a function of this path. For `call!`.
+    #[doc(hidden)]
+    pub fn named(path: &'static str, function: fn(A) -> R, arguments: A) -> Self {
+        Self { path: Some(path), ..Self::new(function, arguments) }
     }
 
     /// Returns the function and its arguments.
@@ -75,15 +159,11 @@ impl<A, R> Call<A, R> {
 
 impl<A: Clone, R> Clone for Call<A, R> {
     fn clone(&self) -> Self {
-        Self { function: self.function, arguments: self.arguments.clone() }
+        Self { arguments: self.arguments.clone(), ..*self }
     }
 }
 
-impl<A, R> Job for Call<A, R>
-where
-    A: Send + 'static,
-    R: Send + 'static,
-{
+impl<A, R> Job for Call<A, R> {
     type Output = R;
 
     fn run(self) -> R {
@@ -93,7 +173,11 @@ where
 
 impl<A: fmt::Debug, R> fmt::Debug for Call<A, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Call").field("arguments", &self.arguments).finish_non_exhaustive()
+        let mut debug = f.debug_struct("Call");
+        if let Some(path) = self.path {
+            debug.field("function", &format_args!("{path}"));
+        }
+        debug.field("arguments", &self.arguments).finish_non_exhaustive()
     }
 }
 
@@ -161,6 +245,10 @@ macro_rules! __call_bind {
         $crate::__call_bind!([$($function)+] [$(($name $value))* (argument $next)] $($rest,)*)
     };
     ([$($function:tt)+] [$(($name:ident $value:expr))*]) => {
-        $crate::Call::new(|($($name,)*)| $($function)+($($name),*), ($($value,)*))
+        $crate::Call::named(
+            ::core::stringify!($($function)+),
+            |($($name,)*)| $($function)+($($name),*),
+            ($($value,)*),
+        )
     };
 }

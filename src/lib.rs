@@ -266,7 +266,7 @@ pub use future::{Completer, TaskFuture};
 pub use inline::InlineExecutor;
 #[cfg(feature = "metrics")]
 pub use instruments::export_metrics;
-pub use job::{Call, Job};
+pub use job::{Call, Job, PortableCall};
 pub use label::Label;
 #[cfg(feature = "process")]
 pub use local::start::init;

@@ -100,7 +100,7 @@ impl TaskHandle {
 
     /// The label of the task, as [`TaskFuture::label`].
     pub fn label(&self) -> Option<&str> {
-        self.0.runnable().extra().and_then(|extra| extra.label()).map(|label| &**label)
+        self.0.runnable().label().map(|label| &**label)
     }
 }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::time::Duration;
 
-use crate::core::Options;
+use crate::core::{MaybeExtra, Options};
 use crate::error::Error;
 use crate::future::TaskFuture;
 use crate::label::Label;
@@ -116,6 +116,12 @@ impl TaskOptions {
     pub fn stop_token(mut self, token: &StopToken) -> Self {
         self.stop = Some(token.clone());
         self
+    }
+
+    /// Returns what the task keeps. Its label is its name, if it was given none.
+    pub(crate) fn named(self, name: impl MaybeExtra) -> Options {
+        let label = self.options.label.or_else(|| name.label().cloned());
+        Options { label, ..self.options }
     }
 
     /// Submits by `submit`, and has the task cancelled by the token. If the token is set already, what

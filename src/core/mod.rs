@@ -42,7 +42,7 @@ pub(crate) use registry::Registry;
 pub(crate) use runnable::{TakenOut, TaskWaker};
 pub(crate) use stop_flag::StopFlag;
 pub(crate) use submit::{New, submit, try_submit};
-pub(crate) use task::{Body, Extra, Host, MaybeExtra, Options, Polled, TaskTables};
+pub(crate) use task::{Body, CallName, Extra, Host, MaybeExtra, Options, Polled, TaskTables};
 pub(crate) use unobserved::OnUnobserved;
 pub use unobserved::UnobservedFailure;
 pub use worker::waits::Awaited;

@@ -11,10 +11,11 @@ use super::outcome::{Outcome, Publisher, publish};
 use super::runnable::{Claimed, Runnable};
 use super::state::{Kind, Snapshot, State};
 use super::stop_flag::StopFlag;
-use super::task::Extra;
+use super::task::{Extra, MaybeExtra};
 use super::unobserved::{OnUnobserved, UnobservedFailure};
 use super::worker::context::WorkerContext;
 use crate::error::Error;
+use crate::label::Label;
 use crate::panic::drop_quietly;
 
 /// The origin of a promise's result. The default methods are those of a source that knows only its promise.
@@ -272,6 +273,10 @@ impl<S: Source> Runnable for Typed<Promised<S>> {
         self.source.extra()
     }
 
+    fn label(&self) -> Option<&Label> {
+        self.source.extra().and_then(Extra::label)
+    }
+
     fn id(&self) -> Option<TaskId> {
         self.source.id()
     }
@@ -327,7 +332,7 @@ impl<S: Source> Runnable for Typed<Promised<S>> {
 
     fn unobserved(&self, error: &Error) {
         if let Some((on_unobserved, pool)) = self.source.on_unobserved() {
-            let label = self.extra().and_then(Extra::label).map(|label| &**label);
+            let label = self.label().map(|label| &**label);
             let id = self.untyped().id();
             on_unobserved.tell(UnobservedFailure { pool, id, label, error });
         }

@@ -16,7 +16,6 @@ use std::ptr::NonNull;
 use super::cell::{Header, TaskRef};
 use super::id::TaskId;
 use super::state::State;
-use super::task::Extra;
 use crate::shrink::shrink;
 
 #[derive(Default)]
@@ -79,14 +78,14 @@ impl Registry {
     pub(crate) fn look<R>(
         &self,
         most: usize,
-        mut look: impl FnMut(&Header, Option<&Extra>) -> Option<R>,
+        mut look: impl FnMut(&TaskRef) -> Option<R>,
     ) -> Vec<R> {
         let look = |task: &Registered| {
             // SAFETY: the task is registered, so its memory is not freed, and only its cell is ever
             // emptied before that. This is no reference that counts; none can be made of what `look`
             // is given.
             let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(task.0) });
-            look(task.header(), task.runnable().extra())
+            look(&task)
         };
         self.0.values().take(most).filter_map(look).collect()
     }
@@ -158,7 +157,7 @@ mod tests {
     }
 
     fn ids(registry: &Registry) -> Vec<TaskId> {
-        registry.look(10, |header, _extra| Some(header.id()))
+        registry.look(10, |task| Some(task.id()))
     }
 
     #[test]

@@ -14,10 +14,13 @@ use super::stop_flag::StopFlag;
 use super::task::Extra;
 use super::worker::context::WorkerContext;
 use crate::error::Error;
+use crate::label::Label;
 
 /// A task, whatever its types: a reference to it to which these were added.
 pub(crate) trait Runnable {
     fn extra(&self) -> Option<&Extra>;
+
+    fn label(&self) -> Option<&Label>;
 
     /// Returns the number of the task, if it is not that of its cell.
     fn id(&self) -> Option<TaskId>;

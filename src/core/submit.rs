@@ -15,7 +15,7 @@ use super::id::TaskId;
 use super::outcome::Outcome;
 use super::promise::Failure;
 use super::state::State;
-use super::task::{Body, Extra, Host, MaybeExtra, Task};
+use super::task::{Body, Host, MaybeExtra, Task};
 use crate::clock;
 use crate::trace::TaskTrace;
 
@@ -78,7 +78,7 @@ impl<H: Host, X: MaybeExtra> New<H, X> {
         let state = State::queued(clock::now(), takes_room);
         let id = TaskId::next();
         let trace = if takes_room {
-            TaskTrace::new(id.get(), extra.get().and_then(Extra::label), host.name())
+            TaskTrace::new(id.get(), extra.label(), host.name())
         } else {
             TaskTrace::none() // It goes on with what was accepted, and belongs to that.
         };

@@ -51,10 +51,6 @@ impl Extra {
         Self { options, deadline: OnceLock::new(), timer: Mutex::new(None) }
     }
 
-    pub(crate) fn label(&self) -> Option<&Label> {
-        self.options.label.as_ref()
-    }
-
     /// Makes the part of a task whose clock of `timeout` was started elsewhere.
     pub(crate) fn with_deadline(options: Options, deadline: Option<Instant>) -> Self {
         let extra = Self::new(options);
@@ -76,26 +72,50 @@ impl Extra {
     }
 }
 
-/// [`Extra`], or nothing.
-pub(crate) trait MaybeExtra: Send + Sync + 'static {
-    const IS_THERE: bool;
-
-    fn get(&self) -> Option<&Extra>;
-}
-
-impl MaybeExtra for () {
+/// [`Extra`], a [`CallName`], or nothing.
+pub(crate) trait MaybeExtra: Send + Sync + Sized + 'static {
     const IS_THERE: bool = false;
+
+    /// Which of a host's tables has the functions of such tasks.
+    const TABLE: usize;
 
     fn get(&self) -> Option<&Extra> {
         None
     }
+
+    fn label(&self) -> Option<&Label> {
+        None
+    }
+}
+
+impl MaybeExtra for () {
+    const TABLE: usize = 0;
 }
 
 impl MaybeExtra for Extra {
     const IS_THERE: bool = true;
 
+    const TABLE: usize = 1;
+
     fn get(&self) -> Option<&Extra> {
         Some(self)
+    }
+
+    fn label(&self) -> Option<&Label> {
+        self.options.label.as_ref()
+    }
+}
+
+/// The label of a call that was given none: the path of its function.
+#[derive(Debug)]
+#[allow(unnameable_types, reason = "a sealed trait of `Call` has it")]
+pub struct CallName(pub(crate) Option<Label>);
+
+impl MaybeExtra for CallName {
+    const TABLE: usize = 2;
+
+    fn label(&self) -> Option<&Label> {
+        self.0.as_ref()
     }
 }
 
@@ -155,17 +175,15 @@ pub(crate) trait Host: Send + Sync + Sized + 'static {
 }
 
 /// The tables of a host's tasks.
-pub(crate) struct TaskTables {
-    plain: HeadTable,
-    with_extra: HeadTable,
-}
+pub(crate) struct TaskTables([HeadTable; 3]);
 
 impl TaskTables {
     pub(crate) const fn of<H: Host>() -> Self {
-        Self {
-            plain: HeadTable::of::<Task<H, ()>>(),
-            with_extra: HeadTable::of::<Task<H, Extra>>(),
-        }
+        Self([
+            HeadTable::of::<Task<H, ()>>(),
+            HeadTable::of::<Task<H, Extra>>(),
+            HeadTable::of::<Task<H, CallName>>(),
+        ])
     }
 }
 
@@ -208,8 +226,7 @@ impl<H: Host, X: MaybeExtra> Task<H, X> {
 
 // SAFETY: it is `repr(C)`, and its first field is a header.
 unsafe impl<H: Host, X: MaybeExtra> Head for Task<H, X> {
-    const TABLE: &'static HeadTable =
-        if X::IS_THERE { &H::TABLES.with_extra } else { &H::TABLES.plain };
+    const TABLE: &'static HeadTable = &H::TABLES.0[X::TABLE];
 
     fn runnable(task: &Typed<Self>) -> &dyn Runnable {
         task
@@ -219,7 +236,7 @@ unsafe impl<H: Host, X: MaybeExtra> Head for Task<H, X> {
     fn run(claimed: Claimed<Typed<Self>>, worker: &dyn WorkerContext) {
         let (first, takes_room) = (claimed.first, claimed.takes_room);
         let task = claimed.into_task();
-        let label = task.extra.get().and_then(Extra::label);
+        let label = task.extra.label();
         let since = worker.started(task.untyped(), first, label);
         if first {
             // Before the body runs: room is for what waits.
@@ -461,6 +478,10 @@ impl<H: Host, X: MaybeExtra> Runnable for Typed<Task<H, X>> {
         self.extra.get()
     }
 
+    fn label(&self) -> Option<&Label> {
+        self.extra.label()
+    }
+
     fn id(&self) -> Option<TaskId> {
         None
     }
@@ -581,7 +602,7 @@ impl<H: Host, X: MaybeExtra> Runnable for Typed<Task<H, X>> {
     fn unobserved(&self, error: &Error) {
         // A map's driver takes no room, and the map itself tells of its failure.
         if self.state().takes_room() {
-            let label = self.extra().and_then(|extra| extra.label()).map(|label| &**label);
+            let label = self.label().map(|label| &**label);
             let (pool, id) = (self.host.name(), self.header().id());
             self.host.on_unobserved().tell(UnobservedFailure { pool, id, label, error });
         }

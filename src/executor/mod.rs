@@ -13,7 +13,7 @@ use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
-use crate::job::Call;
+use crate::job::PortableCall;
 use crate::map::{Map, TryMap};
 use crate::metrics::Metrics;
 use crate::portable::Portable;
@@ -49,24 +49,24 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
     /// Hands in a call. Never blocks; if it is refused, the future is finished with the error:
     /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
     /// [`BrokenPool`](Error::BrokenPool).
-    fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R>;
+    fn submit<C: PortableCall>(&self, call: C) -> TaskFuture<C::Output>;
 
     /// Hands in a call, or gives it back.
     ///
     /// # Errors
     ///
     /// The call, with the same reasons as for [`submit`](Self::submit).
-    fn try_submit<A: Portable, R: Portable>(
+    fn try_submit<C: PortableCall>(
         &self,
-        call: Call<A, R>,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>>;
+        call: C,
+    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>>;
 
     /// Submits a call with options. Refused as by [`submit`](Self::submit).
-    fn submit_with<A: Portable, R: Portable>(
+    fn submit_with<C: PortableCall>(
         &self,
         options: &TaskOptions,
-        call: Call<A, R>,
-    ) -> TaskFuture<R> {
+        call: C,
+    ) -> TaskFuture<C::Output> {
         TaskBuilder::new(self, options.clone()).submit_call(call)
     }
 
@@ -177,19 +177,19 @@ macro_rules! impl_executor {
             use $crate::error::{Error, TrySubmitError};
             use $crate::executor::{Executor, Permit};
             use $crate::future::TaskFuture;
-            use $crate::job::Call;
+            use $crate::job::PortableCall;
             use $crate::map::Map;
             use $crate::portable::Portable;
 
             impl Executor for $executor {
-                fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+                fn submit<C: PortableCall>(&self, call: C) -> TaskFuture<C::Output> {
                     self.submit(call)
                 }
 
-                fn try_submit<A: Portable, R: Portable>(
+                fn try_submit<C: PortableCall>(
                     &self,
-                    call: Call<A, R>,
-                ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+                    call: C,
+                ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
                     self.try_submit(call)
                 }
 
@@ -257,8 +257,7 @@ pub(crate) use impl_service;
 pub(crate) mod sealed {
     use crate::error::TrySubmitError;
     use crate::future::TaskFuture;
-    use crate::job::Call;
-    use crate::portable::Portable;
+    use crate::job::PortableCall;
     use crate::task_options::TaskOptions;
 
     /// Keeps [`Executor`](super::Executor) to this crate, and has what builders and permits need.
@@ -267,22 +266,22 @@ pub(crate) mod sealed {
         /// Submits a call with options; with `holds_room` into a room that is held. The caller has
         /// the task cancelled by the options' token, once it is submitted.
         #[doc(hidden)]
-        fn submit_options<A: Portable, R: Portable>(
+        fn submit_options<C: PortableCall>(
             &self,
-            call: Call<A, R>,
+            call: C,
             options: TaskOptions,
             holds_room: bool,
-        ) -> TaskFuture<R>
+        ) -> TaskFuture<C::Output>
         where
             Self: Sized;
 
         /// Submits a call with options, or returns it.
         #[doc(hidden)]
-        fn try_submit_options<A: Portable, R: Portable>(
+        fn try_submit_options<C: PortableCall>(
             &self,
-            call: Call<A, R>,
+            call: C,
             options: TaskOptions,
-        ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>>
+        ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>>
         where
             Self: Sized;
 

@@ -4,8 +4,7 @@ use std::fmt;
 
 use super::{Executor, TaskBuilder};
 use crate::future::TaskFuture;
-use crate::job::Call;
-use crate::portable::Portable;
+use crate::job::PortableCall;
 use crate::task_options::TaskOptions;
 
 /// Room for one task in an executor's queue, from `reserve`.
@@ -39,16 +38,16 @@ impl<E: Executor> Permit<E> {
     /// Submits a call into the room; for code that is generic over the executor. It fails only
     /// if the executor was shut down or broke meanwhile: then the future is finished with that
     /// error.
-    pub fn submit_call<A: Portable, R: Portable>(self, call: Call<A, R>) -> TaskFuture<R> {
+    pub fn submit_call<C: PortableCall>(self, call: C) -> TaskFuture<C::Output> {
         self.into_executor().submit_options(call, TaskOptions::new(), true)
     }
 
     /// Submits a call with options into the room, as [`submit_call`](Self::submit_call).
-    pub fn submit_with<A: Portable, R: Portable>(
+    pub fn submit_with<C: PortableCall>(
         self,
         options: &TaskOptions,
-        call: Call<A, R>,
-    ) -> TaskFuture<R> {
+        call: C,
+    ) -> TaskFuture<C::Output> {
         TaskBuilder::new(self, options.clone()).submit_call(call)
     }
 

@@ -6,9 +6,8 @@ use std::time::Duration;
 use super::{Executor, Permit};
 use crate::error::TrySubmitError;
 use crate::future::TaskFuture;
-use crate::job::Call;
+use crate::job::PortableCall;
 use crate::label::Label;
-use crate::portable::Portable;
 use crate::stop_token::StopToken;
 use crate::task_options::TaskOptions;
 
@@ -97,7 +96,7 @@ impl<P> TaskBuilder<P> {
 
 impl<E: Executor> TaskBuilder<&E> {
     /// Submits a call, on any executor. Refused as by [`Executor::submit`].
-    pub fn submit_call<A: Portable, R: Portable>(self, call: Call<A, R>) -> TaskFuture<R> {
+    pub fn submit_call<C: PortableCall>(self, call: C) -> TaskFuture<C::Output> {
         let Self { place: executor, options } = self;
         options.submit(|options| executor.submit_options(call, options, false))
     }
@@ -107,10 +106,10 @@ impl<E: Executor> TaskBuilder<&E> {
     /// # Errors
     ///
     /// The call, as [`Executor::try_submit`].
-    pub fn try_submit_call<A: Portable, R: Portable>(
+    pub fn try_submit_call<C: PortableCall>(
         self,
-        call: Call<A, R>,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        call: C,
+    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
         let Self { place: executor, options } = self;
         options.try_submit(|options| executor.try_submit_options(call, options))
     }
@@ -119,7 +118,7 @@ impl<E: Executor> TaskBuilder<&E> {
 impl<E: Executor> TaskBuilder<Permit<E>> {
     /// Submits a call into the room, on any executor. It fails only if the executor was shut down or broke
     /// meanwhile: then the future is finished with that error.
-    pub fn submit_call<A: Portable, R: Portable>(self, call: Call<A, R>) -> TaskFuture<R> {
+    pub fn submit_call<C: PortableCall>(self, call: C) -> TaskFuture<C::Output> {
         let Self { place: permit, options } = self;
         // With a token that is set already the permit is dropped, which gives the room back.
         options.submit(|options| permit.into_executor().submit_options(call, options, true))
@@ -138,59 +137,67 @@ impl<P: fmt::Debug> fmt::Debug for TaskBuilder<P> {
 /// Has an executor take any job with options, by its methods `submit_job` and `try_submit_job`.
 macro_rules! takes_jobs {
     ($executor:ty) => {
-        const _: () = {
-            use $crate::error::TrySubmitError;
-            use $crate::executor::{Permit, TaskBuilder};
-            use $crate::future::TaskFuture;
-            use $crate::job::Job;
-            use $crate::task_options::TaskOptions;
-
-            impl $executor {
-                /// Submits a job with options. Refused as by [`submit`](Self::submit).
-                pub fn submit_with<J: Job>(
-                    &self,
-                    options: &TaskOptions,
-                    job: J,
-                ) -> TaskFuture<J::Output> {
-                    TaskBuilder::new(self, options.clone()).submit(job)
-                }
-
-                /// Options for one task, then its submission. To use the same for several tasks, see
-                /// [`submit_with`](Self::submit_with).
-                pub fn task(&self) -> TaskBuilder<&Self> {
-                    TaskBuilder::new(self, TaskOptions::new())
-                }
+        impl $executor {
+            /// Submits a job with options. Refused as by [`submit`](Self::submit).
+            pub fn submit_with<J>(
+                &self,
+                options: &$crate::task_options::TaskOptions,
+                job: J,
+            ) -> $crate::future::TaskFuture<J::Output>
+            where
+                J: $crate::job::Job + Send + 'static,
+                J::Output: Send + 'static,
+            {
+                $crate::executor::TaskBuilder::new(self, options.clone()).submit(job)
             }
 
-            impl TaskBuilder<&$executor> {
-                /// Submits a job, as the executor's `submit`.
-                pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
-                    let (executor, options) = self.into_parts();
-                    options.submit(|options| executor.submit_job(job, options, false))
-                }
+            /// Options for one task, then its submission. To use the same for several tasks, see
+            /// [`submit_with`](Self::submit_with).
+            pub fn task(&self) -> $crate::executor::TaskBuilder<&Self> {
+                $crate::executor::TaskBuilder::new(self, $crate::task_options::TaskOptions::new())
+            }
+        }
 
-                /// Submits a job, or returns it, as the executor's `try_submit`.
-                ///
-                /// # Errors
-                ///
-                /// The job, and why it was refused.
-                pub fn try_submit<J: Job>(
-                    self,
-                    job: J,
-                ) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
-                    let (executor, options) = self.into_parts();
-                    options.try_submit(|options| executor.try_submit_job(job, options))
-                }
+        impl $crate::executor::TaskBuilder<&$executor> {
+            /// Submits a job, as the executor's `submit`.
+            pub fn submit<J>(self, job: J) -> $crate::future::TaskFuture<J::Output>
+            where
+                J: $crate::job::Job + Send + 'static,
+                J::Output: Send + 'static,
+            {
+                let (executor, options) = self.into_parts();
+                options.submit(|options| executor.submit_job(job, options, false))
             }
 
-            impl TaskBuilder<Permit<$executor>> {
-                /// Submits a job into the room, as the permit's `submit`.
-                pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
-                    let (permit, options) = self.into_parts();
-                    options.submit(|options| permit.into_executor().submit_job(job, options, true))
-                }
+            /// Submits a job, or returns it, as the executor's `try_submit`.
+            ///
+            /// # Errors
+            ///
+            /// The job, and why it was refused.
+            pub fn try_submit<J>(
+                self,
+                job: J,
+            ) -> Result<$crate::future::TaskFuture<J::Output>, $crate::error::TrySubmitError<J>>
+            where
+                J: $crate::job::Job + Send + 'static,
+                J::Output: Send + 'static,
+            {
+                let (executor, options) = self.into_parts();
+                options.try_submit(|options| executor.try_submit_job(job, options))
             }
-        };
+        }
+
+        impl $crate::executor::TaskBuilder<$crate::executor::Permit<$executor>> {
+            /// Submits a job into the room, as the permit's `submit`.
+            pub fn submit<J>(self, job: J) -> $crate::future::TaskFuture<J::Output>
+            where
+                J: $crate::job::Job + Send + 'static,
+                J::Output: Send + 'static,
+            {
+                let (permit, options) = self.into_parts();
+                options.submit(|options| permit.into_executor().submit_job(job, options, true))
+            }
+        }
     };
 }
 pub(crate) use takes_jobs;
@@ -198,65 +205,66 @@ pub(crate) use takes_jobs;
 /// Has an executor take calls with options, as all executors do for code that is generic.
 macro_rules! takes_calls {
     ($executor:ty) => {
-        const _: () = {
-            use $crate::error::TrySubmitError;
-            use $crate::executor::{Permit, TaskBuilder};
-            use $crate::future::TaskFuture;
-            use $crate::job::Call;
-            use $crate::portable::Portable;
-            use $crate::task_options::TaskOptions;
-
-            impl $executor {
-                /// Submits a call with options. Refused as by [`submit`](Self::submit).
-                pub fn submit_with<A: Portable, R: Portable>(
-                    &self,
-                    options: &TaskOptions,
-                    call: Call<A, R>,
-                ) -> TaskFuture<R> {
-                    TaskBuilder::new(self, options.clone()).submit_call(call)
-                }
-
-                /// Options for one task, then its submission. To use the same for several tasks, see
-                /// [`submit_with`](Self::submit_with).
-                pub fn task(&self) -> TaskBuilder<&Self> {
-                    TaskBuilder::new(self, TaskOptions::new())
-                }
+        impl $executor {
+            /// Submits a call with options. Refused as by [`submit`](Self::submit).
+            pub fn submit_with<C: $crate::job::PortableCall>(
+                &self,
+                options: &$crate::task_options::TaskOptions,
+                call: C,
+            ) -> $crate::future::TaskFuture<C::Output> {
+                $crate::executor::TaskBuilder::new(self, options.clone()).submit_call(call)
             }
 
-            impl TaskBuilder<&$executor> {
-                /// Submits a call, as the executor's `submit`.
-                pub fn submit<A: Portable, R: Portable>(self, call: Call<A, R>) -> TaskFuture<R> {
-                    self.submit_call(call)
-                }
+            /// Options for one task, then its submission. To use the same for several tasks, see
+            /// [`submit_with`](Self::submit_with).
+            pub fn task(&self) -> $crate::executor::TaskBuilder<&Self> {
+                $crate::executor::TaskBuilder::new(self, $crate::task_options::TaskOptions::new())
+            }
+        }
 
-                /// Submits a call, or returns it, as the executor's `try_submit`.
-                ///
-                /// # Errors
-                ///
-                /// The call, and why it was refused.
-                pub fn try_submit<A: Portable, R: Portable>(
-                    self,
-                    call: Call<A, R>,
-                ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
-                    self.try_submit_call(call)
-                }
+        impl $crate::executor::TaskBuilder<&$executor> {
+            /// Submits a call, as the executor's `submit`.
+            pub fn submit<C: $crate::job::PortableCall>(
+                self,
+                call: C,
+            ) -> $crate::future::TaskFuture<C::Output> {
+                self.submit_call(call)
             }
 
-            impl TaskBuilder<Permit<$executor>> {
-                /// Submits a call into the room, as the permit's `submit`.
-                pub fn submit<A: Portable, R: Portable>(self, call: Call<A, R>) -> TaskFuture<R> {
-                    self.submit_call(call)
-                }
+            /// Submits a call, or returns it, as the executor's `try_submit`.
+            ///
+            /// # Errors
+            ///
+            /// The call, and why it was refused.
+            pub fn try_submit<C: $crate::job::PortableCall>(
+                self,
+                call: C,
+            ) -> Result<$crate::future::TaskFuture<C::Output>, $crate::error::TrySubmitError<C>>
+            {
+                self.try_submit_call(call)
             }
+        }
 
-            impl Permit<$executor> {
-                /// Submits a call into the room. It fails only if the executor was shut down or broke
-                /// meanwhile: then the future is finished with that error.
-                pub fn submit<A: Portable, R: Portable>(self, call: Call<A, R>) -> TaskFuture<R> {
-                    self.submit_call(call)
-                }
+        impl $crate::executor::TaskBuilder<$crate::executor::Permit<$executor>> {
+            /// Submits a call into the room, as the permit's `submit`.
+            pub fn submit<C: $crate::job::PortableCall>(
+                self,
+                call: C,
+            ) -> $crate::future::TaskFuture<C::Output> {
+                self.submit_call(call)
             }
-        };
+        }
+
+        impl $crate::executor::Permit<$executor> {
+            /// Submits a call into the room. It fails only if the executor was shut down or broke
+            /// meanwhile: then the future is finished with that error.
+            pub fn submit<C: $crate::job::PortableCall>(
+                self,
+                call: C,
+            ) -> $crate::future::TaskFuture<C::Output> {
+                self.submit_call(call)
+            }
+        }
     };
 }
 pub(crate) use takes_calls;

@@ -27,7 +27,7 @@ use crate::executor::sealed::Sealed;
 use crate::executor::{Permit, impl_executor, impl_service, takes_calls};
 use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
-use crate::job::Call;
+use crate::job::PortableCall;
 use crate::label::Label;
 use crate::lifecycle::{Accepting, Handle};
 use crate::map::elsewhere::Elsewhere;
@@ -117,7 +117,7 @@ impl ProcessPoolExecutor {
     /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown),
     /// [`BrokenPool`](Error::BrokenPool), or [`Codec`](Error::Codec) if the arguments can't be
     /// encoded.
-    pub fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+    pub fn submit<C: PortableCall>(&self, call: C) -> TaskFuture<C::Output> {
         self.submit_options(call, TaskOptions::new(), false)
     }
 
@@ -126,10 +126,10 @@ impl ProcessPoolExecutor {
     /// # Errors
     ///
     /// The call, if the queue is full, or the pool closed or broken.
-    pub fn try_submit<A: Portable, R: Portable>(
+    pub fn try_submit<C: PortableCall>(
         &self,
-        call: Call<A, R>,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        call: C,
+    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
         self.try_submit_options(call, TaskOptions::new())
     }
 
@@ -276,19 +276,30 @@ impl ProcessPoolExecutor {
         ShutdownFuture::new(Arc::new(Ending(Arc::clone(self.pool()))))
     }
 
-    /// Submits with room in the queue taken, which the task gives back.
-    fn submit_into_room<A: Portable, R: Portable>(
+    fn try_submit_named<C: PortableCall>(
         &self,
-        call: Call<A, R>,
+        call: C,
         options: Options,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
+        match self.pool().take_room() {
+            Ok(()) => self.submit_into_room(call, options),
+            Err(error) => Err(TrySubmitError::new(call, error)),
+        }
+    }
+
+    /// Submits with room in the queue taken, which the task gives back.
+    fn submit_into_room<C: PortableCall>(
+        &self,
+        call: C,
+        options: Options,
+    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
         let pool = self.pool();
         // Before the arguments are encoded: until then the call can be given back.
         if let Err(error) = pool.check_open() {
             pool.free_room();
             return Err(TrySubmitError::new(call, error));
         }
-        let content = match remote::call::pack(call) {
+        let content = match remote::call::pack(call.into_call()) {
             Ok(content) => content,
             Err(error) => {
                 pool.free_room();
@@ -369,17 +380,18 @@ impl fmt::Debug for ProcessPoolExecutor {
 }
 
 impl Sealed for ProcessPoolExecutor {
-    fn submit_options<A: Portable, R: Portable>(
+    fn submit_options<C: PortableCall>(
         &self,
-        call: Call<A, R>,
+        call: C,
         options: TaskOptions,
         holds_room: bool,
-    ) -> TaskFuture<R> {
-        let label = options.options.label.clone();
+    ) -> TaskFuture<C::Output> {
+        let options = options.named(call.name());
+        let label = options.label.clone();
         let submitted = if holds_room {
-            self.submit_into_room(call, options.options)
+            self.submit_into_room(call, options)
         } else {
-            self.try_submit_options(call, options)
+            self.try_submit_named(call, options)
         };
         submitted.unwrap_or_else(|refused| {
             let (call, error) = refused.into_parts();
@@ -388,15 +400,13 @@ impl Sealed for ProcessPoolExecutor {
         })
     }
 
-    fn try_submit_options<A: Portable, R: Portable>(
+    fn try_submit_options<C: PortableCall>(
         &self,
-        call: Call<A, R>,
+        call: C,
         options: TaskOptions,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
-        match self.pool().take_room() {
-            Ok(()) => self.submit_into_room(call, options.options),
-            Err(error) => Err(TrySubmitError::new(call, error)),
-        }
+    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
+        let options = options.named(call.name());
+        self.try_submit_named(call, options)
     }
 
     fn release_room(&self) {

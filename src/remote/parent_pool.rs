@@ -10,7 +10,7 @@ use crate::executor::sealed::Sealed;
 use crate::executor::{Permit, impl_executor, takes_calls};
 use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
-use crate::job::Call;
+use crate::job::PortableCall;
 use crate::map::crew::{AfterChunk, Crew};
 use crate::map::elsewhere::Elsewhere;
 use crate::map::{Map, TryMap};
@@ -92,7 +92,7 @@ impl ParentPool {
     /// [`ProcessPoolExecutor::submit`](crate::ProcessPoolExecutor::submit).
     ///
     /// [`cancel`](TaskFuture::cancel) on the future waits for the pool's answer.
-    pub fn submit<A: Portable, R: Portable>(&self, call: Call<A, R>) -> TaskFuture<R> {
+    pub fn submit<C: PortableCall>(&self, call: C) -> TaskFuture<C::Output> {
         self.submit_options(call, TaskOptions::new(), false)
     }
 
@@ -102,10 +102,10 @@ impl ParentPool {
     /// # Errors
     ///
     /// None; the signature is that of all executors.
-    pub fn try_submit<A: Portable, R: Portable>(
+    pub fn try_submit<C: PortableCall>(
         &self,
-        call: Call<A, R>,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+        call: C,
+    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
         Ok(self.submit(call))
     }
 
@@ -183,13 +183,13 @@ impl ParentPool {
 }
 
 impl Sealed for ParentPool {
-    fn submit_options<A: Portable, R: Portable>(
+    fn submit_options<C: PortableCall>(
         &self,
-        call: Call<A, R>,
+        call: C,
         options: TaskOptions,
         _holds_room: bool,
-    ) -> TaskFuture<R> {
-        let content = match call::pack(call) {
+    ) -> TaskFuture<C::Output> {
+        let content = match call::pack(call.into_call()) {
             Ok(content) => content,
             Err(error) => return TaskFuture::ready(Err(error)),
         };
@@ -210,11 +210,11 @@ impl Sealed for ParentPool {
         TaskFuture::new(outcome)
     }
 
-    fn try_submit_options<A: Portable, R: Portable>(
+    fn try_submit_options<C: PortableCall>(
         &self,
-        call: Call<A, R>,
+        call: C,
         options: TaskOptions,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
         Ok(self.submit_options(call, options, false))
     }
 

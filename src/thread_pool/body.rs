@@ -6,13 +6,13 @@ use std::sync::Weak;
 use std::task::{Context, Poll};
 
 use crate::core::{Body, Polled, TaskRef, TaskWaker, context};
-use crate::job::Job;
+use crate::job::SendJob;
 use crate::panic::{catch, drop_quietly};
 
 /// A job: ready at its first poll.
 pub(super) struct Once<J>(pub(super) J);
 
-impl<J: Job> Body for Once<J> {
+impl<J: SendJob> Body for Once<J> {
     type Output = J::Output;
 
     const ASYNC: bool = false;

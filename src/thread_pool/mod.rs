@@ -28,7 +28,7 @@ use crate::executor::sealed::Sealed;
 use crate::executor::{Permit, TaskBuilder, impl_executor, impl_service, takes_jobs};
 use crate::executor_state::ExecutorState;
 use crate::future::{TaskFuture, refused};
-use crate::job::{Call, Job};
+use crate::job::{Job, PortableCall, SendJob};
 use crate::label::Label;
 use crate::lifecycle::{Accepting, Handle};
 use crate::map::apply::Here;
@@ -36,7 +36,6 @@ use crate::map::crew::{AfterChunk, Crew};
 use crate::map::{Map, TryMap};
 use crate::metrics::Metrics;
 use crate::panic::install_hook;
-use crate::portable::Portable;
 use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 use crate::task_options::TaskOptions;
 
@@ -154,8 +153,13 @@ impl ThreadPoolExecutor {
     /// If it is refused, the future is finished with the error, and the job is dropped:
     /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
     /// [`BrokenPool`](Error::BrokenPool).
-    pub fn submit<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
-        TaskFuture::new(submit(Once(job), |new| self.enter(new)))
+    pub fn submit<J>(&self, job: J) -> TaskFuture<J::Output>
+    where
+        J: Job + Send + 'static,
+        J::Output: Send + 'static,
+    {
+        let name = job.name();
+        TaskFuture::new(submit(Once(job), |new| self.enter(new, name)))
     }
 
     /// Submits a job, or returns it if the pool can't take it.
@@ -175,9 +179,16 @@ impl ThreadPoolExecutor {
     /// # Errors
     ///
     /// The job, with the same reasons as for [`submit`](Self::submit).
-    pub fn try_submit<J: Job>(&self, job: J) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
+    pub fn try_submit<J>(&self, job: J) -> Result<TaskFuture<J::Output>, TrySubmitError<J>>
+    where
+        J: Job + Send + 'static,
+        J::Output: Send + 'static,
+    {
         match self.pool().take_room() {
-            Ok(()) => self.try_enqueue(job, ()),
+            Ok(()) => {
+                let name = job.name();
+                self.try_enqueue(job, name)
+            }
             Err(error) => Err(TrySubmitError::new(job, error)),
         }
     }
@@ -341,7 +352,7 @@ impl ThreadPoolExecutor {
     }
 
     /// Submits a job that belongs to work which was accepted before.
-    pub(crate) fn go_on<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
+    pub(crate) fn go_on<J: SendJob>(&self, job: J) -> TaskFuture<J::Output> {
         let go_on = |new: &New<Pool, ()>| {
             let queued = self.pool().enqueue(new, (), Origin::Continuation);
             // By the drop of the job its owner learns that it has not run.
@@ -353,30 +364,34 @@ impl ThreadPoolExecutor {
     // What follows for each kind of job is short, and what does not depend on the job is no part of it: every
     // job is compiled by the user.
 
-    fn submit_job<J: Job>(
+    fn submit_job<J: SendJob>(
         &self,
         job: J,
         options: TaskOptions,
         holds_room: bool,
     ) -> TaskFuture<J::Output> {
+        let options = options.named(job.name());
         TaskFuture::new(submit(Once(job), |new| {
-            self.enter_with(new, options.options, holds_room, Origin::Caller)
+            self.enter_with(new, options, holds_room, Origin::Caller)
         }))
     }
 
-    fn try_submit_job<J: Job>(
+    fn try_submit_job<J: SendJob>(
         &self,
         job: J,
         options: TaskOptions,
     ) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
         match self.pool().take_room() {
-            Ok(()) => self.try_enqueue(job, Extra::new(options.options)),
+            Ok(()) => {
+                let options = options.named(job.name());
+                self.try_enqueue(job, Extra::new(options))
+            }
             Err(error) => Err(TrySubmitError::new(job, error)),
         }
     }
 
     /// Submits with room in the queue taken, which the task gives back.
-    fn try_enqueue<J: Job, X: MaybeExtra>(
+    fn try_enqueue<J: SendJob, X: MaybeExtra>(
         &self,
         job: J,
         extra: X,
@@ -387,8 +402,9 @@ impl ThreadPoolExecutor {
         }
     }
 
-    fn submit_into_room<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
-        TaskFuture::new(submit(Once(job), |new| self.enter_room(new)))
+    fn submit_into_room<J: SendJob>(&self, job: J) -> TaskFuture<J::Output> {
+        let name = job.name();
+        TaskFuture::new(submit(Once(job), |new| self.enter_room(new, name)))
     }
 
     fn submit_future_options<F>(
@@ -408,20 +424,20 @@ impl ThreadPoolExecutor {
 
     /// Queues a new task, or returns the failure of its future.
     // The block of a task without options has no `Extra`.
-    fn enter(&self, new: &New<Pool, ()>) -> Option<Failure> {
-        match self.pool().take_room() {
-            Ok(()) => {
-                let queued = self.pool().enqueue_in_place(new, (), Origin::Caller);
-                queued.err().map(|error| self.refused(error, None))
-            }
-            Err(error) => Some(self.refused(error, None)),
-        }
+    fn enter<X: MaybeExtra>(&self, new: &New<Pool, X>, name: X) -> Option<Failure> {
+        let label = name.label().cloned();
+        let queued = match self.pool().take_room() {
+            Ok(()) => self.pool().enqueue_in_place(new, name, Origin::Caller),
+            Err(error) => Err(error),
+        };
+        queued.err().map(|error| self.refused(error, label))
     }
 
     /// As [`enter`](Self::enter), with room in the queue taken.
-    fn enter_room(&self, new: &New<Pool, ()>) -> Option<Failure> {
-        let queued = self.pool().enqueue(new, (), Origin::Caller);
-        queued.err().map(|error| self.refused(error, None))
+    fn enter_room<X: MaybeExtra>(&self, new: &New<Pool, X>, name: X) -> Option<Failure> {
+        let label = name.label().cloned();
+        let queued = self.pool().enqueue(new, name, Origin::Caller);
+        queued.err().map(|error| self.refused(error, label))
     }
 
     fn enter_with(
@@ -460,7 +476,11 @@ impl fmt::Debug for ThreadPoolExecutor {
 impl Permit<ThreadPoolExecutor> {
     /// Submits a job into the room. It fails only if the pool was shut down or broke meanwhile:
     /// then the future is finished with that error.
-    pub fn submit<J: Job>(self, job: J) -> TaskFuture<J::Output> {
+    pub fn submit<J>(self, job: J) -> TaskFuture<J::Output>
+    where
+        J: Job + Send + 'static,
+        J::Output: Send + 'static,
+    {
         // The drop of the permit does nothing from here on: the task gives the room back.
         self.into_executor().submit_into_room(job)
     }
@@ -504,20 +524,20 @@ impl TaskBuilder<Permit<ThreadPoolExecutor>> {
 }
 
 impl Sealed for ThreadPoolExecutor {
-    fn submit_options<A: Portable, R: Portable>(
+    fn submit_options<C: PortableCall>(
         &self,
-        call: Call<A, R>,
+        call: C,
         options: TaskOptions,
         holds_room: bool,
-    ) -> TaskFuture<R> {
+    ) -> TaskFuture<C::Output> {
         self.submit_job(call, options, holds_room)
     }
 
-    fn try_submit_options<A: Portable, R: Portable>(
+    fn try_submit_options<C: PortableCall>(
         &self,
-        call: Call<A, R>,
+        call: C,
         options: TaskOptions,
-    ) -> Result<TaskFuture<R>, TrySubmitError<Call<A, R>>> {
+    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
         self.try_submit_job(call, options)
     }
 

@@ -28,9 +28,16 @@ pub(crate) const SHORT: Duration = Duration::from_millis(20);
 /// The executors of this process, which take closures; the trait [`ExecutorService`] takes plain functions
 /// only.
 pub(crate) trait Closures: ExecutorService {
-    fn submit_job<J: Job>(&self, job: J) -> TaskFuture<J::Output>;
+    fn submit_job<J: Job<Output: Send + 'static> + Send + 'static>(
+        &self,
+        job: J,
+    ) -> TaskFuture<J::Output>;
 
-    fn submit_job_with<J: Job>(&self, options: &TaskOptions, job: J) -> TaskFuture<J::Output>;
+    fn submit_job_with<J: Job<Output: Send + 'static> + Send + 'static>(
+        &self,
+        options: &TaskOptions,
+        job: J,
+    ) -> TaskFuture<J::Output>;
 
     fn map_with<A, R, F, I>(&self, f: F, items: I) -> Map<R>
     where
@@ -44,11 +51,14 @@ pub(crate) trait Closures: ExecutorService {
 macro_rules! closures {
     ($executor:ty) => {
         impl Closures for $executor {
-            fn submit_job<J: Job>(&self, job: J) -> TaskFuture<J::Output> {
+            fn submit_job<J: Job<Output: Send + 'static> + Send + 'static>(
+                &self,
+                job: J,
+            ) -> TaskFuture<J::Output> {
                 self.submit(job)
             }
 
-            fn submit_job_with<J: Job>(
+            fn submit_job_with<J: Job<Output: Send + 'static> + Send + 'static>(
                 &self,
                 options: &TaskOptions,
                 job: J,

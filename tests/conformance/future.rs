@@ -300,7 +300,8 @@ fn a_panic_of_a_callback_added_after_the_end_does_not_reach_the_caller() {
 }
 
 fn debug_text<T>(future: &TaskFuture<T>, state: &str) -> String {
-    format!("TaskFuture {{ id: {:?}, state: {state} }}", future.id())
+    let label = future.label().map(|label| format!(" label: {label:?},")).unwrap_or_default();
+    format!("TaskFuture {{ id: {:?},{label} state: {state} }}", future.id())
 }
 
 #[track_caller]

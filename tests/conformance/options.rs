@@ -5,8 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use concurrent_futures::{
-    AnyExecutor, Error, ExecutorService, Label, StopToken, TaskOptions, ThreadPoolExecutor, call,
-    task,
+    AnyExecutor, Call, Error, ExecutorService, Label, StopToken, TaskOptions, ThreadPoolExecutor,
+    call, task,
 };
 
 use crate::backend::{
@@ -213,6 +213,32 @@ fn a_job_gives_options_to_what_it_submits() {
         assert_eq!(timed_out, Err("20ms true".to_owned()));
         assert_eq!(limit, Ok(true));
         assert_eq!(too_late, (max_workers == 1).then(|| Err("20ms false".to_owned())));
+    }
+    over_all_pools!(check);
+}
+
+/// The label of what was given none is the path in `call!`.
+#[test]
+fn a_call_is_labelled_by_its_function() {
+    async fn check<P: Pool>(pool: P) {
+        let held = P::held();
+        let occupied = pool.occupy_all(&held);
+        let futures = [
+            pool.submit(call!(self::answer())),
+            pool.submit_with(&TaskOptions::new().timeout(LONG), call!(u32::pow(2, 5))),
+            pool.task().label("mine").submit_call(call!(answer())),
+            pool.submit(Call::new(|()| 7, ())),
+        ];
+        let labels = futures.each_ref().map(|future| future.label());
+        assert_eq!(labels, [Some("self::answer"), Some("u32::pow"), Some("mine"), None]);
+        let permit = pool.try_reserve().unwrap();
+        assert_eq!(permit.submit_call(call!(answer())).label(), Some("answer"));
+        let text = pool.dump().to_string();
+        assert!(text.contains("\"self::answer\""), "{text}");
+        P::open(&held);
+        for future in occupied.into_iter().chain(futures) {
+            future.await.unwrap();
+        }
     }
     over_all_pools!(check);
 }

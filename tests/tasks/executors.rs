@@ -548,12 +548,15 @@ fn call_takes_no_arguments_and_up_to_twelve() {
 fn a_call_is_a_value() {
     within_limit(|| {
         let call: Call<(u32, u32), u32> = call!(add(1, 2));
-        assert_eq!(format!("{call:?}"), "Call { arguments: (1, 2), .. }");
+        assert_eq!(format!("{call:?}"), "Call { function: add, arguments: (1, 2), .. }");
         assert_eq!(call.run(), 3);
         let call = Call::new(double, 21);
         assert_eq!(format!("{call:?}"), "Call { arguments: 21, .. }");
         assert_eq!(soon(pool(1).submit(call)).unwrap(), 42);
-        assert_eq!(format!("{:?}", call!(nothing())), "Call { arguments: (), .. }");
+        assert_eq!(
+            format!("{:?}", call!(nothing())),
+            "Call { function: nothing, arguments: (), .. }"
+        );
         let calls: Vec<Call<(u32,), u32>> = vec![call!(double(1)), call!(refuse(2))];
         assert_eq!(calls.len(), 2);
     });

@@ -4,16 +4,26 @@
 //! only one of the two threads has something to do in a measured part: a gate keeps the single
 //! worker busy while the queue is filled, and this thread sleeps while the worker works it off.
 
-use concurrent_futures::{Shutdown, ThreadPoolExecutor, as_completed};
+use std::time::Duration;
+
+use concurrent_futures::{
+    Shutdown, TaskFuture, TaskOptions, ThreadPoolExecutor, as_completed, call,
+};
 use core_benches::{Gate, ITEMS, TASKS, await_all, opaque, pool, square, submit_all, vec};
 use futures::executor::block_on;
 
 use crate::callgrind::{Process, measured};
 use crate::processes;
 
+/// A limit that no task reaches.
+const LONG: Duration = Duration::from_secs(3600);
+
 /// Each is run in a process of its own.
-pub(crate) const ALL: [(&str, Process, fn()); 6] = [
+pub(crate) const ALL: [(&str, Process, fn()); 9] = [
     ("tasks", Process::Own, tasks),
+    ("calls", Process::Own, calls),
+    ("labels", Process::Own, labels),
+    ("limits", Process::Own, limits),
     ("cancel", Process::Own, cancel),
     ("as_completed", Process::Own, in_order_of_completion),
     ("map", Process::Own, map),
@@ -27,6 +37,30 @@ fn tasks() {
     let futures = measured("submit", TASKS, || submit_all(&pool));
     measured("run", TASKS, || work_off(&pool, gate));
     measured("await, finished", TASKS, || block_on(await_all(futures)));
+}
+
+fn calls() {
+    fn nothing() {}
+    one_kind("of a call", |pool| pool.submit(call!(nothing())));
+}
+
+fn labels() {
+    one_kind("with a label", |pool| pool.task().label("label").submit(|| ()));
+}
+
+fn limits() {
+    let options = TaskOptions::new().timeout(LONG).queue_timeout(LONG);
+    one_kind("with both limits", |pool| pool.submit_with(&options, || ()));
+}
+
+/// Submits and runs tasks that cost more than a closure alone.
+fn one_kind(kind: &str, submit: impl Fn(&ThreadPoolExecutor) -> TaskFuture<()>) {
+    let pool = warm_pool();
+    let gate = Gate::close(&pool);
+    let submit_all = || (0..TASKS).map(|_| submit(&pool)).collect();
+    let futures = measured(&format!("submit, {kind}"), TASKS, submit_all);
+    measured(&format!("run, {kind}"), TASKS, || work_off(&pool, gate));
+    block_on(await_all(futures));
 }
 
 fn cancel() {

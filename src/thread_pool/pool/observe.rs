@@ -2,8 +2,7 @@
 
 use super::{Pool, Seat, State};
 use crate::clock;
-use crate::core::Extra;
-use crate::core::cell::Header;
+use crate::core::TaskRef;
 use crate::dump::{self, Dump, Noted};
 use crate::executor_state::ExecutorState;
 use crate::instruments::Measured;
@@ -70,15 +69,15 @@ impl Pool {
 
     pub(crate) fn dump(&self) -> Dump {
         let now = clock::now();
-        let note = |header: &Header, extra: Option<&Extra>| Noted {
-            id: header.id(),
-            label: extra.and_then(|extra| extra.label().cloned()),
-            ticks: header.state.waited(now),
+        let note = |task: &TaskRef| Noted {
+            id: task.id(),
+            label: task.runnable().label().cloned(),
+            ticks: task.header().state.waited(now),
         };
-        let note_suspended = |header: &Header, extra: Option<&Extra>| {
-            let now = header.state.look();
+        let note_suspended = |task: &TaskRef| {
+            let now = task.header().state.look();
             // A task that runs is with its worker, and one that is queued again in the queue.
-            (now.is_at_rest() && !now.is_queued()).then(|| note(header, extra))
+            (now.is_at_rest() && !now.is_queued()).then(|| note(task))
         };
         // Only what must fit together is read under the lock; submitters and workers need it.
         let (state, seats, asked_to_stop, count, queued, suspended) = {
@@ -88,8 +87,7 @@ impl Pool {
             let phase = state.life.state(state.has_ended());
             let seats: Vec<_> = state.seats().cloned().collect();
             let queued = state.queue.first(dump::LOOKED_AT);
-            let queued = queued.map(|task| note(task.header(), task.runnable().extra()));
-            let queued: Vec<_> = queued.collect();
+            let queued: Vec<_> = queued.map(note).collect();
             let suspended = state.async_tasks.look(dump::LOOKED_AT, note_suspended);
             (phase, seats, state.asked_to_stop.clone(), state.waiting(), queued, suspended)
         };
