@@ -1,5 +1,6 @@
 //! An executor whose kind is chosen at run time.
 
+use crate::closed::Closed;
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
@@ -157,6 +158,10 @@ impl ExecutorService for AnyExecutor {
 
     fn state(&self) -> ExecutorState {
         with_each!(self, executor => executor.state())
+    }
+
+    fn closed(&self) -> Closed {
+        with_each!(self, executor => executor.closed())
     }
 
     fn shutdown(&self, how: Shutdown) -> ShutdownFuture {

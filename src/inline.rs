@@ -7,6 +7,7 @@ use std::task::{Poll, Waker};
 use std::time::Instant;
 
 use crate::clock;
+use crate::closed::Closed;
 use crate::core::{Extra, Promise, Source, StopFlag, TaskId, context};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
@@ -90,6 +91,8 @@ impl Accepting for Shared {
         let mut state = self.0.lock();
         let counts = state.counts();
         state.life.close(how, counts);
+        drop(state);
+        self.tell_closed();
     }
 }
 
@@ -283,6 +286,11 @@ impl InlineExecutor {
     /// The phase of the executor's life. It has ended as soon as it is shut down.
     pub fn state(&self) -> ExecutorState {
         self.shared.life(|life| life.state(!life.is_open()))
+    }
+
+    /// Waits until the executor is shut down. See [`ExecutorService::closed`](crate::ExecutorService::closed).
+    pub fn closed(&self) -> Closed {
+        Closed::new(Some(self.shared.closed()))
     }
 
     /// The executor whose job this thread runs.

@@ -195,6 +195,7 @@ mod as_completed;
 mod blocking;
 mod cache_padded;
 mod clock;
+mod closed;
 #[cfg(feature = "process")]
 mod codec;
 #[allow(unsafe_code)]
@@ -253,6 +254,7 @@ mod wait;
 pub use any_executor::AnyExecutor;
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};
 pub use blocking::Blocking;
+pub use closed::Closed;
 #[cfg(feature = "process")]
 pub use codec::buffer::{Buffer, Element};
 pub use core::UnobservedFailure;

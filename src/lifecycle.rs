@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use crate::core::StopFlag;
 use crate::core::waiters::Waiters;
 use crate::error::{BrokenPool, Error};
 use crate::executor_state::ExecutorState;
@@ -31,11 +32,16 @@ pub(crate) struct Lifecycle {
     /// The counts at the beginning of the first shutdown.
     at_shutdown: Option<Counts>,
     waiting_for_end: Waiters,
+    closed: Arc<StopFlag>,
 }
 
 impl Lifecycle {
     pub(crate) fn new(phase: Phase) -> Self {
-        Self { phase, at_shutdown: None, waiting_for_end: Waiters::default() }
+        let closed = Arc::<StopFlag>::default();
+        if !matches!(phase, Phase::Open) {
+            closed.raise();
+        }
+        Self { phase, at_shutdown: None, waiting_for_end: Waiters::default(), closed }
     }
 
     /// The life of a pool in a forked child, where its workers are the parent's.
@@ -129,6 +135,17 @@ pub(crate) trait Accepting: Send + Sync {
 
     /// Takes no more tasks, and ends.
     fn close(self: &Arc<Self>, how: Shutdown);
+
+    /// Returns the flag that is set once nothing more is taken.
+    fn closed(&self) -> Arc<StopFlag> {
+        self.life(|life| Arc::clone(&life.closed))
+    }
+
+    /// Tells those who wait for it that nothing more is taken. Called without the lock, after the phase has
+    /// changed.
+    fn tell_closed(&self) {
+        self.closed().set();
+    }
 
     fn check_open(&self) -> Result<(), Error> {
         self.life(|life| if life.is_open() { Ok(()) } else { Err(life.refusal()) })

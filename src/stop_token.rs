@@ -75,7 +75,7 @@ impl StopToken {
     #[allow(clippy::new_ret_no_self, reason = "as `channel`: two ends of one thing")]
     pub fn new() -> (StopSource, Self) {
         let flag = Arc::<StopFlag>::default();
-        let token = Self(Arc::new(Inner { flags: vec![Arc::clone(&flag)], limit: None }));
+        let token = Self::of(vec![Arc::clone(&flag)]);
         (StopSource(flag), token)
     }
 
@@ -129,6 +129,11 @@ impl StopToken {
 }
 
 impl StopToken {
+    /// Makes a token that is set once one of the flags is.
+    pub(crate) fn of(flags: Vec<Arc<StopFlag>>) -> Self {
+        Self(Arc::new(Inner { flags, limit: None }))
+    }
+
     /// The requests that set the token.
     pub(crate) fn flags(&self) -> &[Arc<StopFlag>] {
         &self.0.flags

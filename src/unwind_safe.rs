@@ -29,6 +29,7 @@ unwind_safe! {
     [] crate::StopToken,
     [] crate::StopSource,
     [] crate::Stopped,
+    [] crate::Closed,
     [K, T] crate::TaskSet<K, T>,
     [T] crate::AsCompleted<T>,
     [T] crate::Wait<T>,

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use concurrent_futures::dump::{Awaited, Dump, Queue, Running, Waiting, Worker};
 use concurrent_futures::task::TaskId;
 use concurrent_futures::{
-    AnyExecutor, AsCompleted, AsCompletedTimeout, Blocking, BrokenPool, Call, CodecError,
+    AnyExecutor, AsCompleted, AsCompletedTimeout, Blocking, BrokenPool, Call, Closed, CodecError,
     CodecSide, Completer, DoneAndNotDone, Error, Executor, ExecutorState, HasRun, Histogram,
     InlineExecutor, Label, LossCause, Map, MapFuture, Metrics, Next, NextTimeout, PanicLocation,
     Panicked, Permit, PortableError, ReturnWhen, RunningTask, SharedTask, Shutdown, ShutdownFuture,
@@ -116,16 +116,16 @@ fn futures_and_streams_move_with_whatever_they_yield() {
     }
     all! {
         send: SharedTask<u8>, TaskSet<u8, NotSync>, NextTimeout<'_, u8, NotSync>, TaskHandle,
-            TaskDone, StopToken, StopSource, Stopped, Next<'_, AsCompleted<NotSync>>;
+            TaskDone, StopToken, StopSource, Stopped, Closed, Next<'_, AsCompleted<NotSync>>;
         sync: SharedTask<u8>, TaskSet<u8, NotSync>, TaskHandle, TaskDone, StopToken, StopSource,
-            Stopped;
+            Stopped, Closed;
         unpin: SharedTask<NotSync>, TaskSet<NotSync, NotSync>, NextTimeout<'_, u8, NotSync>,
-            TaskHandle, TaskDone, StopToken, StopSource, Stopped, Next<'_, AsCompleted<NotSync>>;
+            TaskHandle, TaskDone, StopToken, StopSource, Stopped, Closed, Next<'_, AsCompleted<NotSync>>;
         debug: SharedTask<NotDebug>, TaskSet<NotDebug, NotDebug>, TaskHandle, TaskDone, StopToken,
-            StopSource, Stopped;
+            StopSource, Stopped, Closed;
         clone: SharedTask<NotDebug>, TaskHandle, StopToken, StopSource;
         is_static: SharedTask<u8>, TaskSet<u8, u8>, TaskHandle, TaskDone, StopToken, StopSource,
-            Stopped;
+            Stopped, Closed;
     }
 }
 
@@ -164,7 +164,7 @@ fn what_ends_says_so() {
     fn future<T: FusedFuture>() {}
     fn stream<T: FusedStream>() {}
     all! {
-        future: Wait<NotSync>, ShutdownFuture, TaskDone, Stopped, Next<'_, AsCompleted<NotSync>>,
+        future: Wait<NotSync>, ShutdownFuture, TaskDone, Stopped, Closed, Next<'_, AsCompleted<NotSync>>,
             Next<'_, Map<NotSync>>, MapFuture<NotSync>, TryMapFuture<NotSync, NotSync>;
         stream: AsCompleted<NotSync>, AsCompletedTimeout<NotSync>, Map<NotSync>,
             TryMap<NotSync, NotSync>, Unordered<NotSync>;

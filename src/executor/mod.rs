@@ -9,6 +9,7 @@ pub(crate) use task_builder::{takes_calls, takes_jobs};
 
 use std::future::Future;
 
+use crate::closed::Closed;
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor_state::ExecutorState;
@@ -158,6 +159,27 @@ pub trait ExecutorService: Executor {
     /// The phase of the executor's life.
     fn state(&self) -> ExecutorState;
 
+    /// Waits until the executor takes no more tasks: it was shut down, its last handle was dropped, or it broke,
+    /// which [`state`](Self::state) tells apart. Work that was accepted may still run.
+    ///
+    /// ```
+    /// use concurrent_futures::{ExecutorService, ExecutorState, Shutdown, ThreadPoolExecutor};
+    ///
+    /// async fn supervise<E: ExecutorService>(executor: E) {
+    ///     executor.closed().await;
+    ///     match executor.state() {
+    ///         ExecutorState::Broken(broken) => eprintln!("a new one is needed: {broken}"),
+    ///         _ => println!("shut down"),
+    ///     }
+    /// }
+    ///
+    /// # futures::executor::block_on(async {
+    /// let pool = ThreadPoolExecutor::new();
+    /// futures::join!(supervise(pool.clone()), pool.shutdown(Shutdown::Drain));
+    /// # });
+    /// ```
+    fn closed(&self) -> Closed;
+
     /// Takes no more tasks, and ends. See [`Shutdown`].
     fn shutdown(&self, how: Shutdown) -> ShutdownFuture;
 
@@ -234,6 +256,10 @@ macro_rules! impl_service {
 
             fn state(&self) -> $crate::executor_state::ExecutorState {
                 self.state()
+            }
+
+            fn closed(&self) -> $crate::closed::Closed {
+                self.closed()
             }
 
             fn shutdown(

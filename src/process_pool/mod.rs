@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::transport::{ProcessPool, Settings};
+use crate::closed::Closed;
 use crate::core::{Extra, OnUnobserved, Options, Promise, Source, TaskId};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
@@ -239,6 +240,11 @@ impl ProcessPoolExecutor {
     /// The phase of the pool's life.
     pub fn state(&self) -> ExecutorState {
         self.pool().executor_state()
+    }
+
+    /// Waits until the pool takes no more tasks. See [`ExecutorService::closed`](crate::ExecutorService::closed).
+    pub fn closed(&self) -> Closed {
+        Closed::new(Some(self.pool().closed()))
     }
 
     /// Takes no more tasks, and ends. Begins with the call; await the future for the end and its

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
+use crate::closed::Closed;
 use crate::core::{Extra, Promise, Source, TaskId};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
@@ -171,6 +172,10 @@ impl ParentPool {
 
     pub(crate) fn state(&self) -> ExecutorState {
         ExecutorState::Open
+    }
+
+    pub(crate) fn closed(&self) -> Closed {
+        Closed::new(None)
     }
 
     pub(crate) fn shutdown(&self, _how: Shutdown) -> ShutdownFuture {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use self::body::{Async, Once};
 use self::builder::Config;
 use self::pool::{Ending, Origin, Pool};
+use crate::closed::Closed;
 use crate::core::{Extra, Failure, Host, MaybeExtra, New, Options, context, submit, try_submit};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
@@ -312,6 +313,11 @@ impl ThreadPoolExecutor {
     /// The phase of the pool's life.
     pub fn state(&self) -> ExecutorState {
         self.pool().state()
+    }
+
+    /// Waits until the pool takes no more tasks. See [`ExecutorService::closed`](crate::ExecutorService::closed).
+    pub fn closed(&self) -> Closed {
+        Closed::new(Some(self.pool().closed()))
     }
 
     /// The pool that this thread runs a job of. `None` elsewhere, and once the last handle was dropped,

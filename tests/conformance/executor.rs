@@ -9,15 +9,15 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, ExecutorService, Map, ReturnWhen, Shutdown, ThreadPoolExecutor, TryMap, TryMapError,
-    call, task, wait,
+    Error, ExecutorService, ExecutorState, Map, ReturnWhen, Shutdown, ThreadPoolExecutor, TryMap,
+    TryMapError, call, task, wait,
 };
 use futures::stream::FusedStream;
 use futures::{FutureExt, StreamExt};
 
 use crate::backend::{
-    Closures, Held, LONG, SHORT, assert_panicked, assert_timed_out, over_closures, over_executors,
-    over_pools, over_pools_async, panic_text, until_done,
+    Closures, Held, LONG, Pool, SHORT, assert_panicked, assert_timed_out, over_all_pools,
+    over_closures, over_executors, over_pools, over_pools_async, panic_text, until_done,
 };
 use crate::support::{Counter, POOL_SIZES, pool, scaled, within_limit};
 
@@ -901,4 +901,53 @@ fn errors_of_empty_types_keep_their_type() {
         assert_eq!(error.unwrap_err().to_string(), "");
     }
     over_closures!(check);
+}
+
+#[test]
+fn closed_is_ready_once_nothing_more_is_taken() {
+    async fn check<E: ExecutorService>(executor: E) {
+        let mut closed = executor.closed();
+        assert!((&mut closed).now_or_never().is_none());
+        assert_eq!(executor.submit(call!(u64::pow(2, 8))).await.unwrap(), 256);
+        let waits = std::thread::spawn({
+            let closed = executor.closed();
+            || futures::executor::block_on(closed)
+        });
+        let report = executor.shutdown(Shutdown::Drain);
+        closed.await;
+        waits.join().unwrap();
+        assert!(!matches!(executor.state(), ExecutorState::Open));
+        executor.closed().await;
+        report.await;
+    }
+    over_executors!(check);
+}
+
+#[test]
+fn closed_is_ready_when_the_last_handle_is_dropped() {
+    async fn check<P: Pool>(pool: P) {
+        let other = P::of(1);
+        let held = P::held();
+        let running = other.occupy_all(&held);
+        let closed = other.closed();
+        drop(other);
+        closed.await;
+        P::open(&held);
+        for future in running {
+            assert_eq!(future.await.unwrap(), 42);
+        }
+        drop(pool);
+    }
+    over_all_pools!(check);
+}
+
+#[test]
+fn closed_is_ready_when_the_pool_breaks() {
+    within_limit(|| {
+        let pool = ThreadPoolExecutor::builder().initializer(|| Err("no licence")).build().unwrap();
+        let closed = pool.closed();
+        assert!(matches!(pool.submit(|| ()).result(), Err(Error::BrokenPool(_))));
+        futures::executor::block_on(closed);
+        assert!(matches!(pool.state(), ExecutorState::Broken(_)));
+    });
 }

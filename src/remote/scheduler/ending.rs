@@ -58,7 +58,7 @@ impl<T: Transport> Accepting for Pool<T> {
         state.life.close(how, counts);
         self.is_open.store(false, Release);
         self.finishing.close();
-        state.room_left.is_closed = self.room().is_some();
+        state.room_left.is_closed = true;
         if how == Shutdown::CancelQueued {
             self.withdraw_all(&mut state, &|| Error::Cancelled);
         }
@@ -185,7 +185,7 @@ impl<T: Transport> Pool<T> {
         }
         let Phase::Broken(cause) = &state.life.phase else { return };
         let cause = cause.clone();
-        state.room_left.is_closed = self.room().is_some();
+        state.room_left.is_closed = true;
         self.withdraw_all(state, &|| Error::BrokenPool(cause.clone()));
     }
 

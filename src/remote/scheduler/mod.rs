@@ -266,10 +266,14 @@ impl<T: Transport> Pool<T> {
     // ---- Room in the queue ----
 
     fn give_room_back(&self, left: RoomLeft) {
-        let Some(room) = self.room() else { return };
-        room.release(left.count);
+        if let Some(room) = self.room() {
+            room.release(left.count);
+            if left.is_closed {
+                room.close();
+            }
+        }
         if left.is_closed {
-            room.close();
+            self.tell_closed();
         }
     }
 

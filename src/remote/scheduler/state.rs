@@ -62,7 +62,8 @@ pub(crate) struct State<T: Transport> {
 
 pub(super) type FlushOf<T> = <<T as Transport>::Worker as WorkerLink>::Flush;
 
-/// Room in the queue that tasks have left. Who waits for it is woken, which is user code.
+/// Room in the queue that tasks have left. Those who wait for it, or for the end of the queue, are woken, which is
+/// user code.
 #[derive(Default, PartialEq, Eq)]
 pub(super) struct RoomLeft {
     pub(super) count: usize,

@@ -40,6 +40,7 @@ impl Accepting for Pool {
         // One that gets room in between is refused by `push`.
         self.close_room();
         self.end_tasks(withdrawn, wakers);
+        self.tell_closed();
     }
 }
 
@@ -80,6 +81,9 @@ impl Pool {
             task.runnable().withdraw(why.clone());
         }
         self.end_tasks(withdrawn, wakers);
+        if for_good {
+            self.tell_closed();
+        }
     }
 
     pub(super) fn close_room(&self) {
