@@ -74,12 +74,17 @@ fn a_shutdown_leaves_the_global_pool_open_and_says_so() {
 }
 
 #[test]
-fn jobs_of_the_global_pool_see_no_runtime_of_whoever_was_first() {
-    alone("jobs_of_the_global_pool_see_no_runtime_of_whoever_was_first", || {
-        let has_runtime = || tokio::runtime::Handle::try_current().is_ok();
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        let seen =
-            runtime.block_on(async { ThreadPoolExecutor::global().submit(has_runtime).await });
-        assert!(!seen.unwrap());
+#[cfg(feature = "tokio")]
+fn jobs_of_the_global_pool_see_the_runtime_of_their_submitter_and_not_of_whoever_was_first() {
+    let name =
+        "jobs_of_the_global_pool_see_the_runtime_of_their_submitter_and_not_of_whoever_was_first";
+    alone(name, || {
+        let seen = || tokio::runtime::Handle::try_current().ok().map(|handle| handle.id());
+        for _ in 0..2 {
+            let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+            let in_it = runtime.block_on(async { ThreadPoolExecutor::global().submit(seen).await });
+            assert_eq!(in_it.unwrap(), Some(runtime.handle().id()));
+        }
+        assert_eq!(ThreadPoolExecutor::global().submit(seen).result().unwrap(), None);
     });
 }

@@ -120,6 +120,7 @@ fn an_awaited_shutdown_at_the_end_of_an_async_main_waits() {
 /// SD-2. The runtime of `#[tokio::main]` is dropped at its end; a pool whose jobs see it is not
 /// waited for.
 #[test]
+#[cfg(feature = "tokio")]
 fn the_end_of_an_async_main_ends_the_process() {
     let name = "the_end_of_an_async_main_ends_the_process";
     let main = |size| {

@@ -472,6 +472,11 @@ impl TaskRef {
         unsafe { (self.header().table.head.runnable)(self) }
     }
 
+    #[inline]
+    pub(super) fn head(&self) -> &'static HeadTable {
+        self.header().table.head
+    }
+
     /// Runs the body of a task that this thread has claimed.
     #[inline]
     pub(super) fn run(claimed: Claimed, worker: &dyn WorkerContext) {
@@ -699,7 +704,8 @@ impl<K> Typed<K> {
     /// # Safety
     ///
     /// The block begins with a `K`.
-    unsafe fn assume_ref(task: &TaskRef) -> &Self {
+    #[inline]
+    pub(super) unsafe fn assume_ref(task: &TaskRef) -> &Self {
         // SAFETY: in memory this is nothing but the reference; its promise is the caller's.
         unsafe { &*ptr::from_ref(task).cast() }
     }

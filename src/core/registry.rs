@@ -150,7 +150,7 @@ mod tests {
         let host = Arc::new(Forgetful(OnUnobserved::default(), Arc::default()));
         let mut task = None;
         let outcome = submit(Pending, |new| {
-            task = Some(new.queue(&host, (), true));
+            task = Some(new.queue(host, (), true));
             None
         });
         (task.unwrap(), outcome)

@@ -73,7 +73,7 @@ impl<H: Host, X: MaybeExtra> New<H, X> {
 
     /// Makes the task. Returns the queue's reference.
     #[inline]
-    pub(crate) fn queue(&self, host: &Arc<H>, extra: X, takes_room: bool) -> TaskRef {
+    pub(crate) fn queue(&self, host: Arc<H>, extra: X, takes_room: bool) -> TaskRef {
         assert!(self.task.get().is_none(), "there is one");
         let state = State::queued(clock::now(), takes_room);
         let id = TaskId::next();
@@ -84,7 +84,7 @@ impl<H: Host, X: MaybeExtra> New<H, X> {
         };
         let new = NewBlock::allocate(self.table);
         let header = Header::new(&new, id, state);
-        let task = Task::new(header, Arc::clone(host), extra, trace);
+        let task = Task::new(header, host, extra, trace);
         // SAFETY: the block is new. It is for such a head, and for the body, which is not used any more where it
         // was. The state has two references.
         unsafe {

@@ -1,6 +1,7 @@
 //! A submitted job: how it is run and withdrawn. It is made in [`submit`](super::submit()).
 
 use std::io;
+use std::ptr;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -142,6 +143,21 @@ pub(crate) trait Host: Send + Sync + Sized + 'static {
     /// that submits something.
     const TABLES: &'static TaskTables = &TaskTables::of::<Self>();
 
+    /// Returns the address of the pool, which its workers have too.
+    fn address(&self) -> *const () {
+        std::ptr::from_ref(self).cast()
+    }
+
+    /// Returns whether [`run_here`](Self::run_here) can give the job what it is to see.
+    fn can_run_here(&self) -> bool {
+        true
+    }
+
+    /// Runs a task in the place of another one that waits for it, on this thread, which is a worker.
+    fn run_here(&self, run: impl FnOnce()) {
+        run();
+    }
+
     /// Runs `take` under the queue's lock, once. If it returns `true`, it took a queued task, and the entry
     /// that stays behind in the queue is counted as dead.
     fn take_queued(&self, take: &mut dyn FnMut() -> bool) -> bool;
@@ -269,6 +285,27 @@ unsafe impl<H: Host, X: MaybeExtra> Head for Task<H, X> {
                 None => task.suspend(worker, since),
             }
         });
+    }
+}
+
+impl Claimed {
+    /// Returns the host of the task, if it is an `H`, whose tables are a `static`.
+    #[inline]
+    pub(crate) fn host<H: Host>(&self) -> Option<&Arc<H>> {
+        let (task, head) = (self.task(), self.task().head());
+        let tables = &H::TABLES.0;
+        if ptr::eq(head, &tables[<()>::TABLE]) {
+            // SAFETY: this table is that of blocks with this head alone.
+            Some(unsafe { &Typed::<Task<H, ()>>::assume_ref(task).host })
+        } else if ptr::eq(head, &tables[Extra::TABLE]) {
+            // SAFETY: the same.
+            Some(unsafe { &Typed::<Task<H, Extra>>::assume_ref(task).host })
+        } else if ptr::eq(head, &tables[CallName::TABLE]) {
+            // SAFETY: the same.
+            Some(unsafe { &Typed::<Task<H, CallName>>::assume_ref(task).host })
+        } else {
+            None
+        }
     }
 }
 
@@ -540,7 +577,8 @@ impl<H: Host, X: MaybeExtra> Runnable for Typed<Task<H, X>> {
 
     fn run_in_place(&self) {
         let Some(worker) = context::worker() else { return };
-        if worker.host() != Arc::as_ptr(&self.host).cast() || !worker.has_stack() {
+        let is_its_own = worker.host() == self.host.address();
+        if !is_its_own || !worker.has_stack() || !self.host.can_run_here() {
             return;
         }
         // Claimed under the queue's lock: the entry that stays behind is counted in the same step.
@@ -551,7 +589,7 @@ impl<H: Host, X: MaybeExtra> Runnable for Typed<Task<H, X>> {
         });
         if let Some(claimed) = claimed {
             worker.keep_busy(); // It may wait in a waker, where it counts as free.
-            claimed.run(&*worker);
+            self.host.run_here(|| claimed.run(&*worker));
         }
     }
 

@@ -5,9 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use tokio::runtime;
-
 use super::ThreadPoolExecutor;
+use super::runtime::Runtime;
 use crate::core::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
 use crate::instruments::Instruments;
@@ -25,7 +24,10 @@ pub(super) struct Config {
     pub(super) initializer: Option<Initializer>,
     pub(super) stack_size: usize,
     pub(super) queue_capacity: Option<usize>,
-    pub(super) runtime: Option<Quiet<runtime::Handle>>,
+    /// The runtime that the initializer sees, and jobs that are submitted outside of a runtime.
+    pub(super) runtime: Runtime,
+    /// Set if other jobs see the runtime that they are submitted in.
+    pub(super) follows_submitter: bool,
     pub(super) on_unobserved: OnUnobserved,
     pub(super) instruments: Instruments,
     /// A part of another executor, which has a way to do without its threads: a refusal of the first
@@ -83,7 +85,7 @@ pub struct ThreadPoolBuilder {
     initializer: Option<Initializer>,
     stack_size: Option<usize>,
     queue_capacity: Option<usize>,
-    runtime: Option<runtime::Handle>,
+    runtime: Option<Runtime>,
     on_unobserved: OnUnobserved,
     is_internal: bool,
     /// Set for the pool of the whole program, which is never ended.
@@ -153,14 +155,40 @@ impl ThreadPoolBuilder {
     }
 
     /// The tokio runtime that jobs see as the current one: `runtime::Handle::current()`, `tokio::spawn`
-    /// and `runtime::Handle::block_on` work inside of a job. Default: the runtime in whose context
-    /// [`build`](Self::build) is called, if any.
+    /// and `runtime::Handle::block_on` work inside of a job.
     ///
-    /// The pool does not keep the runtime alive. When it has ended, jobs run on as before; what
+    /// Default: each job sees the runtime that it is submitted in, so that one pool serves several
+    /// runtimes, at the same time or one after the other. A job is in its runtime itself, and what it
+    /// submits inherits that. A map sees the runtime of the thread that starts it, and goes on in that of
+    /// a thread that reads it. Jobs that are submitted outside of a runtime, and the
+    /// [`initializer`](Self::initializer), see that in which [`build`](Self::build) was called, if any.
+    ///
+    /// Neither the pool nor a task keeps a runtime alive. When it has ended, jobs run on as before; what
     /// they ask of it fails as tokio says: spawned tasks are cancelled, I/O and timers panic,
     /// which ends that one job with [`Error::Panicked`].
-    pub fn runtime(mut self, runtime: runtime::Handle) -> Self {
-        self.runtime = Some(runtime);
+    ///
+    /// ```
+    /// use std::sync::LazyLock;
+    ///
+    /// use concurrent_futures::ThreadPoolExecutor;
+    /// use tokio::runtime::Runtime;
+    ///
+    /// static POOL: LazyLock<ThreadPoolExecutor> = LazyLock::new(ThreadPoolExecutor::new);
+    ///
+    /// for _ in 0..2 {
+    ///     let runtime = Runtime::new()?; // as of a test, which ends with it
+    ///     runtime.block_on(async {
+    ///         let spawned = POOL.submit(|| tokio::spawn(async { 42 })).await?;
+    ///         assert_eq!(spawned.await.unwrap(), 42);
+    ///         Ok::<(), concurrent_futures::Error>(())
+    ///     })?;
+    /// }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "tokio")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "tokio")))]
+    pub fn runtime(mut self, runtime: tokio::runtime::Handle) -> Self {
+        self.runtime = Some(Runtime::new(Some(runtime)));
         self
     }
 
@@ -208,13 +236,14 @@ impl ThreadPoolBuilder {
     /// # Errors
     ///
     /// If a setting makes no sense; the text says which, and what is allowed.
-    pub fn build(mut self) -> Result<ThreadPoolExecutor, Error> {
+    pub fn build(self) -> Result<ThreadPoolExecutor, Error> {
         // Here, where the caller is in its runtime; the thread that starts a worker need not be.
-        self.runtime = self.runtime.or_else(|| runtime::Handle::try_current().ok());
-        self.finish()
+        let here = Runtime::here();
+        self.finish(here)
     }
 
-    pub(super) fn finish(self) -> Result<ThreadPoolExecutor, Error> {
+    /// Makes the pool. `here` is for what sees no other runtime.
+    pub(super) fn finish(self, here: Runtime) -> Result<ThreadPoolExecutor, Error> {
         static POOLS: AtomicUsize = AtomicUsize::new(0);
 
         settings::check_max_workers(self.max_workers)?;
@@ -235,7 +264,8 @@ impl ThreadPoolBuilder {
             initializer: self.initializer,
             stack_size: self.stack_size.unwrap_or(DEFAULT_STACK_SIZE),
             queue_capacity: self.queue_capacity,
-            runtime: self.runtime.map(Quiet::new),
+            follows_submitter: self.runtime.is_none(),
+            runtime: self.runtime.unwrap_or(here),
             on_unobserved: self.on_unobserved,
             instruments,
             is_internal,

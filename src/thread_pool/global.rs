@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 
+use super::runtime::Runtime;
 use super::{ThreadPoolBuilder, ThreadPoolExecutor};
 use crate::error::Error;
 use crate::fork::Own;
@@ -14,8 +15,8 @@ impl ThreadPoolExecutor {
     /// The pool of the whole program, for libraries that have something to compute and take no executor from
     /// their caller: several with a pool each would start more threads than there are CPUs.
     ///
-    /// It is made at its first use, with one worker per CPU that this process may use, and its jobs see no
-    /// tokio runtime. A program that wants it otherwise calls
+    /// It is made at its first use, with one worker per CPU that this process may use. Its jobs see the tokio
+    /// runtime that they are submitted in, and its initializer none. A program that wants it otherwise calls
     /// [`build_global`](ThreadPoolBuilder::build_global) first. It is never ended: `shutdown` leaves it
     /// open, and the report says so by [`ended`](crate::ShutdownReport::ended).
     ///
@@ -34,7 +35,7 @@ impl ThreadPoolExecutor {
     /// # }).unwrap();
     /// ```
     pub fn global() -> &'static Self {
-        GLOBAL.get().get_or_init(|| match ThreadPoolBuilder::global().finish() {
+        GLOBAL.get().get_or_init(|| match ThreadPoolBuilder::global().finish(Runtime::none()) {
             Ok(pool) => pool,
             Err(error) => unreachable!("the defaults are valid: {error:?}"),
         })

@@ -9,6 +9,7 @@ mod builder;
 mod global;
 mod pool;
 mod queue;
+mod runtime;
 mod sleep;
 mod worker;
 
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use self::body::{Async, Once};
 use self::builder::Config;
-use self::pool::{Ending, Origin, Pool};
+use self::pool::{Ending, Origin, Pool, PoolHost};
 use crate::closed::Closed;
 use crate::core::{Extra, Failure, Host, MaybeExtra, New, Options, context, submit, try_submit};
 use crate::dump::Dump;
@@ -104,7 +105,7 @@ use crate::task_options::TaskOptions;
 /// ```
 #[derive(Clone)]
 pub struct ThreadPoolExecutor {
-    handle: Arc<Handle<Pool>>,
+    handle: Arc<Handle<PoolHost>>,
 }
 
 impl ThreadPoolExecutor {
@@ -134,12 +135,17 @@ impl ThreadPoolExecutor {
     fn from_config(config: Config) -> Self {
         // Before any job can panic: the hook notes where.
         install_hook();
-        let handle = Arc::new(Handle(Pool::new(config)));
-        let _first = handle.0.handle.set(Arc::downgrade(&handle));
+        let runtime = config.runtime.clone();
+        let handle = Arc::new(Handle(PoolHost::new(Pool::new(config), runtime)));
+        let _first = handle.0.pool.handle.set(Arc::downgrade(&handle));
         Self { handle }
     }
 
     fn pool(&self) -> &Arc<Pool> {
+        &self.host().pool
+    }
+
+    fn host(&self) -> &Arc<PoolHost> {
         &self.handle.0
     }
 
@@ -359,8 +365,8 @@ impl ThreadPoolExecutor {
 
     /// Submits a job that belongs to work which was accepted before.
     pub(crate) fn go_on<J: SendJob>(&self, job: J) -> TaskFuture<J::Output> {
-        let go_on = |new: &New<Pool, ()>| {
-            let queued = self.pool().enqueue(new, (), Origin::Continuation);
+        let go_on = |new: &New<PoolHost, ()>| {
+            let queued = self.host().enqueue(new, (), Origin::Continuation);
             // By the drop of the job its owner learns that it has not run.
             queued.err().map(|error| Failure::new(error, ()))
         };
@@ -402,7 +408,7 @@ impl ThreadPoolExecutor {
         job: J,
         extra: X,
     ) -> Result<TaskFuture<J::Output>, TrySubmitError<J>> {
-        match try_submit(Once(job), |new| self.pool().enqueue(new, extra, Origin::Caller)) {
+        match try_submit(Once(job), |new| self.host().enqueue(new, extra, Origin::Caller)) {
             Ok(outcome) => Ok(TaskFuture::new(outcome)),
             Err((Once(job), error)) => Err(TrySubmitError::new(job, error)),
         }
@@ -430,38 +436,38 @@ impl ThreadPoolExecutor {
 
     /// Queues a new task, or returns the failure of its future.
     // The block of a task without options has no `Extra`.
-    fn enter<X: MaybeExtra>(&self, new: &New<Pool, X>, name: X) -> Option<Failure> {
+    fn enter<X: MaybeExtra>(&self, new: &New<PoolHost, X>, name: X) -> Option<Failure> {
         let label = name.label().cloned();
         let queued = match self.pool().take_room() {
-            Ok(()) => self.pool().enqueue_in_place(new, name, Origin::Caller),
+            Ok(()) => self.host().enqueue_in_place(new, name, Origin::Caller),
             Err(error) => Err(error),
         };
         queued.err().map(|error| self.refused(error, label))
     }
 
     /// As [`enter`](Self::enter), with room in the queue taken.
-    fn enter_room<X: MaybeExtra>(&self, new: &New<Pool, X>, name: X) -> Option<Failure> {
+    fn enter_room<X: MaybeExtra>(&self, new: &New<PoolHost, X>, name: X) -> Option<Failure> {
         let label = name.label().cloned();
-        let queued = self.pool().enqueue(new, name, Origin::Caller);
+        let queued = self.host().enqueue(new, name, Origin::Caller);
         queued.err().map(|error| self.refused(error, label))
     }
 
     fn enter_with(
         &self,
-        new: &New<Pool, Extra>,
+        new: &New<PoolHost, Extra>,
         options: Options,
         holds_room: bool,
         origin: Origin,
     ) -> Option<Failure> {
         let label = options.label.clone();
         let room = if holds_room { Ok(()) } else { self.pool().take_room() };
-        let queued = room.and_then(|()| self.pool().enqueue(new, Extra::new(options), origin));
+        let queued = room.and_then(|()| self.host().enqueue(new, Extra::new(options), origin));
         queued.err().map(|error| self.refused(error, label))
     }
 
     #[cold]
     fn refused(&self, error: Error, label: Option<Label>) -> Failure {
-        refused(error, label, self.pool().on_unobserved(), self.pool().name())
+        refused(error, label, self.host().on_unobserved(), self.host().name())
     }
 }
 

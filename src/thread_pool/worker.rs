@@ -7,12 +7,14 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::Duration;
 
-use super::pool::Pool;
+use super::pool::{Pool, PoolHost};
+use super::runtime::Runtime;
 use crate::clock;
 use crate::core::TaskId;
 use crate::core::TaskRef;
 use crate::core::context::{self, End, WorkerContext};
 use crate::core::local_queue::{LocalQueue, OwnLocalQueue};
+use crate::core::runnable::Claimed;
 use crate::core::waits::{Awaited, Waits};
 use crate::dump;
 use crate::fork;
@@ -232,6 +234,30 @@ impl Worker {
         })
     }
 
+    /// Runs tasks whose jobs see `runtime`, the current one of this thread: `first`, and those that come. Returns the
+    /// first of another runtime. `None`: the worker is to end.
+    fn run_in(
+        &self,
+        runtime: &Runtime,
+        first: Option<Claimed>,
+        own: &mut OwnLocalQueue,
+    ) -> Option<Claimed> {
+        if let Some(first) = first {
+            first.run(self);
+        }
+        let runtime = runtime.id();
+        let is_other = |host: &Arc<PoolHost>| host.runtime.id() != runtime;
+        while let Some(task) = self.next(own) {
+            match task.claim() {
+                // The task was withdrawn, or run in place, and this entry was left behind.
+                None => self.pool.dead_popped(),
+                Some(task) if task.host().is_some_and(is_other) => return Some(task),
+                Some(task) => task.run(self),
+            }
+        }
+        None
+    }
+
     fn is_forked(&self) -> bool {
         self.generation != fork::generation()
     }
@@ -376,8 +402,7 @@ pub(super) fn spawn(
 
 fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnLocalQueue) {
     // For the initializer too.
-    let _runtime =
-        pool.config.runtime.as_ref().map(|runtime| tokio::runtime::Handle::enter(runtime));
+    let _entered = pool.config.runtime.enter();
     if let Some(initializer) = &pool.config.initializer {
         // The thread has no worker context yet, so a wait in the initializer lends no place out.
         let initialized = catch(|| initializer());
@@ -392,12 +417,12 @@ fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnLocalQueue) {
     }
     let worker = Worker::new(pool, seat);
     context::run_as_worker(worker.clone(), || {
-        while let Some(task) = worker.next(own) {
-            // No claim: the task was withdrawn, or run in place, and this entry was left behind.
-            match task.claim() {
-                Some(claimed) => claimed.run(&*worker),
-                None => pool.dead_popped(),
-            }
+        let mut next = worker.run_in(&pool.config.runtime, None, own);
+        while let Some(task) = next {
+            let host = task.host::<PoolHost>().cloned();
+            let runtime = host.as_ref().map_or(&pool.config.runtime, |host| &host.runtime);
+            let _entered = runtime.enter();
+            next = worker.run_in(runtime, Some(task), own);
         }
     });
 }

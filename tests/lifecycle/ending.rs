@@ -968,15 +968,18 @@ fn a_shutdown_awaited_inside_an_own_job_is_ready_at_once_and_lists_that_job() {
             shut.shutdown(Shutdown::Drain).await;
 
             // The same with the runtime that the job sees, and with a deadline far away.
-            let shut = pool(size);
-            let inner = shut.clone();
-            let future = shut.task().label("runtime").submit(move || {
-                let ended = inner.shutdown(Shutdown::Drain).deadline(Duration::MAX);
-                (task::id().unwrap(), tokio::runtime::Handle::current().block_on(ended))
-            });
-            let (id, report) = future.await.unwrap();
-            assert_lists_itself(&report, id, "runtime");
-            shut.shutdown(Shutdown::Drain).await;
+            #[cfg(feature = "tokio")]
+            {
+                let shut = pool(size);
+                let inner = shut.clone();
+                let future = shut.task().label("runtime").submit(move || {
+                    let ended = inner.shutdown(Shutdown::Drain).deadline(Duration::MAX);
+                    (task::id().unwrap(), tokio::runtime::Handle::current().block_on(ended))
+                });
+                let (id, report) = future.await.unwrap();
+                assert_lists_itself(&report, id, "runtime");
+                shut.shutdown(Shutdown::Drain).await;
+            }
         }
     });
 }

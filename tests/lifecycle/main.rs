@@ -9,6 +9,7 @@ mod init;
 #[cfg(all(feature = "process", target_os = "linux"))]
 #[path = "../processes/tools.rs"]
 mod processes;
+#[cfg(feature = "tokio")]
 mod runtime;
 mod shutdown;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]

@@ -4,17 +4,17 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::panic::AssertUnwindSafe;
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use concurrent_futures::{Error, Shutdown, ThreadPoolExecutor, as_completed};
+use concurrent_futures::{Error, Shutdown, TaskFuture, ThreadPoolExecutor, as_completed};
 use futures::executor::block_on;
 use futures::{FutureExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::support::{Gate, POOL_SIZES, on_runtimes, pool, within_limit};
+use crate::support::{Gate, POOL_SIZES, on_runtimes, pool, scaled, within_limit};
 
 fn multi_thread() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -153,21 +153,186 @@ fn the_initializer_sees_the_runtime() {
 
 // ---- Which runtime ----
 
+fn seen() -> Option<tokio::runtime::Id> {
+    Handle::try_current().ok().map(|handle| handle.id())
+}
+
+/// Every way to submit, from the runtime that this is polled in.
+async fn all_see_the_runtime_of(pool: &ThreadPoolExecutor) {
+    let here = seen();
+    assert!(here.is_some());
+    assert_eq!(pool.submit(seen).await.unwrap(), here);
+    assert_eq!(pool.try_submit(seen).ok().unwrap().await.unwrap(), here);
+    assert_eq!(pool.reserve().await.unwrap().submit(seen).await.unwrap(), here);
+    assert_eq!(pool.task().label("labelled").submit(seen).await.unwrap(), here);
+    assert_eq!(pool.submit_future(async { seen() }).await.unwrap(), here);
+    let mapped = pool.map(|_| seen(), 0..100).chunk_size(7).await.unwrap();
+    assert!(mapped.iter().all(|seen| *seen == here));
+    let inner = pool.clone();
+    let nested = pool.submit(move || inner.submit(seen).result().unwrap());
+    assert_eq!(nested.await.unwrap(), here);
+}
+
 #[test]
-fn the_default_is_the_runtime_in_whose_context_the_pool_was_built() {
+fn a_job_sees_the_runtime_of_its_submitter() {
     within_limit(|| {
         let (one, other) = (multi_thread(), multi_thread());
         for size in POOL_SIZES {
-            let pool = one.block_on(async move { pool(size) });
-            // Submitted from outside, and from another runtime: it is the pool's that counts.
-            let id = || Handle::current().id();
-            assert_eq!(pool.submit(id).result().unwrap(), one.handle().id());
-            let from_other = other.block_on(async { pool.submit(id).await.unwrap() });
-            assert_eq!(from_other, one.handle().id());
+            let outside = pool(size);
+            let inside = one.block_on(async move { pool(size) });
+            for _ in 0..3 {
+                for runtime in [&one, &other] {
+                    for pool in [&outside, &inside] {
+                        runtime.block_on(all_see_the_runtime_of(pool));
+                    }
+                }
+                // Without one, that in which the pool was built.
+                assert_eq!(outside.submit(seen).result().unwrap(), None);
+                assert_eq!(inside.submit(seen).result().unwrap(), Some(one.handle().id()));
+            }
+        }
+    });
+}
 
-            let _inside = other.enter();
-            let entered = ThreadPoolExecutor::new();
-            assert_eq!(entered.submit(id).result().unwrap(), other.handle().id());
+#[test]
+fn jobs_of_several_runtimes_that_alternate_see_their_own() {
+    within_limit(|| {
+        for size in POOL_SIZES {
+            let pool = pool(size);
+            thread::scope(|scope| {
+                for _ in 0..3 {
+                    let pool = pool.clone();
+                    scope.spawn(move || {
+                        let runtime = Builder::new_current_thread().build().unwrap();
+                        let _entered = runtime.enter();
+                        let jobs = (0..scaled(2_000)).map(|_| pool.submit(seen));
+                        let here = Some(runtime.handle().id());
+                        jobs.for_each(|job| assert_eq!(job.result().unwrap(), here));
+                    });
+                }
+                for _ in 0..scaled(2_000) {
+                    assert_eq!(pool.submit(seen).result().unwrap(), None);
+                }
+            });
+        }
+    });
+}
+
+/// As with `#[tokio::test]`s that share a pool: each has a runtime of its own, which ends with it.
+#[test]
+#[cfg_attr(miri, ignore = "no network")]
+fn a_pool_in_a_static_serves_one_runtime_after_the_other() {
+    static POOL: LazyLock<ThreadPoolExecutor> = LazyLock::new(|| pool(1));
+
+    within_limit(|| {
+        let mut last = None;
+        for _ in 0..5 {
+            let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                assert_ne!(seen(), last);
+                last = seen();
+                let spawned = POOL.submit(|| tokio::spawn(async { seen() }));
+                assert_eq!(spawned.await.unwrap().await.unwrap(), last);
+                let address = upcasing_peer(1);
+                let asked = POOL.submit(move || Handle::current().block_on(ask_over_tcp(address)));
+                assert_eq!(asked.await.unwrap().unwrap(), "QUESTION");
+                all_see_the_runtime_of(&POOL).await;
+            });
+        }
+    });
+}
+
+#[test]
+fn an_async_task_sees_its_runtime_at_each_poll() {
+    within_limit(|| {
+        let (one, other) = (multi_thread(), multi_thread());
+        for size in POOL_SIZES {
+            let pool = pool(size);
+            let (sender, receiver) = futures::channel::oneshot::channel();
+            let future = {
+                let _entered = one.enter();
+                pool.submit_future(async move { (seen(), receiver.await.unwrap(), seen()) })
+            };
+            while pool.metrics().queued + pool.metrics().running > 0 {
+                thread::yield_now(); // until its first poll is over
+            }
+            // Polled again after a job of another runtime, which wakes it.
+            let _entered = other.enter();
+            let woken_by = pool.submit(move || {
+                sender.send(()).unwrap();
+                seen()
+            });
+            let woken_by = woken_by.result();
+            assert_eq!(woken_by.unwrap(), Some(other.handle().id()));
+            let here = Some(one.handle().id());
+            assert_eq!(future.result().unwrap(), (here, (), here));
+        }
+    });
+}
+
+#[test]
+fn a_job_that_runs_in_place_sees_its_own_runtime_and_gives_the_other_one_back() {
+    within_limit(|| {
+        let (one, other) = (multi_thread(), multi_thread());
+        let pool = pool(1);
+        let (hand_over, handed_over) = mpsc::channel();
+        let outer = {
+            let _entered = one.enter();
+            pool.submit(move || {
+                let inner: TaskFuture<_> = handed_over.recv().unwrap();
+                let before = seen();
+                (before, inner.result().unwrap(), seen(), thread::current().id())
+            })
+        };
+        let inner = {
+            let _entered = other.enter();
+            pool.submit(|| (seen(), thread::current().id()))
+        };
+        hand_over.send(inner).unwrap();
+        let (before, (inside, inner_thread), after, outer_thread) = outer.result().unwrap();
+        assert_eq!(inner_thread, outer_thread, "in place");
+        let (one, other) = (Some(one.handle().id()), Some(other.handle().id()));
+        assert_eq!((before, inside, after), (one, other, one));
+    });
+}
+
+/// A thread can't leave a runtime, so it does not run in place.
+#[test]
+fn a_job_that_was_submitted_outside_of_a_runtime_sees_none_also_if_another_job_waits_for_it() {
+    within_limit(|| {
+        let runtime = multi_thread();
+        let pool = pool(1);
+        let (hand_over, handed_over) = mpsc::channel();
+        let outer = {
+            let _entered = runtime.enter();
+            pool.submit(move || {
+                let inner: TaskFuture<_> = handed_over.recv().unwrap();
+                (inner.result().unwrap(), seen())
+            })
+        };
+        hand_over.send(pool.submit(seen)).unwrap();
+        assert_eq!(outer.result().unwrap(), (None, Some(runtime.handle().id())));
+    });
+}
+
+/// The worker can't leave its runtime in order then.
+#[test]
+fn a_job_that_leaks_a_guard_of_a_runtime_costs_no_worker() {
+    within_limit(|| {
+        let (one, other) = (multi_thread(), multi_thread());
+        for size in POOL_SIZES {
+            let pool = one.block_on(async { pool(size) });
+            for runtime in [&one, &other, &one, &other] {
+                let _entered = runtime.enter();
+                let leaks = pool.submit(|| {
+                    let handle: &'static Handle = Box::leak(Box::new(Handle::current()));
+                    std::mem::forget(handle.enter());
+                });
+                leaks.result().unwrap();
+                assert_eq!(pool.submit(seen).result().unwrap(), Some(runtime.handle().id()));
+            }
+            pool.shutdown_blocking(Shutdown::Drain).unwrap();
+            assert_eq!(pool.metrics().completed, 8);
         }
     });
 }
@@ -175,15 +340,11 @@ fn the_default_is_the_runtime_in_whose_context_the_pool_was_built() {
 #[test]
 fn without_a_runtime_jobs_see_none() {
     within_limit(|| {
-        let runtime = multi_thread();
         for size in POOL_SIZES {
             let pool = pool(size);
-            let is_none = || Handle::try_current().is_err();
-            assert!(pool.submit(is_none).result().unwrap());
-            // Nor does the runtime of whoever submits leak in.
-            assert!(runtime.block_on(async { pool.submit(is_none).await.unwrap() }));
-            let polled = pool.submit_future(async move { is_none() });
-            assert!(runtime.block_on(polled).unwrap());
+            assert_eq!(pool.submit(seen).result().unwrap(), None);
+            let polled = pool.submit_future(async { seen() });
+            assert_eq!(polled.result().unwrap(), None);
             // A job that asks for one all the same fails, and it alone.
             let asks = pool.submit(|| drop(tokio::spawn(async {})));
             let Err(Error::Panicked(panicked)) = asks.result() else { panic!("no runtime") };

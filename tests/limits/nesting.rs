@@ -361,6 +361,7 @@ fn a_job_that_waits_again_and_again_finds_a_worker_each_time() {
 }
 
 #[test]
+#[cfg(feature = "tokio")]
 fn blocking_with_the_runtimes_handle_inside_of_a_job() {
     within_limit(|| {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build();

@@ -19,11 +19,12 @@ use crate::processes;
 const LONG: Duration = Duration::from_secs(3600);
 
 /// Each is run in a process of its own.
-pub(crate) const ALL: [(&str, Process, fn()); 9] = [
+pub(crate) const ALL: [(&str, Process, fn()); 10] = [
     ("tasks", Process::Own, tasks),
     ("calls", Process::Own, calls),
     ("labels", Process::Own, labels),
     ("limits", Process::Own, limits),
+    ("runtime", Process::Own, in_a_runtime),
     ("cancel", Process::Own, cancel),
     ("as_completed", Process::Own, in_order_of_completion),
     ("map", Process::Own, map),
@@ -61,6 +62,18 @@ fn one_kind(kind: &str, submit: impl Fn(&ThreadPoolExecutor) -> TaskFuture<()>) 
     let futures = measured(&format!("submit, {kind}"), TASKS, submit_all);
     measured(&format!("run, {kind}"), TASKS, || work_off(&pool, gate));
     block_on(await_all(futures));
+}
+
+/// In a runtime that is not the pool's own, as with a pool in a `static`.
+fn in_a_runtime() {
+    let pool = warm_pool();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("it needs nothing");
+    let _entered = runtime.enter();
+    pool.submit(|| ()).result().expect("an empty job does not fail");
+    let gate = Gate::close(&pool);
+    let futures = measured("submit, in a runtime", TASKS, || submit_all(&pool));
+    measured("run, in a runtime", TASKS, || work_off(&pool, gate));
+    drop(futures);
 }
 
 fn cancel() {

@@ -37,6 +37,7 @@ mod state;
 mod workers;
 
 pub(crate) use self::ending::Ending;
+pub(crate) use self::host::PoolHost;
 use self::state::{Refused, State};
 
 use std::sync::{Arc, OnceLock, Weak};
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 use super::builder::Config;
 use super::queue::{Queue, Tasks};
+use super::runtime;
 use super::sleep::{Called, Sleep, Sleepers};
 use super::worker::{self, Seat};
 use crate::cache_padded::CachePadded;
@@ -80,7 +82,9 @@ pub(crate) struct Pool {
     /// blocked; cleared by a blocked worker that finds it otherwise.
     starved: AtomicBool,
     /// The part that its executors share, for jobs that ask for theirs.
-    pub(super) handle: OnceLock<Weak<Handle<Self>>>,
+    pub(super) handle: OnceLock<Weak<Handle<PoolHost>>>,
+    /// The hosts of tasks of other runtimes than the pool's own, and some that are gone.
+    hosts: Mutex<Vec<(runtime::Id, Weak<PoolHost>)>>,
     /// Held by the thread that joins the workers; other threads that want to join wait for it.
     joining: Mutex<()>,
 }
@@ -108,47 +112,7 @@ enum Rouse {
     New(Arc<Seat>, OwnLocalQueue),
 }
 
-impl Pool {
-    pub(crate) fn new(config: Config) -> Arc<Self> {
-        let room = config.queue_capacity.map(Room::new);
-        let pool = Arc::new(Self {
-            config,
-            state: CachePadded(Own::new(
-                Mutex::new(State::new(Lifecycle::new(Phase::Open))),
-                State::abroad,
-            )),
-            sleep: Sleep::new(),
-            room,
-            cancelled: AtomicU64::new(0),
-            timed_out: AtomicU64::new(0),
-            stopping: Arc::default(),
-            starved: AtomicBool::new(false),
-            handle: OnceLock::new(),
-            joining: Mutex::new(()),
-        });
-        pool.config.instruments.include(&pool);
-        pool
-    }
-
-    /// The pool's address, to tell pools apart.
-    pub(crate) fn address(self: &Arc<Self>) -> *const () {
-        Arc::as_ptr(self).cast()
-    }
-
-    /// Returns the error of a map that was accepted and does not go on.
-    pub(crate) fn withdrawal(&self) -> Error {
-        let state = self.state.lock();
-        let cause = match &state.life.phase {
-            Phase::Broken(cause) => Some(cause),
-            // An internal pool is not broken by a refusal: without a thread it has lost the map for
-            // that reason.
-            _ => state.refused.as_ref().and_then(|refused| refused.cause.as_ref()),
-        };
-        cause.map_or(Error::Cancelled, |cause| Error::BrokenPool(cause.clone()))
-    }
-
-    // ---- The queue ----
-
+impl PoolHost {
     /// Makes a task and queues it, or leaves its body with the submitter. A caller has taken room for it,
     /// which is free again then.
     pub(crate) fn enqueue<X: MaybeExtra>(
@@ -170,10 +134,10 @@ impl Pool {
     ) -> Result<(), Error> {
         // A map bounds its tasks by its window, and must go on while the queue is full.
         let takes_room = origin != Origin::Continuation;
-        let task = new.queue(self, extra, takes_room);
-        if let Err((task, error)) = self.push(task, origin) {
+        let task = new.queue(self.of_submission(), extra, takes_room);
+        if let Err((task, error)) = self.pool.push(task, origin) {
             if takes_room {
-                self.free_room();
+                self.pool.free_room();
             }
             new.refused(task);
             return Err(error);
@@ -181,6 +145,49 @@ impl Pool {
         new.start_queue_clock();
         Ok(())
     }
+}
+
+impl Pool {
+    pub(crate) fn new(config: Config) -> Arc<Self> {
+        let room = config.queue_capacity.map(Room::new);
+        let pool = Arc::new(Self {
+            config,
+            state: CachePadded(Own::new(
+                Mutex::new(State::new(Lifecycle::new(Phase::Open))),
+                State::abroad,
+            )),
+            sleep: Sleep::new(),
+            room,
+            cancelled: AtomicU64::new(0),
+            timed_out: AtomicU64::new(0),
+            stopping: Arc::default(),
+            starved: AtomicBool::new(false),
+            handle: OnceLock::new(),
+            hosts: Mutex::new(Vec::new()),
+            joining: Mutex::new(()),
+        });
+        pool.config.instruments.include(&pool);
+        pool
+    }
+
+    /// The pool's address, to tell pools apart.
+    pub(crate) fn address(&self) -> *const () {
+        std::ptr::from_ref(self).cast()
+    }
+
+    /// Returns the error of a map that was accepted and does not go on.
+    pub(crate) fn withdrawal(&self) -> Error {
+        let state = self.state.lock();
+        let cause = match &state.life.phase {
+            Phase::Broken(cause) => Some(cause),
+            // An internal pool is not broken by a refusal: without a thread it has lost the map for
+            // that reason.
+            _ => state.refused.as_ref().and_then(|refused| refused.cause.as_ref()),
+        };
+        cause.map_or(Error::Cancelled, |cause| Error::BrokenPool(cause.clone()))
+    }
+
+    // ---- The queue ----
 
     /// Queues a task and finds a worker for it, or gives it back.
     #[inline(always)]

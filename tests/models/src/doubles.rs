@@ -327,24 +327,13 @@ pub(crate) mod timer {
     }
 }
 
-/// The runtime that a worker enters, if its pool has one; no pool has one here.
-pub(crate) mod runtime {
-    pub(crate) enum Handle {}
-
-    impl Handle {
-        pub(crate) fn enter(&self) {
-            match *self {}
-        }
-    }
-}
-
 pub(crate) mod builder {
     use std::error::Error;
     use std::sync::Arc;
 
-    use super::runtime::Handle;
     use crate::core::OnUnobserved;
     use crate::instruments::Instruments;
+    use crate::runtime::Runtime;
 
     type Initializer = Arc<dyn Fn() -> Result<(), Box<dyn Error + Send + Sync>> + Send + Sync>;
 
@@ -354,7 +343,8 @@ pub(crate) mod builder {
         pub(crate) initializer: Option<Initializer>,
         pub(crate) stack_size: usize,
         pub(crate) queue_capacity: Option<usize>,
-        pub(crate) runtime: Option<Handle>,
+        pub(crate) runtime: Runtime,
+        pub(crate) follows_submitter: bool,
         pub(crate) on_unobserved: OnUnobserved,
         pub(crate) instruments: Instruments,
         pub(crate) is_internal: bool,

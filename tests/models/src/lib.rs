@@ -33,7 +33,7 @@ mod trace;
 #[path = "../../../src/cache_padded.rs"]
 mod cache_padded;
 mod doubles;
-use doubles::{builder, clock, fork, map, metrics, runtime, sync, sys, timer};
+use doubles::{builder, clock, fork, map, metrics, sync, sys, timer};
 
 // So that paths into tokio lead to doubles as well.
 extern crate self as tokio;
@@ -50,6 +50,8 @@ mod queue;
 mod remote;
 #[path = "../../../src/room.rs"]
 mod room;
+#[path = "../../../src/thread_pool/runtime.rs"]
+mod runtime;
 #[path = "../../../src/shrink.rs"]
 mod shrink;
 #[path = "../../../src/shutdown.rs"]

@@ -214,7 +214,7 @@ fn submit_to<B: Body, X: MaybeExtra>(
 ) -> (TaskRef, Outcome<B::Output>) {
     let mut task = None;
     let outcome = submit::submit(body, |new| {
-        task = Some(new.queue(host, extra, takes_room));
+        task = Some(new.queue(StdArc::clone(host), extra, takes_room));
         None
     });
     (task.unwrap(), outcome)

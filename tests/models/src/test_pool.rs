@@ -13,12 +13,14 @@ use crate::core::task::{Body, Extra, Options};
 use crate::error::Error;
 use crate::instruments::Instruments;
 use crate::lifecycle::Accepting;
-use crate::pool::{Ending, Origin, Pool};
+use crate::pool::{Ending, Origin, Pool, PoolHost};
+use crate::runtime::Runtime;
 use crate::shutdown::{Shutdown, ShutdownFuture};
 use crate::task_model::{Counts, TestBody, Value};
 
 pub(crate) struct TestPool {
     pub(crate) pool: Arc<Pool>,
+    host: Arc<PoolHost>,
     pub(crate) counts: Arc<Counts>,
     accepted: AtomicUsize,
 }
@@ -35,14 +37,16 @@ impl TestPool {
             initializer: None,
             stack_size: 0,
             queue_capacity: None,
-            runtime: None,
+            runtime: Runtime::none(),
+            follows_submitter: true,
             on_unobserved: OnUnobserved::default(),
             instruments: Instruments::none(),
             is_internal: false,
         };
         set(&mut config);
         let (pool, counts) = (Pool::new(config), Arc::default());
-        Arc::new(Self { pool, counts, accepted: AtomicUsize::new(0) })
+        let host = PoolHost::new(Arc::clone(&pool), Runtime::none());
+        Arc::new(Self { pool, host, counts, accepted: AtomicUsize::new(0) })
     }
 
     pub(crate) fn submit(&self) -> Result<Outcome<Value>, Error> {
@@ -77,7 +81,7 @@ impl TestPool {
         options: Options,
         origin: Origin,
     ) -> Result<Outcome<B::Output>, Error> {
-        let queue = |new: &_| self.pool.enqueue(new, Extra::new(options), origin);
+        let queue = |new: &_| self.host.enqueue(new, Extra::new(options), origin);
         let outcome = submit::try_submit(body, queue).map_err(|(_body, error)| error)?;
         self.accepted.fetch_add(1, Relaxed);
         Ok(outcome)
@@ -117,7 +121,8 @@ impl TestPool {
         let ends = metrics.completed + metrics.failed + metrics.cancelled;
         assert_eq!(ends, this.accepted.into_inner() as u64);
         assert_eq!(ends, metrics.submitted);
-        assert_eq!(Arc::strong_count(&this.pool), 1, "a task or a worker is left");
+        assert!(Arc::into_inner(this.host).is_some(), "a task is left");
+        assert_eq!(Arc::strong_count(&this.pool), 1, "a worker is left");
         // With it goes the semaphore, which looks whether all room is back.
         drop(this.pool);
         this.counts.check();
