@@ -22,6 +22,14 @@ pub(crate) fn check_max_workers(max_workers: Option<usize>) -> Result<(), Error>
     check_not_zero("max_workers", max_workers, rule)
 }
 
+pub(crate) fn check_min_workers(min_workers: usize, max_workers: usize) -> Result<(), Error> {
+    if min_workers <= max_workers {
+        return Ok(());
+    }
+    let rule = format!("must be at most max_workers, which is {max_workers}");
+    Err(invalid("min_workers", rule))
+}
+
 /// Refuses a name that no thread or process can have.
 pub(crate) fn check_name(name: &str) -> Result<(), Error> {
     if name.contains('\0') { Err(invalid("name", "must not contain a NUL byte")) } else { Ok(()) }

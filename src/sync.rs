@@ -5,6 +5,7 @@
 //! meets such a bug must not take the pool with it.
 
 use std::sync::PoisonError;
+use std::time::Instant;
 
 pub(crate) use std::sync::{MutexGuard, atomic};
 pub(crate) use std::thread;
@@ -78,6 +79,16 @@ impl Condvar {
             Ok((guard, _)) => guard,
             Err(poisoned) => poisoned.into_inner().0,
         }
+    }
+
+    /// Waits until `until` at the latest, under this lock, which the models' double has to take again itself.
+    pub(crate) fn wait_until<'a, T>(
+        &self,
+        _lock: &'a Mutex<T>,
+        guard: MutexGuard<'a, T>,
+        until: Instant,
+    ) -> MutexGuard<'a, T> {
+        self.wait_timeout(guard, until.saturating_duration_since(Instant::now()))
     }
 
     pub(crate) fn notify_one(&self) {

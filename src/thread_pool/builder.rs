@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Duration;
 
 use super::ThreadPoolExecutor;
 use super::runtime::Runtime;
@@ -24,6 +25,8 @@ pub(super) struct Config {
     pub(super) initializer: Option<Initializer>,
     pub(super) stack_size: usize,
     pub(super) queue_capacity: Option<usize>,
+    pub(super) idle_timeout: Option<Duration>,
+    pub(super) min_workers: usize,
     /// The runtime that the initializer sees, and jobs that are submitted outside of a runtime.
     pub(super) runtime: Runtime,
     /// Set if other jobs see the runtime that they are submitted in.
@@ -85,6 +88,8 @@ pub struct ThreadPoolBuilder {
     initializer: Option<Initializer>,
     stack_size: Option<usize>,
     queue_capacity: Option<usize>,
+    idle_timeout: Option<Duration>,
+    min_workers: Option<usize>,
     runtime: Option<Runtime>,
     on_unobserved: OnUnobserved,
     is_internal: bool,
@@ -151,6 +156,44 @@ impl ThreadPoolBuilder {
     /// [`build`](Self::build): nothing could ever be submitted.
     pub fn queue_capacity(mut self, n: usize) -> Self {
         self.queue_capacity = Some(n);
+        self
+    }
+
+    /// A worker that has been idle for so long ends; the next task that finds none idle starts one again. A
+    /// limit of 0 leaves no worker without a task. [`min_workers`](Self::min_workers) stay. Default: workers
+    /// stay until the pool ends.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::builder().idle_timeout(Duration::from_millis(1)).build()?;
+    /// assert_eq!(pool.submit(|| 6 * 7).result()?, 42);
+    /// while pool.metrics().workers > 0 {
+    ///     std::thread::yield_now();
+    /// }
+    /// assert_eq!(pool.submit(|| 7 * 6).result()?, 42);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.idle_timeout = Some(limit);
+        self
+    }
+
+    /// So many workers are started by [`build`](Self::build), which does not wait for them, and are never
+    /// ended by the [`idle_timeout`](Self::idle_timeout). If the system refuses one of them, it is started
+    /// when tasks need it. Default: 0. More than [`max_workers`](Self::max_workers) is an error of `build`.
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::builder().max_workers(4).min_workers(2).build()?;
+    /// assert_eq!(pool.metrics().workers, 2);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn min_workers(mut self, n: usize) -> Self {
+        self.min_workers = Some(n);
         self
     }
 
@@ -231,7 +274,8 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// Makes the pool. No thread starts until there is a task for it.
+    /// Makes the pool. No thread starts until there is a task for it, but for
+    /// [`min_workers`](Self::min_workers).
     ///
     /// # Errors
     ///
@@ -255,15 +299,20 @@ impl ThreadPoolBuilder {
             format!("pool-{number}")
         });
         settings::check_name(&name)?;
+        let max_workers = self.max_workers.unwrap_or_else(num_cpus::get).max(1);
+        let min_workers = self.min_workers.unwrap_or(0);
+        settings::check_min_workers(min_workers, max_workers)?;
         let is_internal = self.is_internal;
         // The executor that the pool is a part of exports its own numbers.
         let instruments = if is_internal { Instruments::none() } else { Instruments::new(&name) };
         Ok(ThreadPoolExecutor::from_config(Config {
-            max_workers: self.max_workers.unwrap_or_else(num_cpus::get).max(1),
+            max_workers,
             name,
             initializer: self.initializer,
             stack_size: self.stack_size.unwrap_or(DEFAULT_STACK_SIZE),
             queue_capacity: self.queue_capacity,
+            idle_timeout: self.idle_timeout,
+            min_workers,
             follows_submitter: self.runtime.is_none(),
             runtime: self.runtime.unwrap_or(here),
             on_unobserved: self.on_unobserved,
@@ -282,6 +331,8 @@ impl fmt::Debug for ThreadPoolBuilder {
             .field("initializer", &self.initializer.is_some())
             .field("stack_size", &self.stack_size)
             .field("queue_capacity", &self.queue_capacity)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("min_workers", &self.min_workers)
             .field("runtime", &self.runtime.is_some())
             .field("on_unobserved_failure", &self.on_unobserved.is_set())
             .finish()

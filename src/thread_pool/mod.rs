@@ -138,6 +138,7 @@ impl ThreadPoolExecutor {
         let runtime = config.runtime.clone();
         let handle = Arc::new(Handle(PoolHost::new(Pool::new(config), runtime)));
         let _first = handle.0.pool.handle.set(Arc::downgrade(&handle));
+        handle.0.pool.start_first_workers();
         Self { handle }
     }
 

@@ -32,6 +32,8 @@
 //! has the lock again, and whoever is about to wait has looked at the queue under the same lock; so
 //! no push is missed.
 
+use std::time::Instant;
+
 use crate::clock;
 use crate::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::sync::{Condvar, Mutex, MutexGuard, WATCH_ROUNDS, pause};
@@ -195,12 +197,13 @@ impl Sleep {
 
     /// Waits for a call: a worker that has just come watches for a while if that is worth it, and
     /// then sleeps; `has_watched` says whether it has watched already. It may also come back for no
-    /// reason.
+    /// reason. With `until`, it sleeps no longer than that.
     pub(super) fn wait<'a, S: AsMut<Sleepers>>(
         &self,
         lock: &'a Mutex<S>,
         mut state: MutexGuard<'a, S>,
         has_watched: &mut bool,
+        until: Option<Instant>,
     ) -> MutexGuard<'a, S> {
         let sleepers = state.as_mut();
         if !*has_watched {
@@ -231,7 +234,12 @@ impl Sleep {
         // For the next wait: a worker that was woken and finds nothing may watch again.
         *has_watched = false;
         sleepers.asleep.count += 1;
-        let mut state = self.called.wait(state);
+        let mut state = match until {
+            None => self.called.wait(state),
+            Some(until) => self.called.wait_until(lock, state, until),
+        };
+        // Also a sleeper whose time is over may be called before it has the lock. As after each wait, it
+        // looks at the queue.
         state.as_mut().asleep.leave();
         state
     }

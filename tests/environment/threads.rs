@@ -214,6 +214,22 @@ fn a_pool_without_any_worker_is_broken_by_the_system_s_reason() {
     });
 }
 
+/// A worker that no task needs is no reason to break the pool.
+#[test]
+fn workers_that_are_refused_to_a_builder_start_with_a_task() {
+    alone("threads::workers_that_are_refused_to_a_builder_start_with_a_task", || {
+        be_unprivileged();
+        refuse_threads();
+        let builder = ThreadPoolExecutor::builder().max_workers(2).min_workers(2);
+        let pool = builder.build().unwrap();
+        assert_eq!(pool.metrics().workers, 0);
+        grant_threads();
+        assert_eq!(pool.submit(|| 7).result().unwrap(), 7);
+        assert_eq!(pool.metrics().workers, 1);
+        assert!(pool.shutdown_blocking(Shutdown::Drain).unwrap().ended);
+    });
+}
+
 fn long(bytes: usize) -> Vec<u8> {
     vec![1; bytes]
 }

@@ -5,6 +5,7 @@
 //! and SD-17 in `program_end.rs`, and the count of the process's threads in `threads_left.rs`.
 
 mod ending;
+mod idle;
 mod init;
 #[cfg(all(feature = "process", target_os = "linux"))]
 #[path = "../processes/tools.rs"]

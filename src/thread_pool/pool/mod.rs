@@ -15,6 +15,7 @@
 //!   meanwhile, so a spare can start. When it goes on there may be one worker too many; the next
 //!   one to look for a task retires.
 //! * A worker that retires with tasks in the queue hands its wake-up on.
+//! * With an idle timeout a worker that has slept for so long retires, if more than `min_workers` live.
 //! * If the system refuses a thread, the pool goes on with the workers that it has, and tries again
 //!   when a task is submitted or taken, or a worker blocks. If all workers are blocked, nothing of
 //!   that may happen; so a blocked worker tries again every [`RETRY`]. A pool breaks only if it has
@@ -250,19 +251,7 @@ impl Pool {
         if waiting <= about_to_look {
             return Rouse::Nobody;
         }
-        let free = state.seats.iter().position(Option::is_none);
-        let index = free.unwrap_or(state.seats.len());
-        let own = OwnLocalQueue::new();
-        // A clone is a plain `LocalQueue`: all may take from it, and `own` alone can fill it.
-        let seat = Arc::new(Seat::new(index, own.clone()));
-        if free.is_some() {
-            state.seats[index] = Some(Arc::clone(&seat));
-        } else {
-            state.seats.push(Some(Arc::clone(&seat)));
-        }
-        // Before the thread exists: the next submission counts on it, and the pool does not end.
-        state.live += 1;
-        state.starting += 1;
+        let (seat, own) = state.new_seat();
         Rouse::New(seat, own)
     }
 

@@ -115,6 +115,24 @@ impl State {
         (self.queue.entries() + local).saturating_sub(self.queue.dead())
     }
 
+    /// Makes a seat for a worker, whose thread the caller starts.
+    pub(super) fn new_seat(&mut self) -> (Arc<Seat>, OwnLocalQueue) {
+        let free = self.seats.iter().position(Option::is_none);
+        let index = free.unwrap_or(self.seats.len());
+        let own = OwnLocalQueue::new();
+        // A clone is a plain `LocalQueue`: all may take from it, and `own` alone can fill it.
+        let seat = Arc::new(Seat::new(index, own.clone()));
+        if free.is_some() {
+            self.seats[index] = Some(Arc::clone(&seat));
+        } else {
+            self.seats.push(Some(Arc::clone(&seat)));
+        }
+        // Before the thread exists: the next submission counts on it, and the pool does not end.
+        self.live += 1;
+        self.starting += 1;
+        (seat, own)
+    }
+
     /// Gives up the seat of a worker that looks at the queue no more. In the critical section in
     /// which that is decided, since a push or a wait that follows must not count on the worker.
     pub(super) fn retire(&mut self, seat: &Arc<Seat>) {

@@ -11,8 +11,21 @@ use crate::panic::wake_all;
 use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::thread::Thread;
+use crate::timer::deadline;
 
 impl Pool {
+    /// Starts the workers that there are to be without tasks.
+    pub(crate) fn start_first_workers(self: &Arc<Self>) {
+        for _ in 0..self.config.min_workers {
+            let mut state = self.state.lock();
+            if state.refused.is_some() {
+                return; // As if it had not been tried: tasks have workers started.
+            }
+            let (seat, own) = state.new_seat();
+            self.rouse(state, Rouse::New(seat, own));
+        }
+    }
+
     pub(super) fn start_worker(self: &Arc<Self>, seat: Arc<Seat>, own: OwnLocalQueue) {
         let spawned = worker::spawn(self, &seat, own);
         let mut state = self.state.lock();
@@ -50,14 +63,16 @@ impl Pool {
         refused: &std::io::Error,
     ) {
         state.retire(seat);
-        let cause = (state.live == 0).then(|| {
+        // Without a task there is nothing to fail, and the next one has it tried again.
+        let cause = (state.live == 0 && state.waiting() > 0).then(|| {
             BrokenPool::new(format!("the system refused to start a worker thread: {refused}"))
         });
         state.refused = Some(Refused { at: Instant::now(), cause: cause.clone() });
         if let Some(cause) = cause {
             return self.fail_all(state, cause, !self.config.is_internal);
         }
-        let (mut blocked, mut parked) = (Vec::new(), Vec::new());
+        // A closed pool may have waited for this thread alone.
+        let (mut blocked, mut parked) = (Vec::new(), state.wakers_at_end());
         // No worker will look at the queue: one of those that are blocked is to ask again.
         if state.is_starved() {
             self.starved.store(true, Relaxed);
@@ -117,6 +132,7 @@ impl Pool {
         let mut state = self.state.lock();
         seat.looks();
         let mut has_watched = false;
+        let mut idle_until = None;
         loop {
             // From here on the worker's own local queue is empty, so it leaves no task behind if it
             // retires.
@@ -146,7 +162,16 @@ impl Pool {
                 state.retire(seat);
                 return None;
             }
-            state = self.sleep.wait(self.state.get(), state, &mut has_watched);
+            // After the looks at the queue, so that no call that counted on this worker is lost.
+            if let Some(limit) = self.config.idle_timeout {
+                if state.live <= self.config.min_workers {
+                    idle_until = None; // It stays until it is called.
+                } else if *idle_until.get_or_insert_with(|| deadline(limit)) <= Instant::now() {
+                    state.retire(seat);
+                    return None;
+                }
+            }
+            state = self.sleep.wait(self.state.get(), state, &mut has_watched, idle_until);
         }
     }
 

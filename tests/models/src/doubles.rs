@@ -14,6 +14,7 @@ pub(crate) mod sys {
 
 pub(crate) mod sync {
     use std::sync::PoisonError;
+    use std::time::Instant;
 
     pub(crate) use loom::sync::{MutexGuard, atomic};
 
@@ -54,6 +55,18 @@ pub(crate) mod sync {
 
         pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
             self.0.wait(guard).unwrap_or_else(PoisonError::into_inner)
+        }
+
+        /// The time is over at once: others may do whatever they do before.
+        pub(crate) fn wait_until<'a, T>(
+            &self,
+            lock: &'a Mutex<T>,
+            guard: MutexGuard<'a, T>,
+            _until: Instant,
+        ) -> MutexGuard<'a, T> {
+            drop(guard);
+            loom::thread::yield_now();
+            lock.lock()
         }
 
         pub(crate) fn notify_one(&self) {
@@ -330,6 +343,7 @@ pub(crate) mod timer {
 pub(crate) mod builder {
     use std::error::Error;
     use std::sync::Arc;
+    use std::time::Duration;
 
     use crate::core::OnUnobserved;
     use crate::instruments::Instruments;
@@ -343,6 +357,8 @@ pub(crate) mod builder {
         pub(crate) initializer: Option<Initializer>,
         pub(crate) stack_size: usize,
         pub(crate) queue_capacity: Option<usize>,
+        pub(crate) idle_timeout: Option<Duration>,
+        pub(crate) min_workers: usize,
         pub(crate) runtime: Runtime,
         pub(crate) follows_submitter: bool,
         pub(crate) on_unobserved: OnUnobserved,

@@ -59,7 +59,7 @@ impl Pool {
             } else if state.closed {
                 return done;
             } else {
-                state = self.sleep.wait(&self.state, state, &mut has_watched);
+                state = self.sleep.wait(&self.state, state, &mut has_watched, None);
             }
         }
     }
@@ -122,7 +122,7 @@ fn a_push_is_enough() {
                 let mut state = pool.state.lock();
                 let mut has_watched = false;
                 while state.tasks == 0 {
-                    state = pool.sleep.wait(&pool.state, state, &mut has_watched);
+                    state = pool.sleep.wait(&pool.state, state, &mut has_watched, None);
                 }
                 state.tasks -= 1;
             })

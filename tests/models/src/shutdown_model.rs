@@ -112,6 +112,22 @@ fn a_worker_is_idle() {
     }
 }
 
+/// A worker whose idle time is over ends, or finds the task that comes meanwhile: no task waits for a worker
+/// that has gone.
+#[test]
+fn a_worker_ends_for_want_of_tasks() {
+    check(|| {
+        let pool = TestPool::with(1, |config| config.idle_timeout = Some(Duration::ZERO));
+        let Ok(first) = pool.submit() else { panic!("the pool is open") };
+        let Ok(mut second) = pool.submit() else { panic!("the pool is open") };
+        assert!(wait(&mut second).is_ok());
+        let Ok(mut third) = pool.submit() else { panic!("the pool is open") };
+        assert!(wait(&mut third).is_ok());
+        drop((first, second, third));
+        pool.end();
+    });
+}
+
 /// What a withdrawn task leaves in the queue does not hold up the end.
 #[test]
 fn a_future_is_dropped_meanwhile() {

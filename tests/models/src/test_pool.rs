@@ -37,6 +37,8 @@ impl TestPool {
             initializer: None,
             stack_size: 0,
             queue_capacity: None,
+            idle_timeout: None,
+            min_workers: 0,
             runtime: Runtime::none(),
             follows_submitter: true,
             on_unobserved: OnUnobserved::default(),
