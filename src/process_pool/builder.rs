@@ -60,6 +60,7 @@ pub struct ProcessPoolBuilder {
     stderr: WorkerStderr,
     queue_capacity: Option<usize>,
     idle_timeout: Option<Duration>,
+    min_workers: Option<usize>,
     env: Vec<(OsString, Option<OsString>)>,
     current_dir: Option<PathBuf>,
     preload: Option<fn()>,
@@ -167,9 +168,29 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// A worker that has been idle for so long ends. Default: workers stay until the pool ends.
+    /// A worker that has been idle for so long ends; the next task that finds none idle starts one again. A
+    /// limit of 0 leaves no worker without a task. [`min_workers`](Self::min_workers) stay. Default: workers
+    /// stay until the pool ends.
     pub fn idle_timeout(mut self, limit: Duration) -> Self {
         self.idle_timeout = Some(limit);
+        self
+    }
+
+    /// The number of workers that [`build`](Self::build) starts, without waiting for them, and that the
+    /// [`idle_timeout`](Self::idle_timeout) never ends. One that is lost, or has had its
+    /// [`max_tasks_per_worker`](Self::max_tasks_per_worker), is replaced at once, without a task. If the
+    /// system refuses one of them, it is tried again. Default: 0. More than
+    /// [`max_workers`](Self::max_workers) is an error of `build`.
+    ///
+    /// ```
+    /// use concurrent_futures::ProcessPoolExecutor;
+    ///
+    /// let pool = ProcessPoolExecutor::builder().max_workers(4).min_workers(2).build()?;
+    /// assert_eq!(pool.metrics().workers, 2);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn min_workers(mut self, n: usize) -> Self {
+        self.min_workers = Some(n);
         self
     }
 
@@ -232,7 +253,8 @@ impl ProcessPoolBuilder {
 
     /// Makes the pool, and starts the process that workers will be forked from; that takes about a
     /// millisecond, and nobody waits for it, unless there is a
-    /// [`memory_limit`](Self::memory_limit). No worker starts until there is a task for it.
+    /// [`memory_limit`](Self::memory_limit). No worker starts until there is a task for it, but for
+    /// [`min_workers`](Self::min_workers).
     ///
     /// What workers have of this process is taken here, and is the same for all of them: arguments,
     /// environment, directory, stdout and stderr, umask, niceness, CPUs and resource limits.
@@ -268,6 +290,8 @@ impl ProcessPoolBuilder {
         let initializer = self.initializer.transpose()?.map(Arc::new);
         let instruments = Instruments::new(&name);
         let max_workers = self.max_workers.unwrap_or_else(num_cpus::get).max(1);
+        let min_workers = self.min_workers.unwrap_or(0);
+        settings::check_min_workers(min_workers, max_workers)?;
         let settings = Settings {
             max_workers,
             name: name.clone(),
@@ -278,6 +302,7 @@ impl ProcessPoolBuilder {
         };
         let config = Config {
             max_workers,
+            min_workers,
             name,
             initializer,
             max_tasks_per_worker: self.max_tasks_per_worker,
@@ -302,6 +327,7 @@ impl fmt::Debug for ProcessPoolBuilder {
             .field("stderr", &self.stderr)
             .field("queue_capacity", &self.queue_capacity)
             .field("idle_timeout", &self.idle_timeout)
+            .field("min_workers", &self.min_workers)
             .field("env", &self.env)
             .field("current_dir", &self.current_dir)
             .field("preload", &self.preload.is_some())

@@ -181,8 +181,8 @@ impl ThreadPoolBuilder {
         self
     }
 
-    /// So many workers are started by [`build`](Self::build), which does not wait for them, and are never
-    /// ended by the [`idle_timeout`](Self::idle_timeout). If the system refuses one of them, it is started
+    /// The number of workers that [`build`](Self::build) starts, without waiting for them, and that the
+    /// [`idle_timeout`](Self::idle_timeout) never ends. If the system refuses one of them, it is started
     /// when tasks need it. Default: 0. More than [`max_workers`](Self::max_workers) is an error of `build`.
     ///
     /// ```

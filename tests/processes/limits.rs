@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use concurrent_futures::{Error, ProcessPoolExecutor, Shutdown, TaskFuture, call, task};
 use futures::executor::block_on;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::over_pools;
 use crate::support::{POOL_SIZES, within_limit};
@@ -187,4 +188,59 @@ fn an_idle_worker_ends_after_a_while_and_another_one_takes_its_place() {
         assert_ne!(pool.submit(call!(own_pid())).result().unwrap(), first);
         end(&pool);
     });
+}
+
+/// The processes of a pool, once it has so many.
+fn until_pids_are(pool: &ProcessPoolExecutor, count: usize) -> Vec<u32> {
+    loop {
+        let mut pids = pool.worker_pids();
+        if pids.len() == count {
+            pids.sort_unstable();
+            return pids;
+        }
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn the_smallest_number_of_workers_is_there_without_a_task_and_comes_again() {
+    within_limit(|| {
+        let pool = builder(3).min_workers(2).idle_timeout(Duration::ZERO).build().unwrap();
+        assert_eq!((pool.metrics().workers, pool.metrics().submitted), (2, 0));
+        let first = until_pids_are(&pool, 2);
+        let (gate, started) = (Gate::new(), Reports::new());
+        let busy: Vec<_> =
+            (0..3).map(|n| pool.submit(call!(hold(started.clone(), gate.clone(), n)))).collect();
+        started.wait_for(3);
+        gate.open();
+        for busy in busy {
+            busy.result().unwrap();
+        }
+        let then = until_pids_are(&pool, 2);
+
+        let victim = Pid::from_raw(then[0] as i32).unwrap();
+        kill_process(victim, Signal::KILL).unwrap();
+        until_ended(then[0]);
+        // Nothing is submitted for it to come.
+        let now = loop {
+            let now = until_pids_are(&pool, 2);
+            if !now.contains(&then[0]) {
+                break now;
+            }
+        };
+        assert!(now.contains(&then[1]), "{first:?}, {then:?}, {now:?}");
+        assert!(now.contains(&pool.submit(call!(own_pid())).result().unwrap()));
+        assert_eq!(pool.metrics().workers_lost, 0, "no task was lost with it");
+        end(&pool);
+    });
+}
+
+#[test]
+fn the_smallest_number_of_workers_is_none_above_the_largest() {
+    match builder(2).min_workers(3).build() {
+        Err(error @ Error::InvalidSetting { setting: "min_workers", .. }) => {
+            assert!(error.to_string().contains("at most max_workers, which is 2"), "{error}");
+        }
+        other => panic!("{other:?}"),
+    }
 }

@@ -106,6 +106,9 @@ pub(crate) fn new_pool(config: Config, settings: Settings) -> Result<Arc<Process
         Reactor::join_ended();
         broken(error)
     })?;
+    let mut state = pool.state();
+    pool.dispatch(&mut state); // for `min_workers`
+    pool.release(state);
     Ok(pool)
 }
 

@@ -9,6 +9,7 @@ use crate::remote::frame::Content;
 
 pub(crate) struct Config {
     pub(crate) max_workers: usize,
+    pub(crate) min_workers: usize,
     pub(crate) name: String,
     pub(crate) initializer: Option<Arc<Content>>,
     pub(crate) max_tasks_per_worker: Option<usize>,

@@ -44,16 +44,9 @@ impl<T: Transport> Pool<T> {
             }
             let worker = match self.idle_worker(state) {
                 Some(worker) => worker,
-                None if !self.may_start_worker(state, free) => break,
-                None => match self.start_worker(state) {
-                    Ok(worker) => worker,
-                    // The transport is about to tell of the starter's end, and dispatches again.
-                    Err(NotStarted::StarterIsGone) => break,
-                    Err(NotStarted::Refused(error)) => {
-                        let of_try = state.starts.current_try();
-                        self.on_start_refused(state, of_try, &error);
-                        break;
-                    }
+                None => match self.try_start_worker(state, free) {
+                    Some(worker) => worker,
+                    None => break,
                 },
             };
             if !self.send_next(state, worker, free) {
@@ -63,6 +56,34 @@ impl<T: Transport> Pool<T> {
             state.flush_later(worker);
         }
         self.dismiss_spares(state);
+        self.start_missing(state);
+    }
+
+    /// Starts workers until there are `min_workers`, in the place of those that were lost or have ended.
+    fn start_missing(self: &Arc<Self>, state: &mut State<T>) {
+        let min = self.config.min_workers;
+        // Most pools have no such number, and their workers need not be counted.
+        while min > 0 && state.life.is_open() && state.working() < min {
+            let Some(worker) = self.try_start_worker(state, Free::Anything) else { return };
+            self.rest(state, worker);
+            state.flush_later(worker);
+        }
+    }
+
+    fn try_start_worker(self: &Arc<Self>, state: &mut State<T>, free: Free) -> Option<u32> {
+        if !self.may_start_worker(state, free) {
+            return None;
+        }
+        match self.start_worker(state) {
+            Ok(worker) => Some(worker),
+            // The transport is about to tell of the starter's end, and dispatches again.
+            Err(NotStarted::StarterIsGone) => None,
+            Err(NotStarted::Refused(error)) => {
+                let of_try = state.starts.current_try();
+                self.on_start_refused(state, of_try, &error);
+                None
+            }
+        }
     }
 
     fn may_start_worker(&self, state: &State<T>, free: Free) -> bool {
@@ -146,7 +167,8 @@ impl<T: Transport> Pool<T> {
         state.next_worker = number.wrapping_add(1) % MOST_NUMBER;
         let link = state.transport.start(&self.hub, number)?;
         let Config { max_tasks_per_worker, .. } = self.config;
-        let mut worker = Worker::new(link, state.starts.current_try(), max_tasks_per_worker);
+        let (of_try, now) = (state.starts.current_try(), self.hub.now());
+        let mut worker = Worker::new(link, of_try, max_tasks_per_worker, now);
         if let Some(initializer) = &self.config.initializer {
             worker.send(Kind::Initialize, NO_TASK, 0, &Payload::Long(Arc::clone(initializer)));
         }
@@ -204,7 +226,10 @@ impl<T: Transport> Pool<T> {
     fn idle_too_long(&self, number: u32, replies: u64) {
         let mut state = self.state.lock();
         let worker = state.worker(number);
-        if worker.is_some_and(|worker| worker.is_idle() && worker.replies == replies) {
+        let has_been_idle =
+            worker.is_some_and(|worker| worker.is_idle() && worker.replies == replies);
+        // One of the last stays until it has had another task.
+        if has_been_idle && state.working() > self.config.min_workers {
             state.end_worker(number, EndBy::Dismissal, None);
         }
     }

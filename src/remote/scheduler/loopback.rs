@@ -178,7 +178,7 @@ pub(super) struct World {
 
 pub(super) struct Inner {
     pub(super) random: Random,
-    now: Duration,
+    pub(super) now: Duration,
     next: u64,
     events: BTreeMap<(Duration, u64), Event>,
     jobs: VecDeque<Box<dyn UserCode>>,

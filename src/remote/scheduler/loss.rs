@@ -6,7 +6,7 @@ use super::state::{Place, State};
 use super::worker::{Life, Worker};
 use super::{Completion, Pool};
 use crate::error::{Error, LossCause};
-use crate::remote::scheduler::transport::{EndBy, Loss, Transport, WorkerLink};
+use crate::remote::scheduler::transport::{EndBy, Hub, Loss, Transport, WorkerLink};
 use crate::remote::submission::Suspect;
 
 impl<T: Transport> Pool<T> {
@@ -42,6 +42,7 @@ impl<T: Transport> Pool<T> {
         let may_run_again = state.life.goes_on();
         // A worker that was killed, or died with its starter, is no false start.
         let mut had_begun = worker.replies > 0 || worker.is_killed || loss.is_orphaned;
+        had_begun |= worker.has_lived(self.hub.now());
         if let (Some(next), true) = (worker.next, loss.has_failed) {
             had_begun = true; // with receiving it
             if let Some(task) = state.tasks.get_mut(&next) {

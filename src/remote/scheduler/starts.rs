@@ -1,7 +1,8 @@
 //! Starts of workers that the system refuses: for want of processes, descriptors or memory.
 //!
 //! A refused start is not the death of a worker. The pool goes on with the workers that it has, and
-//! tries again after a back-off, with one worker at a time, as long as tasks wait. It is broken only
+//! tries again after a back-off, with one worker at a time, as long as tasks wait or there are fewer
+//! than `min_workers`. It is broken only
 //! when several tries have failed and no worker gets on: none lives, or each waits for a task that
 //! waits for a worker.
 
@@ -72,7 +73,8 @@ impl<T: Transport> Pool<T> {
         if of_try != state.starts.current_try() {
             return; // The try has failed already, with another worker.
         }
-        let is_stuck = !state.workers.values().any(Worker::<T>::gets_on);
+        // Without a task there is nothing to fail: `min_workers` are tried again and again.
+        let is_stuck = !state.tasks.is_empty() && !state.workers.values().any(Worker::<T>::gets_on);
         match state.starts.on_refused(is_stuck) {
             Some(back_off) => {
                 let pool = Arc::clone(self);
@@ -114,7 +116,7 @@ impl<T: Transport> Pool<T> {
         self.dispatch(state);
     }
 
-    /// Tries again to start workers, if tasks wait for them.
+    /// Tries again to start workers, if there are to be any.
     fn retry_starts(self: &Arc<Self>) {
         let mut state = self.state.lock();
         let fired = state.starts.retry.take();

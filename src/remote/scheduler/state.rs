@@ -163,6 +163,11 @@ impl<T: Transport> State<T> {
         self.workers.values().filter(|worker| worker.is_active()).count()
     }
 
+    /// Workers that take tasks, or will when their own goes on.
+    pub(super) fn working(&self) -> usize {
+        self.workers.values().filter(|worker| worker.life == Life::Working).count()
+    }
+
     /// Workers that run tasks and get on with them.
     pub(super) fn busy(&self) -> usize {
         self.workers.values().filter(|worker| worker.is_active() && !worker.is_idle()).count()

@@ -18,13 +18,17 @@ const AHEAD: u64 = 200_000; // nanoseconds, as all durations of tasks here
 /// worker loses between two such tasks is nothing.
 const SLOW: u64 = 2_000_000;
 
+/// A worker that lives for so long has started well, also if it has had no task.
+const LONG_ALIVE: Duration = Duration::from_secs(1);
+
 /// The number of a frame that is no task: the initializer's.
 pub(crate) const NO_TASK: u64 = 0;
 
 pub(crate) struct Worker<T: Transport> {
     pub(crate) link: T::Worker,
-    /// Try of the pool to start workers that this one was asked for in.
+    /// Try of the pool to start workers that this one was asked for in, and when that was.
     pub(super) of_try: u32,
+    started: Duration,
     /// Tasks that it was sent and has not replied to, in order.
     pub(crate) sent: VecDeque<Sent>,
     free_slots: FreeSlots,
@@ -109,10 +113,16 @@ pub(super) enum IfWithdrawn {
 }
 
 impl<T: Transport> Worker<T> {
-    pub(super) fn new(link: T::Worker, of_try: u32, tasks_left: Option<usize>) -> Self {
+    pub(super) fn new(
+        link: T::Worker,
+        of_try: u32,
+        tasks_left: Option<usize>,
+        now: Duration,
+    ) -> Self {
         Self {
             link,
             of_try,
+            started: now,
             sent: VecDeque::new(),
             free_slots: FreeSlots::all(),
             task_time: None,
@@ -145,6 +155,11 @@ impl<T: Transport> Worker<T> {
         let is_task = |sent: &&Sent| sent.number != NO_TASK;
         // The reply may be that of the initializer, behind which the worker takes tasks.
         self.replies > 0 || self.sent.iter().filter(is_task).any(|sent| self.has_started(sent.slot))
+    }
+
+    /// Returns whether it has been there for too long to have died of its start.
+    pub(super) fn has_lived(&self, now: Duration) -> bool {
+        now.saturating_sub(self.started) >= LONG_ALIVE
     }
 
     /// Returns whether it is not to be sent any more tasks.

@@ -3,6 +3,7 @@
 mod asked;
 mod counts;
 mod maps;
+mod min_workers;
 mod nesting;
 mod programs;
 
@@ -63,6 +64,7 @@ impl Simulation {
     fn new(seed: u64, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             max_workers: 2,
+            min_workers: 0,
             name: "w".to_owned(),
             initializer: None,
             max_tasks_per_worker: None,

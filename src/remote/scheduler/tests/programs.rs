@@ -26,6 +26,9 @@ fn run(seed: u64) {
     let mut random = Random::new(seed);
     let simulation = Simulation::new(seed, |config| {
         config.max_workers = 1 + random.below(4) as usize;
+        if random.one_in(4) {
+            config.min_workers = random.below(config.max_workers as u64 + 1) as usize;
+        }
         config.max_tasks_per_worker = random.one_in(4).then(|| 1 + random.below(5) as usize);
         config.idle_timeout = random.one_in(4).then(|| Duration::from_micros(random.below(500)));
         config.queue_capacity = random.one_in(2).then(|| 1 + random.below(20) as usize);
