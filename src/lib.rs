@@ -103,6 +103,7 @@
 //!    lifecycle.rs        open, closed, broken: what all pools have
 //!    room.rs             room in a bounded queue
 //!    settings.rs         rules that builders share
+//!    initializer.rs      the results of initializers
 //! 3  map/                Map: windows, chunks, order; built on what a crew can do
 //!    as_completed.rs     the completion queue
 //!    wait.rs             wait, ReturnWhen
@@ -110,6 +111,7 @@
 //!    dump.rs             a pool at one moment, as a text for people
 //! 2  future.rs           TaskFuture: poll, cancel, result, callbacks; the drop rule
 //!    task.rs             what a running job sees
+//!    worker_info.rs      the worker that it runs on
 //!    stop_token.rs       a stop request as a value
 //!    job.rs              Job, Call and call!
 //!    function/           how a plain function is named for another process
@@ -212,6 +214,7 @@ mod function;
 mod future;
 #[cfg(any(doc, all(doctest, feature = "process")))]
 pub mod guide;
+mod initializer;
 mod inline;
 mod instruments;
 mod job;
@@ -250,6 +253,7 @@ mod timer;
 mod trace;
 mod unwind_safe;
 mod wait;
+mod worker_info;
 
 pub use any_executor::AnyExecutor;
 pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};
@@ -265,6 +269,7 @@ pub use error::{
 pub use executor::{Executor, ExecutorService, Permit, TaskBuilder};
 pub use executor_state::ExecutorState;
 pub use future::{Completer, TaskFuture};
+pub use initializer::InitializerOutcome;
 pub use inline::InlineExecutor;
 #[cfg(feature = "metrics")]
 pub use instruments::export_metrics;
@@ -291,8 +296,9 @@ pub use stop_token::{StopSource, StopToken, Stopped};
 pub use task_handle::{TaskDone, TaskHandle};
 pub use task_options::TaskOptions;
 pub use task_set::{NextTimeout, TaskSet};
-pub use thread_pool::{InitializerOutcome, ThreadPoolBuilder, ThreadPoolExecutor};
+pub use thread_pool::{ThreadPoolBuilder, ThreadPoolExecutor};
 pub use wait::{DoneAndNotDone, ReturnWhen, Wait, wait};
+pub use worker_info::WorkerInfo;
 
 /// The README's code is compiled and run with the documentation tests.
 #[cfg(doctest)]

@@ -19,7 +19,7 @@ use concurrent_futures::{
     Panicked, Permit, PortableError, ReturnWhen, RunningTask, SharedTask, Shutdown, ShutdownFuture,
     ShutdownReport, StopSource, StopToken, Stopped, TaskBuilder, TaskDone, TaskFuture, TaskHandle,
     TaskOptions, TaskSet, ThreadPoolBuilder, ThreadPoolExecutor, TryMap, TryMapError, TryMapFuture,
-    TrySubmitError, Unfinished, UnobservedFailure, Unordered, Wait, WorkerLost,
+    TrySubmitError, Unfinished, UnobservedFailure, Unordered, Wait, WorkerInfo, WorkerLost,
 };
 use futures::future::FusedFuture;
 use futures::stream::FusedStream;
@@ -69,6 +69,15 @@ fn executors_and_what_they_give() {
         debug: AnyExecutor, Permit<AnyExecutor>, ExecutorState;
         unwind_safe: AnyExecutor, Permit<AnyExecutor>, ExecutorState;
     }
+    all! {
+        send: WorkerInfo;
+        sync: WorkerInfo;
+        unpin: WorkerInfo;
+        is_static: WorkerInfo;
+        clone: WorkerInfo;
+        debug: WorkerInfo;
+        unwind_safe: WorkerInfo;
+    }
 }
 
 #[cfg(feature = "process")]
@@ -88,7 +97,7 @@ fn worker_processes_and_what_goes_there() {
             ParentPool, Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
         is_static: ProcessPoolExecutor, ProcessPoolBuilder, ParentPool,
             Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
-        clone: ProcessPoolExecutor, TaskBuilder<&'static ProcessPoolExecutor>, Buffer<f64>;
+        clone: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>, Buffer<f64>;
         debug: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>, ParentPool,
             Permit<ProcessPoolExecutor>, Buffer<f64>;
     }

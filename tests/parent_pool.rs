@@ -68,14 +68,16 @@ fn fibonacci(n: u64) -> u64 {
     left.result().unwrap() + right.result().unwrap()
 }
 
+fn ready() {}
+
 /// What changes how workers come and go.
 #[test]
 fn nested_tasks_end_with_whatever_settings() {
     let settings: [fn(ProcessPoolBuilder) -> ProcessPoolBuilder; 4] = [
-        |builder| builder.initializer(|()| Ok(()), ()),
+        |builder| builder.initializer(call!(ready())),
         |builder| builder.max_tasks_per_worker(1),
         |builder| builder.idle_timeout(Duration::ZERO),
-        |builder| builder.initializer(|()| Ok(()), ()).max_tasks_per_worker(2),
+        |builder| builder.initializer(call!(ready())).max_tasks_per_worker(2),
     ];
     within_limit(move || {
         for set in settings {

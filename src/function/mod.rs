@@ -68,25 +68,6 @@ where
     Ok(call)
 }
 
-/// Names a function that needs no code for its types.
-pub(crate) fn name_preload(function: fn()) -> Result<[u8; 16], UnknownCode> {
-    let Reference { image, offset } = Reference::of(function as *const (), Part::Code)?;
-    let mut bytes = [0; 16];
-    bytes[..8].copy_from_slice(&image.to_le_bytes());
-    bytes[8..].copy_from_slice(&offset.to_le_bytes());
-    Ok(bytes)
-}
-
-/// Finds a function by what [`name_preload`] returned in the parent: see the module.
-pub(crate) fn resolve_preload(bytes: [u8; 16]) -> Result<fn(), UnknownCode> {
-    let number = u128::from_le_bytes(bytes);
-    let function = Reference { image: number as u64, offset: (number >> 64) as u64 };
-    let function = function.resolve(Part::Code)?;
-    // SAFETY: the parent has named it, and this process runs the parent's program: by the first two
-    // points at the top of this module it is a `fn()`.
-    Ok(unsafe { std::mem::transmute::<*const (), fn()>(function) })
-}
-
 /// The name of a call: the entry for its types, and the function itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Hash)]
 pub(crate) struct NamedCall {

@@ -4,16 +4,19 @@ use super::control_block::SharedControlBlock;
 use super::parent_connection::ParentConnection;
 use crate::remote::worker;
 use crate::sys::OwnedFd;
+use crate::worker_info::WorkerInfo;
 
-/// The connection and the memory that a worker begins with.
+/// What a worker begins with.
 pub(crate) struct WorkerStart {
     /// Its end of the stream. It blocks.
     pub(crate) socket: OwnedFd,
     pub(crate) block: SharedControlBlock,
+    pub(crate) info: WorkerInfo,
 }
 
 /// Serves the pool until the end of the socket. Returns the exit code.
 pub(crate) fn main(start: WorkerStart) -> i32 {
+    start.info.become_process();
     let connection = ParentConnection::install(start.socket, start.block);
     match worker::serve(&connection) {
         Ok(()) => 0,

@@ -14,7 +14,7 @@ use crate::sys;
 
 use crate::core::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
-use crate::function;
+use crate::initializer::InitializerOutcome;
 use crate::instruments::Instruments;
 use crate::job::Call;
 use crate::local::start::zygote::ZygoteSettings;
@@ -48,12 +48,15 @@ pub enum WorkerStderr {
 /// # drop(pool);
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
-#[derive(Default)]
+///
+/// A clone makes a second pool with the same settings, name included.
+#[derive(Clone, Default)]
 #[must_use = "a builder makes a pool only when `build` is called"]
 pub struct ProcessPoolBuilder {
     max_workers: Option<usize>,
     name: Option<String>,
-    initializer: Option<Result<Content, Error>>,
+    initializer: Option<Result<Arc<Content>, Error>>,
+    finalizer: Option<Result<Arc<Content>, Error>>,
     max_tasks_per_worker: Option<usize>,
     memory_limit: Option<u64>,
     max_result_size: Option<u64>,
@@ -63,7 +66,7 @@ pub struct ProcessPoolBuilder {
     min_workers: Option<usize>,
     env: Vec<(OsString, Option<OsString>)>,
     current_dir: Option<PathBuf>,
-    preload: Option<fn()>,
+    preload: Option<Result<Arc<Content>, Error>>,
     on_unobserved: OnUnobserved,
 }
 
@@ -88,14 +91,81 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// Runs in each worker before its first task, with this argument. If it fails or panics, the
-    /// pool is broken: tasks that wait and all later ones end with
-    /// [`Error::BrokenPool`], which carries the cause. Default: none.
-    pub fn initializer<A>(mut self, initializer: fn(A) -> Result<(), String>, argument: A) -> Self
-    where
-        A: Portable,
-    {
-        self.initializer = Some(call::pack_initializer(Call::new(initializer, argument)));
+    /// Runs in each worker before its first task. The function may return `()` or a `Result<(), E>`;
+    /// the arguments are encoded here, once for all workers. If it fails or panics, the pool is broken:
+    /// tasks that wait and all later ones end with [`Error::BrokenPool`], which carries the cause. Of
+    /// an error its text, its `Debug` and its causes travel, as in a
+    /// [`PortableError`](crate::PortableError). Default: none.
+    ///
+    /// A worker has its own copy of the program's statics, as they are before `main`. What `main` puts
+    /// into them, workers do not see: it is for the initializer to do that again.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, PortableError, ProcessPoolExecutor, call};
+    /// use std::sync::OnceLock;
+    ///
+    /// static MODEL: OnceLock<Vec<f32>> = OnceLock::new();
+    ///
+    /// fn load(path: String, scale: f32) -> Result<(), PortableError> {
+    ///     let text = if path == "-" { "1 2".to_owned() } else { std::fs::read_to_string(path)? };
+    ///     let numbers = text.split_whitespace().map(|word| Ok(scale * word.parse::<f32>()?));
+    ///     MODEL.set(numbers.collect::<Result<_, PortableError>>()?).map_err(|_| "loaded before")?;
+    ///     Ok(())
+    /// }
+    ///
+    /// fn weight(at: usize) -> Option<f32> {
+    ///     MODEL.get()?.get(at).copied()
+    /// }
+    ///
+    /// let builder = ProcessPoolExecutor::builder().max_workers(2);
+    /// let pool = builder.clone().initializer(call!(load("-".to_owned(), 0.5))).build()?;
+    /// assert_eq!(pool.submit(call!(weight(1))).result()?, Some(1.0));
+    ///
+    /// let pool = builder.initializer(call!(load("no/such/file".to_owned(), 1.0))).build()?;
+    /// let error = pool.submit(call!(weight(1))).result().unwrap_err();
+    /// assert!(matches!(&error, Error::BrokenPool(_)));
+    /// assert!(format!("{error:?}").contains("No such file"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn initializer<A: Portable, R: InitializerOutcome>(
+        mut self,
+        initializer: Call<A, R>,
+    ) -> Self {
+        self.initializer = Some(call::pack_initializer(initializer).map(Arc::new));
+        self
+    }
+
+    /// Runs in each worker after its last task, if the pool lets the worker end: since the pool has ended,
+    /// by a [`shutdown`](ProcessPoolExecutor::shutdown) or since its last handle was dropped, or
+    /// broke; or since the worker has run its
+    /// [number of tasks](Self::max_tasks_per_worker), has been [idle](Self::idle_timeout) for
+    /// long, or is a spare that is not needed any more. A shutdown waits for it. Default: none.
+    ///
+    /// It does not run in a worker that is killed, terminated or lost, nor if the initializer has
+    /// failed, nor if the program ends before the pool: then workers end at once. A panic in
+    /// it is reported by the panic hook and harms nothing. It is no task and takes no worker's place:
+    /// while it runs, another worker may start.
+    ///
+    /// ```
+    /// use concurrent_futures::{ProcessPoolExecutor, Shutdown, WorkerInfo, call};
+    ///
+    /// fn log_end(path: String) {
+    ///     let worker = WorkerInfo::current().map(|worker| worker.index());
+    ///     std::fs::write(path, format!("{worker:?} has ended")).unwrap();
+    /// }
+    ///
+    /// # let path = std::env::temp_dir().join(format!("finalizer-{}", std::process::id()));
+    /// # let path = path.to_str().unwrap().to_owned();
+    /// let finalizer = call!(log_end(path.clone()));
+    /// let pool = ProcessPoolExecutor::builder().finalizer(finalizer).build()?;
+    /// pool.submit(call!(f64::sqrt(9.0))).result()?;
+    /// pool.shutdown_blocking(Shutdown::Drain)?;
+    /// assert_eq!(std::fs::read_to_string(&path).unwrap(), "Some(0) has ended");
+    /// # std::fs::remove_file(path).unwrap();
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn finalizer<A: Portable>(mut self, finalizer: Call<A, ()>) -> Self {
+        self.finalizer = Some(call::pack_outside(finalizer).map(Arc::new));
         self
     }
 
@@ -229,10 +299,37 @@ impl ProcessPoolBuilder {
     }
 
     /// Runs once, in the process that workers are forked from: what it loads, they all have, and
-    /// share its memory until they write to it. It must not start threads. If it panics, or ends the
-    /// process twice in the same way, the pool is broken. Default: none.
-    pub fn preload(mut self, preload: fn()) -> Self {
-        self.preload = Some(preload);
+    /// share its memory until they write to it. It must not start threads. The function may return what an
+    /// [initializer](Self::initializer) may. If it fails or panics, or ends the process twice in the
+    /// same way, the pool is broken. Default: none.
+    ///
+    /// ```
+    /// use concurrent_futures::{ProcessPoolExecutor, call};
+    /// use std::sync::OnceLock;
+    ///
+    /// static WORDS: OnceLock<String> = OnceLock::new();
+    ///
+    /// fn load(path: String) -> std::io::Result<()> {
+    ///     let words = std::fs::read_to_string(path)?;
+    ///     WORDS.get_or_init(|| words);
+    ///     Ok(())
+    /// }
+    ///
+    /// fn is_loaded() -> bool {
+    ///     WORDS.get().is_some()
+    /// }
+    ///
+    /// let builder = ProcessPoolExecutor::builder();
+    /// let pool = builder.clone().preload(call!(load("/dev/null".to_owned()))).build()?;
+    /// assert!(pool.submit(call!(is_loaded())).result()?);
+    ///
+    /// let pool = builder.preload(call!(load("no/such/file".to_owned()))).build()?;
+    /// let error = pool.submit(call!(is_loaded())).result().unwrap_err();
+    /// assert!(format!("{error:?}").contains("the preloaded function failed: No such file"));
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn preload<A: Portable, R: InitializerOutcome>(mut self, preload: Call<A, R>) -> Self {
+        self.preload = Some(call::pack_outside(preload).map(Arc::new));
         self
     }
 
@@ -266,7 +363,7 @@ impl ProcessPoolBuilder {
     /// # Errors
     ///
     /// [`InvalidSetting`](Error::InvalidSetting) if a setting makes no sense;
-    /// [`Codec`](Error::Codec) if the initializer's argument can't be encoded;
+    /// [`Codec`](Error::Codec) if an argument of the initializer, the finalizer or the preloaded function can't be encoded;
     /// [`BrokenPool`](Error::BrokenPool) if worker processes can't be started here, with what was
     /// refused and the system's reason. What the process that workers are forked from finds out
     /// itself is the error of the tasks.
@@ -284,10 +381,8 @@ impl ProcessPoolBuilder {
             format!("processes-{number}")
         });
         settings::check_name(&name)?;
-        let preload = self.preload.map(function::name_preload).transpose().map_err(|unknown| {
-            settings::invalid("preload", format!("must be in this program: {unknown}"))
-        })?;
-        let initializer = self.initializer.transpose()?.map(Arc::new);
+        let preload = self.preload.transpose()?;
+        let (initializer, finalizer) = (self.initializer.transpose()?, self.finalizer.transpose()?);
         let instruments = Instruments::new(&name);
         let max_workers = self.max_workers.unwrap_or_else(num_cpus::get).max(1);
         let min_workers = self.min_workers.unwrap_or(0);
@@ -305,6 +400,7 @@ impl ProcessPoolBuilder {
             min_workers,
             name,
             initializer,
+            finalizer,
             max_tasks_per_worker: self.max_tasks_per_worker,
             queue_capacity: self.queue_capacity,
             idle_timeout: self.idle_timeout,
@@ -321,6 +417,7 @@ impl fmt::Debug for ProcessPoolBuilder {
             .field("max_workers", &self.max_workers)
             .field("name", &self.name)
             .field("initializer", &self.initializer.is_some())
+            .field("finalizer", &self.finalizer.is_some())
             .field("max_tasks_per_worker", &self.max_tasks_per_worker)
             .field("memory_limit", &self.memory_limit)
             .field("max_result_size", &self.max_result_size)

@@ -4,15 +4,17 @@ use std::mem::needs_drop;
 
 use super::frame::{Content, Frame, Kind};
 use super::reply::{self, codec_error, guarded};
-use super::run::{Initialize, RunCall};
+use super::run::{Initialize, RunCall, RunOutside};
 use super::submission::ReplySink;
 use crate::codec;
 use crate::core::Promise;
 use crate::error::{CodecError, CodecSide, Error};
 use crate::function::{self, Trampoline, UnknownCode};
+use crate::initializer::{BoxedError, InitializerOutcome};
 use crate::job::Call;
 use crate::panic::drop_quietly;
 use crate::portable::Portable;
+use crate::portable_error::PortableError;
 use crate::trace::TaskTrace;
 
 /// Returns the error for a function that has no name in other processes.
@@ -26,10 +28,7 @@ pub(crate) fn pack<A: Portable, R: Portable>(call: Call<A, R>) -> Result<Content
     pack_for::<RunCall, A, R>(function, arguments)
 }
 
-fn pack_for<T, A: Portable, R: Portable>(
-    function: fn(A) -> R,
-    arguments: A,
-) -> Result<Content, Error>
+fn pack_for<T, A: Portable, R>(function: fn(A) -> R, arguments: A) -> Result<Content, Error>
 where
     T: Trampoline<A, R>,
 {
@@ -43,11 +42,19 @@ where
 }
 
 /// Packs the call that each worker begins with.
-pub(crate) fn pack_initializer<A: Portable>(
-    call: Call<A, Result<(), String>>,
+pub(crate) fn pack_initializer<A: Portable, R: InitializerOutcome>(
+    call: Call<A, R>,
 ) -> Result<Content, Error> {
-    let (function, argument) = call.into_parts();
-    pack_for::<Initialize, A, Result<(), String>>(function, argument)
+    let (function, arguments) = call.into_parts();
+    pack_for::<Initialize, A, R>(function, arguments)
+}
+
+/// Packs a call for [`run_outside`](super::run::run_outside).
+pub(crate) fn pack_outside<A: Portable, R: InitializerOutcome>(
+    call: Call<A, R>,
+) -> Result<Content, Error> {
+    let (function, arguments) = call.into_parts();
+    pack_for::<RunOutside, A, R>(function, arguments)
 }
 
 /// In bytes. Longer replies are unpacked by a helper thread, so that those behind them do not wait.
@@ -97,10 +104,10 @@ pub(crate) fn check_result<R>(reply: &Frame) -> Result<(), CodecError> {
 }
 
 /// Returns the error with which an initializer has failed.
-pub(crate) fn unpack_initializer_error(frame: &Frame) -> Box<dyn std::error::Error + Send + Sync> {
+pub(crate) fn unpack_initializer_error(frame: &Frame) -> BoxedError {
     match frame.header.kind {
-        Kind::Failed => match reply::decode_text::<String>(frame) {
-            Some(text) => format!("the initializer failed: {text}").into(),
+        Kind::Failed => match reply::decode_text::<PortableError>(frame) {
+            Some(error) => error.into_boxed(),
             None => Box::new(reply::garbled()),
         },
         _ => match reply::unpack_error(frame) {

@@ -36,7 +36,7 @@ const BUFFER: usize = 64 * 1024;
 const DIRECT: usize = 16 * 1024;
 
 /// The number of kinds.
-const KINDS: usize = 19;
+const KINDS: usize = 20;
 
 /// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,8 @@ pub(crate) enum Kind {
     Answer = 4,
     /// A task that the worker has submitted can't be withdrawn any more.
     TooLate = 5,
+    /// Run the finalizer and end. Without this a worker ends at the end of its socket, and runs none.
+    Finalize = 6,
     // From the worker, one for each task that it was sent, in order; the detail is how long the
     // task ran, in nanoseconds:
     /// The value.
@@ -102,6 +104,7 @@ impl Kind {
             Kind::Chunk,
             Kind::Answer,
             Kind::TooLate,
+            Kind::Finalize,
             Kind::Value,
             Kind::Panicked,
             Kind::BadArguments,
@@ -131,7 +134,7 @@ impl Kind {
 
     /// Returns whether the body begins with a call's code.
     pub(super) fn has_code(self) -> bool {
-        matches!(self, Kind::Call | Kind::Initialize | Kind::Chunk | Kind::Submit)
+        matches!(self, Kind::Call | Kind::Initialize | Kind::Finalize | Kind::Chunk | Kind::Submit)
     }
 
     /// Returns whether it is the one reply to a task.

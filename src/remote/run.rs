@@ -6,10 +6,12 @@ use std::sync::atomic::AtomicU64;
 use super::frame::{Content, Frame, Header, Kind};
 use super::reply::{Reply, guarded};
 use crate::codec;
-use crate::error::CodecSide;
+use crate::error::{CodecError, CodecSide};
 use crate::function::Trampoline;
+use crate::initializer::{BoxedError, InitializerOutcome};
 use crate::panic::{catch, drop_quietly};
 use crate::portable::Portable;
+use crate::portable_error::PortableError;
 
 /// The process that a call runs in, as the call needs it.
 pub(crate) trait Desk: Send + Sync {
@@ -72,26 +74,63 @@ impl<A: Portable, R: Portable> Trampoline<A, R> for RunCall {
 /// As [`RunCall`]; the reply says whether the worker may go on.
 pub(crate) struct Initialize;
 
-impl<A: Portable> Trampoline<A, Result<(), String>> for Initialize {
+impl<A: Portable, R: InitializerOutcome> Trampoline<A, R> for Initialize {
     type Context = Running;
 
-    fn call(function: fn(A) -> Result<(), String>, call: &mut Running) {
-        call.reply = Some(match call.run(function) {
+    fn call(function: fn(A) -> R, call: &mut Running) {
+        // The error's texts are code of the user's as well.
+        let initialize = |arguments| function(arguments).into_result().map_err(PortableError::from);
+        call.reply = Some(match call.run(initialize) {
             Ok(Ok(())) => encoded(()),
-            Ok(Err(text)) => Reply::text(Kind::Failed, &text),
+            Ok(Err(error)) => Reply::text(Kind::Failed, &error),
             Err(reply) => reply,
         });
     }
 }
 
+/// A call outside of tasks: of the finalizer, or of the preloaded function.
+pub(crate) struct OutsideCall {
+    frame: Frame,
+    /// Why it has failed.
+    failure: Option<BoxedError>,
+}
+
+/// Decodes the arguments, calls the function, and takes what it returns.
+pub(crate) struct RunOutside;
+
+impl<A: Portable, R: InitializerOutcome> Trampoline<A, R> for RunOutside {
+    type Context = OutsideCall;
+
+    fn call(function: fn(A) -> R, call: &mut OutsideCall) {
+        let mut run = || -> Result<(), BoxedError> {
+            let arguments = take_arguments::<A>(&mut call.frame)?;
+            // The error's texts are code of the user's as well.
+            let outcome = catch(|| function(arguments).into_result().map_err(PortableError::from));
+            outcome?.map_err(PortableError::into_boxed)
+        };
+        call.failure = run().err();
+    }
+}
+
+/// Runs a call that was packed outside of tasks. The error is a [`Panicked`](crate::panic::Panicked), or
+/// says why the call could not be made, or is its own.
+pub(crate) fn run_outside(frame: Frame) -> Result<(), BoxedError> {
+    let code = frame.code.ok_or("the frame names no code")?;
+    let mut call = OutsideCall { frame, failure: None };
+    code.resolve::<OutsideCall>()?.call(&mut call);
+    call.failure.map_or(Ok(()), Err)
+}
+
+/// Takes the arguments out of a frame. They may keep the memory of its segments.
+fn take_arguments<A: Portable>(frame: &mut Frame) -> Result<A, CodecError> {
+    let segments = std::mem::take(&mut frame.segments);
+    guarded::<A, _, _>(CodecSide::DecodeArguments, || codec::decode::<A>(frame.values(), segments))
+}
+
 impl Running {
     /// The value of the function, or the reply that says why there is none.
-    fn run<A: Portable, R>(&mut self, function: fn(A) -> R) -> Result<R, Reply> {
-        // The arguments may keep this memory; it is not copied.
-        let segments = std::mem::take(&mut self.frame.segments);
-        let arguments = guarded::<A, _, _>(CodecSide::DecodeArguments, || {
-            codec::decode::<A>(self.frame.values(), segments)
-        });
+    fn run<A: Portable, R>(&mut self, function: impl FnOnce(A) -> R) -> Result<R, Reply> {
+        let arguments = take_arguments::<A>(&mut self.frame);
         let arguments = arguments.map_err(|error| Reply::codec(Kind::BadArguments, error))?;
         catch(|| function(arguments)).map_err(|panicked| Reply::panicked(&panicked))
     }

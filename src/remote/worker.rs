@@ -12,14 +12,14 @@ use super::checkpoint::Checkpoint;
 use super::frame::{Content, Frame, Header, Kind};
 use super::parent_pool::Parent;
 use super::reply::Reply;
-use super::run::{Desk, Running};
+use super::run::{Desk, Running, run_outside};
 use super::trace_relay::Sender;
 use crate::core::context::{self, End, WorkerContext};
 use crate::core::stop_flag::Remote;
 use crate::core::waits::Awaited;
 use crate::core::{Extra, Options, Promise, Source, StopFlag, TaskId, TaskRef};
 use crate::label::Label;
-use crate::panic::install_hook;
+use crate::panic::{Panicked, install_hook};
 
 /// A worker's connection to its pool.
 pub(crate) trait PoolLink: Desk + Parent + 'static {
@@ -34,16 +34,24 @@ pub(crate) trait PoolLink: Desk + Parent + 'static {
 pub(crate) fn serve<C: PoolLink>(connection: &Arc<C>) -> io::Result<()> {
     install_hook();
     let desk: Arc<dyn Desk> = Arc::clone(connection) as _;
-    let mut served = Ok(());
+    let mut served = Ok(None);
     let worker = Rc::new(Worker(Arc::clone(&desk)));
     context::run_as_worker(worker, || served = serve_tasks(&**connection, &desk));
-    served
+    if let Some(finalizer) = served? {
+        // Outside of the worker context: it is no task.
+        finalize(finalizer);
+    }
+    Ok(())
 }
 
-fn serve_tasks(connection: &impl PoolLink, desk: &Arc<dyn Desk>) -> io::Result<()> {
+/// Returns the frame of the finalizer, if that is to run.
+fn serve_tasks(connection: &impl PoolLink, desk: &Arc<dyn Desk>) -> io::Result<Option<Frame>> {
     let events = Sender::new(desk);
     while let Some(frame) = connection.next_task()? {
         let header = frame.header;
+        if header.kind == Kind::Finalize {
+            return Ok(Some(frame));
+        }
         if header.kind == Kind::Chunk {
             // Before the claim: what is here counts as results of a chunk that has started.
             Checkpoint::new(desk.checkpoint());
@@ -61,10 +69,17 @@ fn serve_tasks(connection: &impl PoolLink, desk: &Arc<dyn Desk>) -> io::Result<(
         let detail = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         desk.reply(Header { kind, detail, ..header }, &Content { code: None, values })?;
         if header.kind == Kind::Initialize && kind != Kind::Value {
-            break; // Tasks that were sent along are not to run.
+            break; // Tasks that were sent along are not to run, nor is the finalizer.
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+fn finalize(frame: Frame) {
+    // A panic was reported by the hook. The pool takes no more replies.
+    if let Some(error) = run_outside(frame).err().filter(|error| !error.is::<Panicked>()) {
+        eprintln!("concurrent-futures: the finalizer did not run: {error}");
+    }
 }
 
 fn run(desk: &Arc<dyn Desk>, frame: Frame, start: Instant) -> Reply {

@@ -10,6 +10,7 @@ use super::ThreadPoolExecutor;
 use super::runtime::Runtime;
 use crate::core::{OnUnobserved, UnobservedFailure};
 use crate::error::Error;
+use crate::initializer::InitializerOutcome;
 use crate::instruments::Instruments;
 use crate::panic::Quiet;
 use crate::settings;
@@ -18,11 +19,13 @@ use crate::settings;
 const DEFAULT_STACK_SIZE: usize = 2 * 1024 * 1024;
 
 type Initializer = Arc<dyn Fn() -> Result<(), Box<dyn StdError + Send + Sync>> + Send + Sync>;
+type Finalizer = Arc<dyn Fn() + Send + Sync>;
 
 pub(super) struct Config {
     pub(super) max_workers: usize,
     pub(super) name: String,
     pub(super) initializer: Option<Initializer>,
+    pub(super) finalizer: Option<Finalizer>,
     pub(super) stack_size: usize,
     pub(super) queue_capacity: Option<usize>,
     pub(super) idle_timeout: Option<Duration>,
@@ -39,34 +42,6 @@ pub(super) struct Config {
     pub(super) is_global: bool,
 }
 
-/// The values that an initializer may return: `()`, or a `Result<(), E>` with any error.
-///
-/// Sealed.
-pub trait InitializerOutcome: sealed::Outcome {}
-
-mod sealed {
-    use std::error::Error as StdError;
-
-    #[allow(unnameable_types, reason = "that is what seals the trait above")]
-    pub trait Outcome {
-        fn into_result(self) -> Result<(), Box<dyn StdError + Send + Sync>>;
-    }
-
-    impl Outcome for () {
-        fn into_result(self) -> Result<(), Box<dyn StdError + Send + Sync>> {
-            Ok(())
-        }
-    }
-
-    impl<E: Into<Box<dyn StdError + Send + Sync>>> Outcome for Result<(), E> {
-        fn into_result(self) -> Result<(), Box<dyn StdError + Send + Sync>> {
-            self.map_err(Into::into)
-        }
-    }
-}
-
-impl<T: sealed::Outcome> InitializerOutcome for T {}
-
 /// Builds a [`ThreadPoolExecutor`]. From [`ThreadPoolExecutor::builder`].
 ///
 /// ```
@@ -80,12 +55,15 @@ impl<T: sealed::Outcome> InitializerOutcome for T {}
 /// # drop(pool);
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
+///
+/// A clone makes a second pool with the same settings, name included.
 #[derive(Clone, Default)]
 #[must_use = "a builder makes a pool only when `build` is called"]
 pub struct ThreadPoolBuilder {
     max_workers: Option<usize>,
     name: Option<String>,
     initializer: Option<Initializer>,
+    finalizer: Option<Finalizer>,
     stack_size: Option<usize>,
     queue_capacity: Option<usize>,
     idle_timeout: Option<Duration>,
@@ -123,6 +101,23 @@ impl ThreadPoolBuilder {
     /// `Result<(), E>`. If it fails or panics, the pool is broken: tasks that wait and all later
     /// ones end with [`Error::BrokenPool`], which carries the cause.
     /// Default: none.
+    ///
+    /// ```
+    /// use concurrent_futures::{ThreadPoolExecutor, WorkerInfo};
+    /// use std::cell::RefCell;
+    ///
+    /// thread_local! { static SCRATCH: RefCell<String> = RefCell::default(); }
+    ///
+    /// let pool = ThreadPoolExecutor::builder()
+    ///     .initializer(|| {
+    ///         let worker = WorkerInfo::current().ok_or("this is no worker")?;
+    ///         SCRATCH.set(format!("scratch/{}", worker.index()));
+    ///         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+    ///     })
+    ///     .build()?;
+    /// assert_eq!(pool.submit(|| SCRATCH.take()).result()?, "scratch/0");
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
     pub fn initializer<F, R>(mut self, initializer: F) -> Self
     where
         F: Fn() -> R + Send + Sync + 'static,
@@ -130,6 +125,41 @@ impl ThreadPoolBuilder {
     {
         let initializer = Quiet::new(initializer);
         self.initializer = Some(Arc::new(move || initializer().into_result()));
+        self
+    }
+
+    /// Runs in each worker after its last task, spares included: when the pool has ended, by a
+    /// [`shutdown`](ThreadPoolExecutor::shutdown) or since its last handle was dropped, or broke, and when
+    /// a worker ends before that. A shutdown waits for it. Default: none.
+    ///
+    /// It does not run in a worker whose initializer has failed, nor in one that still works when
+    /// the program ends. A panic in it is reported by the panic hook and harms nothing. It is no
+    /// task and takes no worker's place: while it runs, another worker may start.
+    ///
+    /// ```
+    /// use concurrent_futures::{Shutdown, ThreadPoolExecutor};
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicUsize, Ordering};
+    ///
+    /// let closed = Arc::new(AtomicUsize::new(0));
+    /// let count = Arc::clone(&closed);
+    /// let pool = ThreadPoolExecutor::builder()
+    ///     .max_workers(1)
+    ///     .finalizer(move || {
+    ///         count.fetch_add(1, Ordering::Relaxed);
+    ///     })
+    ///     .build()?;
+    /// pool.submit(|| ()).result()?;
+    /// pool.shutdown_blocking(Shutdown::Drain)?;
+    /// assert_eq!(closed.load(Ordering::Relaxed), 1);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn finalizer<F>(mut self, finalizer: F) -> Self
+    where
+        F: Fn() + Send + Sync + 'static,
+    {
+        let finalizer = Quiet::new(finalizer);
+        self.finalizer = Some(Arc::new(move || (*finalizer)()));
         self
     }
 
@@ -309,6 +339,7 @@ impl ThreadPoolBuilder {
             max_workers,
             name,
             initializer: self.initializer,
+            finalizer: self.finalizer,
             stack_size: self.stack_size.unwrap_or(DEFAULT_STACK_SIZE),
             queue_capacity: self.queue_capacity,
             idle_timeout: self.idle_timeout,
@@ -329,6 +360,7 @@ impl fmt::Debug for ThreadPoolBuilder {
             .field("max_workers", &self.max_workers)
             .field("name", &self.name)
             .field("initializer", &self.initializer.is_some())
+            .field("finalizer", &self.finalizer.is_some())
             .field("stack_size", &self.stack_size)
             .field("queue_capacity", &self.queue_capacity)
             .field("idle_timeout", &self.idle_timeout)

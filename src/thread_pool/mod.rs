@@ -13,7 +13,7 @@ mod runtime;
 mod sleep;
 mod worker;
 
-pub use builder::{InitializerOutcome, ThreadPoolBuilder};
+pub use builder::ThreadPoolBuilder;
 
 use std::fmt;
 use std::future::Future;

@@ -25,6 +25,7 @@ use crate::shutdown::RunningTask;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use crate::sync::thread::{Builder, JoinHandle};
+use crate::worker_info::WorkerInfo;
 
 /// A task of less ticks is quick: some microseconds.
 const QUICK: u64 = 8_000;
@@ -393,7 +394,8 @@ pub(super) fn spawn(
         if !pool.config.is_internal {
             POOL.set(Arc::downgrade(&pool));
         }
-        run(&pool, &seat, &mut own);
+        let info = WorkerInfo::new(seat.index, &pool.config.name);
+        info.enter(|| run(&pool, &seat, &mut own));
         // The pool may end with this. Destructors of thread-locals are still to run; `join` waits
         // for them.
         pool.leave(&seat);
@@ -425,6 +427,13 @@ fn run(pool: &Arc<Pool>, seat: &Arc<Seat>, own: &mut OwnLocalQueue) {
             next = worker.run_in(runtime, Some(task), own);
         }
     });
+    if let Some(finalizer) = &pool.config.finalizer {
+        // In a forked child this is the copy of a worker that goes on in the parent.
+        if !worker.is_forked() {
+            // As the initializer, without a worker context: the worker has no place to lend out.
+            let _reported_by_the_hook = catch(|| finalizer());
+        }
+    }
 }
 
 #[cfg(all(test, not(loom)))]

@@ -16,3 +16,5 @@ mod processes;
 #[path = "../support/mod.rs"]
 mod support;
 mod wait;
+#[cfg(all(feature = "process", target_os = "linux"))]
+mod workers;

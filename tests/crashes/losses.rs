@@ -333,7 +333,7 @@ fn the_end_of_a_pool_waits_for_what_runs_again() {
 /// Workers that die before their first task are not replaced for ever.
 #[test]
 fn workers_that_die_at_their_start_break_the_pool() {
-    fn begin((attempts, death): (Attempts, Death)) -> Result<(), String> {
+    fn begin(attempts: Attempts, death: Death) -> Result<(), String> {
         attempts.add();
         death.die()
     }
@@ -341,8 +341,8 @@ fn workers_that_die_at_their_start_break_the_pool() {
         for size in SIZES {
             for death in Death::ALL {
                 let attempts = Attempts::new("start");
-                let initializer = (attempts.for_job(), death);
-                let pool = builder(size).initializer(begin, initializer).build().unwrap();
+                let initializer = call!(begin(attempts.for_job(), death));
+                let pool = builder(size).initializer(initializer).build().unwrap();
                 let futures: Vec<_> = (0..10).map(|n| pool.submit(call!(square(n)))).collect();
                 let how = match death.status() {
                     (Some(code), _) => format!("exit code {code}"),
@@ -398,14 +398,14 @@ fn a_task_whose_arguments_no_worker_can_receive_fails_alone() {
 /// One that was killed before it had done anything is not the fault of all.
 #[test]
 fn workers_that_are_killed_at_their_start_are_replaced() {
-    fn begin(started: (Reports, Gate)) -> Result<(), String> {
-        started.0.add(process::id());
-        started.1.wait();
-        Ok(())
+    fn begin(started: Reports, gate: Gate) {
+        started.add(process::id());
+        gate.wait();
     }
     within_limit(|| {
         let (started, gate) = (Reports::new(), Gate::new());
-        let pool = builder(1).initializer(begin, (started.clone(), gate.clone())).build().unwrap();
+        let pool =
+            builder(1).initializer(call!(begin(started.clone(), gate.clone()))).build().unwrap();
         let future = pool.submit(call!(square(7)));
         for n in 0..3 {
             kill(started.wait_for(n + 1)[n]);

@@ -44,17 +44,12 @@ fn print_and_fail(number: u32) -> Unwritable {
     Unwritable
 }
 
-fn print_at_the_start(number: u32) -> Result<(), String> {
-    print(number);
-    Ok(())
-}
-
 /// The test kills the program, and with it the workers, which so never come to their end.
 #[test]
 fn what_a_job_has_printed_by_c_is_there_when_its_result_is() {
     const NAME: &str = "printed::what_a_job_has_printed_by_c_is_there_when_its_result_is";
     if part().is_some() {
-        let pool = builder(1).initializer(print_at_the_start, 0).build().unwrap();
+        let pool = builder(1).initializer(call!(print(0))).build().unwrap();
         pool.submit(call!(print(1))).result().unwrap();
         say(&[1]);
         let panicked = pool.submit(call!(print_and_panic(2))).result();

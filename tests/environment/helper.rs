@@ -2,7 +2,7 @@
 
 use std::process::{self, Command};
 
-use concurrent_futures::{Error, ProcessPoolExecutor, Shutdown, call};
+use concurrent_futures::{Call, Error, ProcessPoolExecutor, Shutdown, call};
 
 use crate::program::{part, say};
 use crate::tools::{Gate, builder, end, family, lost, occupy};
@@ -70,7 +70,7 @@ fn count_start() -> u64 {
 }
 
 /// A pool with a preloaded function, and a file that counts the starts of its helper.
-fn counting(max_workers: usize, preload: fn()) -> (ProcessPoolExecutor, Starts) {
+fn counting(max_workers: usize, preload: Call<(), ()>) -> (ProcessPoolExecutor, Starts) {
     static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
     let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let name = format!("concurrent-futures-{}-starts-{n}", process::id());
@@ -107,7 +107,7 @@ fn end_by_sigkill() {
 /// It is tried once more, since it may have been by chance, and not a third time.
 #[test]
 fn how_a_helper_ends_before_it_has_begun_is_in_the_error() {
-    let helpers = [(exit_7 as fn(), "exit code 7"), (end_by_sigkill, "SIGKILL")];
+    let helpers = [(call!(exit_7()), "exit code 7"), (call!(end_by_sigkill()), "SIGKILL")];
     for (preload, how) in helpers {
         let (pool, starts) = counting(2, preload);
         let futures = [pool.submit(call!(square(3))), pool.submit(call!(square(4)))];
@@ -124,10 +124,8 @@ fn how_a_helper_ends_before_it_has_begun_is_in_the_error() {
 /// One helper is lost, not eight workers.
 #[test]
 fn a_helper_that_is_killed_at_its_start_is_replaced_however_many_workers_wait_for_it() {
-    fn die_the_first_time() {
+    fn die_the_first_time(gate: Gate) {
         if count_start() == 1 {
-            let gate: Gate =
-                serde_json::from_str(&std::env::var("TEST_HELPER_GATE").unwrap()).unwrap();
             gate.wait();
             kill(process::id());
             std::thread::sleep(crate::tools::LONG);
@@ -135,12 +133,11 @@ fn a_helper_that_is_killed_at_its_start_is_replaced_however_many_workers_wait_fo
     }
 
     let gate = Gate::new();
-    let (path, files) = (serde_json::to_string(&gate).unwrap(), std::env::temp_dir());
-    let starts = Starts(files.join(format!("concurrent-futures-{}-eight", process::id())));
+    let name = format!("concurrent-futures-{}-eight", process::id());
+    let starts = Starts(std::env::temp_dir().join(name));
     let pool = builder(8)
         .env(STARTS, &starts.0)
-        .env("TEST_HELPER_GATE", path)
-        .preload(die_the_first_time)
+        .preload(call!(die_the_first_time(gate.clone())))
         .build()
         .unwrap();
     let futures: Vec<_> = (0..8).map(|n| pool.submit(call!(square(n)))).collect();

@@ -107,7 +107,7 @@ fn forbid_kill() {
 #[test]
 fn a_worker_that_may_not_be_killed_is_given_up() {
     as_root("privileges::a_worker_that_may_not_be_killed_is_given_up", || {
-        let pool = builder(1).preload(forbid_kill).build().unwrap();
+        let pool = builder(1).preload(call!(forbid_kill())).build().unwrap();
         let gate = Gate::new();
         let held = occupy(&pool, &gate);
         let worker = pool.worker_pids()[0];

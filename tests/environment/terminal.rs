@@ -110,7 +110,7 @@ fn jobs_write_to_a_terminal_that_stops_background_output() {
             changed.c_lflag |= libc::TOSTOP;
             // SAFETY: the place is valid.
             assert_eq!(unsafe { libc::tcsetattr(0, libc::TCSANOW, &changed) }, 0);
-            let pool = crate::tools::builder(2).preload(preload).build().unwrap();
+            let pool = crate::tools::builder(2).preload(call!(preload())).build().unwrap();
             for number in 0..4 {
                 pool.submit(call!(print(number))).result().unwrap();
             }

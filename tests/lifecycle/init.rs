@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier};
 use std::{fmt, io, thread};
 
 use concurrent_futures::{
-    Error, Executor, Panicked, Shutdown, TaskFuture, ThreadPoolExecutor, call,
+    Error, Executor, Panicked, Shutdown, TaskFuture, ThreadPoolExecutor, WorkerInfo, call,
 };
 
 use crate::support::{Counter, Gate, POOL_SIZES, occupy, on_runtimes, within_limit};
@@ -249,6 +249,38 @@ fn a_wait_inside_of_a_job_ends_when_its_spare_fails() {
         let inner = pool.clone();
         let outer = pool.submit(move || futures::executor::block_on(inner.submit(|| 1)));
         assert_no_licence(outer.result().unwrap().unwrap_err());
+    });
+}
+
+/// IN-4, WI-2.
+#[test]
+fn a_spare_that_is_not_needed_any_more_runs_the_finalizer() {
+    within_limit(|| {
+        let (ends, gate) = (Counter::new(), Gate::new());
+        let (inner, closed) = (ends.clone(), gate.clone());
+        let builder = ThreadPoolExecutor::builder().max_workers(1).finalizer(move || {
+            inner.add();
+            closed.wait();
+        });
+        let pool = builder.build().unwrap();
+        let index = || WorkerInfo::current().unwrap().index();
+        // A task whose end needs a spare; one of the two workers is one too many after it.
+        let needs_spare = || {
+            let (completer, awaited) = TaskFuture::promise();
+            let waits = pool.submit(move || (index(), awaited.result().unwrap()));
+            pool.submit(move || completer.complete(Ok(index()))).detach();
+            waits.result().unwrap()
+        };
+        let (first, spare) = needs_spare();
+        assert_eq!((first, spare), (0, 1));
+        ends.wait_for(1);
+        // While it runs, it keeps its index.
+        let (first, spare) = needs_spare();
+        assert!(first < 2 && spare == 2, "{first}, {spare}");
+        ends.wait_for(2);
+        gate.open();
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+        assert_eq!(ends.get(), 3);
     });
 }
 

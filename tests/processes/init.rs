@@ -6,10 +6,12 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 use concurrent_futures::{
-    CodecSide, Error, Panicked, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown, call,
+    CodecSide, Error, Panicked, PortableError, ProcessPoolBuilder, ProcessPoolExecutor, Shutdown,
+    call,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -23,10 +25,9 @@ use crate::tools::{
 /// Set by the initializer, in the worker.
 static SEAT: AtomicU32 = AtomicU32::new(0);
 
-fn take_seat((seat, taken): (u32, Reports)) -> Result<(), String> {
+fn take_seat(seat: u32, taken: Reports) {
     SEAT.store(seat, SeqCst);
     taken.add(process::id());
-    Ok(())
 }
 
 fn seat() -> u32 {
@@ -40,7 +41,7 @@ fn square(n: u64) -> u64 {
 /// A pool whose workers have seat 7.
 fn seated(builder: ProcessPoolBuilder) -> (ProcessPoolExecutor, Reports) {
     let taken = Reports::new();
-    (builder.initializer(take_seat, (7, taken.clone())).build().unwrap(), taken)
+    (builder.initializer(call!(take_seat(7, taken.clone()))).build().unwrap(), taken)
 }
 
 /// IN-1.
@@ -136,7 +137,7 @@ fn no_licence(gate: Gate) -> Result<(), String> {
 /// A pool whose initializer fails once the gate is open.
 fn doomed(builder: ProcessPoolBuilder) -> (ProcessPoolExecutor, Gate) {
     let gate = Gate::new();
-    (builder.initializer(no_licence, gate.clone()).build().unwrap(), gate)
+    (builder.initializer(call!(no_licence(gate.clone()))).build().unwrap(), gate)
 }
 
 #[track_caller]
@@ -225,13 +226,13 @@ fn a_wait_for_room_ends_when_the_pool_breaks() {
 /// IN-2.
 #[test]
 fn a_panic_of_the_initializer_breaks_the_pool() {
-    fn no_device((): ()) -> Result<(), String> {
+    fn no_device() {
         panic!("no device")
     }
 
     within_limit(|| {
         for size in POOL_SIZES {
-            let pool = builder(size).initializer(no_device, ()).build().unwrap();
+            let pool = builder(size).initializer(call!(no_device())).build().unwrap();
             for _ in 0..3 {
                 let error = pool.submit(call!(square(3))).result().unwrap_err();
                 assert!(format!("{error:?}").contains("no device"), "{error:?}");
@@ -255,7 +256,7 @@ fn an_initializer_that_ends_its_process_breaks_the_pool() {
     within_limit(|| {
         for size in POOL_SIZES {
             let begun = Reports::new();
-            let pool = builder(size).initializer(leave, begun.clone()).build().unwrap();
+            let pool = builder(size).initializer(call!(leave(begun.clone()))).build().unwrap();
             let futures: Vec<_> = (0..10).map(|n| pool.submit(call!(square(n)))).collect();
             for future in futures {
                 let error = future.result().unwrap_err();
@@ -272,8 +273,8 @@ fn an_initializer_that_ends_its_process_breaks_the_pool() {
 }
 
 /// What an initializer does that fails from the second time on.
-fn only_once(mark: PathBuf) -> Result<(), String> {
-    File::create_new(mark).map(drop).map_err(|_| "no licence for seat 7".to_owned())
+fn only_once(mark: PathBuf) -> Result<(), &'static str> {
+    File::create_new(mark).map(drop).map_err(|_| "no licence for seat 7")
 }
 
 /// IN-2.
@@ -281,7 +282,7 @@ fn only_once(mark: PathBuf) -> Result<(), String> {
 fn a_running_task_keeps_its_value_when_the_initializer_fails_in_a_later_worker() {
     within_limit(|| {
         let mark = std::env::temp_dir().join(format!("only-once-{}", process::id()));
-        let pool = builder(2).initializer(only_once, mark.clone()).build().unwrap();
+        let pool = builder(2).initializer(call!(only_once(mark.clone()))).build().unwrap();
         let gate = Gate::new();
         let running = occupy(&pool, &gate);
         // Starts the second worker.
@@ -311,15 +312,85 @@ fn an_initializer_argument_that_can_not_be_encoded_is_an_error_of_the_builder() 
         }
     }
 
-    fn ready<T: DeserializeOwned>(_argument: T) -> Result<(), String> {
-        Ok(())
+    fn ready<T: DeserializeOwned>(_argument: T) {}
+
+    within_limit(|| {
+        for builder in
+            [builder(1).initializer(call!(ready(Never))), builder(1).preload(call!(ready(Never)))]
+        {
+            let built = builder.build();
+            let Err(Error::Codec(codec)) = built else { panic!("{built:?}") };
+            assert_eq!(codec.side, CodecSide::EncodeArguments);
+            assert!(codec.message.contains("not for others"), "{codec}");
+        }
+    });
+}
+
+/// What the preloaded function has left in the process that workers are forked from.
+static LOADED: OnceLock<String> = OnceLock::new();
+
+fn load(text: String) -> Result<(), PortableError> {
+    if text.is_empty() {
+        Err(NotThere)?;
+    }
+    LOADED.set(text).map_err(|_| "it was loaded before")?;
+    Ok(())
+}
+
+fn loaded() -> Option<String> {
+    LOADED.get().cloned()
+}
+
+#[derive(Debug)]
+struct NotThere;
+
+impl std::fmt::Display for NotThere {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("there is nothing to load")
+    }
+}
+
+impl std::error::Error for NotThere {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        static CAUSE: OnceLock<std::fmt::Error> = OnceLock::new();
+        Some(CAUSE.get_or_init(|| std::fmt::Error))
+    }
+}
+
+/// IN-5.
+#[test]
+fn a_preloaded_call_runs_with_its_arguments_before_all_workers() {
+    within_limit(|| {
+        for size in POOL_SIZES {
+            let builder = builder(size).preload(call!(load("told".to_owned())));
+            let pool = builder.max_tasks_per_worker(1).build().unwrap();
+            for _ in 0..3 {
+                assert_eq!(pool.submit(call!(loaded())).result().unwrap().as_deref(), Some("told"));
+            }
+            assert_eq!(loaded(), None, "and not here");
+            end(&pool);
+        }
+    });
+}
+
+/// IN-5.
+#[test]
+fn the_failure_of_a_preloaded_call_breaks_the_pool_and_is_told() {
+    fn no_device() {
+        panic!("no device")
     }
 
     within_limit(|| {
-        let built = builder(1).initializer(ready, Never).build();
-        let Err(Error::Codec(codec)) = built else { panic!("{built:?}") };
-        assert_eq!(codec.side, CodecSide::EncodeArguments);
-        assert!(codec.message.contains("not for others"), "{codec}");
+        let failing = builder(1).preload(call!(load(String::new()))).build().unwrap();
+        let panicking = builder(1).preload(call!(no_device())).build().unwrap();
+        let failed = format!("the preloaded function failed: {NotThere}: {}", std::fmt::Error);
+        for (pool, text) in [(failing, &*failed), (panicking, "no device")] {
+            let error = pool.submit(call!(loaded())).result().unwrap_err();
+            assert!(matches!(error, Error::BrokenPool(_)), "{error:?}");
+            assert!(format!("{error:?}").ends_with(text), "{error:?}");
+            assert!(pool.submit(call!(loaded())).result().is_err());
+            pool.shutdown_blocking(Shutdown::Drain).unwrap();
+        }
     });
 }
 

@@ -16,6 +16,7 @@ mod deadlocks;
 mod dump;
 mod errors;
 mod executor;
+mod finalizer;
 mod future;
 mod init;
 mod limits;

@@ -718,14 +718,14 @@ fn a_forced_shutdown_ends_a_task_that_waits() {
 /// PP-22.
 #[test]
 fn a_forced_shutdown_of_a_broken_pool_is_no_error() {
-    fn refuse((): ()) -> Result<(), String> {
-        Err("no licence".to_owned())
+    fn refuse() -> Result<(), &'static str> {
+        Err("no licence")
     }
 
     within_limit(|| {
         for size in POOL_SIZES {
             for (force, _) in FORCES {
-                let pool = builder(size).initializer(refuse, ()).build().unwrap();
+                let pool = builder(size).initializer(call!(refuse())).build().unwrap();
                 assert_broken(pool.submit(call!(square(3))).result(), "no licence");
                 force(&pool);
                 force(&pool);

@@ -69,7 +69,7 @@ pub fn processes(workers: usize, queue_capacity: usize) -> Result<ProcessPoolExe
         .max_workers(workers)
         .queue_capacity(queue_capacity)
         .name("thumbnail")
-        .initializer(|()| stand_back().map_err(|error| error.to_string()), ())
+        .initializer(call!(stand_back()))
         .build()
 }
 

@@ -13,11 +13,14 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Barrier, OnceLock};
+use std::sync::{Arc, Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::hook;
+use crate::codec::buffer::Buffer;
 use crate::function;
+use crate::initializer::InitializerOutcome;
+use crate::job::Call;
 use crate::local::control_block::SharedControlBlock;
 use crate::local::control_block::{FAULT, STACK_OVERFLOW};
 use crate::local::crash;
@@ -25,6 +28,8 @@ use crate::local::family::Family;
 use crate::local::start;
 use crate::local::start::zygote::{Exit, Launch, Notice, WorkerSettings, Zygote, ZygoteSettings};
 use crate::local::worker::WorkerStart;
+use crate::portable::Portable;
+use crate::remote::call::pack_outside;
 use crate::remote::slots::SLOTS;
 use crate::sys::descriptors;
 use crate::sys::spawn::{self, Spawn};
@@ -257,8 +262,9 @@ impl Pool {
         Self { zygote: Zygote::start(&Launch::new(settings).unwrap()).unwrap() }
     }
 
-    fn preloading(preload: fn()) -> Self {
-        let preload = Some(function::name_preload(preload).unwrap());
+    fn preloading<A: Portable, R: InitializerOutcome>(function: fn(A) -> R, arguments: A) -> Self {
+        let preload = Call::new(function, arguments);
+        let preload = Some(Arc::new(pack_outside(preload).unwrap()));
         Self::with(&ZygoteSettings { preload, ..zygote_settings() })
     }
 
@@ -267,7 +273,7 @@ impl Pool {
     }
 
     fn spawn_with(&self, settings: &WorkerSettings) -> Worker {
-        assert!(main_of(&settings.name).is_some(), "{} is no script", settings.name);
+        assert!(main_of(&settings.pool).is_some(), "{} is no script", settings.pool);
         let (socket, theirs) = socket::pair().unwrap();
         let (block, memory) = SharedControlBlock::create().unwrap();
         self.zygote.spawn(settings, theirs, memory.as_fd()).unwrap();
@@ -336,8 +342,9 @@ fn zygote_settings() -> ZygoteSettings {
 }
 
 fn settings(script: &str) -> WorkerSettings {
-    let (number, name, family) = (7, script.to_owned(), Family::new().unwrap());
-    WorkerSettings { number, name, family, memory_limit: None, keep_stderr: false }
+    let (number, index) = (7, 3);
+    let (pool, family) = (script.to_owned(), Family::new().unwrap());
+    WorkerSettings { number, index, pool, family, memory_limit: None, keep_stderr: false }
 }
 
 struct Worker {
@@ -664,7 +671,7 @@ fn descriptors_of_the_preloaded_function_are_kept() {
             (rustix::io::fcntl_dupfd_cloexec(&file, 9).unwrap().into_raw_fd(), high.into_raw_fd());
     }
 
-    let pool = Pool::preloading(open_some);
+    let pool = Pool::preloading(|()| open_some(), ());
     let workers = [pool.spawn("descriptors"), pool.spawn("descriptors")];
     for worker in workers {
         let text = worker.hear_all();
@@ -700,7 +707,7 @@ fn a_worker_has_a_name_a_group_and_signals_of_its_own() {
     let worker = pool.spawn("status");
     let (pid, _) = pool.spawned();
     let status = worker.hear_all();
-    assert_eq!(field(&status, "Name"), "status");
+    assert_eq!(field(&status, "Name"), "status_7");
     assert_eq!(field(&status, "PPid"), pool.zygote.pid().to_string());
     assert_eq!(field(&status, "NSpgid"), pid.to_string());
     assert_eq!(field(&status, "Threads"), "1");
@@ -852,11 +859,56 @@ fn a_preloaded_function_runs_once_for_all_workers() {
         std::thread::spawn(|| ()).join().unwrap();
     }
 
-    let pool = Pool::preloading(load);
+    let pool = Pool::preloading(|()| load(), ());
     let expected = format!("in process {}", pool.zygote.pid());
     assert_eq!(pool.spawn("what was preloaded").hear_all(), expected);
     assert_eq!(pool.spawn("what was preloaded").hear_all(), expected);
     assert_eq!(PRELOADED.get(), None);
+}
+
+/// Also those that are longer than a message, and those that are no part of the values.
+#[test]
+fn a_preloaded_function_gets_its_arguments() {
+    fn load((text, numbers, buffer): (String, Vec<u32>, Buffer<u16>)) {
+        let sums = (numbers.iter().sum::<u32>(), buffer.iter().map(|n| u32::from(*n)).sum::<u32>());
+        PRELOADED.set(format!("{text}, {sums:?}")).unwrap();
+    }
+
+    for length in [0, 10, 100_000] {
+        let buffer = Buffer::from(vec![2_u16; length]);
+        let pool = Pool::preloading(load, ("told".to_owned(), vec![3; length], buffer));
+        let expected = format!("told, {:?}", (3 * length, 2 * length));
+        assert_eq!(pool.spawn("what was preloaded").hear_all(), expected);
+    }
+}
+
+/// Whatever zygote it is told to.
+#[test]
+fn a_call_to_preload_can_be_made_again() {
+    fn load(text: String) {
+        PRELOADED.set(text).unwrap();
+    }
+
+    let preload = Some(Arc::new(pack_outside(Call::new(load, "told".to_owned())).unwrap()));
+    let launch = Launch::new(&ZygoteSettings { preload, ..zygote_settings() }).unwrap();
+    for _ in 0..3 {
+        let pool = Pool { zygote: Zygote::start(&launch).unwrap() };
+        assert_eq!(pool.spawn("what was preloaded").hear_all(), "told");
+        // The file is the zygote's, and no worker's.
+        let worker =
+            pool.spawn_with(&WorkerSettings { keep_stderr: true, ..settings("descriptors") });
+        assert_eq!(worker.hear_all().lines().count(), 4);
+    }
+}
+
+#[test]
+fn a_preloaded_function_that_fails_is_reported() {
+    fn fail() -> std::io::Result<()> {
+        std::fs::read("/no/such/file").map(drop)
+    }
+
+    let reason = Pool::preloading(|()| fail(), ()).refused();
+    assert!(reason.starts_with("the preloaded function failed: No such file"), "{reason}");
 }
 
 #[test]
@@ -867,7 +919,7 @@ fn what_a_preloaded_function_prints_is_not_printed_again_by_workers() {
 
     let name = name("what_a_preloaded_function_prints_is_not_printed_again_by_workers");
     let ended = program::run(&name, 0, || {
-        let pool = Pool::preloading(print);
+        let pool = Pool::preloading(|()| print(), ());
         let _workers = [pool.spawn("exit 3"), pool.spawn("exit 3")];
         pool.exited();
         pool.exited();
@@ -890,7 +942,7 @@ fn a_preloaded_function_that_panics_is_reported() {
         panic!("nothing to load");
     }
 
-    let pool = Pool::preloading(fail);
+    let pool = Pool::preloading(|()| fail(), ());
     let reason = pool.refused();
     assert!(reason.contains("tests.rs:") && reason.ends_with(": nothing to load"), "{reason}");
     // Requests are still taken or refused; they don't hang.
@@ -908,7 +960,7 @@ fn a_refusal_is_received_after_requests_that_were_not() {
         panic!("nothing to load");
     }
 
-    let pool = Pool::preloading(stop_and_fail);
+    let pool = Pool::preloading(|()| stop_and_fail(), ());
     let _workers = [pool.spawn("echo"), pool.spawn("echo")];
     let pid = pool.zygote.pid() as i32;
     // SAFETY: a child of this process, which is waited for to stop only, and then goes on.
@@ -933,7 +985,7 @@ fn threads_that_are_left_behind_are_reported() {
         std::thread::spawn(sleep);
     }
 
-    let reason = Pool::preloading(leave_thread).refused();
+    let reason = Pool::preloading(|()| leave_thread(), ()).refused();
     assert!(reason.contains("left threads behind (2 threads are running)"), "{reason}");
 }
 
@@ -964,7 +1016,7 @@ fn calls_that_the_system_does_not_know_can_be_done_without() {
         assert!(PidFd::open(std::process::id()).fd().is_none());
     }
 
-    let pool = Pool::preloading(know_less);
+    let pool = Pool::preloading(|()| know_less(), ());
     let worker = pool.spawn_with(&WorkerSettings { keep_stderr: true, ..settings("descriptors") });
     assert_eq!(worker.hear_all().lines().count(), 4);
     assert_eq!(pool.exited().status, ExitStatus::Code(0));
@@ -1046,7 +1098,7 @@ fn a_fork_that_fails_is_reported() {
         }
     }
 
-    let pool = Pool::preloading(allow_no_process);
+    let pool = Pool::preloading(|()| allow_no_process(), ());
     let worker = pool.spawn("echo");
     assert!(matches!(pool.notice(), Notice::Ready));
     match pool.notice() {
@@ -1067,7 +1119,7 @@ fn too_many_open_files_are_reported() {
         assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &few) }, 0);
     }
 
-    let pool = Pool::preloading(allow_few_files);
+    let pool = Pool::preloading(|()| allow_few_files(), ());
     let _worker = pool.spawn("echo");
     assert!(matches!(pool.notice(), Notice::Ready));
     match pool.notice() {

@@ -175,11 +175,16 @@ impl Transport for Processes {
         }
     }
 
-    fn start(&mut self, hub: &Registration, number: u32) -> Result<WorkerHandle, NotStarted> {
+    fn start(
+        &mut self,
+        hub: &Registration,
+        number: u32,
+        index: u32,
+    ) -> Result<WorkerHandle, NotStarted> {
         if self.zygote_is_ending {
             return Err(NotStarted::StarterIsGone);
         }
-        self.ask_for_worker(hub, number).map_err(|error| match error.kind() {
+        self.ask_for_worker(hub, number, index).map_err(|error| match error.kind() {
             ErrorKind::BrokenPipe => NotStarted::StarterIsGone,
             _ => NotStarted::Refused(error),
         })
@@ -229,7 +234,12 @@ impl Transport for Processes {
 }
 
 impl Processes {
-    fn ask_for_worker(&mut self, hub: &Registration, number: u32) -> io::Result<WorkerHandle> {
+    fn ask_for_worker(
+        &mut self,
+        hub: &Registration,
+        number: u32,
+        index: u32,
+    ) -> io::Result<WorkerHandle> {
         if self.zygote.is_none() {
             let ended = || io::Error::other("the pool has ended");
             let launch = self.launch.as_ref().ok_or_else(ended)?;
@@ -248,7 +258,8 @@ impl Processes {
         block.max_workers.store(most, Relaxed);
         let settings = WorkerSettings {
             number,
-            name: format!("{name}_{number}"),
+            index,
+            pool: name.clone(),
             family: Family::new().map_err(explain("there are no random numbers"))?,
             memory_limit: *memory_limit,
             keep_stderr: *stderr == WorkerStderr::Tail,

@@ -12,6 +12,7 @@ pub(crate) struct Config {
     pub(crate) min_workers: usize,
     pub(crate) name: String,
     pub(crate) initializer: Option<Arc<Content>>,
+    pub(crate) finalizer: Option<Arc<Content>>,
     pub(crate) max_tasks_per_worker: Option<usize>,
     pub(crate) queue_capacity: Option<usize>,
     pub(crate) idle_timeout: Option<Duration>,

@@ -165,10 +165,11 @@ impl<T: Transport> Pool<T> {
         let number = state.next_worker;
         // Used up also if the start fails: what has come of it all the same is told by this number.
         state.next_worker = number.wrapping_add(1) % MOST_NUMBER;
-        let link = state.transport.start(&self.hub, number)?;
+        let index = state.free_index();
+        let link = state.transport.start(&self.hub, number, index)?;
         let Config { max_tasks_per_worker, .. } = self.config;
         let (of_try, now) = (state.starts.current_try(), self.hub.now());
-        let mut worker = Worker::new(link, of_try, max_tasks_per_worker, now);
+        let mut worker = Worker::new(link, index, of_try, max_tasks_per_worker, now);
         if let Some(initializer) = &self.config.initializer {
             worker.send(Kind::Initialize, NO_TASK, 0, &Payload::Long(Arc::clone(initializer)));
         }
@@ -223,7 +224,7 @@ impl<T: Transport> Pool<T> {
     }
 
     /// Sends a worker away that has had nothing to do since it gave so many replies.
-    fn idle_too_long(&self, number: u32, replies: u64) {
+    fn idle_too_long(self: &Arc<Self>, number: u32, replies: u64) {
         let mut state = self.state.lock();
         let worker = state.worker(number);
         let has_been_idle =
@@ -231,6 +232,7 @@ impl<T: Transport> Pool<T> {
         // One of the last stays until it has had another task.
         if has_been_idle && state.working() > self.config.min_workers {
             state.end_worker(number, EndBy::Dismissal, None);
+            self.release(state);
         }
     }
 

@@ -191,6 +191,7 @@ impl<T: Transport> Pool<T> {
 
     /// Ends the pool by force: what waits is cancelled, and all workers are killed.
     pub(crate) fn kill_workers(self: &Arc<Self>) {
+        self.state.lock().finalizer = None;
         // First, so that no task of a worker that is killed is tried again.
         self.close(Shutdown::CancelQueued);
         let mut state = self.state.lock();
@@ -204,6 +205,7 @@ impl<T: Transport> Pool<T> {
 
     /// As [`kill_workers`](Self::kill_workers), with SIGTERM first.
     pub(crate) fn terminate_workers(self: &Arc<Self>, grace: Duration) {
+        self.state.lock().finalizer = None;
         self.close(Shutdown::CancelQueued);
         let mut state = self.state.lock();
         let numbers: Vec<u32> = state.workers.keys().copied().collect();

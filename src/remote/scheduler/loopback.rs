@@ -204,6 +204,8 @@ pub(super) struct Inner {
     pub(super) most_running: usize,
     pub(super) most_workers: usize,
     pub(super) spawned: usize,
+    /// The number of workers that have run the finalizer.
+    pub(super) finalized: usize,
 }
 
 impl World {
@@ -228,6 +230,7 @@ impl World {
                 most_running: 0,
                 most_workers: 0,
                 spawned: 0,
+                finalized: 0,
             }),
         })
     }
@@ -409,6 +412,11 @@ impl Inner {
                 }
                 return;
             };
+            if header.kind == Kind::Finalize {
+                worker.is_dismissed = true;
+                self.finalized += 1;
+                continue;
+            }
             if !matches!(header.kind, Kind::Call | Kind::Chunk) {
                 continue; // an answer to nobody
             }
@@ -538,7 +546,12 @@ impl Transport for Loopback {
         Self(World::new(0))
     }
 
-    fn start(&mut self, _: &LoopbackHub, number: u32) -> Result<LoopbackWorker, NotStarted> {
+    fn start(
+        &mut self,
+        _: &LoopbackHub,
+        number: u32,
+        _index: u32,
+    ) -> Result<LoopbackWorker, NotStarted> {
         let mut inner = self.0.lock();
         let refusals = inner.refusals;
         let is_refused = refusals > 0 && inner.random.one_in(refusals);

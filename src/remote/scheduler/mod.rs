@@ -242,7 +242,8 @@ thread_local! {
 impl<T: Transport> Pool<T> {
     pub(crate) fn new(config: Config, transport: T, hub: T::Hub) -> Arc<Self> {
         let room = config.queue_capacity.map(Room::new);
-        let state = State::new(Lifecycle::new(Phase::Open), transport);
+        let mut state = State::new(Lifecycle::new(Phase::Open), transport);
+        state.finalizer.clone_from(&config.finalizer);
         let pool = Arc::new(Self {
             config,
             hub,
@@ -388,7 +389,6 @@ impl<T: Transport> Pool<T> {
 
     /// Releases the lock.
     fn unlock(&self, mut state: MutexGuard<'_, State<T>>) -> Unlocked<T> {
-        let to_flush = std::mem::take(&mut state.to_flush);
         let done = std::mem::take(&mut state.done);
         // Before the look for the end, which these completions hold up. Without any, the cache line
         // of the count, which other threads change, is left alone.
@@ -396,6 +396,8 @@ impl<T: Transport> Pool<T> {
             self.finishing.begin(done.len());
         }
         let end = self.end(&mut state);
+        // With the finalizers of workers that the end dismisses.
+        let to_flush = std::mem::take(&mut state.to_flush);
         let notes =
             Notes { room: std::mem::take(&mut state.room_left), events: state.outbox.take() };
         drop(state);
@@ -408,9 +410,11 @@ impl<T: Transport> Pool<T> {
             return;
         }
         let mut state = self.state.lock();
-        // The look for the end collects nothing for `release` to do.
+        // Of what `release` does, the look for the end leaves finalizers to be sent.
         let end = self.end(&mut state);
+        let to_flush = std::mem::take(&mut state.to_flush);
         drop(state);
+        flush_all::<T>(to_flush);
         self.on_end(end);
     }
 

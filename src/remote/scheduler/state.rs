@@ -1,17 +1,18 @@
 //! The state of a pool: its tasks and workers. All of it is under the pool's lock.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use super::TimerOf;
 use super::number_map::NumberMap;
 use super::starts::Starts;
-use super::worker::{IfWithdrawn, Life, Sent, Worker};
+use super::worker::{IfWithdrawn, Life, NO_TASK, Sent, Worker};
 use crate::core::Options;
 use crate::error::{Error, LossCause, WorkerLost};
 use crate::lifecycle::Lifecycle;
 use crate::metrics::WorkerMetrics;
 use crate::reactor::UserCode;
-use crate::remote::frame::Kind;
+use crate::remote::frame::{Content, Header, Kind};
 use crate::remote::message::Payload;
 use crate::remote::scheduler::transport::{EndBy, Transport, WorkerLink};
 use crate::remote::submission::ReplySink;
@@ -38,6 +39,8 @@ pub(crate) struct State<T: Transport> {
     /// Workers for which frames were put in line.
     pub(super) to_flush: Vec<(u32, FlushOf<T>)>,
     pub(super) next_worker: u32,
+    /// Sent to each worker that is dismissed; `None` once workers are ended by force.
+    pub(super) finalizer: Option<Arc<Content>>,
     /// Number of the worker at which the search for stuck workers goes on.
     pub(super) next_look: u32,
     /// Workers in a row that ended before their first task. A reply sets it to 0.
@@ -136,6 +139,7 @@ impl<T: Transport> State<T> {
             answered: Vec::new(),
             to_flush: Vec::new(),
             next_worker: 0,
+            finalizer: None,
             next_look: 0,
             false_starts: 0,
             starts: Starts::default(),
@@ -196,14 +200,37 @@ impl<T: Transport> State<T> {
         }
     }
 
+    /// Returns the lowest place that no worker has, also none of those that are ending.
+    pub(super) fn free_index(&self) -> u32 {
+        let mut is_taken = vec![false; self.workers.len() + 1];
+        for worker in self.workers.values() {
+            if let Some(is_taken) = is_taken.get_mut(worker.index as usize) {
+                *is_taken = true;
+            }
+        }
+        // One place more than there are workers, so that one is free.
+        is_taken.iter().position(|is_taken| !is_taken).unwrap_or(is_taken.len()) as u32
+    }
+
     /// Ends a worker. The reason is told with its loss.
     pub(crate) fn end_worker(&mut self, number: u32, how: EndBy, reason: Option<LossCause>) {
-        let Self { workers, transport, .. } = self;
+        let Self { workers, transport, finalizer, .. } = self;
         let Some(worker) = workers.get_mut(&number) else { return };
         match how {
             // One that ends for another reason does not count as dismissed, so its loss is told.
             EndBy::Dismissal if worker.life != Life::Working => return,
-            EndBy::Dismissal => worker.was_dismissed = true,
+            EndBy::Dismissal => {
+                worker.was_dismissed = true;
+                if let Some(finalizer) = finalizer {
+                    worker.life = Life::Leaving;
+                    // It ends when it has run that. A dismissal by the transport might overtake the
+                    // frame.
+                    let header =
+                        Header { kind: Kind::Finalize, slot: 0, number: NO_TASK, detail: 0 };
+                    worker.link.tell(header, &Payload::Long(Arc::clone(finalizer)));
+                    return self.flush_later(number);
+                }
+            }
             EndBy::Termination => {}
             EndBy::Kill => worker.is_killed = true,
         }

@@ -35,8 +35,13 @@ pub(crate) trait Transport: Sized + Send + 'static {
     /// A transport for the child of a fork, where the pool is broken: there are no workers.
     fn abroad() -> Self;
 
-    /// Asks for a worker. It may be sent to at once.
-    fn start(&mut self, hub: &Self::Hub, number: u32) -> Result<Self::Worker, NotStarted>;
+    /// Asks for a worker, which is to know its place, `index`. It may be sent to at once.
+    fn start(
+        &mut self,
+        hub: &Self::Hub,
+        number: u32,
+        index: u32,
+    ) -> Result<Self::Worker, NotStarted>;
 
     /// Ends a worker, as soon as there is one. The reason is told with its loss; the first one counts.
     fn end(&mut self, worker: &mut Self::Worker, how: EndBy, reason: Option<LossCause>);

@@ -21,11 +21,13 @@ const SLOW: u64 = 2_000_000;
 /// A worker that lives for so long has started well, also if it has had no task.
 const LONG_ALIVE: Duration = Duration::from_secs(1);
 
-/// The number of a frame that is no task: the initializer's.
+/// The number of a frame that is no task: of the initializer and the finalizer.
 pub(crate) const NO_TASK: u64 = 0;
 
 pub(crate) struct Worker<T: Transport> {
     pub(crate) link: T::Worker,
+    /// Its place in the pool, which no other worker has until its end is told.
+    pub(super) index: u32,
     /// Try of the pool to start workers that this one was asked for in, and when that was.
     pub(super) of_try: u32,
     started: Duration,
@@ -115,12 +117,14 @@ pub(super) enum IfWithdrawn {
 impl<T: Transport> Worker<T> {
     pub(super) fn new(
         link: T::Worker,
+        index: u32,
         of_try: u32,
         tasks_left: Option<usize>,
         now: Duration,
     ) -> Self {
         Self {
             link,
+            index,
             of_try,
             started: now,
             sent: VecDeque::new(),

@@ -26,6 +26,8 @@ pub(crate) use process::{
     kill_group, lead_group, memory_size, monotonic_now, out_of_memory_kills, private_memory, reap,
     set_name, stopped_child, usage,
 };
-pub(crate) use shared_memory::{Shareable, SharedMemory, length as shared_memory_length};
+pub(crate) use shared_memory::{
+    Shareable, SharedMemory, file as memory_file, length as shared_memory_length,
+};
 pub(crate) use signals::ChildSignals;
 pub(crate) use stdio::{flush_c_stdout, flush_c_streams};

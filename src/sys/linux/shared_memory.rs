@@ -51,7 +51,7 @@ impl<T: Shareable> SharedMemory<T> {
     /// New memory, all zeros, and the descriptor by which another process can [`map`](Self::map) it.
     pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
         let length = length()?;
-        let [fd] = above_standard(|| memory_file().map(|fd| [fd]))?;
+        let fd = file()?;
         rustix::fs::ftruncate(&fd, length as u64)?;
         // Of what this process writes to and reads, whatever the worker does. Where memory is promised
         // sparingly (`vm.overcommit_memory`), an access without it would be a SIGBUS.
@@ -138,6 +138,12 @@ pub(crate) fn length() -> io::Result<usize> {
         ));
     }
     Ok(length)
+}
+
+/// A new file without a name, in memory.
+pub(crate) fn file() -> io::Result<OwnedFd> {
+    let [fd] = above_standard(|| memory_file().map(|fd| [fd]))?;
+    Ok(fd)
 }
 
 fn memory_file() -> Result<OwnedFd, Errno> {

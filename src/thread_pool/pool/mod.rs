@@ -16,6 +16,8 @@
 //!   one to look for a task retires.
 //! * A worker that retires with tasks in the queue hands its wake-up on.
 //! * With an idle timeout a worker that has slept for so long retires, if more than `min_workers` live.
+//! * A worker that has given up its seat keeps its index until it leaves: it may run the finalizer,
+//!   for which the end of the pool waits. It does not count against `max_workers`.
 //! * If the system refuses a thread, the pool goes on with the workers that it has, and tries again
 //!   when a task is submitted or taken, or a worker blocks. If all workers are blocked, nothing of
 //!   that may happen; so a blocked worker tries again every [`RETRY`]. A pool breaks only if it has

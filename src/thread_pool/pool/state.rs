@@ -42,6 +42,8 @@ pub(super) struct State {
     pub(super) asked_to_stop: Vec<TaskId>,
     /// Of workers that have ended.
     pub(super) totals: Totals,
+    /// The indices of workers that have given up their seats and have not ended.
+    pub(super) leaving: Vec<usize>,
 }
 
 impl AsMut<Sleepers> for State {
@@ -81,6 +83,7 @@ impl State {
             async_tasks: Registry::default(),
             asked_to_stop: Vec::new(),
             totals: Totals::new(),
+            leaving: Vec::new(),
         }
     }
 
@@ -117,15 +120,13 @@ impl State {
 
     /// Makes a seat for a worker, whose thread the caller starts.
     pub(super) fn new_seat(&mut self) -> (Arc<Seat>, OwnLocalQueue) {
-        let free = self.seats.iter().position(Option::is_none);
-        let index = free.unwrap_or(self.seats.len());
+        let index = self.free_index();
         let own = OwnLocalQueue::new();
         // A clone is a plain `LocalQueue`: all may take from it, and `own` alone can fill it.
         let seat = Arc::new(Seat::new(index, own.clone()));
-        if free.is_some() {
-            self.seats[index] = Some(Arc::clone(&seat));
-        } else {
-            self.seats.push(Some(Arc::clone(&seat)));
+        match self.seats.get_mut(index) {
+            Some(place) => *place = Some(Arc::clone(&seat)),
+            None => self.seats.push(Some(Arc::clone(&seat))),
         }
         // Before the thread exists: the next submission counts on it, and the pool does not end.
         self.live += 1;
@@ -142,14 +143,28 @@ impl State {
         if place.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, seat)) {
             *place = None;
             self.live -= 1;
+            self.leaving.push(seat.index);
             // Its counters do not change any more: a worker that retires runs no further task.
             self.totals.add(&seat.metrics);
         }
     }
 
+    /// Returns the lowest index that no worker has.
+    pub(super) fn free_index(&self) -> usize {
+        let is_free = |at: &usize| self.seats[*at].is_none() && !self.leaving.contains(at);
+        (0..self.seats.len()).find(is_free).unwrap_or(self.seats.len())
+    }
+
+    /// Records that the worker of a seat has ended, which frees its index.
+    pub(super) fn ended(&mut self, seat: &Arc<Seat>) {
+        self.retire(seat);
+        self.leaving.retain(|index| *index != seat.index);
+    }
+
     pub(super) fn has_ended(&self) -> bool {
         !self.life.is_open()
             && self.live == 0
+            && self.leaving.is_empty()
             // The handle of a thread that is being started is still to be joined.
             && self.starting == 0
             && self.waiting() == 0

@@ -62,7 +62,7 @@ impl Pool {
         seat: &Arc<Seat>,
         refused: &std::io::Error,
     ) {
-        state.retire(seat);
+        state.ended(seat);
         // Without a task there is nothing to fail, and the next one has it tried again.
         let cause = (state.live == 0 && state.waiting() > 0).then(|| {
             BrokenPool::new(format!("the system refused to start a worker thread: {refused}"))
@@ -183,7 +183,7 @@ impl Pool {
     pub(crate) fn leave(&self, seat: &Arc<Seat>) {
         let wakers = {
             let mut state = self.state.lock();
-            state.retire(seat);
+            state.ended(seat);
             state.wakers_at_end()
         };
         wake_all(wakers);

@@ -350,11 +350,13 @@ pub(crate) mod builder {
     use crate::runtime::Runtime;
 
     type Initializer = Arc<dyn Fn() -> Result<(), Box<dyn Error + Send + Sync>> + Send + Sync>;
+    type Finalizer = Arc<dyn Fn() + Send + Sync>;
 
     pub(crate) struct Config {
         pub(crate) max_workers: usize,
         pub(crate) name: String,
         pub(crate) initializer: Option<Initializer>,
+        pub(crate) finalizer: Option<Finalizer>,
         pub(crate) stack_size: usize,
         pub(crate) queue_capacity: Option<usize>,
         pub(crate) idle_timeout: Option<Duration>,
@@ -364,6 +366,21 @@ pub(crate) mod builder {
         pub(crate) on_unobserved: OnUnobserved,
         pub(crate) instruments: Instruments,
         pub(crate) is_internal: bool,
+    }
+}
+
+/// What a thread knows of itself: nothing here, where loom's threads are one.
+pub(crate) mod worker_info {
+    pub(crate) struct WorkerInfo;
+
+    impl WorkerInfo {
+        pub(crate) fn new(_index: usize, _pool_name: &str) -> Self {
+            Self
+        }
+
+        pub(crate) fn enter(self, work: impl FnOnce()) {
+            work();
+        }
     }
 }
 

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::{Wake, Waker};
 use std::time::Duration;
 
+use loom::future::block_on;
+
 use crate::core::outcome::Outcome;
 use crate::core::task::Options;
 use crate::error::Error;
@@ -268,6 +270,33 @@ fn breaks(pool: fn() -> Arc<TestPool>) {
             Err(refused) => assert!(matches!(refused, Error::ShutDown)),
         }
         pool.ended();
+    });
+}
+
+/// A shutdown that has ended finds no finalizer at work, and one has run for each worker.
+#[test]
+fn the_finalizer_runs_before_the_end() {
+    check_with(3, || {
+        let counts: [Arc<AtomicUsize>; 3] = Default::default();
+        let [initialized, begun, ended] = counts.clone();
+        let pool = TestPool::with(2, |config| {
+            config.initializer = Some(Arc::new(move || {
+                initialized.fetch_add(1, Relaxed);
+                Ok(())
+            }));
+            config.finalizer = Some(Arc::new(move || {
+                begun.fetch_add(1, Relaxed);
+                loom::thread::yield_now();
+                ended.fetch_add(1, Relaxed);
+            }));
+        });
+        let submitted = [pool.submit(), pool.submit()];
+        // Without a join, which would wait for it as well.
+        block_on(pool.shutdown(Shutdown::Drain));
+        let [initialized, begun, ended] = counts.map(|count| count.load(Relaxed));
+        assert_eq!((begun, ended), (initialized, initialized));
+        assert!(submitted.into_iter().map(ran).all(|ran| ran));
+        pool.end();
     });
 }
 

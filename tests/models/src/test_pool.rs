@@ -35,6 +35,7 @@ impl TestPool {
             max_workers,
             name: String::new(),
             initializer: None,
+            finalizer: None,
             stack_size: 0,
             queue_capacity: None,
             idle_timeout: None,

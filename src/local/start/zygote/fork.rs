@@ -15,6 +15,7 @@ use crate::local::{crash, start};
 use crate::sys::descriptors::{self, Kept};
 use crate::sys::process::{self, PidFd, SingleThreaded};
 use crate::sys::{UNFIT, control, signals};
+use crate::worker_info::WorkerInfo;
 
 /// The parts of a new worker.
 pub(crate) struct Fork<'a> {
@@ -125,11 +126,12 @@ impl Fork<'_> {
             }
             OwnedFd::from_raw_fd(at)
         };
-        let start = WorkerStart { socket, block };
+        let info = WorkerInfo::new(self.settings.index as usize, &self.settings.pool);
+        let start = WorkerStart { socket, block, info };
         if let Some(limit) = self.settings.memory_limit {
             limit_memory(limit)?;
         }
-        process::set_name(&self.settings.name);
+        process::set_name(&self.settings.name());
         self.sacrifice.offer();
         // Forgotten, not dropped: `close_others` closes the numbers, and a drop would close them a
         // second time.

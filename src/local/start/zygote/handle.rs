@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind};
 use std::time::Duration;
 
 use super::message::{Boot, Request};
-use super::{Notice, WorkerSettings, ZygoteSettings};
+use super::{Notice, WorkerSettings, ZygoteSettings, preload};
 use crate::function;
 use crate::local::start;
 use crate::local::start::helper::{Helper, Surroundings};
@@ -41,7 +41,8 @@ pub(crate) struct Launch {
     surroundings: Surroundings,
     /// The digest of the program.
     program: u64,
-    preload: Option<[u8; 16]>,
+    /// The call to preload; see [`preload`].
+    preload: Option<OwnedFd>,
 }
 
 impl Launch {
@@ -53,7 +54,12 @@ impl Launch {
         Ok(Self {
             surroundings: Surroundings::take(&variables, settings.current_dir.as_deref())?,
             program: function::program_digest().map_err(io::Error::other)?,
-            preload: settings.preload,
+            preload: settings
+                .preload
+                .as_deref()
+                .map(preload::write)
+                .transpose()
+                .map_err(explain("the call of the preloaded function can't be written down"))?,
         })
     }
 
@@ -72,12 +78,13 @@ impl Zygote {
         let first = Boot {
             parent: std::process::id(),
             program: launch.program,
-            preload: launch.preload,
+            has_preload: launch.preload.is_some(),
             attributes: launch.surroundings.attributes.clone(),
         };
         // Before there is a process: the socket keeps the message for it.
         let control = Control { socket, owner: first.parent };
-        control::send(control.socket.as_fd(), &first.encode(), &[])
+        let preload: Vec<_> = launch.preload.iter().map(AsFd::as_fd).collect();
+        control::send(control.socket.as_fd(), &first.encode(), &preload)
             .map_err(explain("the process that starts workers can't be told what to do"))?;
         // `theirs` is closed on return: only the helper has that end, and its death is seen by it.
         let helper = Helper::start(theirs.as_fd(), &launch.surroundings)?;

@@ -13,7 +13,8 @@ pub(crate) struct Boot {
     pub(crate) parent: u32,
     /// The digest of the program that runs there.
     pub(crate) program: u64,
-    pub(crate) preload: Option<[u8; 16]>,
+    /// The file of the call to preload comes along.
+    pub(crate) has_preload: bool,
     pub(crate) attributes: Attributes,
 }
 
@@ -22,7 +23,7 @@ impl Boot {
         let mut message = Writer::default();
         message.u32(self.parent);
         message.u64(self.program);
-        message.optional(self.preload.as_ref(), |message, function| message.bytes(function));
+        message.u8(self.has_preload.into());
         message.attributes(&self.attributes);
         message.0
     }
@@ -32,7 +33,7 @@ impl Boot {
             Some(Self {
                 parent: rest.u32()?,
                 program: rest.u64()?,
-                preload: rest.optional(|rest| rest.bytes()?.try_into().ok())?,
+                has_preload: rest.u8()? == 1,
                 attributes: rest.attributes()?,
             })
         })
@@ -56,10 +57,11 @@ impl Request {
         let mut message = Writer::default();
         message.u8(Self::SPAWN);
         message.u32(settings.number);
+        message.u32(settings.index);
         message.u64(settings.family.0);
         message.optional(settings.memory_limit, Writer::u64);
         message.u8(settings.keep_stderr.into());
-        message.bytes(settings.name.as_bytes());
+        message.text(&settings.pool);
         message.0
     }
 
@@ -78,10 +80,11 @@ impl Request {
             Some(match rest.u8()? {
                 Self::SPAWN => Self::Spawn(WorkerSettings {
                     number: rest.u32()?,
+                    index: rest.u32()?,
                     family: Family(rest.u64()?),
                     memory_limit: rest.optional(Reader::u64)?,
                     keep_stderr: rest.u8()? == 1,
-                    name: rest.text()?,
+                    pool: rest.text()?,
                 }),
                 Self::TERMINATE => Self::Signal { pid: rest.u32()?, signal: Signal::Terminate },
                 Self::KILL => Self::Signal { pid: rest.u32()?, signal: Signal::Kill },

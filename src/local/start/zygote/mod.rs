@@ -12,11 +12,13 @@
 //!
 //! * here: the pool's side, [`Zygote`], and what it is told;
 //! * [`message`]: what goes over the control socket;
+//! * [`preload`]: the call that it makes first;
 //! * [`process`]: the zygote itself; [`stderr`]: the stderr of workers that it passes on.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
 #[allow(unsafe_code)]
@@ -26,11 +28,14 @@ mod handle;
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
 mod message;
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
+mod preload;
+#[cfg(all(target_os = "linux", not(no_process_pool)))]
 pub(crate) mod process;
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
 mod stderr;
 
 use crate::local::family::Family;
+use crate::remote::frame::Content;
 use crate::sys::{ExitStatus, PidFd, Usage};
 
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
@@ -40,14 +45,14 @@ pub(crate) use handle::{Launch, Zygote};
 pub(crate) use super::unsupported::{Launch, Zygote};
 
 /// Settings of a zygote and its workers.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct ZygoteSettings {
     /// Variables of the environment to set, and to remove.
     pub(crate) env: Vec<(OsString, Option<OsString>)>,
     pub(crate) current_dir: Option<PathBuf>,
-    /// A function without arguments that runs once in the zygote: what it has loaded, all workers
-    /// have. What [`name_preload`](crate::function::name_preload) gave.
-    pub(crate) preload: Option<[u8; 16]>,
+    /// A call that the zygote makes once: what it has loaded, all workers have. As
+    /// [`pack_outside`](crate::remote::call::pack_outside) has packed it.
+    pub(crate) preload: Option<Arc<Content>>,
 }
 
 /// Settings of one worker.
@@ -55,14 +60,23 @@ pub(crate) struct ZygoteSettings {
 pub(crate) struct WorkerSettings {
     /// The pool's number for it, by which it is reported.
     pub(crate) number: u32,
-    /// The name that tools show; the kernel keeps 15 bytes.
-    pub(crate) name: String,
+    /// Its place in the pool.
+    pub(crate) index: u32,
+    /// The name of the pool.
+    pub(crate) pool: String,
     /// The worker and all that its tasks start.
     pub(crate) family: Family,
     /// The most private memory that it is to use, in bytes.
     pub(crate) memory_limit: Option<u64>,
     /// Set to keep the last of its stderr for [`Exit::stderr_tail`].
     pub(crate) keep_stderr: bool,
+}
+
+impl WorkerSettings {
+    /// The name that tools show; the kernel keeps 15 bytes.
+    pub(crate) fn name(&self) -> String {
+        format!("{}_{}", self.pool, self.number)
+    }
 }
 
 /// A report of a zygote.

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use super::fork::{Fork, Sacrifice};
 use super::message::{Boot, Request};
 use super::stderr::{Backlog, Tail};
-use super::{Exit, Notice, WorkerSettings};
+use super::{Exit, Notice, WorkerSettings, preload};
 use crate::function;
 use crate::local::family::{self, Family};
 use crate::local::worker::{self, WorkerStart};
 use crate::local::{crash, start};
-use crate::panic::{catch, install_hook};
+use crate::panic::install_hook;
 use crate::sys::{
     self, AsFd, BorrowedFd, ChildSignals, Event, ExitStatus, Kept, OwnedFd, PidFd, Poller, Signal,
     SingleThreaded, control, explain, pipe,
@@ -47,8 +47,8 @@ pub(crate) fn main(control: OwnedFd, constructors: impl FnOnce()) -> ! {
     // What tools show would be "exe" otherwise.
     sys::set_name("futures-zygote");
     let failed = |error| format!("the process that starts workers can't do so: {error}");
-    let prepared = receive_boot(&control).map_err(failed).and_then(|boot| {
-        let single = prepare(&boot, constructors)?;
+    let prepared = receive_boot(&control).map_err(failed).and_then(|(boot, preload)| {
+        let single = prepare(&boot, preload, constructors)?;
         Zygote::new(&control, &boot, single).map_err(failed)
     });
     match prepared {
@@ -68,18 +68,23 @@ pub(crate) fn refuse(control: BorrowedFd<'_>, reason: String) -> ! {
     std::process::exit(1)
 }
 
-/// Receives the first message, which was sent before this process was started.
-fn receive_boot(control: &OwnedFd) -> io::Result<Boot> {
+/// Receives the first message, which was sent before this process was started, and the file that came
+/// with it.
+fn receive_boot(control: &OwnedFd) -> io::Result<(Boot, Option<OwnedFd>)> {
     let mut message = [0; control::MAX_MESSAGE];
-    let (length, _) = control::receive(control.as_fd(), &mut message)?;
-    Boot::decode(&message[..length])
+    let (length, descriptors) = control::receive(control.as_fd(), &mut message)?;
+    Ok((Boot::decode(&message[..length])?, descriptors.into_iter().next()))
 }
 
 /// Advice for the case that a library starts the threads.
 const OF_LIBRARIES: &str = ", or, if a library starts them, keep it from that in worker processes by a variable: `.env(\"OPENBLAS_NUM_THREADS\", \"1\")` of the pool's builder for OpenBLAS, `.env(\"MALLOC_CONF\", \"background_thread:false\")` for jemalloc (`_RJEM_MALLOC_CONF` where that is linked by a Rust crate)";
 
 /// Makes the process what all workers are to be from their start. `Err` is why that can't be.
-fn prepare(boot: &Boot, constructors: impl FnOnce()) -> Result<SingleThreaded, String> {
+fn prepare(
+    boot: &Boot,
+    preload: Option<OwnedFd>,
+    constructors: impl FnOnce(),
+) -> Result<SingleThreaded, String> {
     // First: the preloaded function is called by its offset, which means the same in the same
     // program only.
     if function::program_digest().ok() != Some(boot.program) {
@@ -100,12 +105,8 @@ fn prepare(boot: &Boot, constructors: impl FnOnce()) -> Result<SingleThreaded, S
     // Before the preloaded function, so that a panic there is reported with its location.
     install_hook();
     constructors();
-    if let Some(function) = boot.preload {
-        let function = function::resolve_preload(function).map_err(|error| error.to_string())?;
-        catch(function).map_err(|panicked| {
-            let at = panicked.location().map(|at| format!(" at {at}")).unwrap_or_default();
-            format!("the preloaded function panicked{at}: {}", panicked.message())
-        })?;
+    if boot.has_preload {
+        preload::run(preload)?;
     }
     let single = SingleThreaded::check().map_err(|error| {
         format!(
@@ -470,5 +471,5 @@ fn main_of(_: &WorkerSettings) -> fn(WorkerStart) -> i32 {
 /// The main function that a test has for a worker, or else the usual one.
 #[cfg(test)]
 fn main_of(settings: &WorkerSettings) -> fn(WorkerStart) -> i32 {
-    start::tests::main_of(&settings.name).unwrap_or(worker::main)
+    start::tests::main_of(&settings.pool).unwrap_or(worker::main)
 }

@@ -67,6 +67,7 @@ impl Simulation {
             min_workers: 0,
             name: "w".to_owned(),
             initializer: None,
+            finalizer: None,
             max_tasks_per_worker: None,
             queue_capacity: None,
             idle_timeout: None,
@@ -359,6 +360,52 @@ fn a_worker_that_retires_is_replaced() {
     simulation.submit_all(9, 5);
     simulation.end();
     assert_eq!(simulation.world.lock().spawned, 3);
+}
+
+#[test]
+fn workers_that_are_dismissed_run_the_finalizer_and_others_do_not() {
+    let simulation = |seed| {
+        Simulation::new(seed, |config| {
+            config.max_workers = 3;
+            config.max_tasks_per_worker = Some(3);
+            config.finalizer = Some(Arc::default());
+        })
+    };
+    for seed in 0..100 {
+        let drained = simulation(seed);
+        drained.submit_all(30, 5);
+        drained.end();
+        let world = drained.world.lock();
+        assert_eq!(world.finalized, world.spawned, "seed {seed}");
+
+        let killed = simulation(seed);
+        killed.submit_all(2, 5);
+        killed.run();
+        assert_eq!(killed.world.lock().finalized, 0, "seed {seed}");
+        killed.pool.kill_workers();
+        killed.run();
+        assert_eq!(killed.world.lock().finalized, 0, "seed {seed}");
+    }
+}
+
+#[test]
+fn no_two_workers_have_an_index() {
+    for seed in 0..100 {
+        let simulation = Simulation::new(seed, |config| config.max_tasks_per_worker = Some(2));
+        simulation.submit_all(50, 100);
+        simulation.world.lock().latency = Duration::from_millis(1);
+        while simulation.world.step(&simulation.pool) {
+            let state = simulation.pool.state();
+            let mut indices: Vec<u32> = state.workers.values().map(|worker| worker.index).collect();
+            indices.sort_unstable();
+            indices.dedup();
+            assert_eq!(indices.len(), state.workers.len(), "seed {seed}");
+            // A worker takes the lowest place that is free.
+            let highest = indices.last().map_or(0, |index| *index as usize);
+            assert!(highest < simulation.world.lock().most_workers, "seed {seed}");
+        }
+        simulation.end();
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Random programs over the loopback: whatever happens, each task that was accepted ends once, and runs
 //! once unless it may be tried again.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Fate, Options, Script, Simulation, is_value};
@@ -32,6 +33,7 @@ fn run(seed: u64) {
         config.max_tasks_per_worker = random.one_in(4).then(|| 1 + random.below(5) as usize);
         config.idle_timeout = random.one_in(4).then(|| Duration::from_micros(random.below(500)));
         config.queue_capacity = random.one_in(2).then(|| 1 + random.below(20) as usize);
+        config.finalizer = random.one_in(2).then(Arc::default);
     });
     {
         let mut world = simulation.world.lock();
