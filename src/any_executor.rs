@@ -142,6 +142,17 @@ impl Executor for AnyExecutor {
         with_each!(self, executor => executor.map(function, items))
     }
 
+    fn map_with<C, A, R, I>(&self, context: C, function: fn(&C, A) -> R, items: I) -> Map<R>
+    where
+        C: Portable + Sync,
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        with_each!(self, executor => executor.map_with(context, function, items))
+    }
+
     fn max_workers(&self) -> usize {
         with_each!(self, executor => executor.max_workers())
     }

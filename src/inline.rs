@@ -246,6 +246,20 @@ impl InlineExecutor {
         Map::new(self.clone(), Here::new(f), items.into_iter())
     }
 
+    /// Calls `f` with the context and every item, when its result is asked for. See
+    /// [`ThreadPoolExecutor::map_with`](crate::ThreadPoolExecutor::map_with).
+    pub fn map_with<C, A, R, F, I>(&self, context: C, f: F, items: I) -> Map<R>
+    where
+        C: Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        F: Fn(&C, A) -> R + Send + Sync + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        Map::new(self.clone(), Here::with(context, f), items.into_iter())
+    }
+
     /// As [`map`](Self::map), with a function that returns a `Result`: its first error, in the order of the
     /// input, ends the map, and what has not started by then never runs. See [`TryMap`].
     pub fn try_map<A, R, E, F, I>(&self, f: F, items: I) -> TryMap<R, E>

@@ -185,6 +185,7 @@
 //   map/apply.rs, map/chunk.rs     on threads: the function is applied, item by item
 //   map/elsewhere.rs               on processes: the chunk leaves the thread ..
 //   remote/map.rs                  .. as one task, which goes the way of a call
+//   remote/map_context.rs          what all items share goes ahead of a worker's first chunk
 //   remote/run_chunk.rs            * item by item
 //   remote/checkpoint.rs           * what a dead worker leaves behind
 //   remote/map.rs                  the reply is the next step of its chunk

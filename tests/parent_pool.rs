@@ -191,6 +191,136 @@ fn a_task_may_map_over_its_own_pool() {
     });
 }
 
+fn scale(factor: &u64, n: u64) -> u64 {
+    factor * n
+}
+
+fn sums_of_scaled(factors: Vec<u64>) -> Result<Vec<u64>, String> {
+    // All at once, so that their chunks come to the workers in turn.
+    let map = |factor| parent().map_with(factor, scale, 0..100).chunk_size(3).start();
+    let maps: Vec<_> = factors.into_iter().map(map).collect();
+    let sum = |map: concurrent_futures::Map<u64>| Ok(map.result()?.into_iter().sum());
+    let sums: Result<_, Error> = maps.into_iter().map(sum).collect();
+    sums.map_err(|error| error.to_string())
+}
+
+#[test]
+fn maps_of_a_task_have_their_own_contexts() {
+    on_pools(|pool| {
+        // Workers count their contexts alike, and so do several tasks.
+        let tasks: Vec<_> =
+            (0..4).map(|n| pool.submit(call!(sums_of_scaled(vec![n, n + 10, n + 20])))).collect();
+        for (n, task) in (0..).zip(tasks) {
+            let expected = [n, n + 10, n + 20].map(|factor| factor * 4950).to_vec();
+            assert_eq!(task.result().unwrap(), Ok(expected));
+        }
+    });
+}
+
+fn sums_by_maps_below((base, levels): &(u64, u32), n: u64) -> u64 {
+    match levels {
+        0 => base + n,
+        _ => {
+            let below = (base + n, levels - 1);
+            parent().map_with(below, sums_by_maps_below, 0..3).result().unwrap().iter().sum()
+        }
+    }
+}
+
+#[test]
+fn maps_with_contexts_may_be_nested() {
+    on_pools(|pool| {
+        let sums = pool.map_with((100, 2), sums_by_maps_below, 0..3).result().unwrap();
+        // Nine times base and item, and the items of both levels below.
+        assert_eq!(sums, [0, 1, 2].map(|n| 9 * (100 + n) + 18));
+    });
+}
+
+fn die_at_7((base, _): &(u64, Vec<u8>), n: u64) -> u64 {
+    if n == 7 { std::process::abort() } else { base + n }
+}
+
+fn map_of_fatal(size: usize) -> Vec<Result<u64, String>> {
+    use futures::StreamExt;
+    let results = parent().map_with((1000, vec![1; size]), die_at_7, 0..20).chunk_size(4);
+    let results = results.map(|result| result.map_err(|error| error.to_string()));
+    futures::executor::block_on(results.collect())
+}
+
+#[test]
+fn a_lost_worker_does_not_cost_its_map_the_context() {
+    on_pools(|pool| {
+        for size in [0, 100_000] {
+            let results = pool.submit(call!(map_of_fatal(size))).result().unwrap();
+            assert_eq!(results.len(), 20);
+            for (n, result) in (0..).zip(results) {
+                match result {
+                    Ok(value) => assert_eq!(value, 1000 + n),
+                    Err(text) => {
+                        assert!((4..8).contains(&n) && text.contains("SIGABRT"), "{n}: {text}")
+                    }
+                }
+            }
+        }
+    });
+}
+
+/// Tells when it is dropped.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Told(Reports);
+
+impl Drop for Told {
+    fn drop(&mut self) {
+        self.0.add(std::process::id());
+    }
+}
+
+fn wait_with((started, gate, _): &(Reports, Gate, Told), _: u32) {
+    started.add(std::process::id());
+    gate.wait();
+}
+
+fn map_until_killed(started: Reports, gate: Gate, dropped: Reports) {
+    let context = (started.clone(), gate, Told(dropped));
+    let _ = parent().map_with(context, wait_with, 0..50).chunk_size(1).result();
+}
+
+#[test]
+fn a_task_that_is_lost_leaves_its_maps_chunks_with_their_context() {
+    within_limit(|| {
+        let pool = ProcessPoolExecutor::builder().max_workers(2).build().unwrap();
+        let (started, gate, dropped) = (Reports::new(), Gate::new(), Reports::new());
+        let task = call!(map_until_killed(started.clone(), gate.clone(), dropped.clone()));
+        let task = pool.task().timeout(Duration::from_millis(300)).submit(task);
+        started.wait_for(2);
+        assert_eq!(dropped.wait_for(1).len(), 1, "where it was encoded");
+        assert!(matches!(task.result(), Err(Error::TimedOut { .. })));
+        let before = started.get().len();
+        gate.open();
+        // They run all the same. With the last one the workers are told.
+        assert!(started.wait_for(before + 1).len() > before);
+        let dropped = dropped.wait_for(3);
+        assert!(dropped[1..].iter().all(|pid| *pid != dropped[0]));
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+    });
+}
+
+fn in_context(waits: &Waits, n: u64) -> u64 {
+    waits.0 + n
+}
+
+#[test]
+fn a_context_may_wait_for_others_while_it_is_decoded_and_dropped() {
+    on_pools(|pool| {
+        for n in 0..5 {
+            let sums = pool.map_with(Waits(n), in_context, 0..4).chunk_size(1).result().unwrap();
+            assert!(sums.into_iter().eq(n..n + 4));
+            // Behind the drop.
+            assert_eq!(pool.submit(call!(square(7))).result().unwrap(), 49);
+        }
+    });
+}
+
 fn abort() {
     std::process::abort()
 }

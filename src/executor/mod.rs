@@ -111,6 +111,37 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static;
 
+    /// Calls `function` with the context and every item; all items share the context. It reaches each worker
+    /// process once. See [`ThreadPoolExecutor::map_with`](crate::ThreadPoolExecutor::map_with).
+    ///
+    /// ```
+    /// use std::collections::BTreeSet;
+    ///
+    /// use concurrent_futures::{Error, Executor, InlineExecutor, ThreadPoolExecutor};
+    ///
+    /// fn is_known(names: &BTreeSet<String>, name: String) -> bool {
+    ///     names.contains(&name)
+    /// }
+    ///
+    /// fn count_known<E: Executor>(pool: &E, known: BTreeSet<String>, names: Vec<String>) -> Result<usize, Error> {
+    ///     let answers = pool.map_with(known, is_known, names).result()?;
+    ///     Ok(answers.into_iter().filter(|is_known| *is_known).count())
+    /// }
+    ///
+    /// let known = || BTreeSet::from(["Ada".to_owned(), "Grace".to_owned()]);
+    /// let names = || vec!["Grace".to_owned(), "Alan".to_owned()];
+    /// assert_eq!(count_known(&ThreadPoolExecutor::new(), known(), names())?, 1);
+    /// assert_eq!(count_known(&InlineExecutor::new(), known(), names())?, 1);
+    /// # Ok::<(), Error>(())
+    /// ```
+    fn map_with<C, A, R, I>(&self, context: C, function: fn(&C, A) -> R, items: I) -> Map<R>
+    where
+        C: Portable + Sync,
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static;
+
     /// As [`map`](Self::map), with a function that returns a `Result`, whose first error ends the map. See
     /// [`TryMap`].
     fn try_map<A, R, E, I>(&self, function: fn(A) -> Result<R, E>, items: I) -> TryMap<R, E>
@@ -231,6 +262,22 @@ macro_rules! impl_executor {
                     I::IntoIter: Send + 'static,
                 {
                     self.map(function, items)
+                }
+
+                fn map_with<C, A, R, I>(
+                    &self,
+                    context: C,
+                    function: fn(&C, A) -> R,
+                    items: I,
+                ) -> Map<R>
+                where
+                    C: Portable + Sync,
+                    A: Portable,
+                    R: Portable,
+                    I: IntoIterator<Item = A>,
+                    I::IntoIter: Send + 'static,
+                {
+                    self.map_with(context, function, items)
                 }
 
                 fn max_workers(&self) -> usize {

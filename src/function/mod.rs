@@ -5,7 +5,7 @@
 //! offset is the function's name, together with a digest that tells the image from all others and
 //! from other builds of itself.
 //!
-//! To call `f: fn(A) -> R` the other process has to know `A` and `R` as well. Code does: a
+//! To call `f: fn(A) -> R` the other process has to know this type as well. Code does: a
 //! [`NamedCall`] names `f` together with an [`Entry`], a constant that leads to an instance, for the
 //! same types, of a function in this module, which has one type for all of them.
 //!
@@ -44,24 +44,55 @@ mod tests;
 
 use std::any::{Any, type_name};
 
-/// Code that calls a function of the user's in a worker, written for all types at once.
-pub(crate) trait Trampoline<A, R> {
+/// Code that calls a function of the user's, an `F`, in a worker, written for all types at once.
+pub(crate) trait Trampoline<F: Function> {
     /// The place that the argument comes from and the result goes to.
     type Context: 'static;
 
     /// Takes the argument from the context, calls the function, and leaves its result there.
-    fn call(function: fn(A) -> R, context: &mut Self::Context);
+    fn call(function: F, context: &mut Self::Context);
+}
+
+/// A pointer to a function, of a type that calls may have.
+pub(crate) trait Function {
+    fn address(self) -> *const ();
+
+    /// # Safety
+    ///
+    /// The function is a `Self`.
+    unsafe fn of(function: fn()) -> Self;
+}
+
+macro_rules! impl_function {
+    ($(<$($type:ident),*> $function:ty;)*) => {$(
+        impl<$($type),*> Function for $function {
+            fn address(self) -> *const () {
+                self as *const ()
+            }
+
+            unsafe fn of(function: fn()) -> Self {
+                // SAFETY: it is one, says the caller.
+                unsafe { std::mem::transmute::<fn(), Self>(function) }
+            }
+        }
+    )*};
+}
+
+impl_function! {
+    <A, R> fn(A) -> R;
+    <C, A, R> fn(&C, A) -> R;
 }
 
 /// Names the call of `function` by `T`.
-pub(crate) fn name<T, A, R>(function: fn(A) -> R) -> Result<NamedCall, UnknownCode>
+pub(crate) fn name<T, F>(function: F) -> Result<NamedCall, UnknownCode>
 where
-    T: Trampoline<A, R>,
+    T: Trampoline<F>,
+    F: Function,
 {
-    let entry = std::ptr::from_ref(EntryFor::<T, A, R>::ENTRY);
+    let entry = std::ptr::from_ref(EntryFor::<T, F>::ENTRY);
     let call = NamedCall {
         entry: Reference::of(entry.cast(), Part::Constants)?,
-        function: Reference::of(function as *const (), Part::Code)?,
+        function: Reference::of(function.address(), Part::Code)?,
     };
     // A worker may send the call back, to have another worker make it: that needs no check.
     known::add(call);
@@ -154,7 +185,7 @@ impl NamedCall {
 /// A [`NamedCall`] in the process that is to make it.
 pub(crate) struct ResolvedCall<X> {
     enter: Enter<X>,
-    /// A `fn(A) -> R`, with the `A` and `R` of `enter`.
+    /// An `F`, that of `enter`.
     function: fn(),
 }
 
@@ -195,17 +226,17 @@ const MARK: [usize; 2] = [0x5d3c_94e1_a27f_0b86_u64 as usize, 0xc1f0_672b_e849_3
 /// an entry, so that `name_of` finds it among the constants.
 static HOME: Words = [0; 4];
 
-struct EntryFor<T, A, R>(std::marker::PhantomData<(T, A, R)>);
+struct EntryFor<T, F>(std::marker::PhantomData<(T, F)>);
 
-impl<T: Trampoline<A, R>, A, R> EntryFor<T, A, R> {
+impl<T: Trampoline<F>, F: Function> EntryFor<T, F> {
     // A constant with pointers: the linker puts it where nothing writes once the image is loaded.
-    const ENTRY: &'static Entry = &Entry { mark: MARK, home: &HOME, opener: open::<T, A, R> };
+    const ENTRY: &'static Entry = &Entry { mark: MARK, home: &HOME, opener: open::<T, F> };
 }
 
 /// Puts the code for the types into the slot, an `Option<Enter<X>>`, if it works on an `X`.
-fn open<T: Trampoline<A, R>, A, R>(slot: &mut dyn Any) {
+fn open<T: Trampoline<F>, F: Function>(slot: &mut dyn Any) {
     if let Some(slot) = slot.downcast_mut::<Option<Enter<T::Context>>>() {
-        *slot = Some(enter::<T, A, R>);
+        *slot = Some(enter::<T, F>);
     }
 }
 
@@ -213,11 +244,10 @@ fn open<T: Trampoline<A, R>, A, R>(slot: &mut dyn Any) {
 ///
 /// # Safety
 ///
-/// `function` is a `fn(A) -> R`.
-unsafe fn enter<T: Trampoline<A, R>, A, R>(function: fn(), context: &mut T::Context) {
+/// `function` is an `F`.
+unsafe fn enter<T: Trampoline<F>, F: Function>(function: fn(), context: &mut T::Context) {
     // SAFETY: it is one, says the caller.
-    let function = unsafe { std::mem::transmute::<fn(), fn(A) -> R>(function) };
-    T::call(function, context);
+    T::call(unsafe { F::of(function) }, context);
 }
 
 /// A place in an image: the image, and the offset from its base.

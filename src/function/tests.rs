@@ -10,7 +10,7 @@ use super::*;
 /// Takes the argument from a text and leaves the result as one.
 struct Text;
 
-impl<A: FromStr, R: Display> Trampoline<A, R> for Text {
+impl<A: FromStr, R: Display> Trampoline<fn(A) -> R> for Text {
     type Context = String;
 
     fn call(function: fn(A) -> R, context: &mut String) {
@@ -20,7 +20,7 @@ impl<A: FromStr, R: Display> Trampoline<A, R> for Text {
 }
 
 fn named<A: FromStr, R: Display>(function: fn(A) -> R) -> NamedCall {
-    name::<Text, A, R>(function).unwrap()
+    name::<Text, fn(A) -> R>(function).unwrap()
 }
 
 /// The result of the call, or the error's text.

@@ -5,6 +5,7 @@
 //! answer while the main thread is busy with that very task; so the first such call starts a thread
 //! that reads from then on. The answers are handed on there, which is user code: see [`relay`].
 
+use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,6 +18,7 @@ use crate::local::control_block::SharedControlBlock;
 use crate::reactor::relay::{self, Read, Reader, Relay};
 use crate::remote::error_codec;
 use crate::remote::frame::{Content, Frame, FrameReader, Header, Kind};
+use crate::remote::map_context::{ChunkDetail, MapContext};
 use crate::remote::message;
 use crate::remote::options_codec::{self, HAS_OPTIONS};
 use crate::remote::parent_pool::{self, Parent};
@@ -275,14 +277,29 @@ impl PoolLink for ParentConnection {
 
 impl Parent for ParentConnection {
     fn submit(self: Arc<Self>, submission: Submission) {
-        let Submission { number, kind, mut content, sink, detail, options, .. } = submission;
+        let Submission { number, kind, mut content, sink, mut detail, options, context, .. } =
+            submission;
         if !self.is_here() {
             let error = Error::BrokenPool(BrokenPool::abroad());
             return sink.complete(Err(error), &TaskTrace::none(), &|_| ());
         }
         // Before the frame is sent: the reading thread may have the answer at once.
-        let call = Call { sink: Some(sink), is_too_late: false };
-        self.inbox.lock().calls.insert(number, call);
+        {
+            let mut inbox = self.inbox.lock();
+            if inbox.is_closed {
+                drop(inbox);
+                return sink.complete(Err(Error::ShutDown), &TaskTrace::none(), &|_| ());
+            }
+            inbox.calls.insert(number, Call { sink: Some(sink), is_too_late: false });
+        }
+        if kind == Kind::Chunk {
+            detail = ChunkDetail::pack(context.as_deref(), detail);
+        }
+        if let Some(context) = &context {
+            // If that fails, so does the send below.
+            let send = || self.send(context.header(), context.payload().borrow());
+            context.announce(|| drop(send()));
+        }
         let has_options = options_codec::append(&options, &mut content.values.body);
         let slot = kind as u16 | if has_options { HAS_OPTIONS } else { 0 };
         let header = Header { kind: Kind::Submit, slot, number, detail };
@@ -309,6 +326,13 @@ impl Parent for ParentConnection {
                 Some(call) if call.is_too_late || inbox.is_closed => return false,
                 Some(_) => inbox = self.answered.wait(inbox),
             }
+        }
+    }
+
+    fn end_context(&self, context: &MapContext) {
+        if self.is_here() && context.is_announced() {
+            // An error means that the pool is gone.
+            let _ = self.tell(Kind::EndContext, context.number(), 0);
         }
     }
 
@@ -354,9 +378,18 @@ impl Reader for ParentConnection {
         let Ok(Some(frame)) = read else {
             // The end, or an error, which is the same to this process: the main thread returns once
             // it has done the tasks that were read before.
-            self.inbox.lock().is_closed = true;
+            let calls = {
+                let mut inbox = self.inbox.lock();
+                inbox.is_closed = true;
+                std::mem::take(&mut inbox.calls)
+            };
             self.arrived.notify_one();
             self.answered.notify_all();
+            // No answer comes any more: what still waits, such as the destructor of a map's context,
+            // must not keep this process.
+            for sink in calls.into_values().filter_map(|call| call.sink) {
+                sink.complete(Err(Error::ShutDown), &TaskTrace::none(), &|_| ());
+            }
             return Read::End;
         };
         match self.sort(frame) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::chunk::Chunk;
 use super::input::Items;
 use super::segment::Segment;
+use crate::error::Error;
 use crate::panic::Quiet;
 
 /// Neighbouring items to compute.
@@ -44,6 +45,11 @@ pub(crate) trait Apply<A, R>: Send + Sync + 'static {
         ask()
     }
 
+    /// Returns an error if nothing can be computed: that of the whole map.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Stops what is being computed elsewhere, as nothing of it is wanted any more.
     fn stop(&self) {}
 }
@@ -63,6 +69,23 @@ pub(crate) trait TakesSteps<R>: Send + Sync {
 
 /// A map's function, applied on the driver's thread.
 pub(crate) struct Here<F>(Quiet<F>);
+
+/// A map's function and its context, as a function of an item.
+impl Here<()> {
+    pub(crate) fn with<C, A, R>(
+        context: C,
+        f: impl Fn(&C, A) -> R + Send + Sync + 'static,
+    ) -> Here<impl Fn(A) -> R + Send + Sync + 'static>
+    where
+        C: Send + Sync + 'static,
+        A: 'static,
+        R: 'static,
+    {
+        // Each is dropped under a guard of its own.
+        let (context, f) = (Quiet::new(context), Quiet::new(f));
+        Here::new(move |item| f(&context, item))
+    }
+}
 
 impl<F> Here<F> {
     pub(crate) fn new(f: F) -> Self {

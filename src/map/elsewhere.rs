@@ -16,6 +16,11 @@ pub(crate) trait Remote<A, R>: Send + Sync + 'static {
     /// by a later step of theirs.
     fn compute(&self, items: Vec<A>, results: Results<R>) -> Option<Computed<R>>;
 
+    /// Returns an error if nothing can be computed.
+    fn check(&self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Stops what is being computed, as nothing of it is wanted any more.
     fn stop(&self);
 }
@@ -108,6 +113,10 @@ where
     /// not hold these up.
     fn pull<T>(ask: impl FnOnce() -> T) -> T {
         context::lend_during(ask)
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        self.0.check()
     }
 
     fn stop(&self) {

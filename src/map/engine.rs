@@ -405,7 +405,7 @@ where
             (_, Some(_most)) => usize::MAX,
             (_, None) => AHEAD,
         });
-        let opened = self.crew.check_open();
+        let opened = self.crew.check_open().and_then(|()| self.f.check());
         {
             let mut state = self.state.lock();
             state.window = window;

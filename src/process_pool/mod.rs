@@ -190,6 +190,45 @@ impl ProcessPoolExecutor {
         Map::new(crew, Elsewhere(remote), items.into_iter())
     }
 
+    /// Calls `function` with the context and every item, in the workers: a [`map`](Self::map) whose items
+    /// share a value. The context is encoded by this call, once. Each worker is sent it once, before its
+    /// first chunk of this map, decodes it then, and drops it when the map was dropped or awaited. What
+    /// is large in it may be a [`Buffer`](crate::Buffer), which is not copied to be encoded.
+    ///
+    /// ```
+    /// use concurrent_futures::{Buffer, ProcessPoolExecutor};
+    ///
+    /// fn mean_from(samples: &Buffer<f64>, start: usize) -> f64 {
+    ///     let window = &samples[start..start + 100];
+    ///     window.iter().sum::<f64>() / window.len() as f64
+    /// }
+    ///
+    /// let samples: Buffer<f64> = (0..1_000_000).map(f64::from).collect();
+    /// let pool = ProcessPoolExecutor::new()?;
+    /// let means = pool.map_with(samples, mean_from, [0, 1_000, 2_000]).result()?;
+    /// assert_eq!(means, [49.5, 1049.5, 2049.5]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    ///
+    /// A context that can't be encoded is the error of the map, [`Error::Codec`], before any item. One
+    /// that can't be decoded in the workers is that of each item. What a function changes in a context, by a
+    /// `Mutex` for example, changes in its worker alone.
+    ///
+    /// The pool keeps the encoded context as long as the map, for workers that start later, such as the one
+    /// in place of a worker that was lost.
+    pub fn map_with<C, A, R, I>(&self, context: C, function: fn(&C, A) -> R, items: I) -> Map<R>
+    where
+        C: Portable + Sync,
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        let crew = MapCrew { pool: Arc::clone(self.pool()), handle: self.clone() };
+        let remote = Chunks::with(Arc::clone(self.pool()), context, function);
+        Map::new(crew, Elsewhere(remote), items.into_iter())
+    }
+
     /// As [`map`](Self::map), with a function that returns a `Result`: its first error, in the order of the
     /// input, ends the map, and what has not started by then never runs. See [`TryMap`].
     pub fn try_map<A, R, E, I>(&self, function: fn(A) -> Result<R, E>, items: I) -> TryMap<R, E>
@@ -325,6 +364,7 @@ impl ProcessPoolExecutor {
             sink: Box::new(promise),
             options,
             holds_room: pool.config.queue_capacity.is_some(),
+            context: None,
         };
         // Closed or broken since the check above. The call is packed, so its future gets the error.
         if let Err(submission) = pool.push(submission) {

@@ -30,9 +30,9 @@ pub(crate) fn pack<A: Portable, R: Portable>(call: Call<A, R>) -> Result<Content
 
 fn pack_for<T, A: Portable, R>(function: fn(A) -> R, arguments: A) -> Result<Content, Error>
 where
-    T: Trampoline<A, R>,
+    T: Trampoline<fn(A) -> R>,
 {
-    let code = function::name::<T, A, R>(function);
+    let code = function::name::<T, _>(function);
     let code = code.map_err(|unknown| unknown_code::<A, R>(&unknown))?;
     let values = guarded::<A, _, _>(CodecSide::EncodeArguments, || codec::encode(&arguments));
     drop_quietly(arguments);

@@ -36,7 +36,7 @@ const BUFFER: usize = 64 * 1024;
 const DIRECT: usize = 16 * 1024;
 
 /// The number of kinds.
-const KINDS: usize = 20;
+const KINDS: usize = 22;
 
 /// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,8 @@ pub(crate) enum Kind {
     Call = 1,
     /// Run the initializer; otherwise as `Call`.
     Initialize = 2,
-    /// Run a function with each of the values in the body.
+    /// Run a function with each of the values in the body; the detail is a
+    /// [`ChunkDetail`](crate::remote::map_context::ChunkDetail).
     Chunk = 3,
     /// The outcome of a task that the worker has submitted. In place of a slot it has the kind of
     /// the reply; the detail is the reply's, or of a chunk whose worker has died, how many items
@@ -94,6 +95,11 @@ pub(crate) enum Kind {
     /// Withdraw a task that this worker has submitted; with a detail of 1, have it asked to stop if
     /// it runs, and tell if it is too late.
     Withdraw = 35,
+    // In both directions, of a map; see [`map_context`](crate::remote::map_context):
+    /// The context of chunks that come behind this frame, by its number.
+    Context = 39,
+    /// No more chunks with this context come.
+    EndContext = 40,
 }
 
 impl Kind {
@@ -119,6 +125,8 @@ impl Kind {
             Kind::GoesOn,
             Kind::Withdraw,
             Kind::Event,
+            Kind::Context,
+            Kind::EndContext,
         ];
         const BY_BYTE: [Option<Kind>; 64] = {
             let mut kinds = [None; 64];

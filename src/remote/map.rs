@@ -14,11 +14,12 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::frame::{Content, Frame, Kind};
+use super::map_context::{ChunkDetail, MapContext};
 use super::reply::{self, guarded};
-use super::run_chunk::RunChunk;
+use super::run_chunk::{RunChunk, RunChunkWith};
 use super::submission::{ReplySink, Submission, Submit};
 use super::{call, checkpoint};
-use crate::codec::{Decoder, Encoder};
+use crate::codec::{self, Decoder, Encoder};
 use crate::core::{Options, TaskId};
 use crate::error::{CodecSide, Error};
 use crate::function::{self, NamedCall, UnknownCode};
@@ -30,14 +31,25 @@ use crate::sync::Mutex;
 use crate::trace::TaskTrace;
 
 /// A map's function, for the pool's workers.
-pub(crate) struct Chunks<A, R, P>(Arc<Shared<A, R, P>>);
+pub(crate) struct Chunks<A, R, P: Submit>(Arc<Shared<A, R, P>>);
 
-struct Shared<A, R, P> {
+struct Shared<A, R, P: Submit> {
     pool: P,
     /// The function's name, or the error that each item gets for want of one.
     code: Result<NamedCall, UnknownCode>,
     types: PhantomData<fn(A) -> R>,
+    /// The value that the function sees beside each item, if it takes one; or why the map can't start.
+    context: Result<Option<Arc<MapContext>>, Error>,
     under_way: Mutex<UnderWay>,
+}
+
+impl<A, R, P: Submit> Drop for Shared<A, R, P> {
+    fn drop(&mut self) {
+        // Each chunk that is not done has its map.
+        if let Ok(Some(context)) = std::mem::replace(&mut self.context, Ok(None)) {
+            self.pool.end_context(context);
+        }
+    }
 }
 
 /// The chunks that were submitted and are not done.
@@ -92,13 +104,35 @@ impl Parts {
 
 impl<A: Portable, R: Portable, P: Submit> Chunks<A, R, P> {
     pub(crate) fn new(pool: P, function: fn(A) -> R) -> Self {
-        let code = function::name::<RunChunk, A, R>(function);
+        Self::of(pool, function::name::<RunChunk, _>(function), Ok(None))
+    }
+
+    /// A function that takes a context as well, which is encoded here.
+    pub(crate) fn with<C: Portable>(pool: P, context: C, function: fn(&C, A) -> R) -> Self {
+        let code = function::name::<RunChunkWith, _>(function);
+        let values = guarded::<C, _, _>(CodecSide::EncodeArguments, || codec::encode(&context));
+        drop_quietly(context);
+        let context = values
+            .map(|values| Some(MapContext::new(Content { code: None, values })))
+            .map_err(|error| Error::Codec(Box::new(error)));
+        Self::of(pool, code, context)
+    }
+
+    fn of(
+        pool: P,
+        code: Result<NamedCall, UnknownCode>,
+        context: Result<Option<Arc<MapContext>>, Error>,
+    ) -> Self {
         let under_way = Mutex::default();
-        Self(Arc::new(Shared { pool, code, types: PhantomData, under_way }))
+        Self(Arc::new(Shared { pool, code, types: PhantomData, context, under_way }))
     }
 }
 
 impl<A: Portable, R: Portable, P: Submit> Remote<A, R> for Chunks<A, R, P> {
+    fn check(&self) -> Result<(), Error> {
+        self.0.context.as_ref().map(drop).map_err(Clone::clone)
+    }
+
     fn compute(&self, items: Vec<A>, results: Results<R>) -> Option<Computed<R>> {
         let chunk = Chunk { map: Arc::clone(&self.0), items: Kept(items), time: None };
         chunk.send(results)
@@ -117,7 +151,7 @@ impl<A: Portable, R: Portable, P: Submit> Remote<A, R> for Chunks<A, R, P> {
 }
 
 /// Neighbouring items on their way to a worker and back.
-struct Chunk<A, R, P> {
+struct Chunk<A, R, P: Submit> {
     map: Arc<Shared<A, R, P>>,
     items: Kept<A>,
     /// The time that workers have computed; `None`: none has told.
@@ -174,6 +208,7 @@ impl<A: Portable, R: Portable, P: Submit> Chunk<A, R, P> {
             options: Options::default(),
             holds_room: false,
             trace: TaskTrace::of_current(), // the map's, which this thread is in
+            context: map.context.clone().ok().flatten(),
         });
         // `stop` may have taken the list before the pool had the task, and cancelled nothing.
         if map.under_way.lock().is_stopped {
@@ -224,11 +259,12 @@ impl<A: Portable, R: Portable, P: Submit> Chunk<A, R, P> {
     }
 }
 
-impl<A: Portable, R: Portable, P> Shared<A, R, P> {
+impl<A: Portable, R: Portable, P: Submit> Shared<A, R, P> {
     /// A message with the first of the items, as many as go into one. The error is the first one's.
     fn pack(&self, items: &[A]) -> Result<(Content, usize), Error> {
         let side = CodecSide::EncodeArguments;
         let code = *self.code.as_ref().map_err(call::unknown_code::<A, R>)?;
+        let items = &items[..items.len().min(ChunkDetail::MOST_ITEMS)];
         let mut encoder = Encoder::new();
         let pushed =
             guarded::<A, _, _>(side, || items.iter().try_for_each(|item| encoder.push(item)));
@@ -265,7 +301,7 @@ fn unpack<R: Portable>(mut frame: Frame, count: usize, results: &mut Results<R>)
 }
 
 /// The receiver of a message's reply.
-struct ChunkSink<A: Portable, R: Portable, P> {
+struct ChunkSink<A: Portable, R: Portable, P: Submit> {
     chunk: Chunk<A, R, P>,
     number: u64,
     parts: Parts,

@@ -8,13 +8,14 @@
 //! | pool | [`scheduler`] | which worker gets which call, and what becomes of it |
 //! | worker | [`worker`] | takes one task after the other |
 //! | | [`run`], [`run_chunk`] | runs it |
-//! | any | [`frame`], [`message`], [`reply`], [`error_codec`], [`options_codec`], [`checkpoint`], [`trace_relay`] | what goes between them |
+//! | any | [`frame`], [`message`], [`reply`], [`error_codec`], [`options_codec`], [`checkpoint`], [`map_context`], [`trace_relay`] | what goes between them |
 
 pub(crate) mod call;
 pub(crate) mod checkpoint;
 pub(crate) mod error_codec;
 pub(crate) mod frame;
 pub(crate) mod map;
+pub(crate) mod map_context;
 pub(crate) mod message;
 pub(crate) mod options_codec;
 pub(crate) mod parent_pool;

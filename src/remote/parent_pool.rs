@@ -20,6 +20,7 @@ use crate::portable::Portable;
 use crate::remote::call;
 use crate::remote::frame::Kind;
 use crate::remote::map::Chunks;
+use crate::remote::map_context::MapContext;
 use crate::remote::submission::{Submission, Submit};
 use crate::shutdown::{Shutdown, ShutdownFuture, ShutdownReport};
 use crate::task_options::TaskOptions;
@@ -34,6 +35,9 @@ pub(crate) trait Parent: Send + Sync {
     /// Withdraws a task. With `stop`, waits for the pool to say whether it could, and has the task asked
     /// to stop if not. `true`: it was withdrawn, which its future is about to be told.
     fn withdraw(&self, number: u64, stop: bool) -> bool;
+
+    /// Tells the pool that a map has ended, if it knows the context.
+    fn end_context(&self, context: &MapContext);
 
     fn max_workers(&self) -> usize;
 
@@ -141,6 +145,20 @@ impl ParentPool {
         Map::new(self.clone(), remote, items.into_iter())
     }
 
+    /// Calls `function` with the context and every item, in the pool's workers. See
+    /// [`ProcessPoolExecutor::map_with`](crate::ProcessPoolExecutor::map_with).
+    pub fn map_with<C, A, R, I>(&self, context: C, function: fn(&C, A) -> R, items: I) -> Map<R>
+    where
+        C: Portable + Sync,
+        A: Portable,
+        R: Portable,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        let remote = Elsewhere(Chunks::with(self.clone(), context, function));
+        Map::new(self.clone(), remote, items.into_iter())
+    }
+
     /// As [`map`](Self::map), with a function that returns a `Result`: its first error, in the order of the
     /// input, ends the map, and what has not started by then never runs. See [`TryMap`].
     pub fn try_map<A, R, E, I>(&self, function: fn(A) -> Result<R, E>, items: I) -> TryMap<R, E>
@@ -211,6 +229,7 @@ impl Sealed for ParentPool {
             // Room and span are given to the task in the pool's process.
             holds_room: false,
             trace: TaskTrace::none(),
+            context: None,
         });
         TaskFuture::new(outcome)
     }
@@ -243,6 +262,10 @@ impl Submit for ParentPool {
 
     fn cancel(&self, number: u64) {
         self.parent.withdraw(number, true);
+    }
+
+    fn end_context(&self, context: Arc<MapContext>) {
+        self.parent.end_context(&context);
     }
 
     fn withdrawal(&self) -> Error {

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use super::frame::{Content, Frame, Header, Kind};
+use super::map_context::Held;
 use super::reply::{Reply, guarded};
 use crate::codec;
 use crate::error::{CodecError, CodecSide};
@@ -49,9 +51,17 @@ pub(crate) struct Running {
     pub(crate) desk: Arc<dyn Desk>,
     pub(crate) frame: Frame,
     pub(crate) reply: Option<Reply>,
+    /// Of a chunk: the context of its map, if that has one.
+    pub(crate) context: Option<Held>,
+    /// The time it took to decode the context, which is no item's.
+    pub(crate) setup: Duration,
 }
 
 impl Running {
+    pub(crate) fn new(desk: Arc<dyn Desk>, frame: Frame) -> Self {
+        Self { desk, frame, reply: None, context: None, setup: Duration::ZERO }
+    }
+
     pub(crate) fn is_asked_to_stop(&self) -> bool {
         self.desk.is_asked_to_stop(self.frame.header.slot)
     }
@@ -60,7 +70,7 @@ impl Running {
 /// Decodes the arguments, calls the function as the body of the task, encodes the value.
 pub(crate) struct RunCall;
 
-impl<A: Portable, R: Portable> Trampoline<A, R> for RunCall {
+impl<A: Portable, R: Portable> Trampoline<fn(A) -> R> for RunCall {
     type Context = Running;
 
     fn call(function: fn(A) -> R, call: &mut Running) {
@@ -74,7 +84,7 @@ impl<A: Portable, R: Portable> Trampoline<A, R> for RunCall {
 /// As [`RunCall`]; the reply says whether the worker may go on.
 pub(crate) struct Initialize;
 
-impl<A: Portable, R: InitializerOutcome> Trampoline<A, R> for Initialize {
+impl<A: Portable, R: InitializerOutcome> Trampoline<fn(A) -> R> for Initialize {
     type Context = Running;
 
     fn call(function: fn(A) -> R, call: &mut Running) {
@@ -98,7 +108,7 @@ pub(crate) struct OutsideCall {
 /// Decodes the arguments, calls the function, and takes what it returns.
 pub(crate) struct RunOutside;
 
-impl<A: Portable, R: InitializerOutcome> Trampoline<A, R> for RunOutside {
+impl<A: Portable, R: InitializerOutcome> Trampoline<fn(A) -> R> for RunOutside {
     type Context = OutsideCall;
 
     fn call(function: fn(A) -> R, call: &mut OutsideCall) {

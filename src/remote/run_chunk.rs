@@ -3,10 +3,12 @@
 use std::any::type_name;
 use std::cell::Cell;
 use std::mem::needs_drop;
+use std::time::Instant;
 
 use super::checkpoint::Checkpoint;
 use super::frame::{Content, Header, Kind};
-use super::reply::{ItemError, Reply, guarded, panic_text};
+use super::map_context::{ChunkDetail, Held};
+use super::reply::{ItemError, Reply, codec_error, guarded, panic_text};
 use super::run::Running;
 use crate::codec::{self, Decoder, Encoded, Encoder};
 use crate::error::{CodecError, CodecSide};
@@ -17,7 +19,7 @@ use crate::portable::Portable;
 /// Runs the function for each item.
 pub(crate) struct RunChunk;
 
-impl<A: Portable, R: Portable> Trampoline<A, R> for RunChunk {
+impl<A: Portable, R: Portable> Trampoline<fn(A) -> R> for RunChunk {
     type Context = Running;
 
     fn call(function: fn(A) -> R, call: &mut Running) {
@@ -26,13 +28,39 @@ impl<A: Portable, R: Portable> Trampoline<A, R> for RunChunk {
     }
 }
 
+/// Runs the function for each item, with the map's context.
+pub(crate) struct RunChunkWith;
+
+impl<C: Portable, A: Portable, R: Portable> Trampoline<fn(&C, A) -> R> for RunChunkWith {
+    type Context = Running;
+
+    fn call(function: fn(&C, A) -> R, call: &mut Running) {
+        let mut context = call.context.take();
+        let start = Instant::now();
+        let opened = context.as_mut().map(Held::open::<C>);
+        // The first chunk takes no longer than others by that, or it would have the map cut its items
+        // into smaller chunks.
+        call.setup = start.elapsed();
+        let reply = match opened {
+            Some(Ok(context)) => run_chunk(|item| function(context, item), call),
+            Some(Err(error)) => Err(error),
+            None => {
+                Err(codec_error::<C>(CodecSide::DecodeArguments, "the map's context is not there"))
+            }
+        };
+        call.context = context;
+        call.reply = Some(reply.unwrap_or_else(|error| Reply::codec(Kind::BadArguments, error)));
+    }
+}
+
 fn run_chunk<A: Portable, R: Portable>(
-    function: fn(A) -> R,
+    function: impl Fn(A) -> R,
     call: &mut Running,
 ) -> Result<Reply, CodecError> {
     let segments = std::mem::take(&mut call.frame.segments);
     let call = &*call;
-    let (frame, count) = (&call.frame, call.frame.header.detail);
+    let frame = &call.frame;
+    let ChunkDetail { items: count, .. } = ChunkDetail::unpack(frame.header.detail);
     let mut items = Decoder::new(frame.values(), segments);
     let mut results = Results::new(call);
     let mut index = 0;
@@ -214,7 +242,7 @@ mod tests {
             let frame = Frame::of(header, items.finish().body);
             let checkpoint = (0..64).map(|_| AtomicU64::new(0)).collect();
             let desk = Arc::new(Recorder { checkpoint, ..Recorder::default() });
-            let mut call = Running { desk: desk.clone(), frame, reply: None };
+            let mut call = Running::new(desk.clone(), frame);
             let reply = run_chunk(stops_at_two, &mut call).unwrap();
             let sent = desk.sent.lock();
             if count == 3 {

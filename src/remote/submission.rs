@@ -1,8 +1,10 @@
 //! A submission to a pool, and the receiver of its result. In the submitter's process.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use super::frame::{Content, Frame, Kind};
+use super::map_context::MapContext;
 use crate::core::Options;
 use crate::error::Error;
 use crate::trace::TaskTrace;
@@ -19,6 +21,8 @@ pub(crate) struct Submission {
     /// The number of items of a chunk; the time limit of a call in nanoseconds, or 0.
     pub(crate) detail: u64,
     pub(crate) trace: TaskTrace,
+    /// Of a chunk: its map's.
+    pub(crate) context: Option<Arc<MapContext>>,
 }
 
 /// The worker that is to blame if another one dies of a call that it has submitted, and the task that
@@ -69,6 +73,9 @@ pub(crate) trait Submit: Send + Sync + 'static {
 
     /// Ends a task that has not started, and asks one that runs to stop.
     fn cancel(&self, number: u64);
+
+    /// Ends the context of a map, all of whose chunks are done.
+    fn end_context(&self, context: Arc<MapContext>);
 
     /// Why submissions are refused, or were cancelled.
     fn withdrawal(&self) -> Error;

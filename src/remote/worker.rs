@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::checkpoint::Checkpoint;
 use super::frame::{Content, Frame, Header, Kind};
+use super::map_context::{ChunkDetail, Contexts};
 use super::parent_pool::Parent;
 use super::reply::Reply;
 use super::run::{Desk, Running, run_outside};
@@ -47,14 +48,29 @@ pub(crate) fn serve<C: PoolLink>(connection: &Arc<C>) -> io::Result<()> {
 /// Returns the frame of the finalizer, if that is to run.
 fn serve_tasks(connection: &impl PoolLink, desk: &Arc<dyn Desk>) -> io::Result<Option<Frame>> {
     let events = Sender::new(desk);
+    let (mut contexts, mut finalizer) = (Contexts::default(), None);
     while let Some(frame) = connection.next_task()? {
         let header = frame.header;
-        if header.kind == Kind::Finalize {
-            return Ok(Some(frame));
-        }
-        if header.kind == Kind::Chunk {
+        match header.kind {
+            Kind::Finalize => {
+                finalizer = Some(frame);
+                break;
+            }
+            Kind::Context => {
+                contexts.insert(frame);
+                continue;
+            }
+            Kind::EndContext => {
+                let ended = contexts.remove(header.number);
+                // Its destructor is user code, and may wait for tasks of the pool as a job does.
+                run_in_frame(desk, header.slot, None, Extra::new(Options::default()), || {
+                    drop(ended)
+                });
+                continue;
+            }
             // Before the claim: what is here counts as results of a chunk that has started.
-            Checkpoint::new(desk.checkpoint());
+            Kind::Chunk => drop(Checkpoint::new(desk.checkpoint())),
+            _ => {}
         }
         if !connection.start(header.slot) {
             // A reply as well: the pool uses the slot again after it.
@@ -64,15 +80,18 @@ fn serve_tasks(connection: &impl PoolLink, desk: &Arc<dyn Desk>) -> io::Result<O
         }
         events.begin(header);
         let start = Instant::now();
-        let Reply { kind, values } = run(desk, frame, start);
+        let (Reply { kind, values }, setup) = run(desk, frame, &mut contexts, start);
         events.end();
-        let detail = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let time = start.elapsed().saturating_sub(setup);
+        let detail = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         desk.reply(Header { kind, detail, ..header }, &Content { code: None, values })?;
         if header.kind == Kind::Initialize && kind != Kind::Value {
             break; // Tasks that were sent along are not to run, nor is the finalizer.
         }
     }
-    Ok(None)
+    // Of maps that have not ended. What waits in there for tasks is told that the pool takes none.
+    run_in_frame(desk, 0, None, Extra::new(Options::default()), || drop(contexts));
+    Ok(finalizer)
 }
 
 fn finalize(frame: Frame) {
@@ -82,31 +101,53 @@ fn finalize(frame: Frame) {
     }
 }
 
-fn run(desk: &Arc<dyn Desk>, frame: Frame, start: Instant) -> Reply {
-    let Some(code) = frame.code else { return Reply::unknown_code("the frame names no code") };
+/// Returns the reply, and the part of the time that is not the task's.
+fn run(
+    desk: &Arc<dyn Desk>,
+    frame: Frame,
+    contexts: &mut Contexts,
+    start: Instant,
+) -> (Reply, Duration) {
+    let refused = |reply| (reply, Duration::ZERO);
+    let Some(code) = frame.code else {
+        return refused(Reply::unknown_code("the frame names no code"));
+    };
     let resolved = match code.resolve::<Running>() {
         Ok(resolved) => resolved,
-        Err(unknown) => return Reply::unknown_code(unknown),
+        Err(unknown) => return refused(Reply::unknown_code(unknown)),
     };
     // The detail of a chunk is not a limit, but the number of its items.
     let limit = if frame.header.kind == Kind::Call { frame.header.detail } else { 0 };
     let timeout = (limit > 0).then(|| Duration::from_nanos(limit));
     let deadline = timeout.and_then(|limit| start.checked_add(limit));
-    let task = RunningTask {
-        desk: Arc::clone(desk),
-        slot: frame.header.slot,
-        stop: OnceLock::new(),
-        id: TaskId::from_number(frame.header.number),
-        extra: Extra::with_deadline(Options { timeout, ..Options::default() }, deadline),
-    };
-    let (promise, mut outcome) = Promise::<()>::of(task);
-    let mut call = Running { desk: Arc::clone(desk), frame, reply: None };
+    let (slot, id) = (frame.header.slot, TaskId::from_number(frame.header.number));
+    let extra = Extra::with_deadline(Options { timeout, ..Options::default() }, deadline);
+    let is_chunk = frame.header.kind == Kind::Chunk;
+    let context = if is_chunk { ChunkDetail::unpack(frame.header.detail).context } else { 0 };
+    let mut call = Running::new(Arc::clone(desk), frame);
+    call.context = contexts.remove(context);
     // All code of the user's runs in this frame: what decodes, encodes and drops as well.
-    promise.run_body(|| resolved.call(&mut call));
+    run_in_frame(desk, slot, id, extra, || resolved.call(&mut call));
+    if let Some(held) = call.context {
+        contexts.put_back(context, held);
+    }
+    (call.reply.unwrap_or_else(|| Reply::unknown_code("the code gave no reply")), call.setup)
+}
+
+/// Runs user code as the body of a task.
+fn run_in_frame(
+    desk: &Arc<dyn Desk>,
+    slot: u16,
+    id: Option<TaskId>,
+    extra: Extra,
+    body: impl FnOnce(),
+) {
+    let task = RunningTask { desk: Arc::clone(desk), slot, stop: OnceLock::new(), id, extra };
+    let (promise, mut outcome) = Promise::<()>::of(task);
+    promise.run_body(body);
     outcome.abandon();
-    // Before the reply, after which the pool uses the slot again: tokens look at it no more.
-    drop((promise, outcome));
-    call.reply.unwrap_or_else(|| Reply::unknown_code("the code gave no reply"))
+    // The two are dropped before the reply, after which the pool uses the slot again: tokens look at it
+    // no more.
 }
 
 /// The task that runs here, as its job sees it.

@@ -282,6 +282,34 @@ impl ThreadPoolExecutor {
         Map::new(self.clone(), Here::new(f), items.into_iter())
     }
 
+    /// Calls `f` with the context and every item, on the workers: a [`map`](Self::map) whose items share a
+    /// value. The workers see it by reference; it is dropped with the map.
+    ///
+    /// On threads a closure could capture the value as well. By this method the same code runs
+    /// [in worker processes](crate::ProcessPoolExecutor::map_with), and on
+    /// [any executor](crate::Executor::map_with).
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// let pool = ThreadPoolExecutor::new();
+    /// let words = ["no", "yes", "maybe"];
+    /// let found = pool.map_with(words, |words, letter| words.iter().position(|word| word.contains(letter)), "ysx".chars());
+    /// assert_eq!(found.result()?, [Some(1), Some(1), None]);
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// ```
+    pub fn map_with<C, A, R, F, I>(&self, context: C, f: F, items: I) -> Map<R>
+    where
+        C: Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        F: Fn(&C, A) -> R + Send + Sync + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static,
+    {
+        Map::new(self.clone(), Here::with(context, f), items.into_iter())
+    }
+
     /// As [`map`](Self::map), with a function that returns a `Result`: its first error, in the order of the
     /// input, ends the map, and what has not started by then never runs. See [`TryMap`].
     pub fn try_map<A, R, E, F, I>(&self, f: F, items: I) -> TryMap<R, E>

@@ -39,11 +39,20 @@ pub(crate) trait Closures: ExecutorService {
         job: J,
     ) -> TaskFuture<J::Output>;
 
-    fn map_with<A, R, F, I>(&self, f: F, items: I) -> Map<R>
+    fn map_closure<A, R, F, I>(&self, f: F, items: I) -> Map<R>
     where
         A: Send + 'static,
         R: Send + 'static,
         F: Fn(A) -> R + Send + Sync + 'static,
+        I: IntoIterator<Item = A>,
+        I::IntoIter: Send + 'static;
+
+    fn map_context<C, A, R, F, I>(&self, context: C, f: F, items: I) -> Map<R>
+    where
+        C: Send + Sync + 'static,
+        A: Send + 'static,
+        R: Send + 'static,
+        F: Fn(&C, A) -> R + Send + Sync + 'static,
         I: IntoIterator<Item = A>,
         I::IntoIter: Send + 'static;
 }
@@ -66,7 +75,7 @@ macro_rules! closures {
                 self.submit_with(options, job)
             }
 
-            fn map_with<A, R, F, I>(&self, f: F, items: I) -> Map<R>
+            fn map_closure<A, R, F, I>(&self, f: F, items: I) -> Map<R>
             where
                 A: Send + 'static,
                 R: Send + 'static,
@@ -75,6 +84,18 @@ macro_rules! closures {
                 I::IntoIter: Send + 'static,
             {
                 self.map(f, items)
+            }
+
+            fn map_context<C, A, R, F, I>(&self, context: C, f: F, items: I) -> Map<R>
+            where
+                C: Send + Sync + 'static,
+                A: Send + 'static,
+                R: Send + 'static,
+                F: Fn(&C, A) -> R + Send + Sync + 'static,
+                I: IntoIterator<Item = A>,
+                I::IntoIter: Send + 'static,
+            {
+                self.map_with(context, f, items)
             }
         }
     };

@@ -143,6 +143,53 @@ fn a_map_over_two_inputs_equals_a_sequential_map() {
 }
 
 #[test]
+fn all_items_of_a_map_share_its_context() {
+    fn scale(factors: &[u64; 3], n: usize) -> u64 {
+        factors[n % factors.len()] * n as u64
+    }
+    async fn check<E: ExecutorService>(executor: E) {
+        let map = |factors: [u64; 3]| executor.map_with(factors, scale, 0..100);
+        let [one, other] = [[2, 3, 5], [7, 11, 13]].map(|factors| {
+            let expected: Vec<u64> = (0..100).map(|n| scale(&factors, n)).collect();
+            (factors, expected)
+        });
+
+        assert_eq!(map(one.0).await.unwrap(), one.1);
+        assert_eq!(map(one.0).chunk_size(7).result().unwrap(), one.1);
+        assert_eq!(streamed(map(one.0).chunk_size(1).buffer_size(3)).await, one.1);
+
+        // Two maps whose items come in turn.
+        let (mut left, mut right) = (map(one.0).chunk_size(1), map(other.0).chunk_size(2));
+        for n in 0..100 {
+            assert_eq!(left.next().await.unwrap().unwrap(), one.1[n]);
+            assert_eq!(right.next().await.unwrap().unwrap(), other.1[n]);
+        }
+        assert!(left.next().await.is_none() && right.next().await.is_none());
+
+        // An endless input, of which some is taken.
+        let endless = executor.map_with(one.0, scale, 0..).buffer_size(8);
+        assert_eq!(endless.take(100).map(Result::unwrap).collect::<Vec<_>>().await, one.1);
+    }
+    over_executors!(check);
+}
+
+#[test]
+fn a_context_is_dropped_once_with_its_map() {
+    async fn check<E: Closures>(executor: E) {
+        let (dropped, object) = (Counter::new(), Object);
+        let context = object(dropped.clone());
+        let map = executor.map_context(context, |object, n: u32| (object.0.get(), n), 0..100);
+        assert_eq!(map.await.unwrap(), (0..100).map(|n| (0, n)).collect::<Vec<_>>());
+        // A driver that has found nothing more to do may still hold the map.
+        dropped.wait_for(1);
+        drop(executor.map_context(object(dropped.clone()), |_, n: u32| n, 0..100));
+        dropped.wait_for(2);
+        assert_eq!(dropped.get(), 2);
+    }
+    over_closures!(check);
+}
+
+#[test]
 fn the_first_error_of_its_function_ends_a_try_map() {
     fn divided(pair: (u32, u32)) -> Result<(u32, u32), String> {
         Ok(divide(pair))
@@ -269,7 +316,7 @@ fn an_error_ends_a_map_that_is_awaited() {
             n
         };
         let text = "assertion `left != right` failed: the fourth\n  left: 3\n right: 3";
-        assert_panicked(&executor.map_with(job, input).await, text);
+        assert_panicked(&executor.map_closure(job, input).await, text);
         // Without end as the input is, it is gone, and so is the function.
         freed.wait_for(2);
         executor.shutdown(Shutdown::Drain).await;
@@ -293,7 +340,7 @@ fn a_timeout_error_of_a_task_is_not_that_of_the_map() {
                     2 => panic_any(wait_in_vain().unwrap_err()),
                     n => Ok(n),
                 };
-                let mut map = executor.map_with(job, 0..4).chunk_size(chunk);
+                let mut map = executor.map_closure(job, 0..4).chunk_size(chunk);
                 if let Some(limit) = limit {
                     map = map.timeout(limit);
                 }
@@ -432,7 +479,7 @@ fn a_map_dropped_after_its_first_item_takes_and_runs_nothing_more() {
                     job_ran.add();
                     n
                 };
-                let map = executor.map_with(job, counted(0.., taken.clone()));
+                let map = executor.map_closure(job, counted(0.., taken.clone()));
                 let mut map = map.chunk_size(chunk).buffer_size(chunk).start();
                 ran.wait_for(chunk); // the window is full
                 if unordered {
@@ -466,7 +513,7 @@ fn dropping_a_map_ends_its_endless_input() {
                 with_job.method();
                 n
             };
-            let mut map = executor.map_with(job, input);
+            let mut map = executor.map_closure(job, input);
             if let Some(n) = chunk {
                 map = map.chunk_size(n);
             }
@@ -761,7 +808,7 @@ fn a_result_of_a_map_is_freed_by_its_consumer() {
                 let freed = freed.clone();
                 move |_| Arc::new(Object(freed.clone()))
             };
-            let mut map = executor.map_with(job, 0..10).chunk_size(chunk);
+            let mut map = executor.map_closure(job, 0..10).chunk_size(chunk);
             let mut count = 0;
             while let Some(result) = map.next().await {
                 let result = result.unwrap();
@@ -789,7 +836,7 @@ fn results_that_are_not_taken_are_freed_with_the_map() {
                 Object(freed.clone())
             }
         };
-        let mut map = executor.map_with(job, 0..).chunk_size(2).buffer_size(8);
+        let mut map = executor.map_closure(job, 0..).chunk_size(2).buffer_size(8);
         drop(map.next().await.unwrap().unwrap());
         assert_eq!(freed.get(), 1);
         drop(map);

@@ -20,6 +20,7 @@ mod finalizer;
 mod future;
 mod init;
 mod limits;
+mod map_context;
 mod mixed;
 mod order;
 #[path = "../lifecycle/program.rs"]

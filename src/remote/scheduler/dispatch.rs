@@ -10,6 +10,7 @@ use super::worker::{NO_TASK, Worker};
 use crate::clock;
 use crate::metrics::WorkerMetrics;
 use crate::remote::frame::Kind;
+use crate::remote::map_context::ChunkDetail;
 use crate::remote::message::Payload;
 use crate::remote::scheduler::transport::{EndBy, Hub, NotStarted, Transport};
 use crate::trace::Outbox;
@@ -139,7 +140,14 @@ impl<T: Transport> Pool<T> {
         // The initializer or a withdrawn task may be in front; its reply makes this one the next.
         let is_next = worker.sent.is_empty();
         let limit = task.options.timeout;
-        let Some(slot) = worker.send(task.kind, task_number, task.detail, &task.content) else {
+        let mut detail = task.detail;
+        if task.kind == Kind::Chunk {
+            detail = ChunkDetail::pack(task.context.as_deref(), detail);
+        }
+        if let Some(context) = &task.context {
+            worker.send_context(context);
+        }
+        let Some(slot) = worker.send(task.kind, task_number, detail, &task.content) else {
             // There are as many claims as a worker may have tasks, so this does not happen; the
             // task keeps its place.
             state.queue.push_front(task_number);

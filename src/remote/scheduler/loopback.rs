@@ -15,6 +15,7 @@ use crate::error::{LossCause, WorkerLost};
 use crate::function::Checked;
 use crate::reactor::UserCode;
 use crate::remote::frame::{Frame, Header, Kind};
+use crate::remote::map_context::ChunkDetail;
 use crate::remote::message::Payload;
 use crate::remote::slots::SLOTS;
 use crate::sync::{Mutex, MutexGuard};
@@ -199,6 +200,8 @@ pub(super) struct Inner {
     pub(super) orders: BTreeMap<u32, Vec<u64>>,
     /// The calls of tasks may be of no function, as far as the pool knows.
     pub(super) has_suspects: bool,
+    /// The contexts that workers were sent, and their ends.
+    pub(super) contexts: Vec<(u32, Kind, u64)>,
     /// The most tasks that a worker had at a time, that ran at a time, and the most workers.
     pub(super) deepest: usize,
     pub(super) most_running: usize,
@@ -226,6 +229,7 @@ impl World {
                 order: Vec::new(),
                 orders: BTreeMap::new(),
                 has_suspects: false,
+                contexts: Vec::new(),
                 deepest: 0,
                 most_running: 0,
                 most_workers: 0,
@@ -508,7 +512,8 @@ impl Inner {
         let Some(header) = worker.running.take_if(|header| header.number == task) else { return };
         worker.nest = None;
         let Script { fate, micros, .. } = Script::of(header);
-        let results = if header.kind == Kind::Chunk { header.detail } else { 0 };
+        let items = ChunkDetail::unpack(header.detail).items;
+        let results = if header.kind == Kind::Chunk { items } else { 0 };
         let kind = match fate {
             Fate::Dies => return self.die(number, false),
             Fate::Panics => Kind::Panicked,
@@ -628,6 +633,10 @@ impl WorkerLink for LoopbackWorker {
         let mut inner = self.world.lock();
         let Some(worker) = inner.workers.get_mut(&self.number) else { return };
         worker.outgoing.push(header);
+        if matches!(header.kind, Kind::Context | Kind::EndContext) {
+            inner.contexts.push((self.number, header.kind, header.number));
+            return;
+        }
         let running = usize::from(worker.running.is_some());
         let depth = worker.outgoing.len() + worker.inbox.len() + running;
         inner.deepest = inner.deepest.max(depth);

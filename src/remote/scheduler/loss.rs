@@ -82,6 +82,10 @@ impl<T: Transport> Pool<T> {
         if !had_begun && !worker.was_dismissed {
             self.began_in_vain(state, || loss.lost.how());
         }
+        // Chunks that its tasks have submitted still need theirs.
+        worker.offered.into_iter().filter_map(|(_, context)| context.ok()).for_each(|context| {
+            state.release_context(context);
+        });
     }
 
     /// Ends the worker that has submitted a call of which another one has died, as the call may be

@@ -62,6 +62,7 @@ use crate::lifecycle::{Accepting, Counts, Lifecycle, Phase};
 use crate::metrics::{Metrics, Totals};
 use crate::reactor::UserCode;
 use crate::remote::frame::{Frame, Kind};
+use crate::remote::map_context::MapContext;
 use crate::remote::scheduler::transport::{Hub, Progress, Transport, WorkerLink};
 use crate::remote::submission::{ReplySink, Submission, Submit};
 use crate::room::Room;
@@ -224,6 +225,12 @@ impl<T: Transport> Submit for Arc<Pool<T>> {
         Pool::cancel(self, number);
     }
 
+    fn end_context(&self, context: Arc<MapContext>) {
+        let mut state = self.state.lock();
+        state.release_context(context);
+        self.release(state);
+    }
+
     fn withdrawal(&self) -> Error {
         Pool::withdrawal(self)
     }
@@ -331,6 +338,7 @@ impl<T: Transport> Pool<T> {
             queue_timer,
             run_timer: None,
             trace: submission.trace,
+            context: submission.context,
         };
         state.tasks.insert(number, Box::new(task));
         state.submitted += 1;

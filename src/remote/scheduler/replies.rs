@@ -19,6 +19,7 @@ use crate::remote::call::unpack_initializer_error;
 use crate::remote::error_codec;
 use crate::remote::frame::{Content, Frame, Header, Kind, Unread};
 use crate::remote::map::Parts;
+use crate::remote::map_context::{ChunkDetail, MapContext};
 use crate::remote::options_codec::{self, HAS_OPTIONS};
 use crate::remote::reply::{self, Reply};
 use crate::remote::scheduler::transport::{Hub, Transport, WorkerLink};
@@ -168,6 +169,26 @@ impl<T: Transport> Pool<T> {
                 Some(Err(unknown)) => Err(format!("a call of what is no function: {unknown}")),
                 None => Err("a call without a function".to_owned()),
             },
+            Kind::Context => {
+                let request = frame.header.number;
+                if worker.offered.iter().any(|(other, _)| *other == request) {
+                    return Err("a context that it has sent before".to_owned());
+                }
+                let content = frame.unread.map_or_else(|| Ok(frame.into_content()), Err);
+                worker.offered.push((request, content.map(MapContext::new)));
+                Ok(())
+            }
+            Kind::EndContext => {
+                let offered = &mut worker.offered;
+                let at = offered.iter().position(|(request, _)| *request == frame.header.number);
+                let Some(at) = at else {
+                    return Err("the end of a context that it has not sent".to_owned());
+                };
+                if let (_, Ok(context)) = offered.swap_remove(at) {
+                    state.release_context(context);
+                }
+                Ok(())
+            }
             Kind::Withdraw => {
                 let calls = &worker.calls;
                 let call = calls.iter().find(|(request, _)| *request == frame.header.number);
@@ -208,16 +229,27 @@ impl<T: Transport> Pool<T> {
         // In place of a slot the frame has the kind of the task.
         let has_options = frame.header.slot & HAS_OPTIONS != 0;
         let is_chunk = frame.header.slot & !HAS_OPTIONS == Kind::Chunk as u16;
-        let items = usize::try_from(frame.header.detail).unwrap_or(usize::MAX);
-        let parts = is_chunk.then(|| Parts::of(items));
+        let ChunkDetail { context, items } = ChunkDetail::unpack(frame.header.detail);
+        let parts = is_chunk.then(|| Parts::of(usize::try_from(items).unwrap_or(usize::MAX)));
+        let context = if is_chunk && context > 0 {
+            let mut offered = state.worker(worker).into_iter().flat_map(|it| &it.offered);
+            let found = offered.find(|(request, _)| *request == context);
+            let Some((_, context)) = found else {
+                return Err("a chunk with a context that it has not sent".to_owned());
+            };
+            Some(context.clone()).transpose()
+        } else {
+            Ok(None)
+        };
         let sink = Box::new(Forward { pool, worker, request, suspect, parts });
-        if let Some(unread) = frame.unread {
-            let reply = without_values(frame.header, Kind::BadArguments, "an argument", unread);
-            state.done.push(Completion::of(
-                self,
-                // Not accepted, so that no counter may change.
-                Finish { sink, trace: TaskTrace::none(), reply: Ok(reply), is_counted: true },
-            ));
+        let unread = frame.unread.map(|unread| ("an argument", unread));
+        let unread = unread.or(context.as_ref().err().map(|unread| ("a context", *unread)));
+        if let Some((what, unread)) = unread {
+            let reply = without_values(frame.header, Kind::BadArguments, what, unread);
+            // Not accepted, so that no counter may change.
+            let finish =
+                Finish { sink, trace: TaskTrace::none(), reply: Ok(reply), is_counted: true };
+            state.done.push(Completion::of(self, finish));
             return Ok(());
         }
         let detail = frame.header.detail;
@@ -237,10 +269,9 @@ impl<T: Transport> Pool<T> {
             (Phase::Broken(cause), _) => Err(Error::BrokenPool(cause.clone())),
         };
         if let Err(error) = room {
-            state.done.push(Completion::of(
-                self,
-                Finish { sink, trace: TaskTrace::none(), reply: Err(error), is_counted: true },
-            ));
+            let finish =
+                Finish { sink, trace: TaskTrace::none(), reply: Err(error), is_counted: true };
+            state.done.push(Completion::of(self, finish));
             return Ok(());
         }
         // While its parent waits, it comes before the rest of the queue. It has its parent's span.
@@ -253,12 +284,13 @@ impl<T: Transport> Pool<T> {
         let submission = Submission {
             number,
             kind: if is_chunk { Kind::Chunk } else { Kind::Call },
-            detail,
+            detail: if is_chunk { items } else { detail },
             content,
             sink,
             options,
             holds_room: self.room.is_some(),
             trace,
+            context: context.ok().flatten(),
         };
         self.enqueue(state, submission, parent);
         Ok(())

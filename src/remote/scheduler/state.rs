@@ -13,6 +13,7 @@ use crate::lifecycle::Lifecycle;
 use crate::metrics::WorkerMetrics;
 use crate::reactor::UserCode;
 use crate::remote::frame::{Content, Header, Kind};
+use crate::remote::map_context::MapContext;
 use crate::remote::message::Payload;
 use crate::remote::scheduler::transport::{EndBy, Transport, WorkerLink};
 use crate::remote::submission::ReplySink;
@@ -95,6 +96,8 @@ pub(super) struct Task<T: Transport> {
     pub(super) queue_timer: Option<TimerOf<T>>,
     pub(super) run_timer: Option<TimerOf<T>>,
     pub(super) trace: TaskTrace,
+    /// Of a chunk: its map's.
+    pub(super) context: Option<Arc<MapContext>>,
 }
 
 impl<T: Transport> Task<T> {
@@ -240,6 +243,21 @@ impl<T: Transport> State<T> {
         transport.end(&mut worker.link, how, reason);
     }
 
+    /// Lets go of a context of a map. If nothing else needs it, the workers that have it are told so.
+    pub(super) fn release_context(&mut self, context: Arc<MapContext>) {
+        // Others may let go of it at the same time, without the lock; each of them comes here after that.
+        if Arc::into_inner(context).is_none() {
+            return;
+        }
+        let mut told = Vec::new();
+        for (number, worker) in &mut self.workers {
+            if worker.end_contexts() {
+                told.push(*number);
+            }
+        }
+        told.into_iter().for_each(|number| self.flush_later(number));
+    }
+
     pub(crate) fn worker(&self, number: u32) -> Option<&Worker<T>> {
         self.workers.get(&number)
     }
@@ -309,8 +327,11 @@ impl<T: Transport> State<T> {
     /// Takes a task out of the pool, and out of the queue if it is there. The room that it holds is given
     /// back: it may have started without the pool knowing, behind a task whose reply is on the way.
     pub(super) fn remove(&mut self, number: u64) -> Option<Box<Task<T>>> {
-        let task = self.tasks.remove(&number)?;
+        let mut task = self.tasks.remove(&number)?;
         shrink(&mut self.tasks);
+        if let Some(context) = task.context.take() {
+            self.release_context(context);
+        }
         if task.is_queued() {
             self.leave_queue(number);
         }

@@ -1,11 +1,13 @@
 //! A worker as the scheduler knows it: what it was sent, and how it gets on. Under the pool's lock.
 
 use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::state::Parent;
 use crate::error::Error;
-use crate::remote::frame::{Header, Kind};
+use crate::remote::frame::{Content, Header, Kind, Unread};
+use crate::remote::map_context::MapContext;
 use crate::remote::message::Payload;
 use crate::remote::scheduler::transport::{Transport, Withdrawn, WorkerLink};
 use crate::remote::slots::{FreeSlots, SLOTS};
@@ -66,6 +68,10 @@ pub(crate) struct Worker<T: Transport> {
     pub(super) calls: Vec<(u64, u64)>,
     /// Some of its task's calls that were answered, by what it calls them, the last one first.
     pub(super) answered: VecDeque<u64>,
+    /// Contexts of maps that it was sent, by their numbers.
+    pub(super) contexts: Vec<(u64, Weak<MapContext>)>,
+    /// Contexts of its tasks' maps, by what it calls them; or why one was skipped on arrival.
+    pub(super) offered: Vec<(u64, Result<Arc<MapContext>, Unread>)>,
     /// Dismisses it after the idle timeout; dropped when it is sent a task.
     pub(super) idle_timer: Option<super::TimerOf<T>>,
 }
@@ -146,6 +152,8 @@ impl<T: Transport> Worker<T> {
             asked: Vec::new(),
             calls: Vec::new(),
             answered: VecDeque::new(),
+            contexts: Vec::new(),
+            offered: Vec::new(),
             idle_timer: None,
         }
     }
@@ -245,6 +253,29 @@ impl<T: Transport> Worker<T> {
             self.tasks_left = self.tasks_left.map(|left| left.saturating_sub(1));
         }
         Some(slot)
+    }
+
+    /// Queues the context of the chunk that is sent next, if the worker has not got it.
+    pub(super) fn send_context(&mut self, context: &Arc<MapContext>) {
+        let number = context.number();
+        if self.contexts.iter().all(|(other, _)| *other != number) {
+            self.link.tell(context.header(), context.payload());
+            self.contexts.push((number, Arc::downgrade(context)));
+        }
+    }
+
+    /// Queues the ends of contexts that nothing needs any more. `false`: there are none.
+    pub(super) fn end_contexts(&mut self) -> bool {
+        let count = self.contexts.len();
+        self.contexts.retain(|(number, context)| {
+            let is_needed = context.strong_count() > 0;
+            if !is_needed {
+                let header = Header { kind: Kind::EndContext, slot: 0, number: *number, detail: 0 };
+                self.link.tell(header, &Content::default().into());
+            }
+            is_needed
+        });
+        self.contexts.len() < count
     }
 
     /// Keeps a task that it was sent from starting. `false`: that has started, or the worker is asked.

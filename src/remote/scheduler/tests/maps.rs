@@ -1,24 +1,46 @@
 //! Maps over the loopback.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use super::Simulation;
 use crate::error::Error;
 use crate::lifecycle::Accepting;
 use crate::map::Map;
 use crate::map::elsewhere::Elsewhere;
+use crate::remote::frame::Kind;
 use crate::remote::map::Chunks;
 use crate::remote::scheduler::crew::MapCrew;
 use crate::shutdown::Shutdown;
 
 fn nothing(_: u32) {}
 
+fn nothing_with(_: &u32, _: u32) {}
+
 impl Simulation {
     fn map(&self, items: impl Iterator<Item = u32> + Send + 'static) -> Map<()> {
         let chunks = Elsewhere(Chunks::new(Arc::clone(&self.pool), nothing));
         let crew = MapCrew { pool: Arc::clone(&self.pool), handle: () };
         Map::new(crew, chunks, items)
+    }
+
+    fn map_with(&self, context: u32, items: impl Iterator<Item = u32> + Send + 'static) -> Map<()> {
+        let chunks = Elsewhere(Chunks::with(Arc::clone(&self.pool), context, nothing_with));
+        let crew = MapCrew { pool: Arc::clone(&self.pool), handle: () };
+        Map::new(crew, chunks, items)
+    }
+
+    /// What the workers were sent: the context of each map, and its end.
+    fn contexts(&self, kind: Kind) -> BTreeMap<(u64, u32), usize> {
+        let mut contexts = BTreeMap::new();
+        for (worker, sent, number) in &self.world.lock().contexts {
+            if *sent == kind {
+                *contexts.entry((*number, *worker)).or_default() += 1;
+            }
+        }
+        contexts
     }
 
     /// Lets the next event happen once the helper threads have sent all that they can: the workers'
@@ -71,5 +93,41 @@ fn what_has_begun_is_finished_when_the_pool_closes() {
         };
         assert_eq!(results.iter().filter(|result| is_done(result)).count(), begun);
         assert_eq!(begun, if how == Shutdown::Drain { 20 } else { 2 });
+    }
+}
+
+#[test]
+fn a_worker_is_sent_the_context_of_a_map_once_and_told_of_its_end_once() {
+    for latency in [0, 20, 500] {
+        let simulation = Simulation::new(32, |config| config.max_workers = 3);
+        simulation.world.lock().latency = Duration::from_micros(latency);
+        let maps = [7, 8].map(|context| simulation.map_with(context, 0..30).chunk_size(1));
+        let threads = maps.map(|map| thread::spawn(move || map.result()));
+        let mut has_died = false;
+        while !threads.iter().all(thread::JoinHandle::is_finished) {
+            // The worker in the place of one that dies is sent them as well.
+            let mut world = simulation.world.lock();
+            if !has_died && world.order.len() > 20 {
+                has_died = true;
+                world.die(0, true);
+            }
+            drop(world);
+            simulation.step_or_wait();
+        }
+        threads.into_iter().for_each(|thread| drop(thread.join().unwrap()));
+        let sent = simulation.contexts(Kind::Context);
+        assert!(sent.len() > 3 && sent.values().all(|count| *count == 1), "{sent:?}");
+        // The last driver may drop its map after the result is there.
+        let is_alive =
+            |(_, worker): &(u64, u32)| simulation.pool.state().workers.contains_key(worker);
+        let left = || sent.keys().copied().filter(is_alive).collect::<Vec<_>>();
+        while simulation.contexts(Kind::EndContext).keys().filter(|it| is_alive(it)).count()
+            < left().len()
+        {
+            simulation.step_or_wait();
+        }
+        assert!(simulation.contexts(Kind::EndContext).values().all(|count| *count == 1));
+        assert!(simulation.pool.state().workers.values().all(|worker| worker.contexts.is_empty()));
+        simulation.end();
     }
 }

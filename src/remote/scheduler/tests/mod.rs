@@ -99,6 +99,7 @@ impl Simulation {
             holds_room: room.is_some(),
             detail: script.to_detail(),
             trace: TaskTrace::none(),
+            context: None,
         });
         assert!(accepted.is_ok());
         number
