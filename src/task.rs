@@ -86,3 +86,36 @@ pub fn deadline() -> Option<Instant> {
 pub fn id() -> Option<TaskId> {
     context::with_task(|task| task.id())
 }
+
+/// Has the worker that runs this job take no further one, because the job knows that it has left something
+/// bad behind: a library that must not be used again, memory that it can't free. Returns whether that will
+/// happen.
+///
+/// A worker process ends when it has replied, and the next task that needs a worker starts another one. What
+/// the worker was sent besides goes to others, as do the items of a map behind this one; none of that has
+/// begun, and it costs no retry. The end is no loss: [`Metrics::workers_lost`](crate::Metrics) does not count
+/// it.
+///
+/// `false` on threads, inline, in an initializer, and outside of a job: there are only thread-locals that
+/// another thread would have anew.
+///
+#[cfg_attr(feature = "process", doc = "```")]
+#[cfg_attr(not(feature = "process"), doc = "```ignore")]
+/// use concurrent_futures::{ProcessPoolExecutor, ThreadPoolExecutor, call, task};
+///
+/// fn last_job() -> (u32, bool) {
+///     let is_last = task::retire_worker();
+///     (std::process::id(), is_last)
+/// }
+///
+/// let pool = ProcessPoolExecutor::builder().max_workers(1).build()?;
+/// let (first, is_last) = pool.submit(call!(last_job())).result()?;
+/// assert!(is_last);
+/// assert_ne!(pool.submit(call!(std::process::id())).result()?, first);
+///
+/// assert!(!ThreadPoolExecutor::new().submit(task::retire_worker).result()?);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// ```
+pub fn retire_worker() -> bool {
+    context::worker().is_some_and(|worker| worker.retire())
+}

@@ -10,6 +10,9 @@ use crate::sys::{ExitStatus, Shareable, SharedMemory};
 pub(crate) const FAULT: u32 = 1;
 pub(crate) const STACK_OVERFLOW: u32 = 2;
 
+/// A worker retires when a job has panicked.
+pub(crate) const RETIRES_AFTER_PANIC: u32 = 1;
+
 /// The control block. A new one is all zeros.
 ///
 /// What a worker has written may be anything: it may have gone wrong before it died.
@@ -30,6 +33,8 @@ pub(crate) struct ControlBlock {
     pub(crate) level: AtomicU32,
     /// Maximum number of workers of the pool. Set before the worker starts.
     pub(crate) max_workers: AtomicU32,
+    /// Settings of the pool, of [`RETIRES_AFTER_PANIC`] and others. Set before the worker starts.
+    pub(crate) settings: AtomicU32,
     /// The claim of the task in each slot.
     pub(crate) claims: [AtomicU32; SLOTS],
     /// The start of the task in each slot, in nanoseconds of [`claim::now`](super::claim::now); 0

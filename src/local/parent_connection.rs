@@ -8,13 +8,13 @@
 use std::borrow::Borrow;
 use std::collections::{HashMap, VecDeque};
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use crate::error::{BrokenPool, Error};
 use crate::fork;
 use crate::local::claim::Claim;
-use crate::local::control_block::SharedControlBlock;
+use crate::local::control_block::{RETIRES_AFTER_PANIC, SharedControlBlock};
 use crate::reactor::relay::{self, Read, Reader, Relay};
 use crate::remote::error_codec;
 use crate::remote::frame::{Content, Frame, FrameReader, Header, Kind};
@@ -45,6 +45,8 @@ pub(crate) struct ParentConnection {
     answered: Condvar,
     /// Threads for maps: their input, and what they send and receive.
     helpers: OnceLock<ThreadPoolExecutor>,
+    /// The pool was told that this worker begins with no further task.
+    is_retiring: AtomicBool,
     /// The [`fork::generation`] of this process. One that a task forks has the socket too, but must
     /// not use it.
     generation: u32,
@@ -107,6 +109,7 @@ impl ParentConnection {
             arrived: Condvar::new(),
             answered: Condvar::new(),
             helpers: OnceLock::new(),
+            is_retiring: AtomicBool::new(false),
             generation: fork::generation(),
         })
     }
@@ -232,6 +235,21 @@ impl Desk for ParentConnection {
 
     fn event_level(&self) -> u32 {
         self.block.level.load(Relaxed)
+    }
+
+    fn retire(&self) {
+        if !self.is_retiring.swap(true, Relaxed) {
+            // If the pool is gone, so is this process soon.
+            let _ = self.tell(Kind::Retires, 0, 0);
+        }
+    }
+
+    fn is_retiring(&self) -> bool {
+        self.is_retiring.load(Relaxed)
+    }
+
+    fn retires_after_panic(&self) -> bool {
+        self.block.settings.load(Relaxed) & RETIRES_AFTER_PANIC != 0
     }
 
     fn checkpoint(&self) -> &[AtomicU64] {

@@ -36,7 +36,7 @@ const BUFFER: usize = 64 * 1024;
 const DIRECT: usize = 16 * 1024;
 
 /// The number of kinds.
-const KINDS: usize = 22;
+const KINDS: usize = 24;
 
 /// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub(crate) enum Kind {
     /// The initializer has returned an error; or a chunk was asked to stop, and has no results.
     /// As an answer: the pool's error.
     Failed = 22,
+    /// A chunk whose worker retires: the items without a result have not begun.
+    Unfinished = 23,
     // From the worker, at any time, and on to the worker that has submitted the chunk:
     /// Results of a chunk that are not the last ones; the detail says how many.
     Part = 36,
@@ -95,6 +97,8 @@ pub(crate) enum Kind {
     /// Withdraw a task that this worker has submitted; with a detail of 1, have it asked to stop if
     /// it runs, and tell if it is too late.
     Withdraw = 35,
+    /// This worker begins with no further task; what it was sent behind the one that runs is skipped.
+    Retires = 41,
     // In both directions, of a map; see [`map_context`](crate::remote::map_context):
     /// The context of chunks that come behind this frame, by its number.
     Context = 39,
@@ -127,6 +131,8 @@ impl Kind {
             Kind::Event,
             Kind::Context,
             Kind::EndContext,
+            Kind::Unfinished,
+            Kind::Retires,
         ];
         const BY_BYTE: [Option<Kind>; 64] = {
             let mut kinds = [None; 64];

@@ -232,14 +232,19 @@ impl<A: Portable, R: Portable, P: Submit> Chunk<A, R, P> {
         let Parts { items, messages, begun } = parts;
         let first = results.len();
         let end = first + items;
+        let took = |reply: &Frame| Duration::from_nanos(reply.header.detail);
         for (message, count) in messages {
             unpack(message, count, &mut results);
         }
         match reply {
             Ok(reply) if reply.header.kind == Kind::Value => {
-                *self.time.get_or_insert_default() += Duration::from_nanos(reply.header.detail);
+                *self.time.get_or_insert_default() += took(&reply);
                 let left = end - results.len();
                 unpack(reply, left, &mut results);
+            }
+            // The worker retires, and another one goes on, behind one item at least.
+            Ok(reply) if reply.header.kind == Kind::Unfinished && results.len() > first => {
+                *self.time.get_or_insert_default() += took(&reply);
             }
             Err(Error::WorkerLost(lost)) if results.len() < end => {
                 // All that it had begun is lost, but for what it has left; that is one item.
@@ -332,7 +337,8 @@ impl<A: Portable, R: Portable, P: Submit> ReplySink for ChunkSink<A, R, P> {
         _trace: &TaskTrace,
         account: &dyn Fn(bool),
     ) {
-        account(reply.as_ref().is_ok_and(|reply| reply.header.kind == Kind::Value));
+        let is_done = |kind| matches!(kind, Kind::Value | Kind::Unfinished);
+        account(reply.as_ref().is_ok_and(|reply| is_done(reply.header.kind)));
         let Self { chunk, number, parts, results } = *self;
         let map = Arc::clone(&chunk.map);
         map.under_way.lock().tasks.retain(|other| *other != number);

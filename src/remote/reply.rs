@@ -55,6 +55,11 @@ impl Reply {
         Self { kind: Kind::Failed, values: Encoded::default() }
     }
 
+    /// The reply to a chunk whose other items are for another worker.
+    pub(crate) fn unfinished() -> Self {
+        Self { kind: Kind::Unfinished, values: Encoded::default() }
+    }
+
     pub(crate) fn unknown_code(error: impl ToString) -> Self {
         let type_name = "the function".to_owned();
         Self::text(Kind::UnknownCode, &(type_name, error.to_string()))

@@ -42,6 +42,18 @@ pub(crate) trait Desk: Send + Sync {
     #[cfg_attr(not(feature = "tracing"), expect(dead_code, reason = "no events are sent"))]
     fn event_level(&self) -> u32;
 
+    /// Has this process begin with no further task.
+    fn retire(&self) {}
+
+    fn is_retiring(&self) -> bool {
+        false
+    }
+
+    /// Returns whether this process is to retire when a job has panicked.
+    fn retires_after_panic(&self) -> bool {
+        false
+    }
+
     /// Memory that outlives a crash of this process; empty if there is none.
     fn checkpoint(&self) -> &[AtomicU64];
 }
@@ -64,6 +76,13 @@ impl Running {
 
     pub(crate) fn is_asked_to_stop(&self) -> bool {
         self.desk.is_asked_to_stop(self.frame.header.slot)
+    }
+
+    /// Records that the function has panicked.
+    pub(crate) fn on_panic(&self) {
+        if self.desk.retires_after_panic() {
+            self.desk.retire();
+        }
     }
 }
 
@@ -142,7 +161,10 @@ impl Running {
     fn run<A: Portable, R>(&mut self, function: impl FnOnce(A) -> R) -> Result<R, Reply> {
         let arguments = take_arguments::<A>(&mut self.frame);
         let arguments = arguments.map_err(|error| Reply::codec(Kind::BadArguments, error))?;
-        catch(|| function(arguments)).map_err(|panicked| Reply::panicked(&panicked))
+        catch(|| function(arguments)).map_err(|panicked| {
+            self.on_panic();
+            Reply::panicked(&panicked)
+        })
     }
 }
 

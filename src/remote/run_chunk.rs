@@ -68,7 +68,7 @@ fn run_chunk<A: Portable, R: Portable>(
         // One landing pad serves many items, so that one that does not panic pays nothing for it.
         let step = Cell::new(Step::Decode);
         let ran = catch(|| {
-            while index < count && !call.is_asked_to_stop() {
+            while index < count && !call.is_asked_to_stop() && !call.desk.is_retiring() {
                 // Before the item is decoded, since that may kill the process as well.
                 results.checkpoint.begin(index);
                 step.set(Step::Decode);
@@ -88,15 +88,22 @@ fn run_chunk<A: Portable, R: Portable>(
         let error = match ran {
             Ok(Ok(())) => break,
             Ok(Err(error)) => error,
-            Err(panicked) => step.get().panicked::<A, R>(&panicked),
+            Err(panicked) => {
+                if let Step::Run = step.get() {
+                    call.on_panic();
+                }
+                step.get().panicked::<A, R>(&panicked)
+            }
         };
         results.push_error(&error);
         index += 1;
     }
     if index < count {
-        // Asked to stop. What has been computed may still be wanted: a map outlives a shutdown.
+        // Asked to stop, or this worker retires. What has been computed may still be wanted: a map
+        // outlives a shutdown.
         results.send_part();
-        return Ok(Reply::stopped());
+        let is_stopped = call.is_asked_to_stop();
+        return Ok(if is_stopped { Reply::stopped() } else { Reply::unfinished() });
     }
     guarded::<A, _, _>(CodecSide::DecodeArguments, || items.finish())?;
     Ok(Reply { kind: Kind::Value, values: results.values.finish() })

@@ -1,6 +1,7 @@
 //! A worker in its own process: takes one task after the other from its pool, runs it, and replies before
 //! it looks at the next. So what has finished is never lost with what crashes later.
 
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -19,6 +20,7 @@ use crate::core::context::{self, End, WorkerContext};
 use crate::core::stop_flag::Remote;
 use crate::core::waits::Awaited;
 use crate::core::{Extra, Options, Promise, Source, StopFlag, TaskId, TaskRef};
+use crate::fork;
 use crate::label::Label;
 use crate::panic::{Panicked, install_hook};
 
@@ -36,8 +38,12 @@ pub(crate) fn serve<C: PoolLink>(connection: &Arc<C>) -> io::Result<()> {
     install_hook();
     let desk: Arc<dyn Desk> = Arc::clone(connection) as _;
     let mut served = Ok(None);
-    let worker = Rc::new(Worker(Arc::clone(&desk)));
-    context::run_as_worker(worker, || served = serve_tasks(&**connection, &desk));
+    let worker = Rc::new(Worker {
+        desk: Arc::clone(&desk),
+        runs_task: Cell::new(false),
+        generation: fork::generation(),
+    });
+    context::run_as_worker(worker.clone(), || served = serve_tasks(&**connection, &desk, &worker));
     if let Some(finalizer) = served? {
         // Outside of the worker context: it is no task.
         finalize(finalizer);
@@ -46,7 +52,11 @@ pub(crate) fn serve<C: PoolLink>(connection: &Arc<C>) -> io::Result<()> {
 }
 
 /// Returns the frame of the finalizer, if that is to run.
-fn serve_tasks(connection: &impl PoolLink, desk: &Arc<dyn Desk>) -> io::Result<Option<Frame>> {
+fn serve_tasks(
+    connection: &impl PoolLink,
+    desk: &Arc<dyn Desk>,
+    worker: &Worker,
+) -> io::Result<Option<Frame>> {
     let events = Sender::new(desk);
     let (mut contexts, mut finalizer) = (Contexts::default(), None);
     while let Some(frame) = connection.next_task()? {
@@ -72,7 +82,8 @@ fn serve_tasks(connection: &impl PoolLink, desk: &Arc<dyn Desk>) -> io::Result<O
             Kind::Chunk => drop(Checkpoint::new(desk.checkpoint())),
             _ => {}
         }
-        if !connection.start(header.slot) {
+        // One that retires has told the pool, which has taken back what is not begun.
+        if desk.is_retiring() || !connection.start(header.slot) {
             // A reply as well: the pool uses the slot again after it.
             let header = Header { kind: Kind::Skipped, detail: 0, ..header };
             desk.send(header, &Content::default())?;
@@ -80,7 +91,9 @@ fn serve_tasks(connection: &impl PoolLink, desk: &Arc<dyn Desk>) -> io::Result<O
         }
         events.begin(header);
         let start = Instant::now();
+        worker.runs_task.set(header.kind != Kind::Initialize);
         let (Reply { kind, values }, setup) = run(desk, frame, &mut contexts, start);
+        worker.runs_task.set(false);
         events.end();
         let time = start.elapsed().saturating_sub(setup);
         let detail = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -236,11 +249,17 @@ impl Remote for Request {
 }
 
 /// The main thread, as the tasks that run on it see it.
-struct Worker(Arc<dyn Desk>);
+struct Worker {
+    desk: Arc<dyn Desk>,
+    /// Set while a task runs, and not the initializer or a destructor.
+    runs_task: Cell<bool>,
+    /// The [`fork::generation`] of this process.
+    generation: u32,
+}
 
 impl WorkerContext for Worker {
     fn host(&self) -> *const () {
-        Arc::as_ptr(&self.0).cast()
+        Arc::as_ptr(&self.desk).cast()
     }
 
     fn has_stack(&self) -> bool {
@@ -262,10 +281,19 @@ impl WorkerContext for Worker {
             Some(Awaited::Set(_)) => (0, until),
             _ => (0, false),
         };
-        let _ = self.0.tell(Kind::Waits, number, u64::from(until));
+        let _ = self.desk.tell(Kind::Waits, number, u64::from(until));
     }
 
     fn wait_end(&self) {
-        let _ = self.0.tell(Kind::GoesOn, 0, 0);
+        let _ = self.desk.tell(Kind::GoesOn, 0, 0);
+    }
+
+    fn retire(&self) -> bool {
+        // A process that a task has forked is no worker.
+        let may_retire = self.runs_task.get() && self.generation == fork::generation();
+        if may_retire {
+            self.desk.retire();
+        }
+        may_retire
     }
 }

@@ -27,6 +27,7 @@ mod order;
 mod program;
 mod program_end;
 mod reading;
+mod retire;
 mod shutdown;
 mod stop_tokens;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]

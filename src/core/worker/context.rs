@@ -52,6 +52,11 @@ pub(crate) trait WorkerContext {
     /// Marks the worker as busy until it looks for its next task: code of the user's is to run here before.
     fn keep_busy(&self) {}
 
+    /// Has the worker begin with no further task. `false`: it goes on.
+    fn retire(&self) -> bool {
+        false
+    }
+
     /// Returns the place for notes on what the worker's jobs wait for, if they can be seen from outside.
     fn waits(&self) -> Option<&Waits> {
         None

@@ -76,7 +76,8 @@ impl<T: Transport> ReplySink for Forward<T> {
         _trace: &TaskTrace,
         account: &dyn Fn(bool),
     ) {
-        account(reply.as_ref().is_ok_and(|frame| frame.header.kind == Kind::Value));
+        let is_done = |kind| matches!(kind, Kind::Value | Kind::Unfinished);
+        account(reply.as_ref().is_ok_and(|frame| is_done(frame.header.kind)));
         Arc::clone(&self.pool).answer(*self, reply);
     }
 }
@@ -169,6 +170,13 @@ impl<T: Transport> Pool<T> {
                 Some(Err(unknown)) => Err(format!("a call of what is no function: {unknown}")),
                 None => Err("a call without a function".to_owned()),
             },
+            Kind::Retires => {
+                worker.is_retiring = true;
+                let has_started = |sent: &Sent| worker.has_started(sent.slot);
+                let keep = worker.sent.iter().take_while(|sent| has_started(sent)).count();
+                state.take_back(number, keep);
+                Ok(())
+            }
             Kind::Context => {
                 let request = frame.header.number;
                 if worker.offered.iter().any(|(other, _)| *other == request) {

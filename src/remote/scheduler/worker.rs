@@ -40,6 +40,8 @@ pub(crate) struct Worker<T: Transport> {
     task_time: Option<u64>,
     /// Number of tasks that it may still be sent.
     pub(super) tasks_left: Option<usize>,
+    /// It begins with no further task, and is dismissed once it has replied.
+    pub(super) is_retiring: bool,
     /// It was sent a call that may be of no function. No task comes behind it: whatever the call does to
     /// the process, no other task is hurt.
     pub(super) has_suspect: bool,
@@ -137,6 +139,7 @@ impl<T: Transport> Worker<T> {
             free_slots: FreeSlots::all(),
             task_time: None,
             tasks_left,
+            is_retiring: false,
             has_suspect: false,
             replies: 0,
             last_look: None,
@@ -176,7 +179,7 @@ impl<T: Transport> Worker<T> {
 
     /// Returns whether it is not to be sent any more tasks.
     pub(super) fn is_used_up(&self) -> bool {
-        self.has_suspect || self.tasks_left == Some(0)
+        self.has_suspect || self.is_retiring || self.tasks_left == Some(0)
     }
 
     /// Returns whether it would begin with a task at once.
@@ -209,7 +212,7 @@ impl<T: Transport> Worker<T> {
 
     /// The number of tasks that it may be sent now.
     pub(super) fn room(&self) -> usize {
-        if !self.is_active() {
+        if !self.is_active() || self.is_retiring {
             return 0;
         }
         let depth = match self.task_time {

@@ -19,7 +19,8 @@ use crate::core::{OnUnobserved, Options, TaskId};
 use crate::error::Error;
 use crate::instruments::Instruments;
 use crate::lifecycle::Accepting;
-use crate::remote::frame::{Content, Frame, Kind};
+use crate::reactor::UserCode;
+use crate::remote::frame::{Content, Frame, Header, Kind};
 use crate::remote::submission::{ReplySink, Submission};
 use crate::shutdown::Shutdown;
 use crate::sync::Mutex;
@@ -492,5 +493,34 @@ fn every_way_to_end_ends() {
             let outcome = simulation.outcome(task);
             assert!(is_expected(&outcome), "way {how}: {outcome:?}");
         }
+    }
+}
+
+#[test]
+fn what_a_worker_that_retires_has_not_begun_goes_to_another_one_in_order() {
+    for seed in 0..20 {
+        let simulation = Simulation::new(seed, |config| config.max_workers = 1);
+        let tasks = simulation.submit_all(60, 20);
+        // Until it has several tasks at a time.
+        let is_deep = || simulation.pool.state().worker(0).is_some_and(|it| it.sent.len() > 5);
+        while !is_deep() {
+            simulation.world.step(&simulation.pool);
+        }
+        let header = Header { kind: Kind::Retires, slot: 0, number: 0, detail: 0 };
+        let frame = Frame::of(header, Vec::new());
+        let first = simulation.pool.received(0, &mut vec![(None, frame)], false, None);
+        first.into_iter().for_each(UserCode::run);
+        {
+            let state = simulation.pool.state();
+            assert_eq!(state.sent_ahead(0).count(), 0);
+            assert!(state.worker(0).is_some_and(|worker| worker.room() == 0 && !worker.is_killed));
+        }
+        simulation.run();
+        let world = simulation.world.lock();
+        assert_eq!(world.order, tasks, "each once, and in order");
+        assert_eq!(world.spawned, 2);
+        drop(world);
+        assert_eq!(simulation.pool.metrics().workers_lost, 0);
+        simulation.end();
     }
 }
