@@ -76,7 +76,8 @@
 //! there is no value. A panic of a job is [`Error::Panicked`], and the worker goes on; panics of
 //! callbacks, wakers and destructors that run on a worker are reported by the panic hook and go
 //! no further. To know where a job panicked, the crate puts a hook in front of the existing one
-//! when the first executor is made.
+//! when the first executor is made. A pool that is built with
+//! [`print_panics(false)`](ThreadPoolBuilder::print_panics) leaves a job's panic to its error.
 //!
 //! # Time limits
 //!

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::panic::{self, AssertUnwindSafe};
+use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
 use std::sync::{Arc, Once};
 use std::task::Waker;
 
@@ -132,7 +132,7 @@ impl fmt::Debug for Panicked {
 
 impl std::error::Error for Panicked {}
 
-fn text_of(payload: &(dyn Any + Send)) -> String {
+pub(crate) fn text_of(payload: &(dyn Any + Send)) -> String {
     if let Some(text) = payload.downcast_ref::<&'static str>() {
         (*text).to_owned()
     } else if let Some(text) = payload.downcast_ref::<String>() {
@@ -286,6 +286,18 @@ thread_local! {
     static SEEN: Cell<bool> = const { Cell::new(false) };
 }
 
+/// Reports a panic of its thread in place of the earlier hook. `false`: that one is to report it.
+pub(crate) type Reporter = fn(&PanicHookInfo<'_>) -> bool;
+
+thread_local! {
+    static REPORTER: Cell<Option<Reporter>> = const { Cell::new(None) };
+}
+
+/// Has the panics of this thread reported by `reporter` from here on.
+pub(crate) fn report_by(reporter: Reporter) {
+    REPORTER.set(Some(reporter));
+}
+
 /// Runs `f`, turning a panic into its description.
 pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
     SEEN.set(false);
@@ -328,7 +340,10 @@ pub(crate) fn install_hook() {
             if matches!(noted, Ok(Ok(()))) {
                 SEEN.set(true);
             }
-            earlier(info);
+            let reporter = REPORTER.try_with(Cell::get).ok().flatten();
+            if !reporter.is_some_and(|report| report(info)) {
+                earlier(info);
+            }
         }));
     });
 }

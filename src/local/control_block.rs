@@ -13,6 +13,9 @@ pub(crate) const STACK_OVERFLOW: u32 = 2;
 /// A worker retires when a job has panicked.
 pub(crate) const RETIRES_AFTER_PANIC: u32 = 1;
 
+/// The panics of jobs are not printed.
+pub(crate) const HIDES_PANICS: u32 = 2;
+
 /// The control block. A new one is all zeros.
 ///
 /// What a worker has written may be anything: it may have gone wrong before it died.

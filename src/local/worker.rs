@@ -1,9 +1,17 @@
 //! The main function of a worker process, after the fork.
 
-use super::control_block::SharedControlBlock;
+use std::backtrace::{Backtrace, BacktraceStatus};
+use std::panic::PanicHookInfo;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
+
+use super::control_block::{HIDES_PANICS, SharedControlBlock};
 use super::parent_connection::ParentConnection;
+use crate::core::context;
+use crate::panic;
 use crate::remote::worker;
-use crate::sys::OwnedFd;
+use crate::sys::{self, OwnedFd};
 use crate::worker_info::WorkerInfo;
 
 /// What a worker begins with.
@@ -14,12 +22,52 @@ pub(crate) struct WorkerStart {
     pub(crate) info: WorkerInfo,
 }
 
+/// How the panics of this worker are reported.
+static REPORT: OnceLock<Report> = OnceLock::new();
+
+struct Report {
+    name: String,
+    hides_panics: bool,
+}
+
 /// Serves the pool until the end of the socket. Returns the exit code.
 pub(crate) fn main(start: WorkerStart) -> i32 {
-    start.info.become_process();
-    let connection = ParentConnection::install(start.socket, start.block);
+    let WorkerStart { socket, block, info } = start;
+    let name = format!("{}_{}", info.pool_name(), info.index());
+    info.become_process();
+    let hides_panics = block.settings.load(Relaxed) & HIDES_PANICS != 0;
+    let _first = REPORT.set(Report { name, hides_panics });
+    panic::report_by(report);
+    let connection = ParentConnection::install(socket, block);
     match worker::serve(&connection) {
         Ok(()) => 0,
         Err(_the_pool_is_gone) => 1,
     }
+}
+
+/// Prints a panic of the main thread as the standard library does, but under the worker's name: the thread
+/// is older than the worker, and a thread can't be renamed.
+fn report(info: &PanicHookInfo<'_>) -> bool {
+    static IS_FIRST: AtomicBool = AtomicBool::new(true);
+
+    let Some(Report { name, hides_panics }) = REPORT.get() else { return false };
+    if *hides_panics && context::is_in_body() {
+        return true;
+    }
+    // Where the program has called `init` it has come to `main`, which may have set a hook.
+    if thread::current().name().is_some() {
+        return false;
+    }
+    let (pid, text) = (std::process::id(), panic::text_of(info.payload()));
+    let at = info.location().map(|at| format!(" at {at}")).unwrap_or_default();
+    let mut printed = format!("\nthread '{name}' ({pid}) panicked{at}:\n{text}\n");
+    let backtrace = Backtrace::capture();
+    if backtrace.status() == BacktraceStatus::Captured {
+        printed += &format!("stack backtrace:\n{backtrace}");
+    } else if IS_FIRST.swap(false, Relaxed) {
+        printed +=
+            "note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace\n";
+    }
+    sys::print_to_stderr(&printed);
+    true
 }

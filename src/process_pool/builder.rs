@@ -17,6 +17,7 @@ use crate::error::Error;
 use crate::initializer::InitializerOutcome;
 use crate::instruments::Instruments;
 use crate::job::Call;
+use crate::local::control_block::{HIDES_PANICS, RETIRES_AFTER_PANIC};
 use crate::local::start::zygote::ZygoteSettings;
 use crate::portable::Portable;
 use crate::remote::frame::Content;
@@ -59,6 +60,8 @@ pub struct ProcessPoolBuilder {
     finalizer: Option<Result<Arc<Content>, Error>>,
     max_tasks_per_worker: Option<usize>,
     replace_worker_after_panic: bool,
+    /// The default is `true`.
+    hides_panics: bool,
     memory_limit: Option<u64>,
     max_result_size: Option<u64>,
     stderr: WorkerStderr,
@@ -208,6 +211,17 @@ impl ProcessPoolBuilder {
     /// ```
     pub fn replace_worker_after_panic(mut self, replace: bool) -> Self {
         self.replace_worker_after_panic = replace;
+        self
+    }
+
+    /// With `false`, workers do not print the panics of jobs; see
+    /// [`ThreadPoolBuilder::print_panics`](crate::ThreadPoolBuilder::print_panics). A hook that the preloaded
+    /// function or the initializer sets is called first, and so for every panic. Also what panics in the
+    /// `Deserialize` of arguments, the `Serialize` of a result and their destructors is not printed.
+    ///
+    /// Default: `true`: a panic is printed under the name of its worker, `thread 'render_0' panicked at ..`.
+    pub fn print_panics(mut self, print: bool) -> Self {
+        self.hides_panics = !print;
         self
     }
 
@@ -426,7 +440,8 @@ impl ProcessPoolBuilder {
             memory_limit: self.memory_limit,
             max_result_size: self.max_result_size.unwrap_or_else(|| sys::memory_size() / 2),
             stderr: self.stderr,
-            replace_worker_after_panic: self.replace_worker_after_panic,
+            of_worker: if self.replace_worker_after_panic { RETIRES_AFTER_PANIC } else { 0 }
+                | if self.hides_panics { HIDES_PANICS } else { 0 },
             zygote: ZygoteSettings { env: self.env, current_dir: self.current_dir, preload },
         };
         let config = Config {
@@ -454,6 +469,7 @@ impl fmt::Debug for ProcessPoolBuilder {
             .field("finalizer", &self.finalizer.is_some())
             .field("max_tasks_per_worker", &self.max_tasks_per_worker)
             .field("replace_worker_after_panic", &self.replace_worker_after_panic)
+            .field("print_panics", &!self.hides_panics)
             .field("memory_limit", &self.memory_limit)
             .field("max_result_size", &self.max_result_size)
             .field("stderr", &self.stderr)

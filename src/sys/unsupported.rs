@@ -156,6 +156,8 @@ pub(crate) fn memory_size() -> u64 {
 /// There is no worker to print anything.
 pub(crate) fn flush_c_stdout() {}
 
+pub(crate) fn print_to_stderr(_: &str) {}
+
 /// There is no worker to use any.
 pub(crate) struct PrivateMemory {
     pub(crate) used: u64,

@@ -35,6 +35,7 @@ pub(super) struct Config {
     /// Set if other jobs see the runtime that they are submitted in.
     pub(super) follows_submitter: bool,
     pub(super) on_unobserved: OnUnobserved,
+    pub(super) print_panics: bool,
     pub(super) instruments: Instruments,
     /// A part of another executor, which has a way to do without its threads: a refusal of the first
     /// one fails what waits, and breaks nothing.
@@ -70,6 +71,8 @@ pub struct ThreadPoolBuilder {
     min_workers: Option<usize>,
     runtime: Option<Runtime>,
     on_unobserved: OnUnobserved,
+    /// The default is `true`.
+    hides_panics: bool,
     is_internal: bool,
     /// Set for the pool of the whole program, which is never ended.
     pub(super) is_global: bool,
@@ -297,6 +300,31 @@ impl ThreadPoolBuilder {
         self
     }
 
+    /// With `false`, a panic of a job is not printed: it is left to the job's error, which has its message,
+    /// place and backtrace. For services that log errors themselves.
+    ///
+    /// In detail: the panic hook that was there when the first executor was created, as a rule that of
+    /// the standard library, is not called for it. A hook that is set after that is called first, and so
+    /// for every panic. What panics in a done-callback, a waker or an initializer, or in a destructor once
+    /// the job has ended, is printed as before; so are the panics of threads that a job starts.
+    ///
+    /// Default: `true`.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::builder().print_panics(false).build()?;
+    /// let failed = pool.submit(|| panic!("no such user")).result();
+    /// let Err(Error::Panicked(panicked)) = failed else { unreachable!() };
+    /// assert_eq!(panicked.message(), "no such user");
+    /// assert!(panicked.location().is_some());
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn print_panics(mut self, print: bool) -> Self {
+        self.hides_panics = !print;
+        self
+    }
+
     /// Marks the pool as a part of another executor, which counts for both.
     #[cfg(feature = "process")]
     pub(crate) fn internal(mut self) -> Self {
@@ -347,6 +375,7 @@ impl ThreadPoolBuilder {
             follows_submitter: self.runtime.is_none(),
             runtime: self.runtime.unwrap_or(here),
             on_unobserved: self.on_unobserved,
+            print_panics: !self.hides_panics,
             instruments,
             is_internal,
             is_global: self.is_global,
@@ -367,6 +396,7 @@ impl fmt::Debug for ThreadPoolBuilder {
             .field("min_workers", &self.min_workers)
             .field("runtime", &self.runtime.is_some())
             .field("on_unobserved_failure", &self.on_unobserved.is_set())
+            .field("print_panics", &!self.hides_panics)
             .finish()
     }
 }

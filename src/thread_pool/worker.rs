@@ -20,7 +20,7 @@ use crate::dump;
 use crate::fork;
 use crate::label::Label;
 use crate::metrics::WorkerMetrics;
-use crate::panic::{KeptWaker, catch};
+use crate::panic::{self, KeptWaker, catch};
 use crate::shutdown::RunningTask;
 use crate::sync::Mutex;
 use crate::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
@@ -389,6 +389,9 @@ pub(super) fn spawn(
     let name = pool.worker_name(seat);
     let (pool, seat) = (Arc::clone(pool), Arc::clone(seat));
     Builder::new().name(name).stack_size(reserved_stack(&pool)).spawn(move || {
+        if !pool.config.print_panics {
+            panic::report_by(|_| context::is_in_body());
+        }
         // Before the initializer, in which a wait for the pool's end is refused as in a job.
         context::belong_to(pool.address());
         if !pool.config.is_internal {

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::thread;
 
-use concurrent_futures::{Error, call};
+use concurrent_futures::{Error, Shutdown, ThreadPoolExecutor, call};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::program::{Program, part, say, wait_for_go};
@@ -99,4 +99,64 @@ fn a_stream_that_a_thread_has_locked_delays_no_result() {
         pool.kill_workers().result().unwrap();
         end(&pool);
     });
+}
+
+fn panic_with(text: String) {
+    panic!("{text}");
+}
+
+/// Panics once its job has ended.
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        panic!("by a destructor");
+    }
+}
+
+fn start_pools(print: bool) {
+    let name = if print { "told" } else { "hidden" };
+    let processes = builder(1).name(name).print_panics(print).build().unwrap();
+    let failed = processes.submit(call!(panic_with(format!("by a {name} process")))).result();
+    let Err(Error::Panicked(panicked)) = failed else { panic!("{failed:?}") };
+    assert!(panicked.location().is_some());
+    let failed = processes.map(panic_with, vec![format!("by a {name} item")]).result();
+    assert!(matches!(failed, Err(Error::Panicked(_))));
+    let threads = ThreadPoolExecutor::builder().name(name).print_panics(print).build().unwrap();
+    let failed = threads.submit(move || panic_with(format!("by a {name} thread"))).result();
+    let Err(Error::Panicked(panicked)) = failed else { panic!("{failed:?}") };
+    assert!(panicked.location().is_some());
+    let failed = threads.map(panic_with, vec![format!("by a {name} element")]).result();
+    assert!(matches!(failed, Err(Error::Panicked(_))));
+    threads.submit(|| PanicsWhenDropped).detach();
+    threads.shutdown_blocking(Shutdown::Drain).unwrap();
+    end(&processes);
+}
+
+#[test]
+fn the_panics_of_jobs_are_printed_under_their_worker_s_name_or_not_at_all() {
+    const NAME: &str =
+        "printed::the_panics_of_jobs_are_printed_under_their_worker_s_name_or_not_at_all";
+    if part().is_some() {
+        start_pools(true);
+        start_pools(false);
+        say(&[1]);
+        return wait_for_go();
+    }
+    let mut program = Program::start(NAME, "program");
+    assert_eq!(program.hear(), [1], "{}", program.output());
+    let output = program.output();
+    let lines: Vec<&str> = output.lines().collect();
+    for by in ["process", "item", "thread", "element"] {
+        let text = format!("by a told {by}");
+        let at = lines.iter().position(|line| *line == text).unwrap_or_else(|| panic!("{output}"));
+        let before = lines[at - 1];
+        assert!(before.starts_with("thread 'told_"), "{before}");
+        assert!(before.contains(") panicked at tests/crashes/printed.rs:") || by != "process");
+        assert!(before.ends_with(':'), "{before}");
+    }
+    assert!(!output.contains("by a hidden"), "{output}");
+    assert_eq!(output.matches("by a destructor").count(), 2, "{output}");
+    assert_eq!(output.matches("unnamed").count(), 0, "{output}");
+    program.kill();
 }

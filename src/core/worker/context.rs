@@ -454,6 +454,11 @@ pub(crate) fn resumed() {
     });
 }
 
+/// Returns whether the body of a task runs here, and not what belongs to its end.
+pub(crate) fn is_in_body() -> bool {
+    with_top(|top| top.is_some_and(|frame| frame.task.get().is_some()))
+}
+
 pub(crate) fn is_stop_requested() -> bool {
     let by_map = |stop: &Arc<StopFlag>| stop.is_raised();
     let by_task = |task: RunningTask| task.with(|task| task.runnable().is_stop_requested());

@@ -12,7 +12,7 @@ use self::memory::MemoryLimit;
 use super::WorkerStderr;
 use crate::error::{BrokenPool, Error, HowEnded, LossCause, WorkerLost};
 use crate::function::NamedCall;
-use crate::local::control_block::{RETIRES_AFTER_PANIC, SharedControlBlock};
+use crate::local::control_block::SharedControlBlock;
 use crate::local::family::{self, Family};
 use crate::local::start;
 use crate::local::start::zygote::{Exit, Launch, Notice, WorkerSettings, Zygote, ZygoteSettings};
@@ -46,7 +46,8 @@ pub(crate) struct Settings {
     pub(crate) memory_limit: Option<u64>,
     pub(crate) max_result_size: u64,
     pub(crate) stderr: WorkerStderr,
-    pub(crate) replace_worker_after_panic: bool,
+    /// For the control block of each worker.
+    pub(crate) of_worker: u32,
     pub(crate) zygote: ZygoteSettings,
 }
 
@@ -165,7 +166,7 @@ impl Transport for Processes {
                 memory_limit: None,
                 max_result_size: 0,
                 stderr: WorkerStderr::Inherit,
-                replace_worker_after_panic: false,
+                of_worker: 0,
                 zygote: ZygoteSettings::default(),
             },
             launch: None,
@@ -253,13 +254,12 @@ impl Processes {
         let Some(zygote) = &self.zygote else { unreachable!("it was started above") };
         let Settings { max_workers, name, memory_limit, max_result_size, stderr, .. } =
             &self.settings;
-        let retires = self.settings.replace_worker_after_panic;
         let (ours, theirs) = socket::pair().map_err(explain("its socket can't be made"))?;
         let (block, memory) = SharedControlBlock::create()
             .map_err(explain("the memory that it shares with this process can't be made"))?;
         let most = u32::try_from(*max_workers).unwrap_or(u32::MAX);
         block.max_workers.store(most, Relaxed);
-        block.settings.store(if retires { RETIRES_AFTER_PANIC } else { 0 }, Relaxed);
+        block.settings.store(self.settings.of_worker, Relaxed);
         let settings = WorkerSettings {
             number,
             index,

@@ -30,4 +30,4 @@ pub(crate) use shared_memory::{
     Shareable, SharedMemory, file as memory_file, length as shared_memory_length,
 };
 pub(crate) use signals::ChildSignals;
-pub(crate) use stdio::{flush_c_stdout, flush_c_streams};
+pub(crate) use stdio::{flush_c_stdout, flush_c_streams, print_to_stderr};

@@ -1,4 +1,4 @@
-//! The buffers of the C library.
+//! The buffers of the C library, and stderr.
 
 use std::ffi::c_int;
 use std::ptr::null_mut;
@@ -35,4 +35,16 @@ pub(crate) fn flush_c_stdout() {
 pub(crate) fn flush_c_streams(_: &SingleThreaded) {
     // SAFETY: a null pointer stands for all streams.
     unsafe { libc::fflush(null_mut()) };
+}
+
+/// Writes to stderr without the lock of the standard library, which another thread may have.
+pub(crate) fn print_to_stderr(text: &str) {
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match rustix::io::write(rustix::stdio::stderr(), rest) {
+            Ok(count @ 1..) => rest = &rest[count..],
+            Err(rustix::io::Errno::INTR) => {}
+            _ => return,
+        }
+    }
 }
