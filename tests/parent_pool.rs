@@ -294,6 +294,10 @@ fn a_task_that_is_lost_leaves_its_maps_chunks_with_their_context() {
         let task = pool.submit(task);
         started.wait_for(2);
         assert_eq!(dropped.wait_for(1).len(), 1, "where it was encoded");
+        // Two chunks for each place, of which two run.
+        while pool.metrics().queued < 2 {
+            std::thread::yield_now();
+        }
         assert!(task.kill());
         let before = started.get().len();
         gate.open();
