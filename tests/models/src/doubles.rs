@@ -364,6 +364,7 @@ pub(crate) mod builder {
         pub(crate) runtime: Runtime,
         pub(crate) follows_submitter: bool,
         pub(crate) on_unobserved: OnUnobserved,
+        pub(crate) print_panics: bool,
         pub(crate) instruments: Instruments,
         pub(crate) is_internal: bool,
     }
@@ -520,6 +521,10 @@ pub(crate) mod context {
     }
 
     pub(crate) fn belong_to(_host: *const ()) {}
+
+    pub(crate) fn is_in_body() -> bool {
+        true
+    }
 
     #[derive(Default)]
     pub(crate) struct Pending(());

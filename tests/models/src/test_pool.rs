@@ -43,6 +43,7 @@ impl TestPool {
             runtime: Runtime::none(),
             follows_submitter: true,
             on_unobserved: OnUnobserved::default(),
+            print_panics: true,
             instruments: Instruments::none(),
             is_internal: false,
         };
