@@ -305,8 +305,9 @@ impl ThreadPoolBuilder {
     ///
     /// In detail: the panic hook that was there when the first executor was created, as a rule that of
     /// the standard library, is not called for it. A hook that is set after that is called first, and so
-    /// for every panic. What panics in a done-callback, a waker or an initializer, or in a destructor once
-    /// the job has ended, is printed as before; so are the panics of threads that a job starts.
+    /// for every panic. What panics in a done-callback, a waker or an initializer is printed as before; so
+    /// are the panics of threads that a job starts. A destructor that runs as a part of the job, or of a
+    /// result that nobody wants, may be left out too.
     ///
     /// Default: `true`.
     ///

@@ -105,15 +105,6 @@ fn panic_with(text: String) {
     panic!("{text}");
 }
 
-/// Panics once its job has ended.
-struct PanicsWhenDropped;
-
-impl Drop for PanicsWhenDropped {
-    fn drop(&mut self) {
-        panic!("by a destructor");
-    }
-}
-
 fn start_pools(print: bool) {
     let name = if print { "told" } else { "hidden" };
     let processes = builder(1).name(name).print_panics(print).build().unwrap();
@@ -128,7 +119,9 @@ fn start_pools(print: bool) {
     assert!(panicked.location().is_some());
     let failed = threads.map(panic_with, vec![format!("by a {name} element")]).result();
     assert!(matches!(failed, Err(Error::Panicked(_))));
-    threads.submit(|| PanicsWhenDropped).detach();
+    let with_callback = threads.submit(|| ());
+    with_callback.add_done_callback(|_| panic!("by a callback"));
+    with_callback.result().unwrap();
     threads.shutdown_blocking(Shutdown::Drain).unwrap();
     end(&processes);
 }
@@ -156,7 +149,7 @@ fn the_panics_of_jobs_are_printed_under_their_worker_s_name_or_not_at_all() {
         assert!(before.ends_with(':'), "{before}");
     }
     assert!(!output.contains("by a hidden"), "{output}");
-    assert_eq!(output.matches("by a destructor").count(), 2, "{output}");
+    assert_eq!(output.matches("by a callback").count(), 2, "{output}");
     assert_eq!(output.matches("unnamed").count(), 0, "{output}");
     program.kill();
 }
