@@ -70,6 +70,12 @@ impl WorkerInfo {
         &self.pool_name
     }
 
+    /// The name of the worker, as it stands in dumps.
+    #[cfg(feature = "process")]
+    pub(crate) fn worker_name(&self) -> String {
+        format!("{}_{}", self.pool_name, self.index)
+    }
+
     pub(crate) fn new(index: usize, pool_name: &str) -> Self {
         Self { index, pool_name: pool_name.into() }
     }

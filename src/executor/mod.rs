@@ -1,4 +1,4 @@
-//! What all executors share: the traits, and what a task is submitted with.
+//! The traits that all executors share, and the parts of a submission.
 
 mod permit;
 mod task_builder;

@@ -33,7 +33,7 @@ struct Report {
 /// Serves the pool until the end of the socket. Returns the exit code.
 pub(crate) fn main(start: WorkerStart) -> i32 {
     let WorkerStart { socket, block, info } = start;
-    let name = format!("{}_{}", info.pool_name(), info.index());
+    let name = info.worker_name();
     info.become_process();
     let hides_panics = block.settings.load(Relaxed) & HIDES_PANICS != 0;
     let _first = REPORT.set(Report { name, hides_panics });

@@ -220,7 +220,7 @@ fn without_the_setting_a_worker_goes_on_after_a_panic() {
 
 #[test]
 fn nothing_but_a_job_of_a_worker_process_can_retire_a_worker() {
-    fn in_initializer((): ()) -> Result<(), String> {
+    fn in_initializer() -> Result<(), String> {
         if task::retire_worker() { Err("it would have".to_owned()) } else { Ok(()) }
     }
     fn on_another_thread() -> bool {
@@ -230,7 +230,7 @@ fn nothing_but_a_job_of_a_worker_process_can_retire_a_worker() {
         assert!(!task::retire_worker());
         assert!(!ThreadPoolExecutor::new().submit(task::retire_worker).result().unwrap());
         assert!(!InlineExecutor::new().submit(task::retire_worker).result().unwrap());
-        let pool = builder(1).initializer(in_initializer, ()).build().unwrap();
+        let pool = builder(1).initializer(call!(in_initializer())).build().unwrap();
         let pid = pool.submit(call!(own_pid())).result().unwrap();
         assert!(!pool.submit(call!(on_another_thread())).result().unwrap());
         assert_eq!(pool.submit(call!(own_pid())).result().unwrap(), pid);

@@ -31,7 +31,7 @@ impl<T: Transport> Pool<T> {
             (phase, workers, state.tasks.len().saturating_sub(running), queued)
         };
         let workers = workers.into_iter().map(|seen| dump::Worker {
-            name: format!("{}_{}", self.config.name, seen.number),
+            name: format!("{}_{}", self.config.name, seen.index),
             pid: seen.pid,
             cpu_time: None,
             peak_memory: None,
@@ -52,7 +52,7 @@ impl<T: Transport> Pool<T> {
 
 /// A worker, as it is noted under the pool's lock.
 struct Seen {
-    number: u32,
+    index: u32,
     pid: Option<u32>,
     tasks: Vec<dump::Running>,
     is_leaving: bool,
@@ -85,7 +85,7 @@ impl<T: Transport> State<T> {
             })
         });
         Seen {
-            number,
+            index: worker.index,
             pid: worker.link.pid(),
             tasks: started.collect(),
             is_leaving: worker.life != Life::Working,

@@ -127,11 +127,12 @@ impl Fork<'_> {
             OwnedFd::from_raw_fd(at)
         };
         let info = WorkerInfo::new(self.settings.index as usize, &self.settings.pool);
+        // Tools show 15 bytes of it.
+        process::set_name(&info.worker_name());
         let start = WorkerStart { socket, block, info };
         if let Some(limit) = self.settings.memory_limit {
             limit_memory(limit)?;
         }
-        process::set_name(&self.settings.name());
         self.sacrifice.offer();
         // Forgotten, not dropped: `close_others` closes the numbers, and a drop would close them a
         // second time.

@@ -72,13 +72,6 @@ pub(crate) struct WorkerSettings {
     pub(crate) keep_stderr: bool,
 }
 
-impl WorkerSettings {
-    /// The name that tools show; the kernel keeps 15 bytes.
-    pub(crate) fn name(&self) -> String {
-        format!("{}_{}", self.pool, self.number)
-    }
-}
-
 /// A report of a zygote.
 pub(crate) enum Notice {
     /// It can fork.
