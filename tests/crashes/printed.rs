@@ -101,6 +101,9 @@ fn a_stream_that_a_thread_has_locked_delays_no_result() {
     });
 }
 
+/// The last that a program writes to stderr.
+const LAST: &str = "that was all";
+
 fn panic_with(text: String) {
     panic!("{text}");
 }
@@ -133,11 +136,16 @@ fn the_panics_of_jobs_are_printed_under_their_worker_s_name_or_not_at_all() {
     if part().is_some() {
         start_pools(true);
         start_pools(false);
+        eprintln!("{LAST}");
         say(&[1]);
         return wait_for_go();
     }
     let mut program = Program::start(NAME, "program");
     assert_eq!(program.hear(), [1], "{}", program.output());
+    // It comes by another pipe than what was said.
+    while !program.output().contains(LAST) {
+        std::thread::yield_now();
+    }
     let output = program.output();
     let lines: Vec<&str> = output.lines().collect();
     for by in ["process", "item", "thread", "element"] {
