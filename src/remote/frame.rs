@@ -727,12 +727,14 @@ mod tests {
 
     #[test]
     fn a_kind_is_told_by_its_number() {
-        use Kind::{BadArguments, BadValue, Failed, Panicked, Skipped, UnknownCode, Value};
+        use Kind::{
+            BadArguments, BadValue, Failed, Panicked, Skipped, Unfinished, UnknownCode, Value,
+        };
         assert!((0..=u8::MAX).all(|byte| Kind::from_byte(byte).is_none_or(|it| it as u8 == byte)));
         let replies: Vec<Kind> = kinds().into_iter().filter(|kind| kind.is_reply()).collect();
         assert_eq!(
             replies,
-            [Value, Panicked, BadArguments, BadValue, UnknownCode, Skipped, Failed]
+            [Value, Panicked, BadArguments, BadValue, UnknownCode, Skipped, Failed, Unfinished]
         );
     }
 

@@ -384,7 +384,7 @@ fn a_made_up_call_runs_nowhere() {
             let pool = pool(size);
             for kind in [1, 2, 3, 16, 0xfeff] {
                 for code in [[0; 32], [0xff; 32], std::array::from_fn(|n| n as u8)] {
-                    for detail in [0, u64::MAX] {
+                    for detail in [0, u64::from(u32::MAX)] {
                         let submit = Header { kind: SUBMIT, ticket: kind, detail, ..VALUE };
                         let submit = submit.with(&code);
                         let withdraw = Header { kind: WITHDRAW, detail, ..VALUE }.bytes();
@@ -399,9 +399,9 @@ fn a_made_up_call_runs_nowhere() {
     });
 }
 
-/// By its frame the call has options, and there is nothing behind it, or too much.
+/// By its frame the call has options, and there is nothing behind it, or too much; or the chunk a context.
 #[test]
-fn a_worker_whose_call_has_made_up_options_is_killed() {
+fn a_worker_whose_call_has_made_up_options_or_a_made_up_context_is_killed() {
     within_limit(|| {
         let pool = pool(1);
         for options in [vec![], vec![0; 3], vec![0xff; 100]] {
@@ -411,6 +411,9 @@ fn a_worker_whose_call_has_made_up_options_is_killed() {
             assert!(outcome.unwrap_err().to_string().contains("options that are none"));
             assert_eq!(soon(pool.submit(call!(square(3)))).unwrap(), 9);
         }
+        let submit = Header { kind: SUBMIT, ticket: 3, detail: 1 << 32, ..VALUE }.with(&[0; 32]);
+        let outcome = soon(pool.submit(call!(write_often(submit, 10))));
+        assert!(outcome.unwrap_err().to_string().contains("a context that it has not sent"));
         end(&pool);
     });
 }

@@ -707,7 +707,7 @@ fn a_worker_has_a_name_a_group_and_signals_of_its_own() {
     let worker = pool.spawn("status");
     let (pid, _) = pool.spawned();
     let status = worker.hear_all();
-    assert_eq!(field(&status, "Name"), "status_7");
+    assert_eq!(field(&status, "Name"), "status_3");
     assert_eq!(field(&status, "PPid"), pool.zygote.pid().to_string());
     assert_eq!(field(&status, "NSpgid"), pid.to_string());
     assert_eq!(field(&status, "Threads"), "1");
