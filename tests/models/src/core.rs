@@ -39,7 +39,7 @@ pub(crate) use registry::Registry;
 pub(crate) use runnable::TakenOut;
 pub(crate) use stop_flag::StopFlag;
 pub(crate) use submit::New;
-pub(crate) use task::{Extra, Host, MaybeExtra, TaskTables};
+pub(crate) use task::{Host, MaybeExtra, TaskTables};
 pub(crate) use unobserved::OnUnobserved;
 pub use worker::waits::Awaited;
 pub(crate) use worker::{context, local_queue, parker, waits};
