@@ -16,6 +16,7 @@ use crate::executor::{Permit, impl_executor, impl_service, takes_jobs};
 use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
 use crate::job::{Job, PortableCall, SendJob};
+use crate::label::Label;
 use crate::lifecycle::{Accepting, Counts, Lifecycle, Phase};
 use crate::map::apply::Here;
 use crate::map::crew::{AfterChunk, Crew};
@@ -449,7 +450,7 @@ impl Crew for InlineExecutor {
         self.shared.check_open()
     }
 
-    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
+    fn start(&self, driver: Box<dyn FnOnce() + Send>, _label: Option<&Label>) -> TaskFuture<()> {
         // Not `check_open`: after a `Drain` a map that was accepted goes on.
         if !self.shared.life(|life| life.goes_on()) {
             return TaskFuture::ready(Err(self.refusal()));

@@ -114,6 +114,8 @@
 //!    task.rs             what a running job sees
 //!    worker_info.rs      the worker that it runs on
 //!    stop_token.rs       a stop request as a value
+//!    task_options.rs     options of a task: label, limits, retries, token
+//!    worker_info.rs      the worker that code runs on
 //!    job.rs              Job, Call and call!
 //!    function/           how a plain function is named for another process
 //!    codec/              values as bytes, in one format that describes itself; Buffer
@@ -121,7 +123,7 @@
 //!    core/worker/        what a worker's thread has: context, local queue, waits
 //! 0  reactor/            the thread that waits for descriptors
 //!    sys/                what the operating system offers, as safe functions
-//!    error.rs, portable.rs, panic.rs, metrics.rs, instruments.rs, trace/, timer.rs, fork.rs,
+//!    error.rs, label.rs, portable.rs, panic.rs, metrics.rs, instruments.rs, trace/, timer.rs, fork.rs,
 //!    clock.rs, sync.rs, shrink.rs, cache_padded.rs
 //! ```
 #![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]

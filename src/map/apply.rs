@@ -7,6 +7,7 @@ use super::chunk::Chunk;
 use super::input::Items;
 use super::segment::Segment;
 use crate::error::Error;
+use crate::label::Label;
 use crate::panic::Quiet;
 
 /// Neighbouring items to compute.
@@ -62,6 +63,9 @@ pub(crate) type Step<R> = Box<dyn FnOnce() -> Option<Computed<R>> + Send>;
 pub(crate) trait TakesSteps<R>: Send + Sync {
     /// Runs a step of the chunk that begins with item `first`, on a thread for the user's code.
     fn run(self: Arc<Self>, first: usize, step: Step<R>);
+
+    /// Returns the label of the map.
+    fn label(&self) -> Option<&Label>;
 
     /// Takes in the results of a chunk, of which the last `left` items get none.
     fn lose(self: Arc<Self>, first: usize, results: Computed<R>, left: usize);

@@ -10,6 +10,7 @@ use super::segment::Segment;
 use super::source::{Settings, Source, Taken, Wanted};
 use crate::core::{Awaited, context, parker};
 use crate::error::Error;
+use crate::label::Label;
 use crate::timer::Delay;
 
 /// The part that all kinds of results share.
@@ -77,6 +78,12 @@ impl<T> Consumer<T> {
         self.settings.chunk_size = Some(n);
     }
 
+    #[track_caller]
+    pub(super) fn label(&mut self, label: Label) {
+        self.check_settable();
+        self.settings.label = Some(label);
+    }
+
     pub(super) fn timeout(&mut self, limit: Duration) {
         self.limit = Some(limit);
         if self.has_started {
@@ -86,7 +93,10 @@ impl<T> Consumer<T> {
 
     #[track_caller]
     fn check_settable(&self) {
-        assert!(!self.has_started, "the map has started: set its sizes before `start`");
+        assert!(
+            !self.has_started,
+            "the map has started: set its sizes and its label before `start`"
+        );
     }
 
     pub(super) fn take_in_any_order(&mut self) {
@@ -99,7 +109,7 @@ impl<T> Consumer<T> {
         }
         self.has_started = true;
         self.delay = self.limit.map(Delay::new);
-        self.window = Arc::clone(&self.source).start(self.settings);
+        self.window = Arc::clone(&self.source).start(self.settings.clone());
     }
 
     /// Has all results gathered from now on, and returns the place of those that have been taken.

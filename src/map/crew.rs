@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::future::TaskFuture;
+use crate::label::Label;
 
 /// The threads that do a map's work.
 pub(crate) trait Crew: Send + Sync + 'static {
@@ -12,8 +13,8 @@ pub(crate) trait Crew: Send + Sync + 'static {
     fn check_open(&self) -> Result<(), Error>;
 
     /// Queues a driver. It is dropped without running if the executor takes nothing more, or
-    /// comes to its end before, or if the future is dropped before.
-    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()>;
+    /// comes to its end before, or if the future is dropped before. The label is that of the map.
+    fn start(&self, driver: Box<dyn FnOnce() + Send>, label: Option<&Label>) -> TaskFuture<()>;
 
     /// Returns the next step of a driver after a chunk.
     fn after_chunk(&self) -> AfterChunk;

@@ -9,6 +9,7 @@ use super::chunk::Chunk;
 use super::input::Items;
 use crate::core::context;
 use crate::error::Error;
+use crate::label::Label;
 
 /// A function that is applied somewhere else. No thread waits for that.
 pub(crate) trait Remote<A, R>: Send + Sync + 'static {
@@ -40,6 +41,11 @@ impl<R> Results<R> {
         if let Some(chunk) = &mut self.chunk {
             chunk.push(result);
         }
+    }
+
+    /// Returns the label of the map.
+    pub(crate) fn label(&self) -> Option<Label> {
+        self.engine.label().cloned()
     }
 
     /// Returns the number of results so far.

@@ -22,7 +22,7 @@
 //!    comes back, perhaps on another one, in the [step](Step) that finishes the chunk.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, MutexGuard, Weak};
+use std::sync::{Arc, MutexGuard, OnceLock, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ use crate::cache_padded::CachePadded;
 use crate::core::{StopFlag, context};
 use crate::error::Error;
 use crate::future::TaskFuture;
+use crate::label::Label;
 use crate::panic::{KeptWaker, Quiet, catch, drop_quietly};
 use crate::sync::Mutex;
 use crate::trace::MapTrace;
@@ -60,6 +61,8 @@ pub(super) struct Engine<A, R, I, F, C> {
     length: Option<usize>,
     /// The length, as far as the input has told it.
     size_hint: (usize, Option<usize>),
+    /// Set before the first driver, if the map was given one.
+    label: OnceLock<Label>,
     trace: MapTrace,
 }
 
@@ -102,6 +105,7 @@ where
         Arc::new(Self {
             length: input.len(),
             size_hint: input.size_hint(),
+            label: OnceLock::new(),
             state: CachePadded(Mutex::new(State::new(input))),
             stopped: Arc::default(),
             hungry: AtomicBool::new(false),
@@ -157,7 +161,7 @@ where
             }
         });
         // Without the lock: an inline executor runs the driver here, and one that refuses drops it.
-        let driver = self.crew.start(driver);
+        let driver = self.crew.start(driver, self.label.get());
         let begun = {
             let mut state = self.state.lock();
             state.queued.push(driver);
@@ -362,6 +366,10 @@ where
     F: Apply<A, R>,
     C: Crew,
 {
+    fn label(&self) -> Option<&Label> {
+        self.label.get()
+    }
+
     fn run(self: Arc<Self>, first: usize, step: Step<R>) {
         let computed = {
             let _entered = self.trace.enter();
@@ -405,6 +413,9 @@ where
             (_, Some(_most)) => usize::MAX,
             (_, None) => AHEAD,
         });
+        if let Some(label) = settings.label {
+            let _first = self.label.set(label);
+        }
         let opened = self.crew.check_open().and_then(|()| self.f.check());
         {
             let mut state = self.state.lock();

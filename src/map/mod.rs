@@ -41,6 +41,7 @@ pub use self::try_map::{TryMap, TryMapError, TryMapFuture};
 pub use self::unordered::Unordered;
 use crate::blocking::{Blocking, BlockingNext};
 use crate::error::Error;
+use crate::label::Label;
 use crate::next::Next;
 
 /// The results of `map`: awaited, all of them in order; as a stream, one by one in order.
@@ -130,6 +131,17 @@ impl<T> Map<T> {
     #[track_caller]
     pub fn chunk_size(mut self, n: usize) -> Self {
         self.consumer.chunk_size(n);
+        self
+    }
+
+    /// A name for people: of the tasks that compute the items, in dumps.
+    ///
+    /// # Panics
+    ///
+    /// If the map has started.
+    #[track_caller]
+    pub fn label(mut self, label: impl Into<Label>) -> Self {
+        self.consumer.label(label.into());
         self
     }
 

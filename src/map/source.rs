@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use super::chunk::Chunk;
 use super::segment::Segment;
 use crate::error::Error;
+use crate::label::Label;
 
 /// An engine, of which only the type of the results is known.
 pub(super) trait Source<R>: Send + Sync {
@@ -45,12 +46,13 @@ pub(super) trait Source<R>: Send + Sync {
     fn stop(&self);
 }
 
-/// The sizes that the user has set. `None` is left to the engine.
-#[derive(Clone, Copy, Default)]
+/// What the user has set. `None` is left to the engine.
+#[derive(Clone, Default)]
 pub(super) struct Settings {
     /// The number of items that are taken and not delivered, at most.
     pub(super) window: Option<usize>,
     pub(super) chunk_size: Option<usize>,
+    pub(super) label: Option<Label>,
 }
 
 /// The chunk that the consumer waits for.

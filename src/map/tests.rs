@@ -74,7 +74,7 @@ impl Crew for Threads {
         Ok(())
     }
 
-    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
+    fn start(&self, driver: Box<dyn FnOnce() + Send>, _label: Option<&Label>) -> TaskFuture<()> {
         *self.left.0.lock() += 1;
         self.drivers.send(driver).unwrap();
         TaskFuture::ready(Ok(()))

@@ -13,6 +13,7 @@ use futures_core::stream::FusedStream;
 use super::consumer::Consumer;
 use crate::blocking::{Blocking, BlockingNext};
 use crate::error::Error;
+use crate::label::Label;
 use crate::next::Next;
 
 /// The results of `try_map`, whose function returns a `Result`: as a [`Map`](super::Map), but the first
@@ -68,6 +69,17 @@ impl<T, E> TryMap<T, E> {
     #[track_caller]
     pub fn chunk_size(mut self, n: usize) -> Self {
         self.consumer.chunk_size(n);
+        self
+    }
+
+    /// A name for people: of the tasks that compute the items, in dumps.
+    ///
+    /// # Panics
+    ///
+    /// If the map has started.
+    #[track_caller]
+    pub fn label(mut self, label: impl Into<Label>) -> Self {
+        self.consumer.label(label.into());
         self
     }
 

@@ -11,6 +11,7 @@ use futures_core::stream::FusedStream;
 use super::consumer::Consumer;
 use crate::blocking::{Blocking, BlockingNext};
 use crate::error::Error;
+use crate::label::Label;
 use crate::next::Next;
 
 /// The results of a map as they finish, each with its index in the input. From
@@ -63,6 +64,17 @@ impl<T> Unordered<T> {
     #[track_caller]
     pub fn chunk_size(mut self, n: usize) -> Self {
         self.consumer.chunk_size(n);
+        self
+    }
+
+    /// A name for people: of the tasks that compute the items, in dumps.
+    ///
+    /// # Panics
+    ///
+    /// If the map has started.
+    #[track_caller]
+    pub fn label(mut self, label: impl Into<Label>) -> Self {
+        self.consumer.label(label.into());
         self
     }
 

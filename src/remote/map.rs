@@ -199,13 +199,14 @@ impl<A: Portable, R: Portable, P: Submit> Chunk<A, R, P> {
             // Before the pool has the task, so that `stop` finds it in the list if it comes later.
             under_way.tasks.push(number);
         }
+        let label = results.label();
         map.pool.submit(Submission {
             number,
             kind: Kind::Chunk,
             detail: count as u64,
             content,
             sink: Box::new(ChunkSink { chunk: self, number, parts: Parts::of(count), results }),
-            options: Options::default(),
+            options: Options { label, ..Options::default() },
             holds_room: false,
             trace: TaskTrace::of_current(), // the map's, which this thread is in
             context: map.context.clone().ok().flatten(),

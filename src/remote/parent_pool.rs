@@ -12,6 +12,7 @@ use crate::executor::{Permit, impl_executor, takes_calls};
 use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
 use crate::job::PortableCall;
+use crate::label::Label;
 use crate::map::crew::{AfterChunk, Crew};
 use crate::map::elsewhere::Elsewhere;
 use crate::map::{Map, TryMap};
@@ -287,7 +288,7 @@ impl Crew for ParentPool {
         Ok(())
     }
 
-    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
+    fn start(&self, driver: Box<dyn FnOnce() + Send>, _label: Option<&Label>) -> TaskFuture<()> {
         self.parent.helpers().go_on(driver)
     }
 

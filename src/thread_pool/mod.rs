@@ -23,7 +23,9 @@ use self::body::{Async, Once};
 use self::builder::Config;
 use self::pool::{Ending, Origin, Pool, PoolHost};
 use crate::closed::Closed;
-use crate::core::{Extra, Failure, Host, MaybeExtra, New, Options, context, submit, try_submit};
+use crate::core::{
+    CallName, Extra, Failure, Host, MaybeExtra, New, Options, context, submit, try_submit,
+};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
 use crate::executor::sealed::Sealed;
@@ -394,8 +396,12 @@ impl ThreadPoolExecutor {
 
     /// Submits a job that belongs to work which was accepted before.
     pub(crate) fn go_on<J: SendJob>(&self, job: J) -> TaskFuture<J::Output> {
-        let go_on = |new: &New<PoolHost, ()>| {
-            let queued = self.host().enqueue(new, (), Origin::Continuation);
+        self.go_on_named(job, ())
+    }
+
+    fn go_on_named<J: SendJob, X: MaybeExtra>(&self, job: J, name: X) -> TaskFuture<J::Output> {
+        let go_on = |new: &New<PoolHost, X>| {
+            let queued = self.host().enqueue(new, name, Origin::Continuation);
             // By the drop of the job its owner learns that it has not run.
             queued.err().map(|error| Failure::new(error, ()))
         };
@@ -601,8 +607,8 @@ impl Crew for ThreadPoolExecutor {
         self.pool().check_open()
     }
 
-    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
-        self.go_on(driver)
+    fn start(&self, driver: Box<dyn FnOnce() + Send>, label: Option<&Label>) -> TaskFuture<()> {
+        self.go_on_named(driver, CallName(label.cloned()))
     }
 
     fn after_chunk(&self) -> AfterChunk {

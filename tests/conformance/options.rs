@@ -13,6 +13,7 @@ use crate::backend::{
     Closures, LONG, Pool, SHORT, answer, assert_cancelled, assert_timed_out, over_all_pools,
     over_closures, over_executors,
 };
+use crate::backend::{Held, over_pools};
 use crate::support::{Counter, within_limit};
 
 /// Returns whether it was asked to stop for its time limit.
@@ -241,6 +242,28 @@ fn a_call_is_labelled_by_its_function() {
         }
     }
     over_all_pools!(check);
+}
+
+#[test]
+fn the_tasks_of_a_map_have_its_label() {
+    over_pools(|pool| {
+        let (held, started) = (Held::new(), Counter::new());
+        let (gate, begun) = (held.gate(), started.clone());
+        let map = pool.map(
+            move |n: u32| {
+                begun.add();
+                gate.wait();
+                n
+            },
+            0..8,
+        );
+        let map = map.chunk_size(1).label("rows").start();
+        started.wait_for(pool.max_workers());
+        let text = pool.dump().to_string();
+        assert_eq!(text.matches("\"rows\"").count(), pool.max_workers(), "{text}");
+        held.open();
+        assert_eq!(map.result().unwrap().len(), 8);
+    });
 }
 
 #[test]

@@ -301,3 +301,34 @@ fn what_was_killed_with_its_future_is_not_told() {
         assert!(told.try_recv().is_err());
     });
 }
+
+#[test]
+fn the_chunks_of_a_map_have_its_label() {
+    fn item((started, gate): (Reports, Gate)) {
+        started.add(1);
+        gate.wait();
+    }
+    fn nested(items: Vec<(Reports, Gate)>) {
+        let pool = ParentPool::current().unwrap();
+        pool.map(item, items).label("inner rows").chunk_size(1).result().unwrap();
+    }
+    within_limit(|| {
+        let pool = pool(2);
+        for is_nested in [false, true] {
+            let (started, gate) = (Reports::new(), Gate::new());
+            let items = vec![(started.clone(), gate.clone()); 2];
+            let run = pool.clone();
+            let maps = std::thread::spawn(move || match is_nested {
+                false => drop(run.map(item, items).label("rows").chunk_size(1).result().unwrap()),
+                true => run.submit(call!(nested(items))).result().unwrap(),
+            });
+            started.wait_for(2);
+            let text = pool.dump().to_string();
+            let label = if is_nested { "\"inner rows\"" } else { "\"rows\"" };
+            assert_eq!(text.matches(label).count(), 2, "{text}");
+            gate.open();
+            maps.join().unwrap();
+        }
+        end(&pool);
+    });
+}

@@ -6,6 +6,7 @@ use super::Pool;
 use super::transport::Transport;
 use crate::error::Error;
 use crate::future::TaskFuture;
+use crate::label::Label;
 use crate::lifecycle::Accepting;
 use crate::map::crew::{AfterChunk, Crew};
 
@@ -26,7 +27,7 @@ impl<T: Transport, H: Send + Sync + 'static> Crew for MapCrew<T, H> {
         self.pool.check_open()
     }
 
-    fn start(&self, driver: Box<dyn FnOnce() + Send>) -> TaskFuture<()> {
+    fn start(&self, driver: Box<dyn FnOnce() + Send>, _label: Option<&Label>) -> TaskFuture<()> {
         self.pool.start_driver(driver)
     }
 
