@@ -60,7 +60,6 @@ pub struct ProcessPoolBuilder {
     finalizer: Option<Result<Arc<Content>, Error>>,
     max_tasks_per_worker: Option<usize>,
     replace_worker_after_panic: bool,
-    /// The default is `true`.
     hides_panics: bool,
     memory_limit: Option<u64>,
     max_result_size: Option<u64>,
