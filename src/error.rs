@@ -101,9 +101,14 @@ pub enum Error {
     #[error(transparent)]
     BrokenPool(BrokenPool),
 
-    /// The queue holds as many tasks as `queue_capacity` allows.
+    /// The queue holds as many tasks as `queue_capacity` allows; or that is 0, and no worker is free.
     #[error(
-        "the queue is full ({capacity} tasks wait); use `reserve().await` to wait for room, or shed the load"
+        "{}; use `reserve().await` to wait for room, or shed the load",
+        if *.capacity == 0 {
+            "no worker is free".to_owned()
+        } else {
+            format!("the queue is full ({capacity} tasks wait)")
+        }
     )]
     #[non_exhaustive]
     QueueFull {

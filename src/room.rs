@@ -39,8 +39,10 @@ impl NoRoom {
 }
 
 impl Room {
-    pub(crate) fn new(capacity: usize) -> Self {
-        Self { free: Semaphore::new(capacity), capacity }
+    /// Makes room for tasks that wait; of a queue without room, for those that run, one for each worker.
+    pub(crate) fn new(capacity: usize, max_workers: usize) -> Self {
+        let free = if capacity == 0 { max_workers.min(MOST) } else { capacity };
+        Self { free: Semaphore::new(free), capacity }
     }
 
     /// Takes room for one.

@@ -36,8 +36,6 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
 }
 
 pub(crate) fn check_capacity(capacity: Option<usize>) -> Result<(), Error> {
-    let rule = "must be at least 1: a queue without room takes no tasks";
-    check_not_zero("queue_capacity", capacity, rule)?;
     match capacity {
         Some(n) if n > room::MOST => {
             let most = room::MOST;

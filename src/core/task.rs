@@ -168,6 +168,11 @@ pub(crate) trait Host: Send + Sync + Sized + 'static {
     /// Gives back the room of a task that has left the queue.
     fn release_room(&self);
 
+    /// Returns whether a task keeps its room until it has run, so that none is accepted to wait.
+    fn is_room_for_runs(&self) -> bool {
+        false
+    }
+
     /// Counts an accepted task that was withdrawn.
     fn count_cancelled(&self);
 
@@ -228,6 +233,12 @@ impl<H: Host, X: MaybeExtra> Task<H, X> {
         }
     }
 
+    /// Returns the host, if a task that has started gives its room back now that it ends.
+    fn room_of_run(&self) -> Option<Arc<H>> {
+        let holds_room = self.host.is_room_for_runs() && self.state().takes_room();
+        holds_room.then(|| Arc::clone(&self.host))
+    }
+
     /// Returns whether another thread may settle the task while it is this thread's.
     fn has_rivals(&self) -> bool {
         self.extra.get().is_some_and(|extra| extra.options.timeout.is_some())
@@ -256,7 +267,7 @@ unsafe impl<H: Host, X: MaybeExtra> Head for Task<H, X> {
         let since = worker.started(task.untyped(), first, label);
         if first {
             // Before the body runs: room is for what waits.
-            if takes_room {
+            if takes_room && !task.host.is_room_for_runs() {
                 task.host.release_room();
             }
             task.trace.started(|| task.state().waited(since));
@@ -352,6 +363,37 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
     /// This thread has claimed the task, and a result of this kind, which is one that is stored, is in the place.
     #[inline]
     unsafe fn finish(self, kind: Kind, worker: &dyn WorkerContext, since: u64) {
+        if self.host.is_room_for_runs() {
+            // SAFETY: the caller's duty is the same.
+            return unsafe { self.finish_with_room(kind, worker, since) };
+        }
+        // SAFETY: the same.
+        unsafe { self.finish_by(kind, |end| worker.stopped(since, end)) };
+    }
+
+    /// As [`finish`](Self::finish), of a task that has its room until then.
+    ///
+    /// # Safety
+    ///
+    /// The same.
+    #[cold]
+    unsafe fn finish_with_room(self, kind: Kind, worker: &dyn WorkerContext, since: u64) {
+        let room = self.room_of_run();
+        let stopped = |end| {
+            worker.stopped(since, end);
+            if let Some(host) = room {
+                host.release_room();
+            }
+        };
+        // SAFETY: the caller's duty is the same.
+        unsafe { self.finish_by(kind, stopped) };
+    }
+
+    /// # Safety
+    ///
+    /// As for [`finish`](Self::finish).
+    #[inline(always)]
+    unsafe fn finish_by(self, kind: Kind, stopped: impl FnOnce(End)) {
         if let Some(extra) = self.extra.get() {
             extra.disarm();
         }
@@ -362,7 +404,7 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
             // SAFETY: the place is this thread's, as nothing else is stored; by the caller there is such a result.
             unsafe { self.untyped().drop_result(kind) };
             self.trace.close();
-            worker.stopped(since, End::Uncounted);
+            stopped(End::Uncounted);
             // `DONE` is set by the timer's thread, `ENDED` by this one, which has run the body.
             self.state().end();
             return self.ended(is_async);
@@ -373,7 +415,7 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
         let end = if kind == Kind::VALUE { End::Completed } else { End::Failed };
         // The registry holds no reference, so the task must live until it has left it.
         let registered = is_async.then(|| self.clone());
-        let account = || worker.stopped(since, end);
+        let account = || stopped(end);
         // SAFETY: without rivals the thread that has claimed the task is the only one to publish,
         // with rivals the one that has settled it; the place is its own, with such a result.
         unsafe { publish(Publisher::Releasing(self.into_untyped()), kind, account, true) };
@@ -398,10 +440,17 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
                 stopped();
                 self.host.requeue(self.untyped().clone());
             }
-            // SAFETY: `suspend` has moved the task to `ENDED`, with the body in its place.
-            Suspend::Stop { settles } => unsafe {
-                self.broken_off(Error::Cancelled, settles, stopped);
-            },
+            Suspend::Stop { settles } => {
+                let room = self.room_of_run();
+                let stopped = || {
+                    stopped();
+                    if let Some(host) = room {
+                        host.release_room();
+                    }
+                };
+                // SAFETY: `suspend` has moved the task to `ENDED`, with the body in its place.
+                unsafe { self.broken_off(Error::Cancelled, settles, stopped) };
+            }
         }
     }
 
@@ -427,11 +476,11 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
                 before = self.state().withdraw_queued(kind);
                 before.is_some()
             });
-            // A task that has started gave its room back then.
-            if before.is_some_and(|before| !before.is_started()) {
-                self.release_room();
-            }
             if let Some(before) = before.or_else(|| self.state().withdraw_suspended(kind)) {
+                // A task that has started gave its room back then, as a rule.
+                if !before.is_started() || self.host.is_room_for_runs() {
+                    self.release_room();
+                }
                 // SAFETY: this thread has just moved the task to `ENDED`, from `QUEUED` or `SUSPENDED`,
                 // when its body was in its place; it has settled it if it was not before.
                 return unsafe { self.broken_off(error, before.kind().is_none(), || ()) };
@@ -623,6 +672,9 @@ impl<H: Host, X: MaybeExtra> Runnable for Typed<Task<H, X>> {
             return;
         }
         if let Some(before) = self.state().withdraw_suspended(Kind::CANCELLED) {
+            if self.host.is_room_for_runs() {
+                self.release_room();
+            }
             // SAFETY: this thread has just moved the task from `SUSPENDED`, when its body was in its
             // place, to `ENDED`; it has settled it if it was not before.
             unsafe { self.broken_off(Error::Cancelled, before.kind().is_none(), || ()) };
@@ -661,6 +713,9 @@ impl<H: Host, X: MaybeExtra> Runnable for Typed<Task<H, X>> {
 
     fn abandoned(&self) {
         if let Some(before) = self.state().withdraw_suspended(Kind::CANCELLED) {
+            if self.host.is_room_for_runs() {
+                self.release_room();
+            }
             // SAFETY: this thread has just moved it from `SUSPENDED` to `ENDED`.
             unsafe { self.broken_off(Error::Cancelled, before.kind().is_none(), || ()) };
         }

@@ -278,7 +278,11 @@ impl ProcessPoolBuilder {
     /// [`Permit`](crate::Permit)s included. Beyond that `submit` and `try_submit` fail with
     /// [`Error::QueueFull`], and `reserve` waits.
     ///
-    /// Default: no bound. 0 is an error of [`build`](Self::build).
+    /// With 0 no task waits: one is accepted only if fewer than [`max_workers`](Self::max_workers) tasks are
+    /// accepted and have not ended. A job that submits to its own pool counts among them, also while it
+    /// waits. An example is at [`ThreadPoolBuilder::queue_capacity`](crate::ThreadPoolBuilder::queue_capacity).
+    ///
+    /// Default: no bound.
     pub fn queue_capacity(mut self, n: usize) -> Self {
         self.queue_capacity = Some(n);
         self

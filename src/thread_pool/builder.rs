@@ -185,8 +185,26 @@ impl ThreadPoolBuilder {
     /// submitters at the same time. A [`Map`](crate::Map) has a window of its own instead and
     /// takes no room.
     ///
-    /// Default: no bound. Then only memory limits how much work can pile up. 0 is an error of
-    /// [`build`](Self::build): nothing could ever be submitted.
+    /// With 0 no task waits: one is accepted only if fewer than [`max_workers`](Self::max_workers) tasks are
+    /// accepted and have not ended. A job that submits to its own pool counts among them, also while it
+    /// waits, as does an async job between its polls; the items of a map do not, and may hold a task up.
+    ///
+    /// Default: no bound. Then only memory limits how much work can pile up.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    /// use std::sync::mpsc;
+    ///
+    /// let pool = ThreadPoolExecutor::builder().max_workers(1).queue_capacity(0).build()?;
+    /// let (done, wait) = mpsc::channel::<()>();
+    /// let login = pool.submit(move || wait.recv().is_ok());
+    /// let busy = pool.try_submit(|| true).unwrap_err(); // at once: try again later
+    /// assert!(matches!(busy.error(), Error::QueueFull { .. }));
+    /// done.send(())?;
+    /// assert!(login.result()?);
+    /// assert!(pool.submit(|| true).result()?);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn queue_capacity(mut self, n: usize) -> Self {
         self.queue_capacity = Some(n);
         self

@@ -395,10 +395,12 @@ impl ThreadPoolExecutor {
     }
 
     /// Submits a job that belongs to work which was accepted before.
+    #[cfg(feature = "process")]
     pub(crate) fn go_on<J: SendJob>(&self, job: J) -> TaskFuture<J::Output> {
         self.go_on_named(job, ())
     }
 
+    /// As `go_on`, with a label.
     fn go_on_named<J: SendJob, X: MaybeExtra>(&self, job: J, name: X) -> TaskFuture<J::Output> {
         let go_on = |new: &New<PoolHost, X>| {
             let queued = self.host().enqueue(new, name, Origin::Continuation);

@@ -653,3 +653,137 @@ fn waiters_that_give_up_do_not_hold_up_the_others() {
         }
     });
 }
+
+// ---- A queue without room ----
+
+/// The number of tasks that a pool takes at this moment.
+fn free(pool: &ThreadPoolExecutor) -> usize {
+    let permits = std::iter::from_fn(|| pool.try_reserve().ok());
+    permits.collect::<Vec<_>>().len()
+}
+
+fn until_free(pool: &ThreadPoolExecutor) {
+    while free(pool) == 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn without_room_a_task_is_taken_only_by_a_free_worker() {
+    within_limit(|| {
+        for workers in POOL_SIZES {
+            let held = Held::new(workers, 0);
+            assert_eq!(free(&held.pool), 0);
+            let refused = held.pool.submit(|| ()).result().unwrap_err();
+            assert!(matches!(refused, Error::QueueFull { capacity: 0, .. }));
+            assert!(refused.to_string().starts_with("no worker is free;"), "{refused}");
+            let mut waits = spawn(held.pool.reserve());
+            assert_pending!(waits.poll());
+            held.gate.open();
+            while !waits.is_woken() {
+                std::thread::yield_now();
+            }
+            let permit = assert_ready!(waits.poll()).unwrap();
+            assert_eq!(permit.submit(|| 7).result().unwrap(), 7);
+            until_quiet(&held.pool);
+            assert_eq!(free(&held.pool), workers);
+            held.end();
+        }
+    });
+}
+
+/// A result that is there has its worker free: the next submission is never refused.
+#[test]
+fn without_room_one_task_follows_the_other() {
+    within_limit(|| {
+        let pool = bounded(1, 0);
+        for n in 0..scaled(10_000) {
+            assert_eq!(pool.submit(move || n).result().unwrap(), n);
+        }
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+    });
+}
+
+#[test]
+fn without_room_a_worker_is_free_again_however_its_task_ends() {
+    within_limit(|| {
+        let pool = bounded(1, 0);
+        let limit = Duration::from_millis(5);
+        let until_stopped = || while !concurrent_futures::task::stop_requested() {};
+
+        assert!(pool.submit(|| panic!("fails")).result().is_err());
+        assert_eq!(free(&pool), 1);
+
+        // The time limit ends the future, and the job has the worker until it returns.
+        let (gate, started) = (Gate::new(), Counter::new());
+        let (wait, begun) = (gate.clone(), started.clone());
+        let slow = pool.task().timeout(limit).submit(move || {
+            begun.add();
+            wait.wait();
+        });
+        started.wait_for(1);
+        assert!(matches!(slow.result(), Err(Error::TimedOut { .. })));
+        assert_eq!(free(&pool), 0);
+        gate.open();
+        until_quiet(&pool);
+        assert_eq!(free(&pool), 1);
+
+        assert!(pool.task().timeout(limit).submit(until_stopped).result().is_err());
+        until_quiet(&pool);
+        assert_eq!(free(&pool), 1);
+
+        assert_eq!(pool.submit_future(async { 5 }).result().unwrap(), 5);
+        assert_eq!(free(&pool), 1);
+
+        // Between two polls it holds no worker, and its room all the same.
+        let (sender, receiver) = futures::channel::oneshot::channel::<u8>();
+        let waits = pool.submit_future(receiver);
+        until_quiet(&pool);
+        assert_eq!(free(&pool), 0);
+        sender.send(3).unwrap();
+        assert_eq!(waits.result().unwrap(), Ok(3));
+        assert_eq!(free(&pool), 1);
+
+        let pending = pool.submit_future(std::future::pending::<()>());
+        until_quiet(&pool);
+        assert_eq!(free(&pool), 0);
+        assert!(pending.cancel());
+        assert_eq!(free(&pool), 1);
+
+        let pending = pool.task().timeout(limit).submit_future(std::future::pending::<()>());
+        assert!(matches!(pending.result(), Err(Error::TimedOut { .. })));
+        until_free(&pool); // The result comes first, and then the body is dropped.
+
+        // Nothing can wake it any more.
+        pool.submit_future(std::future::pending::<()>()).detach();
+        until_free(&pool);
+
+        // One that is cancelled while it is polled.
+        let (gate, started) = (Gate::new(), Counter::new());
+        let (wait, begun) = (gate.clone(), started.clone());
+        let polled = pool.submit_future(async move {
+            begun.add();
+            wait.wait();
+            std::future::pending::<()>().await;
+        });
+        started.wait_for(1);
+        assert!(!polled.cancel());
+        assert_eq!(free(&pool), 0);
+        gate.open();
+        assert!(matches!(polled.result(), Err(Error::Cancelled)));
+        assert_eq!(free(&pool), 1);
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+    });
+}
+
+/// A task that waits for another one has its room meanwhile.
+#[test]
+fn without_room_a_job_of_the_only_worker_submits_nothing_to_its_own_pool() {
+    within_limit(|| {
+        let pool = bounded(1, 0);
+        let own = pool.clone();
+        let inner = pool.submit(move || own.submit(|| 1).result()).result().unwrap();
+        assert!(matches!(inner, Err(Error::QueueFull { .. })));
+        assert_eq!(free(&pool), 1);
+    });
+}

@@ -388,13 +388,13 @@ fn a_map_that_has_not_started_when_its_pool_is_shut_down_is_refused() {
 }
 
 #[test]
-#[should_panic(expected = "the map has started: set its sizes before `start`")]
+#[should_panic(expected = "the map has started: set its sizes and its label before `start`")]
 fn a_window_after_the_start_is_refused() {
     let _map = pool(1).map(|n| n, 0..3).start().buffer_size(2);
 }
 
 #[test]
-#[should_panic(expected = "the map has started: set its sizes before `start`")]
+#[should_panic(expected = "the map has started: set its sizes and its label before `start`")]
 fn a_chunk_size_after_the_first_poll_is_refused() {
     let mut map = pool(1).map(|n| n, 0..3);
     assert_eq!(futures::executor::block_on(map.next()).unwrap().unwrap(), 0);

@@ -244,3 +244,55 @@ fn the_smallest_number_of_workers_is_none_above_the_largest() {
         other => panic!("{other:?}"),
     }
 }
+
+/// With a queue that has no room.
+#[test]
+fn a_task_is_taken_only_by_a_free_worker_and_that_is_free_again_however_the_task_ends() {
+    fn value() -> u32 {
+        7
+    }
+    fn fail() {
+        panic!("fails");
+    }
+    fn crash() {
+        std::process::abort();
+    }
+    fn nested() -> bool {
+        let pool = concurrent_futures::ParentPool::current().unwrap();
+        matches!(pool.submit(call!(value())).result(), Err(Error::QueueFull { capacity: 0, .. }))
+    }
+    fn free(pool: &ProcessPoolExecutor) -> usize {
+        let permits = std::iter::from_fn(|| pool.try_reserve().ok());
+        permits.collect::<Vec<_>>().len()
+    }
+    within_limit(|| {
+        for size in POOL_SIZES {
+            let pool = builder(size).queue_capacity(0).build().unwrap();
+            let gate = Gate::new();
+            let held = occupy_all(&pool, &gate);
+            assert_eq!(free(&pool), 0);
+            assert!(matches!(pool.submit(call!(value())).result(), Err(Error::QueueFull { .. })));
+            gate.open();
+            held.into_iter().for_each(|task| assert!(task.result().is_ok()));
+            for _ in 0..100 {
+                assert_eq!(pool.submit(call!(value())).result().unwrap(), 7);
+            }
+            assert_eq!(free(&pool), size);
+            assert!(pool.submit(call!(fail())).result().is_err());
+            assert!(pool.submit(call!(crash())).result().is_err());
+            assert!(pool.task().retries(1).submit(call!(crash())).result().is_err());
+            let limit = Duration::from_millis(5);
+            let started = Reports::new();
+            let late = pool.task().timeout(limit).submit(call!(for_ever(started.clone())));
+            assert!(matches!(late.result(), Err(Error::TimedOut { .. })));
+            let started = Reports::new();
+            let killed = pool.submit(call!(for_ever(started.clone())));
+            started.wait_for(1);
+            assert!(killed.kill());
+            assert_eq!(free(&pool), size);
+            assert_eq!(pool.submit(call!(nested())).result().unwrap(), size == 1);
+            assert_eq!(free(&pool), size);
+            end(&pool);
+        }
+    });
+}

@@ -28,10 +28,6 @@ fn values_without_sense_are_refused_and_the_text_names_the_setting_and_the_rule(
         text(builder().stack_size(0).build()),
         "stack_size must be at least 1: a thread needs a stack"
     );
-    assert_eq!(
-        text(builder().queue_capacity(0).build()),
-        "queue_capacity must be at least 1: a queue without room takes no tasks"
-    );
     let too_large = text(builder().queue_capacity(usize::MAX).build());
     assert!(too_large.starts_with("queue_capacity must be at most "), "{too_large}");
     assert!(too_large.contains("leave it out for a queue without bound"), "{too_large}");

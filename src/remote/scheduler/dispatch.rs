@@ -27,9 +27,12 @@ pub(super) fn about_to_start<T: Transport>(
     metrics: &WorkerMetrics,
     outbox: &mut Outbox,
     room_left: &mut RoomLeft,
+    config: &Config,
 ) {
-    // Once: a task that is tried again has given its room back.
-    room_left.count += usize::from(std::mem::take(&mut task.holds_room));
+    if config.queue_capacity != Some(0) {
+        // Once: a task that is tried again has given its room back.
+        room_left.count += usize::from(std::mem::take(&mut task.holds_room));
+    }
     let waited = clock::now().saturating_sub(task.submitted);
     metrics.started(waited);
     outbox.started(&task.trace, waited);
@@ -157,7 +160,7 @@ impl<T: Transport> Pool<T> {
         worker.has_suspect |= task.sink.suspect().is_some();
         task.place = Place::Sent { worker: number, slot };
         if is_next {
-            about_to_start(task, metrics, outbox, room_left);
+            about_to_start(task, metrics, outbox, room_left, &self.config);
         }
         if let Some(limit) = limit {
             let pool = Arc::clone(self);

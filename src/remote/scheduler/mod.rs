@@ -248,7 +248,7 @@ thread_local! {
 
 impl<T: Transport> Pool<T> {
     pub(crate) fn new(config: Config, transport: T, hub: T::Hub) -> Arc<Self> {
-        let room = config.queue_capacity.map(Room::new);
+        let room = config.queue_capacity.map(|capacity| Room::new(capacity, config.max_workers));
         let mut state = State::new(Lifecycle::new(Phase::Open), transport);
         state.finalizer.clone_from(&config.finalizer);
         let pool = Arc::new(Self {

@@ -407,7 +407,7 @@ impl<T: Transport> Pool<T> {
             let place = Place::Sent { worker: number, slot: next.slot };
             // One that was taken back is queued or with another worker.
             if let Some(task) = tasks.get_mut(&next.number).filter(|task| task.place == place) {
-                about_to_start(task, metrics, outbox, room_left);
+                about_to_start(task, metrics, outbox, room_left, &self.config);
             }
         }
         // A worker that replies has not started in vain.

@@ -21,6 +21,8 @@ use crate::sync::atomic::Ordering::Relaxed;
 pub(crate) struct PoolHost {
     pub(crate) pool: Arc<Pool>,
     pub(crate) runtime: Runtime,
+    /// The queue has no room. Beside the pool, since each run looks at it.
+    is_room_for_runs: bool,
 }
 
 thread_local! {
@@ -31,7 +33,8 @@ thread_local! {
 impl PoolHost {
     /// Makes the host of the tasks of a pool that are submitted outside of a runtime.
     pub(crate) fn new(pool: Arc<Pool>, runtime: Runtime) -> Arc<Self> {
-        Arc::new(Self { pool, runtime })
+        let is_room_for_runs = pool.config.queue_capacity == Some(0);
+        Arc::new(Self { pool, runtime, is_room_for_runs })
     }
 
     /// Returns the host of a task that this thread submits, where `self` is the pool's own.
@@ -132,6 +135,10 @@ impl Host for PoolHost {
 
     fn release_room(&self) {
         self.pool.free_room();
+    }
+
+    fn is_room_for_runs(&self) -> bool {
+        self.is_room_for_runs
     }
 
     fn count_cancelled(&self) {

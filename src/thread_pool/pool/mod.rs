@@ -152,7 +152,7 @@ impl PoolHost {
 
 impl Pool {
     pub(crate) fn new(config: Config) -> Arc<Self> {
-        let room = config.queue_capacity.map(Room::new);
+        let room = config.queue_capacity.map(|capacity| Room::new(capacity, config.max_workers));
         let pool = Arc::new(Self {
             config,
             state: CachePadded(Own::new(
