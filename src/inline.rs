@@ -126,7 +126,7 @@ impl InlineExecutor {
         J::Output: Send + 'static,
     {
         match self.shared.check_open() {
-            Ok(()) => Ok(TaskFuture::ready(self.run(job))),
+            Ok(()) => Ok(self.run(job)),
             Err(error) => Err(TrySubmitError::new(job, error)),
         }
     }
@@ -173,7 +173,7 @@ impl InlineExecutor {
                 return TaskFuture::new(future);
             }
         };
-        let outcome = self.count(|| {
+        let (outcome, ticks) = self.count(|| {
             let mut outcome = Err(Error::Cancelled);
             promise.run_body(|| outcome = run(job));
             match limit {
@@ -185,33 +185,38 @@ impl InlineExecutor {
             }
         });
         drop(timer);
+        promise.ran(ticks);
         promise.keep(outcome, || ());
         TaskFuture::new(future)
     }
 
-    fn run<J: SendJob>(&self, job: J) -> Result<J::Output, Error> {
-        self.count(|| run(job))
+    fn run<J: SendJob>(&self, job: J) -> TaskFuture<J::Output> {
+        let (outcome, ticks) = self.count(|| run(job));
+        let future = TaskFuture::ready(outcome);
+        future.task().header().state.set_run_time(ticks);
+        future
     }
 
-    /// Runs a job of this executor, which does not panic.
-    fn count<T>(&self, job: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+    /// Runs a job of this executor, which does not panic. Returns how long that took, too, in ticks.
+    fn count<T>(&self, job: impl FnOnce() -> Result<T, Error>) -> (Result<T, Error>, u64) {
         // The job runs without the lock: it may use the executor itself, and several threads may.
         self.shared.0.lock().running += 1;
         let start = clock::now();
         let outer = CURRENT.replace(Some(Arc::clone(&self.shared)));
         let outcome = job();
         CURRENT.set(outer);
+        let ticks = clock::now().saturating_sub(start);
         let mut state = self.shared.0.lock();
         state.running -= 1;
         // In one critical section, so that `submitted`, which is the sum, never goes back.
         state.metrics.started(0);
-        state.metrics.ran(clock::now().saturating_sub(start));
+        state.metrics.ran(ticks);
         if outcome.is_ok() {
             state.metrics.completed();
         } else {
             state.metrics.failed();
         }
-        outcome
+        (outcome, ticks)
     }
 
     /// Ready at once: there is always room.
@@ -455,7 +460,7 @@ impl Crew for InlineExecutor {
         if !self.shared.life(|life| life.goes_on()) {
             return TaskFuture::ready(Err(self.refusal()));
         }
-        TaskFuture::ready(self.run(driver))
+        self.run(driver)
     }
 
     fn after_chunk(&self) -> AfterChunk {

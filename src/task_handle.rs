@@ -4,9 +4,11 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_core::future::FusedFuture;
 
+use crate::clock;
 use crate::core::waiters::Place;
 use crate::core::{Awaited, TaskId, TaskRef, context};
 use crate::future::TaskFuture;
@@ -91,6 +93,27 @@ impl TaskHandle {
     /// Returns whether the task ended with [`Error::Cancelled`](crate::Error::Cancelled).
     pub fn is_cancelled(&self) -> bool {
         self.0.header().state.look().is_cancelled()
+    }
+
+    /// Returns how long the job has run, once the task is done; in a worker process, with decoding its arguments
+    /// and encoding its result. `None` until then, and if the task did not run to its end on a worker: it was
+    /// withdrawn, its worker was lost, or its result was made by hand. Of a job that has run past its time limit
+    /// on a thread it is known when the job has returned. `None` also of an async job.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, ThreadPoolExecutor};
+    ///
+    /// let pool = ThreadPoolExecutor::new();
+    /// let future = pool.submit(|| (1..=1_000_000_u64).sum::<u64>());
+    /// let handle = future.handle();
+    /// future.result()?;
+    /// println!("{:?}", handle.run_time().expect("it has run"));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn run_time(&self) -> Option<Duration> {
+        let state = &self.0.header().state;
+        let is_known = state.look().is_done() && !self.0.suspends();
+        state.run_time().filter(|_| is_known).map(clock::duration)
     }
 
     /// The number of the task, as [`TaskFuture::id`].

@@ -485,7 +485,7 @@ impl TaskRef {
         unsafe { run(claimed, worker) };
     }
 
-    pub(super) fn suspends(&self) -> bool {
+    pub(crate) fn suspends(&self) -> bool {
         self.header().table.suspends
     }
 

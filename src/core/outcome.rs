@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker};
 use super::cell::{Header, TaskRef};
 use super::listener::{Callback, Callbacks, Lend, Listener};
 use super::set::CompletionSet;
-use super::state::{Kind, Listening, Publication, Publish, Slot, Snapshot};
+use super::state::{Kind, Listening, Publication, Publish, Slot, Snapshot, State};
 use super::worker::context;
 use crate::error::Error;
 use crate::panic::{KeptWaker, wake_all};
@@ -290,14 +290,19 @@ impl std::ops::Deref for Publisher<'_> {
 /// Runs the callbacks of a task, makes its outcome visible and tells the listener.
 ///
 /// `account` runs after the callbacks and before another thread can see the result, so that counters are
-/// right for a thread that sees it. `ends`: the task, which runs on this thread, ends with it.
+/// right for a thread that sees it; it is given the task's state. `ends`: the task, which runs on this thread, ends with it.
 ///
 /// # Safety
 ///
 /// This thread alone may publish. If results of this kind are stored, the place is this thread's, and there is
 /// such a result in it; else the task is settled as this kind.
 #[inline]
-pub(super) unsafe fn publish(task: Publisher<'_>, kind: Kind, account: impl FnOnce(), ends: bool) {
+pub(super) unsafe fn publish(
+    task: Publisher<'_>,
+    kind: Kind,
+    account: impl FnOnce(&State),
+    ends: bool,
+) {
     // Callbacks, or a drop of the future, that come after this look are found by `State::publish`.
     let now = task.header().state.look();
     if now.listening() == Listening::Callbacks {
@@ -308,7 +313,7 @@ pub(super) unsafe fn publish(task: Publisher<'_>, kind: Kind, account: impl FnOn
         // SAFETY: by the caller this thread alone may publish; there are no callbacks.
         return unsafe { publish_unwanted(task, kind, account, ends) };
     }
-    account();
+    account(&task.header().state);
     let mut listener = Listener::None;
     let mut how = Publication {
         kind,
@@ -329,7 +334,7 @@ pub(super) unsafe fn publish(task: Publisher<'_>, kind: Kind, account: impl FnOn
                 // A callback was added meanwhile, and sees the result first. `account` has run.
                 keep_busy();
                 // SAFETY: the caller's duties are the same; no other thread can see the result yet.
-                return unsafe { publish_to_callbacks(task, kind, || (), ends) };
+                return unsafe { publish_to_callbacks(task, kind, |_| (), ends) };
             }
             Publish::Unwanted => {
                 keep_busy();
@@ -371,10 +376,15 @@ fn keep_busy() {
 /// As for [`publish`]; if there are callbacks, they have run.
 #[cold]
 #[inline(never)]
-unsafe fn publish_unwanted(task: Publisher<'_>, kind: Kind, account: impl FnOnce(), ends: bool) {
+unsafe fn publish_unwanted(
+    task: Publisher<'_>,
+    kind: Kind,
+    account: impl FnOnce(&State),
+    ends: bool,
+) {
     // SAFETY: by the caller the place is this thread's, with a result of this kind in it.
     unsafe { drop_unseen(task.as_ptr(), kind) };
-    account();
+    account(&task.header().state);
     let state = &task.header().state;
     let how =
         Publication { kind, ends, owns_slot: false, has_callbacks_lock: false, releases: false };
@@ -399,7 +409,7 @@ unsafe fn publish_unwanted(task: Publisher<'_>, kind: Kind, account: impl FnOnce
 unsafe fn publish_to_callbacks(
     task: Publisher<'_>,
     kind: Kind,
-    account: impl FnOnce(),
+    account: impl FnOnce(&State),
     ends: bool,
 ) {
     // SAFETY: the caller has seen the callbacks.
@@ -414,7 +424,7 @@ unsafe fn publish_to_callbacks(
         // and the caller's side, which alone adds others, is gone.
         return unsafe { publish_unwanted(task, kind, account, ends) };
     }
-    account();
+    account(&task.header().state);
     let how =
         Publication { kind, ends, owns_slot: false, has_callbacks_lock: true, releases: false };
     let (listener, waiters, answer) = loop {

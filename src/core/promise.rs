@@ -176,6 +176,11 @@ impl<T: Send + 'static> Promise<T> {
         self.task.header().state.look()
     }
 
+    /// Notes how long the work has run, in ticks, before the result is given.
+    pub(crate) fn ran(&self, ticks: u64) {
+        self.task.header().state.set_run_time(ticks);
+    }
+
     /// Gives the result, unless it was cancelled. `account` runs after the callbacks and before
     /// another thread can see the result.
     pub(crate) fn keep(&self, outcome: Result<T, Error>, account: impl FnOnce()) {
@@ -224,7 +229,7 @@ fn settle(task: &TaskRef, error: Error, account: &mut dyn FnMut()) {
 /// As for [`publish`].
 unsafe fn publish_settled(task: &TaskRef, kind: Kind, account: &mut dyn FnMut()) {
     // SAFETY: by the caller.
-    unsafe { publish(Publisher::Keeping(task), kind, account, false) };
+    unsafe { publish(Publisher::Keeping(task), kind, |_| account(), false) };
 }
 
 impl<S: Source> Promised<S> {

@@ -69,7 +69,7 @@ const ABANDONED: u64 = 1 << 14;
 /// Set if a callback was ever added, or a failure was handed to the caller's side with its future.
 /// Never cleared.
 const OBSERVED: u64 = 1 << 15;
-/// Set if the task counts against the queue's capacity until it starts. Never changes.
+/// Set if the task counts against the queue's capacity until it starts, or until it has run. Never changes.
 const ROOM: u64 = 1 << 16;
 /// Set while a [`Registry`](super::Registry) knows the task and may add references. Set and cleared
 /// by the registry, under the lock that it is behind.
@@ -80,13 +80,17 @@ const REGISTERED: u64 = 1 << 17;
 const REFS: u64 = !(REF - 1);
 const REF: u64 = 1 << 18;
 
+/// Set in a state's time if that is the time of the run.
+const RAN: u64 = 1 << 63;
+
 /// The state of one task.
 pub(crate) struct State {
     word: AtomicU64,
-    /// The moment of the submission, in ticks of the [`clock`](crate::clock). It never changes. But a
-    /// reference to a plain number is protected for as long as the function runs that was given it,
-    /// and another thread may free the task as soon as `word` says so, before that returns.
-    submitted: std::sync::atomic::AtomicU64,
+    /// The moment of the submission, in ticks of the [`clock`](crate::clock); with [`RAN`], how long the task has
+    /// run, from just before its result is published.
+    // Also before that no plain number: a reference to one is protected for as long as the function runs that was
+    // given it, and another thread may free the task as soon as `word` says so, before that returns.
+    time: std::sync::atomic::AtomicU64,
 }
 
 /// The kind of a task's outcome.
@@ -354,18 +358,18 @@ impl State {
     #[inline]
     pub(super) fn queued(ticks: u64, takes_room: bool) -> Self {
         let room = if takes_room { ROOM } else { 0 };
-        Self { word: AtomicU64::new((2 * REF) | room | QUEUED), submitted: ticks.into() }
+        Self { word: AtomicU64::new((2 * REF) | room | QUEUED), time: ticks.into() }
     }
 
     /// The state of a promise, which never runs, with a reference for the side that keeps it and one for
     /// the caller.
     pub(super) fn promised() -> Self {
-        Self { word: AtomicU64::new((2 * REF) | ENDED), submitted: 0.into() }
+        Self { word: AtomicU64::new((2 * REF) | ENDED), time: 0.into() }
     }
 
     /// The state of a promise that was done from the start, with a reference for the caller.
     pub(super) fn finished(kind: Kind) -> Self {
-        Self { word: AtomicU64::new(REF | ENDED | DONE | kind.bits()), submitted: 0.into() }
+        Self { word: AtomicU64::new(REF | ENDED | DONE | kind.bits()), time: 0.into() }
     }
 
     #[inline]
@@ -377,7 +381,19 @@ impl State {
     #[inline]
     pub(crate) fn waited(&self, now: u64) -> u64 {
         // The clocks of two threads may be off by a few ticks.
-        now.saturating_sub(self.submitted.load(Relaxed))
+        now.saturating_sub(self.time.load(Relaxed))
+    }
+
+    /// Notes how long the task has run, in ticks.
+    #[inline]
+    pub(crate) fn set_run_time(&self, ticks: u64) {
+        self.time.store(RAN | ticks, Relaxed);
+    }
+
+    /// Returns how long the task has run, in ticks, if that is known; of a task that is done.
+    pub(crate) fn run_time(&self) -> Option<u64> {
+        let time = self.time.load(Relaxed);
+        (time & RAN != 0).then_some(time & !RAN)
     }
 
     /// Applies `change` if it gives a new word. Returns the old one, as `Err` if it gave none.

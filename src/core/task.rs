@@ -380,20 +380,23 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
     unsafe fn finish_with_room(self, kind: Kind, worker: &dyn WorkerContext, since: u64) {
         let room = self.room_of_run();
         let stopped = |end| {
-            worker.stopped(since, end);
+            let run_time = worker.stopped(since, end);
             if let Some(host) = room {
                 host.release_room();
             }
+            run_time
         };
         // SAFETY: the caller's duty is the same.
         unsafe { self.finish_by(kind, stopped) };
     }
 
+    /// `stopped` tells the worker, and returns how long this stay was, in ticks.
+    ///
     /// # Safety
     ///
     /// As for [`finish`](Self::finish).
     #[inline(always)]
-    unsafe fn finish_by(self, kind: Kind, stopped: impl FnOnce(End)) {
+    unsafe fn finish_by(self, kind: Kind, stopped: impl FnOnce(End) -> u64) {
         if let Some(extra) = self.extra.get() {
             extra.disarm();
         }
@@ -404,7 +407,7 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
             // SAFETY: the place is this thread's, as nothing else is stored; by the caller there is such a result.
             unsafe { self.untyped().drop_result(kind) };
             self.trace.close();
-            stopped(End::Uncounted);
+            self.state().set_run_time(stopped(End::Uncounted));
             // `DONE` is set by the timer's thread, `ENDED` by this one, which has run the body.
             self.state().end();
             return self.ended(is_async);
@@ -415,7 +418,8 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
         let end = if kind == Kind::VALUE { End::Completed } else { End::Failed };
         // The registry holds no reference, so the task must live until it has left it.
         let registered = is_async.then(|| self.clone());
-        let account = || stopped(end);
+        // Of an async body this is the time of the last poll, which nobody is told.
+        let account = |state: &State| state.set_run_time(stopped(end));
         // SAFETY: without rivals the thread that has claimed the task is the only one to publish,
         // with rivals the one that has settled it; the place is its own, with such a result.
         unsafe { publish(Publisher::Releasing(self.into_untyped()), kind, account, true) };
@@ -432,7 +436,9 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
     unsafe fn suspend(self, worker: &dyn WorkerContext, since: u64) {
         let next = self.state().suspend();
         // After `Waiting` another thread may run or end the task: the place is not this thread's.
-        let stopped = || worker.stopped(since, End::Uncounted);
+        let stopped = || {
+            worker.stopped(since, End::Uncounted);
+        };
         match next {
             Suspend::Waiting => stopped(),
             Suspend::Requeue => {
@@ -539,7 +545,7 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
         self.trace.close();
         if settles {
             let kind = Kind::of_withdrawal(&error);
-            let account = || {
+            let account = |_: &State| {
                 stopped();
                 account();
             };
@@ -658,7 +664,7 @@ impl<H: Host, X: MaybeExtra> Runnable for Typed<Task<H, X>> {
             let is_watched = self.ask_to_stop();
             let error = Error::TimedOut { limit, started: true };
             self.trace.outcome(Some(&error));
-            let account = || self.host.count_failed();
+            let account = |_: &State| self.host.count_failed();
             let publisher = Publisher::Keeping(self.untyped());
             // SAFETY: this thread has settled the task, so that it is the only one to publish; an
             // outcome of this kind is not stored.

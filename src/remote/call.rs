@@ -1,11 +1,13 @@
 //! A call in its submitter's process: packed, and its reply unpacked.
 
 use std::mem::needs_drop;
+use std::time::Duration;
 
 use super::frame::{Content, Frame, Kind};
 use super::reply::{self, codec_error, guarded};
 use super::run::{Initialize, RunCall, RunOutside};
 use super::submission::ReplySink;
+use crate::clock;
 use crate::codec;
 use crate::core::Promise;
 use crate::error::{CodecError, CodecSide, Error};
@@ -73,6 +75,9 @@ impl<R: Portable> ReplySink for Promise<R> {
         trace: &TaskTrace,
         account: &dyn Fn(bool),
     ) {
+        if let Ok(reply) = &reply {
+            self.ran(clock::ticks(Duration::from_nanos(reply.header.detail)));
+        }
         let outcome = reply.and_then(unpack);
         let is_value = outcome.is_ok();
         // Before the result is published: its consumer finds the span closed.

@@ -270,7 +270,9 @@ impl WorkerContext for Worker {
         0
     }
 
-    fn stopped(&self, _since: u64, _end: End) {}
+    fn stopped(&self, _since: u64, _end: End) -> u64 {
+        0 // The pool is told by the reply.
+    }
 
     // If the pool is gone, so is this process soon.
 

@@ -292,7 +292,7 @@ impl WorkerContext for Worker {
         now
     }
 
-    fn stopped(&self, since: u64, end: End) {
+    fn stopped(&self, since: u64, end: End) -> u64 {
         let now = clock::now();
         self.depth.set(self.depth.get() - 1);
         let run_time = now.saturating_sub(since);
@@ -317,6 +317,7 @@ impl WorkerContext for Worker {
             // user's code only wakers are still to run, or the pool is told by `keep_busy`.
             self.seat.ended(now);
         }
+        run_time
     }
 
     fn wait_begin(&self, _awaited: Option<Awaited>, _until: bool) {

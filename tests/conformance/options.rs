@@ -62,6 +62,65 @@ fn a_job_past_its_time_limit_has_no_value() {
     over_executors!(check);
 }
 
+#[test]
+fn the_time_of_a_run_is_known_once_it_is_done() {
+    fn sleep(micros: u64) {
+        thread::sleep(Duration::from_micros(micros)); // what is measured
+    }
+    fn fail() {
+        panic!("failed");
+    }
+    async fn check<E: ExecutorService>(executor: E) {
+        let future = executor.submit(call!(sleep(3_000)));
+        let handle = future.handle();
+        assert!(handle.run_time().is_none_or(|_| handle.is_done()));
+        future.await.unwrap();
+        assert!(handle.run_time().unwrap() >= Duration::from_millis(3));
+        let labelled = executor.task().label("x").submit_call(call!(sleep(2_000)));
+        let handle = labelled.handle();
+        labelled.await.unwrap();
+        assert!(handle.run_time().unwrap() >= Duration::from_millis(2));
+        let failed = executor.submit(call!(fail()));
+        let handle = failed.handle();
+        assert!(failed.await.is_err());
+        assert!(handle.run_time().is_some());
+        let (completer, future) = concurrent_futures::TaskFuture::promise();
+        completer.complete(Ok(7));
+        assert_eq!(future.handle().run_time(), None);
+    }
+    over_executors!(check);
+}
+
+/// It has several polls, of which the last one alone is measured.
+#[test]
+fn the_time_of_an_async_job_is_not_known() {
+    within_limit(|| {
+        let future = ThreadPoolExecutor::new().submit_future(async { 7 });
+        let handle = future.handle();
+        assert_eq!(future.result().unwrap(), 7);
+        assert_eq!(handle.run_time(), None);
+    });
+}
+
+#[test]
+fn what_has_not_run_has_no_time() {
+    async fn check<P: Pool>(pool: P) {
+        let held = P::held();
+        let occupied = pool.occupy_all(&held);
+        let running = occupied[0].handle();
+        assert_eq!(running.run_time(), None);
+        let queued = pool.submit(call!(answer()));
+        assert!(queued.cancel());
+        assert_eq!(queued.handle().run_time(), None);
+        P::open(&held);
+        for future in occupied {
+            future.await.unwrap();
+        }
+        assert!(running.run_time().is_some());
+    }
+    over_all_pools!(check);
+}
+
 /// On threads and inline; a worker process is killed then.
 #[test]
 fn a_job_sees_that_its_time_limit_has_passed() {

@@ -29,8 +29,9 @@ pub(crate) trait WorkerContext {
     /// Records that a task starts here, for the first time or not. Returns when, in ticks.
     fn started(&self, task: &TaskRef, first: bool, label: Option<&Label>) -> u64;
 
-    /// Records that the task, which was here since `since`, leaves the worker.
-    fn stopped(&self, since: u64, end: End);
+    /// Records that the task, which was here since `since`, leaves the worker. Returns how long it was here, in
+    /// ticks.
+    fn stopped(&self, since: u64, end: End) -> u64;
 
     /// Lends the worker's place out, since it is about to block for what is awaited, as far as that is
     /// known. With `until`, it goes on as soon as that is done; else it may wait for more.

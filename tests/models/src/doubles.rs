@@ -488,7 +488,7 @@ pub(crate) mod context {
         fn host(&self) -> *const ();
         fn has_stack(&self) -> bool;
         fn started(&self, task: &TaskRef, first: bool, label: Option<&Label>) -> u64;
-        fn stopped(&self, since: u64, end: End);
+        fn stopped(&self, since: u64, end: End) -> u64;
         fn wait_begin(&self, awaited: Option<Awaited>, until: bool);
         fn wait_end(&self);
         fn seek_spare(&self) -> Option<Duration> {

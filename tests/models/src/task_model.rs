@@ -183,7 +183,9 @@ impl WorkerContext for TestWorker {
         0
     }
 
-    fn stopped(&self, _since: u64, _end: End) {}
+    fn stopped(&self, _since: u64, _end: End) -> u64 {
+        0
+    }
 
     fn wait_begin(&self, _: Option<Awaited>, _: bool) {}
 
