@@ -288,7 +288,7 @@ impl ThreadPoolExecutor {
     /// value. The workers see it by reference; it is dropped with the map.
     ///
     /// On threads a closure could capture the value as well. By this method the same code runs
-    /// [in worker processes](crate::ProcessPoolExecutor::map_with), and on
+    /// in worker processes, and on
     /// [any executor](crate::Executor::map_with).
     ///
     /// ```
