@@ -287,9 +287,8 @@ impl ThreadPoolExecutor {
     /// Calls `f` with the context and every item, on the workers: a [`map`](Self::map) whose items share a
     /// value. The workers see it by reference; it is dropped with the map.
     ///
-    /// On threads a closure could capture the value as well. By this method the same code runs
-    /// in worker processes, and on
-    /// [any executor](crate::Executor::map_with).
+    /// On threads a closure could capture the value as well. By this method the same code runs in worker
+    /// processes, and on [any executor](crate::Executor::map_with).
     ///
     /// ```
     /// use concurrent_futures::ThreadPoolExecutor;
