@@ -471,7 +471,8 @@ impl ThreadPoolExecutor {
     }
 
     /// Queues a new task, or returns the failure of its future.
-    // The block of a task without options has no `Extra`.
+    // The block of a task without options has no `Extra`. Never inlined: it would be a part of each job's code.
+    #[inline(never)]
     fn enter<X: MaybeExtra>(&self, new: &New<PoolHost, X>, name: X) -> Option<Failure> {
         let label = name.label().cloned();
         let queued = match self.pool().take_room() {
@@ -482,6 +483,7 @@ impl ThreadPoolExecutor {
     }
 
     /// As [`enter`](Self::enter), with room in the queue taken.
+    #[inline(never)]
     fn enter_room<X: MaybeExtra>(&self, new: &New<PoolHost, X>, name: X) -> Option<Failure> {
         let label = name.label().cloned();
         let queued = self.host().enqueue(new, name, Origin::Caller);
