@@ -379,12 +379,12 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
     #[cold]
     unsafe fn finish_with_room(self, kind: Kind, worker: &dyn WorkerContext, since: u64) {
         let room = self.room_of_run();
+        // First, so that a pool with idle workers has room.
         let stopped = |end| {
-            let run_time = worker.stopped(since, end);
             if let Some(host) = room {
                 host.release_room();
             }
-            run_time
+            worker.stopped(since, end)
         };
         // SAFETY: the caller's duty is the same.
         unsafe { self.finish_by(kind, stopped) };
@@ -449,10 +449,10 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
             Suspend::Stop { settles } => {
                 let room = self.room_of_run();
                 let stopped = || {
-                    stopped();
                     if let Some(host) = room {
                         host.release_room();
                     }
+                    stopped();
                 };
                 // SAFETY: `suspend` has moved the task to `ENDED`, with the body in its place.
                 unsafe { self.broken_off(Error::Cancelled, settles, stopped) };
