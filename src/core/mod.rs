@@ -3,7 +3,7 @@
 //!
 //! A task on its way, file by file:
 //!
-//! 1. [`submit()`]: a pool makes a [`task`] of a body, options and itself, with an [`id`]. The block comes from a
+//! 1. [`submit()`]: a pool makes a [`task`] of a body, options ([`extra`]) and itself, with an [`id`]. The block comes from a
 //!    [`slab`]. [`cell`] says which thread may touch what of it, [`state`] is the word that decides that.
 //! 2. [`runnable`]: the queue has a [`TaskRef`] without types, and the worker claims it. A suspended task is
 //!    found again in a [`registry`].
@@ -17,6 +17,7 @@
 //! checks them in `tests/models`.
 
 pub(crate) mod cell;
+pub(crate) mod extra;
 pub(crate) mod id;
 mod listener;
 pub(crate) mod outcome;
@@ -35,6 +36,7 @@ mod watchers;
 mod worker;
 
 pub(crate) use cell::TaskRef;
+pub(crate) use extra::{CallName, Extra, MaybeExtra, Options};
 pub use id::TaskId;
 pub(crate) use outcome::Outcome;
 pub(crate) use promise::{Failure, Promise, Refused, Source};
@@ -42,7 +44,7 @@ pub(crate) use registry::Registry;
 pub(crate) use runnable::{TakenOut, TaskWaker};
 pub(crate) use stop_flag::StopFlag;
 pub(crate) use submit::{New, submit, try_submit};
-pub(crate) use task::{Body, CallName, Extra, Host, MaybeExtra, Options, Polled, TaskTables};
+pub(crate) use task::{Body, Host, Polled, TaskTables};
 pub(crate) use unobserved::OnUnobserved;
 pub use unobserved::UnobservedFailure;
 pub use worker::waits::Awaited;

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::{Head, Header, NewBlock, TaskRef, Typed};
+use super::extra::{Extra, MaybeExtra};
 use super::id::TaskId;
 use super::outcome::{Outcome, Publisher, publish};
 use super::runnable::{Claimed, Runnable};
 use super::state::{Kind, Snapshot, State};
 use super::stop_flag::StopFlag;
-use super::task::{Extra, MaybeExtra};
 use super::unobserved::{OnUnobserved, UnobservedFailure};
 use super::worker::context::WorkerContext;
 use crate::error::Error;

@@ -8,10 +8,10 @@ use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use super::cell::TaskRef;
+use super::extra::Extra;
 use super::id::TaskId;
 use super::state::{Claim, Snapshot};
 use super::stop_flag::StopFlag;
-use super::task::Extra;
 use super::worker::context::WorkerContext;
 use crate::error::Error;
 use crate::label::Label;

@@ -11,11 +11,12 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::cell::{Header, NewBlock, Table, TaskRef, Typed};
+use super::extra::MaybeExtra;
 use super::id::TaskId;
 use super::outcome::Outcome;
 use super::promise::Failure;
 use super::state::State;
-use super::task::{Body, Host, MaybeExtra, Task};
+use super::task::{Body, Host, Task};
 use crate::clock;
 use crate::trace::TaskTrace;
 

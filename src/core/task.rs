@@ -2,10 +2,11 @@
 
 use std::io;
 use std::ptr;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::cell::{Head, HeadTable, Header, TaskRef, Typed};
+use super::extra::{CallName, Extra, MaybeExtra};
 use super::id::TaskId;
 use super::outcome::{Publisher, publish};
 use super::runnable::{Claimed, Runnable};
@@ -16,109 +17,8 @@ use super::worker::context::{self, End, WorkerContext};
 use crate::error::Error;
 use crate::label::Label;
 use crate::panic::Panicked;
-use crate::sync::Mutex;
 use crate::timer::{Timer, deadline};
 use crate::trace::TaskTrace;
-
-/// The options of one task.
-#[derive(Clone, Default)]
-pub(crate) struct Options {
-    pub(crate) label: Option<Label>,
-    pub(crate) timeout: Option<Duration>,
-    pub(crate) queue_timeout: Option<Duration>,
-    /// Maximum number of times that the task runs again after its worker was lost.
-    pub(crate) retries: u32,
-}
-
-impl Options {
-    /// The limit of the run as a call carries it, for the job's own view of its deadline: in nanoseconds; 0 is
-    /// none.
-    #[cfg(feature = "process")]
-    pub(crate) fn timeout_nanos(&self) -> u64 {
-        let limit = self.timeout.map_or(0, |limit| limit.as_nanos());
-        u64::try_from(limit).unwrap_or(u64::MAX)
-    }
-}
-
-/// The part of a task that only those with options have.
-pub(crate) struct Extra {
-    options: Options,
-    deadline: OnceLock<Instant>,
-    timer: Mutex<Option<Timer>>,
-}
-
-impl Extra {
-    pub(crate) fn new(options: Options) -> Self {
-        Self { options, deadline: OnceLock::new(), timer: Mutex::new(None) }
-    }
-
-    /// Makes the part of a task whose clock of `timeout` was started elsewhere.
-    pub(crate) fn with_deadline(options: Options, deadline: Option<Instant>) -> Self {
-        let extra = Self::new(options);
-        if let Some(deadline) = deadline {
-            let _ = extra.deadline.set(deadline);
-        }
-        extra
-    }
-
-    /// Returns the limit of the run, and when it is reached, once the task has started.
-    pub(crate) fn limit(&self) -> Option<(Duration, Instant)> {
-        self.options.timeout.zip(self.deadline.get().copied())
-    }
-
-    fn disarm(&self) {
-        let timer = self.timer.lock().take();
-        // Without the lock: a timer that is dropped drops its action, which holds the task.
-        drop(timer);
-    }
-}
-
-/// [`Extra`], a [`CallName`], or nothing.
-pub(crate) trait MaybeExtra: Send + Sync + Sized + 'static {
-    const IS_THERE: bool = false;
-
-    /// Which of a host's tables has the functions of such tasks.
-    const TABLE: usize;
-
-    fn get(&self) -> Option<&Extra> {
-        None
-    }
-
-    fn label(&self) -> Option<&Label> {
-        None
-    }
-}
-
-impl MaybeExtra for () {
-    const TABLE: usize = 0;
-}
-
-impl MaybeExtra for Extra {
-    const IS_THERE: bool = true;
-
-    const TABLE: usize = 1;
-
-    fn get(&self) -> Option<&Extra> {
-        Some(self)
-    }
-
-    fn label(&self) -> Option<&Label> {
-        self.options.label.as_ref()
-    }
-}
-
-/// The label of a call that was given none: the path of its function.
-#[derive(Debug)]
-#[allow(unnameable_types, reason = "a sealed trait of `Call` has it")]
-pub struct CallName(pub(crate) Option<Label>);
-
-impl MaybeExtra for CallName {
-    const TABLE: usize = 2;
-
-    fn label(&self) -> Option<&Label> {
-        self.0.as_ref()
-    }
-}
 
 /// The computation of a task. A closure is one that is ready at its first poll, so one cell serves closures
 /// and futures.

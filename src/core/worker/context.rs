@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use super::waits::{Awaited, FrameId, Wait, Waits};
 use crate::core::cell::{RunningTask, TaskRef, Typed};
+use crate::core::extra::Extra;
 use crate::core::stop_flag::StopFlag;
-use crate::core::task::Extra;
 use crate::label::Label;
 
 /// A worker thread, as the tasks that run on it see it.

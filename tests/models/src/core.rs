@@ -2,6 +2,8 @@
 
 #[path = "../../../src/core/cell.rs"]
 pub(crate) mod cell;
+#[path = "../../../src/core/extra.rs"]
+pub(crate) mod extra;
 #[path = "../../../src/core/id.rs"]
 pub(crate) mod id;
 #[path = "../../../src/core/listener.rs"]
@@ -34,12 +36,13 @@ mod worker;
 
 pub(crate) use crate::doubles::slab;
 pub(crate) use cell::TaskRef;
+pub(crate) use extra::MaybeExtra;
 pub(crate) use id::TaskId;
 pub(crate) use registry::Registry;
 pub(crate) use runnable::TakenOut;
 pub(crate) use stop_flag::StopFlag;
 pub(crate) use submit::New;
-pub(crate) use task::{Host, MaybeExtra, TaskTables};
+pub(crate) use task::{Host, TaskTables};
 pub(crate) use unobserved::OnUnobserved;
 pub use worker::waits::Awaited;
 pub(crate) use worker::{context, local_queue, parker, waits};

@@ -11,7 +11,7 @@ use loom::future::block_on;
 
 use crate::check;
 use crate::core::cell::TaskRef;
-use crate::core::task::Options;
+use crate::core::extra::Options;
 use crate::error::Error;
 use crate::lifecycle::Accepting;
 use crate::shutdown::{Closing, Shutdown};

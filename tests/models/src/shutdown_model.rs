@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use loom::future::block_on;
 
+use crate::core::extra::Options;
 use crate::core::outcome::Outcome;
-use crate::core::task::Options;
 use crate::error::Error;
 use crate::lifecycle::Accepting;
 use crate::shutdown::{Closing, Shutdown};

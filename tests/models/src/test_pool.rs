@@ -7,9 +7,10 @@ use loom::thread::{self, JoinHandle};
 
 use crate::builder::Config;
 use crate::core::OnUnobserved;
+use crate::core::extra::{Extra, Options};
 use crate::core::outcome::Outcome;
 use crate::core::submit;
-use crate::core::task::{Body, Extra, Options};
+use crate::core::task::Body;
 use crate::error::Error;
 use crate::instruments::Instruments;
 use crate::lifecycle::Accepting;
