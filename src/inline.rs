@@ -11,11 +11,10 @@ use crate::closed::Closed;
 use crate::core::{Extra, Promise, Source, StopFlag, TaskId, context};
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
-use crate::executor::sealed::Sealed;
 use crate::executor::{Permit, impl_executor, impl_service, takes_jobs};
 use crate::executor_state::ExecutorState;
 use crate::future::TaskFuture;
-use crate::job::{Job, PortableCall, SendJob};
+use crate::job::{Job, SendJob};
 use crate::label::Label;
 use crate::lifecycle::{Accepting, Counts, Lifecycle, Phase};
 use crate::map::apply::Here;
@@ -189,6 +188,9 @@ impl InlineExecutor {
         promise.keep(outcome, || ());
         TaskFuture::new(future)
     }
+
+    /// There is no queue, so that no room is taken.
+    fn leave_room(&self) {}
 
     fn run<J: SendJob>(&self, job: J) -> TaskFuture<J::Output> {
         let (outcome, ticks) = self.count(|| run(job));
@@ -418,27 +420,6 @@ impl Permit<InlineExecutor> {
     {
         self.into_executor().submit(job)
     }
-}
-
-impl Sealed for InlineExecutor {
-    fn submit_options<C: PortableCall>(
-        &self,
-        call: C,
-        options: TaskOptions,
-        holds_room: bool,
-    ) -> TaskFuture<C::Output> {
-        self.submit_job(call, options, holds_room)
-    }
-
-    fn try_submit_options<C: PortableCall>(
-        &self,
-        call: C,
-        options: TaskOptions,
-    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
-        self.try_submit_job(call, options)
-    }
-
-    fn release_room(&self) {}
 }
 
 impl_executor!(InlineExecutor);

@@ -71,7 +71,7 @@ impl<A: Portable, R: Portable> PortableCall for Call<A, R> {
 
 pub(crate) mod sealed {
     use super::Call;
-    use crate::core::{CallName, MaybeExtra};
+    use crate::core::{MaybeExtra, TaskName};
 
     /// Keeps [`Job`](super::Job) to this crate, and has the name of a job, if its kind has one.
     #[allow(
@@ -95,10 +95,10 @@ pub(crate) mod sealed {
     }
 
     impl<A, R> Named for Call<A, R> {
-        type Name = CallName;
+        type Name = TaskName;
 
-        fn name(&self) -> CallName {
-            CallName(self.path.map(Into::into))
+        fn name(&self) -> TaskName {
+            TaskName(self.path.map(Into::into))
         }
     }
 }

@@ -60,8 +60,8 @@ impl TaskHandle {
         self.0.header().state.look().is_done()
     }
 
-    /// Waits until there is a result, which stays with the future. Ready at once if there is one, or was. Any number may
-    /// wait, O(1) each; a task that is not waited for in this way costs nothing more.
+    /// Waits until there is a result, which stays with the future. Ready at once if there is one, or was. Any
+    /// number may wait, O(1) each; a task that is not waited for in this way costs nothing more.
     ///
     /// ```
     /// use concurrent_futures::ThreadPoolExecutor;

@@ -69,7 +69,8 @@ pub(super) struct Table {
     drop_value: Option<unsafe fn(*mut ())>,
 }
 
-/// The functions that depend on the [`Head`] of a block. All of it requires a block with the head that the table was made for.
+/// The functions that depend on the [`Head`] of a block. Each requires a block with the head that the table was
+/// made for.
 pub(crate) struct HeadTable {
     /// Adds its types to a reference.
     runnable: unsafe fn(&TaskRef) -> &dyn Runnable,

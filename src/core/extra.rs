@@ -60,7 +60,7 @@ impl Extra {
     }
 }
 
-/// [`Extra`], a [`CallName`], or nothing.
+/// [`Extra`], a [`TaskName`], or nothing.
 pub(crate) trait MaybeExtra: Send + Sync + Sized + 'static {
     const IS_THERE: bool = false;
 
@@ -94,12 +94,12 @@ impl MaybeExtra for Extra {
     }
 }
 
-/// The label of a call that was given none: the path of its function.
+/// The label of a task without options: of a call the path of its function, of a map's driver that of the map.
 #[derive(Debug)]
-#[allow(unnameable_types, reason = "a sealed trait of `Call` has it")]
-pub struct CallName(pub(crate) Option<Label>);
+#[allow(unnameable_types, reason = "a trait that seals `Job` has it")]
+pub struct TaskName(pub(crate) Option<Label>);
 
-impl MaybeExtra for CallName {
+impl MaybeExtra for TaskName {
     const TABLE: usize = 2;
 
     fn label(&self) -> Option<&Label> {

@@ -3,8 +3,8 @@
 //!
 //! A task on its way, file by file:
 //!
-//! 1. [`submit()`]: a pool makes a [`task`] of a body, options ([`extra`]) and itself, with an [`id`]. The block comes from a
-//!    [`slab`]. [`cell`] says which thread may touch what of it, [`state`] is the word that decides that.
+//! 1. [`submit()`]: a pool makes a [`task`] of a body, options ([`extra`]) and itself, with an [`id`]. The block
+//!    comes from a [`slab`]. [`cell`] says which thread may touch what of it, [`state`] is the word that decides that.
 //! 2. [`runnable`]: the queue has a [`TaskRef`] without types, and the worker claims it. A suspended task is
 //!    found again in a [`registry`].
 //! 3. [`worker`]: the job runs in a frame of its thread, and finds its task and its worker there.
@@ -36,7 +36,7 @@ mod watchers;
 mod worker;
 
 pub(crate) use cell::TaskRef;
-pub(crate) use extra::{CallName, Extra, MaybeExtra, Options};
+pub(crate) use extra::{Extra, MaybeExtra, Options, TaskName};
 pub use id::TaskId;
 pub(crate) use outcome::Outcome;
 pub(crate) use promise::{Failure, Promise, Refused, Source};

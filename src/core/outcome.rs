@@ -290,7 +290,8 @@ impl std::ops::Deref for Publisher<'_> {
 /// Runs the callbacks of a task, makes its outcome visible and tells the listener.
 ///
 /// `account` runs after the callbacks and before another thread can see the result, so that counters are
-/// right for a thread that sees it; it is given the task's state. `ends`: the task, which runs on this thread, ends with it.
+/// right for a thread that sees it; it is given the task's state. `ends`: the task, which runs on this thread,
+/// ends with it.
 ///
 /// # Safety
 ///

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::{Head, HeadTable, Header, TaskRef, Typed};
-use super::extra::{CallName, Extra, MaybeExtra};
+use super::extra::{Extra, MaybeExtra, TaskName};
 use super::id::TaskId;
 use super::outcome::{Publisher, publish};
 use super::runnable::{Claimed, Runnable};
@@ -103,12 +103,13 @@ impl TaskTables {
         Self([
             HeadTable::of::<Task<H, ()>>(),
             HeadTable::of::<Task<H, Extra>>(),
-            HeadTable::of::<Task<H, CallName>>(),
+            HeadTable::of::<Task<H, TaskName>>(),
         ])
     }
 }
 
-/// The part of a task that the queue, the worker and the caller share; body and result are behind it, in the same allocation.
+/// The part of a task that the queue, the worker and the caller share; body and result are behind it, in the same
+/// allocation.
 #[repr(C)]
 pub(crate) struct Task<H: Host, X: MaybeExtra> {
     header: Header,
@@ -131,12 +132,6 @@ impl<H: Host, X: MaybeExtra> Task<H, X> {
         if self.state().takes_room() {
             self.host.release_room();
         }
-    }
-
-    /// Returns the host, if a task that has started gives its room back now that it ends.
-    fn room_of_run(&self) -> Option<Arc<H>> {
-        let holds_room = self.host.is_room_for_runs() && self.state().takes_room();
-        holds_room.then(|| Arc::clone(&self.host))
     }
 
     /// Returns whether another thread may settle the task while it is this thread's.
@@ -211,9 +206,9 @@ impl Claimed {
         } else if ptr::eq(head, &tables[Extra::TABLE]) {
             // SAFETY: the same.
             Some(unsafe { &Typed::<Task<H, Extra>>::assume_ref(task).host })
-        } else if ptr::eq(head, &tables[CallName::TABLE]) {
+        } else if ptr::eq(head, &tables[TaskName::TABLE]) {
             // SAFETY: the same.
-            Some(unsafe { &Typed::<Task<H, CallName>>::assume_ref(task).host })
+            Some(unsafe { &Typed::<Task<H, TaskName>>::assume_ref(task).host })
         } else {
             None
         }
@@ -278,7 +273,7 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
     /// The same.
     #[cold]
     unsafe fn finish_with_room(self, kind: Kind, worker: &dyn WorkerContext, since: u64) {
-        let room = self.room_of_run();
+        let room = self.state().takes_room().then(|| Arc::clone(&self.host));
         // First, so that a pool with idle workers has room.
         let stopped = |end| {
             if let Some(host) = room {
@@ -347,13 +342,6 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
                 self.host.requeue(self.untyped().clone());
             }
             Suspend::Stop { settles } => {
-                let room = self.room_of_run();
-                let stopped = || {
-                    if let Some(host) = room {
-                        host.release_room();
-                    }
-                    stopped();
-                };
                 // SAFETY: `suspend` has moved the task to `ENDED`, with the body in its place.
                 unsafe { self.broken_off(Error::Cancelled, settles, stopped) };
             }
@@ -383,8 +371,8 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
                 before.is_some()
             });
             if let Some(before) = before.or_else(|| self.state().withdraw_suspended(kind)) {
-                // A task that has started gave its room back then, as a rule.
-                if !before.is_started() || self.host.is_room_for_runs() {
+                // A task that has started gave its room back then, or does so in `broken_off`.
+                if !before.is_started() && !self.host.is_room_for_runs() {
                     self.release_room();
                 }
                 // SAFETY: this thread has just moved the task to `ENDED`, from `QUEUED` or `SUSPENDED`,
@@ -417,6 +405,13 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
     /// As for [`withdrawn`](Self::withdrawn).
     unsafe fn broken_off(&self, error: Error, settles: bool, stopped: impl FnOnce()) {
         let count = || self.host.count_cancelled();
+        // First, as in `finish_with_room`.
+        let stopped = || {
+            if self.host.is_room_for_runs() {
+                self.release_room();
+            }
+            stopped();
+        };
         // SAFETY: the caller's duty is the same.
         unsafe { self.withdrawn(error, settles, stopped, count) };
     }
@@ -578,9 +573,6 @@ impl<H: Host, X: MaybeExtra> Runnable for Typed<Task<H, X>> {
             return;
         }
         if let Some(before) = self.state().withdraw_suspended(Kind::CANCELLED) {
-            if self.host.is_room_for_runs() {
-                self.release_room();
-            }
             // SAFETY: this thread has just moved the task from `SUSPENDED`, when its body was in its
             // place, to `ENDED`; it has settled it if it was not before.
             unsafe { self.broken_off(Error::Cancelled, before.kind().is_none(), || ()) };
@@ -619,9 +611,6 @@ impl<H: Host, X: MaybeExtra> Runnable for Typed<Task<H, X>> {
 
     fn abandoned(&self) {
         if let Some(before) = self.state().withdraw_suspended(Kind::CANCELLED) {
-            if self.host.is_room_for_runs() {
-                self.release_room();
-            }
             // SAFETY: this thread has just moved it from `SUSPENDED` to `ENDED`.
             unsafe { self.broken_off(Error::Cancelled, before.kind().is_none(), || ()) };
         }

@@ -68,7 +68,7 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
         options: &TaskOptions,
         call: C,
     ) -> TaskFuture<C::Output> {
-        TaskBuilder::new(self, options.clone()).submit_call(call)
+        self.task().options(options).submit_call(call)
     }
 
     /// Options for one task, then its submission.
@@ -84,7 +84,7 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
     /// # Ok::<(), Error>(())
     /// ```
     fn task(&self) -> TaskBuilder<&Self> {
-        TaskBuilder::new(self, TaskOptions::new())
+        TaskBuilder::new(self)
     }
 
     /// Waits for room in the queue. First come, first served; dropping the future gives up its

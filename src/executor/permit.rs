@@ -42,18 +42,9 @@ impl<E: Executor> Permit<E> {
         self.into_executor().submit_options(call, TaskOptions::new(), true)
     }
 
-    /// Submits a call with options into the room, as [`submit_call`](Self::submit_call).
-    pub fn submit_with<C: PortableCall>(
-        self,
-        options: &TaskOptions,
-        call: C,
-    ) -> TaskFuture<C::Output> {
-        TaskBuilder::new(self, options.clone()).submit_call(call)
-    }
-
     /// Options for the task that takes the room, then its submission.
     pub fn task(self) -> TaskBuilder<Self> {
-        TaskBuilder::new(self, TaskOptions::new())
+        TaskBuilder::new(self)
     }
 
     /// The room is the caller's now.

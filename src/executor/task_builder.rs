@@ -53,13 +53,30 @@ pub struct TaskBuilder<P> {
 }
 
 impl<P> TaskBuilder<P> {
-    pub(crate) fn new(place: P, options: TaskOptions) -> Self {
-        Self { place, options }
+    pub(crate) fn new(place: P) -> Self {
+        Self { place, options: TaskOptions::new() }
     }
 
     /// Returns where the task goes, and its options.
     pub(crate) fn into_parts(self) -> (P, TaskOptions) {
         (self.place, self.options)
+    }
+
+    /// Takes all of these options, in place of what was set so far.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, TaskOptions, ThreadPoolExecutor};
+    /// use std::time::Duration;
+    ///
+    /// let pool = ThreadPoolExecutor::new();
+    /// let usual = TaskOptions::new().timeout(Duration::from_secs(5));
+    /// let thumb = pool.task().options(&usual).label("thumb").submit(|| 6 * 7);
+    /// assert_eq!(thumb.result()?, 42);
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn options(mut self, options: &TaskOptions) -> Self {
+        self.options = options.clone();
+        self
     }
 
     /// A name for people. See [`TaskOptions::label`].
@@ -134,9 +151,33 @@ impl<P: fmt::Debug> fmt::Debug for TaskBuilder<P> {
     }
 }
 
-/// Has an executor take any job with options, by its methods `submit_job` and `try_submit_job`.
+/// Has an executor take any job with options, by its methods `submit_job`, `try_submit_job` and `leave_room`.
 macro_rules! takes_jobs {
     ($executor:ty) => {
+        impl $crate::executor::sealed::Sealed for $executor {
+            fn submit_options<C: $crate::job::PortableCall>(
+                &self,
+                call: C,
+                options: $crate::task_options::TaskOptions,
+                holds_room: bool,
+            ) -> $crate::future::TaskFuture<C::Output> {
+                self.submit_job(call, options, holds_room)
+            }
+
+            fn try_submit_options<C: $crate::job::PortableCall>(
+                &self,
+                call: C,
+                options: $crate::task_options::TaskOptions,
+            ) -> Result<$crate::future::TaskFuture<C::Output>, $crate::error::TrySubmitError<C>>
+            {
+                self.try_submit_job(call, options)
+            }
+
+            fn release_room(&self) {
+                self.leave_room();
+            }
+        }
+
         impl $executor {
             /// Submits a job with options. Refused as by [`submit`](Self::submit).
             pub fn submit_with<J>(
@@ -148,13 +189,13 @@ macro_rules! takes_jobs {
                 J: $crate::job::Job + Send + 'static,
                 J::Output: Send + 'static,
             {
-                $crate::executor::TaskBuilder::new(self, options.clone()).submit(job)
+                self.task().options(options).submit(job)
             }
 
             /// Options for one task, then its submission. To use the same for several tasks, see
             /// [`submit_with`](Self::submit_with).
             pub fn task(&self) -> $crate::executor::TaskBuilder<&Self> {
-                $crate::executor::TaskBuilder::new(self, $crate::task_options::TaskOptions::new())
+                $crate::executor::TaskBuilder::new(self)
             }
         }
 
@@ -212,13 +253,13 @@ macro_rules! takes_calls {
                 options: &$crate::task_options::TaskOptions,
                 call: C,
             ) -> $crate::future::TaskFuture<C::Output> {
-                $crate::executor::TaskBuilder::new(self, options.clone()).submit_call(call)
+                self.task().options(options).submit_call(call)
             }
 
             /// Options for one task, then its submission. To use the same for several tasks, see
             /// [`submit_with`](Self::submit_with).
             pub fn task(&self) -> $crate::executor::TaskBuilder<&Self> {
-                $crate::executor::TaskBuilder::new(self, $crate::task_options::TaskOptions::new())
+                $crate::executor::TaskBuilder::new(self)
             }
         }
 

@@ -14,7 +14,7 @@ use crate::remote::worker;
 use crate::sys::{self, OwnedFd};
 use crate::worker_info::WorkerInfo;
 
-/// What a worker begins with.
+/// The resources and the identity that a worker begins with.
 pub(crate) struct WorkerStart {
     /// Its end of the stream. It blocks.
     pub(crate) socket: OwnedFd,
@@ -22,7 +22,7 @@ pub(crate) struct WorkerStart {
     pub(crate) info: WorkerInfo,
 }
 
-/// How the panics of this worker are reported.
+/// Settings for the report of this worker's panics.
 static REPORT: OnceLock<Report> = OnceLock::new();
 
 struct Report {

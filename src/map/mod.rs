@@ -16,6 +16,7 @@ mod future;
 mod input;
 mod integers;
 mod segment;
+mod settings;
 mod source;
 mod state;
 #[cfg(test)]
@@ -37,11 +38,11 @@ use self::consumer::Consumer;
 use self::crew::Crew;
 use self::engine::Engine;
 pub use self::future::MapFuture;
+use self::settings::impl_settings;
 pub use self::try_map::{TryMap, TryMapError, TryMapFuture};
 pub use self::unordered::Unordered;
 use crate::blocking::{Blocking, BlockingNext};
 use crate::error::Error;
-use crate::label::Label;
 use crate::next::Next;
 
 /// The results of `map`: awaited, all of them in order; as a stream, one by one in order.
@@ -59,7 +60,20 @@ use crate::next::Next;
 ///
 /// At the first poll, or with [`start`](Self::start), which overlaps it with what the caller does meanwhile.
 /// A map that has not started is no accepted work: dropped, it has done nothing, and if the executor is
-/// shut down before, it is [`ShutDown`](Error::ShutDown). Its sizes are set before the start.
+/// shut down before, it is [`ShutDown`](Error::ShutDown). Its sizes and its label are set before the start.
+///
+/// ```
+/// use concurrent_futures::ThreadPoolExecutor;
+///
+/// # futures::executor::block_on(async {
+/// let pool = ThreadPoolExecutor::new();
+/// let squares = pool.map(|x| x * x, 0..1_000).start();
+/// let other = (0..1_000).sum::<u64>(); // meanwhile
+/// assert_eq!(squares.await?.into_iter().max(), Some(998_001));
+/// # assert_eq!(other, 499_500);
+/// # Ok::<(), concurrent_futures::Error>(())
+/// # }).unwrap();
+/// ```
 ///
 /// The workers pull the input themselves, one of them at a time. An input that blocks holds one
 /// worker; an input that panics ends the map with that panic, in the place of the next item.
@@ -103,72 +117,11 @@ impl<T> Map<T> {
         Self { consumer: Consumer::new(Engine::new(crew, f, input)) }
     }
 
-    /// At most `n` items are taken from the input and not yet delivered, so memory stays flat. An item
-    /// counts as delivered when the next one is asked for. Python's word is `buffersize`.
-    ///
-    /// Default: 1,024 where the input does not say that it ends (its `size_hint` has no upper bound),
-    /// as an endless one; otherwise no limit. Where all results are awaited there is no limit by default,
-    /// and one that is set bounds only what waits for its turn.
-    ///
-    /// # Panics
-    ///
-    /// If `n` is 0: no item could ever be taken. If the map has started.
-    #[doc(alias = "buffersize")]
-    #[track_caller]
-    pub fn buffer_size(mut self, n: usize) -> Self {
-        self.consumer.buffer_size(n);
-        self
-    }
-
-    /// Hands the items to the workers in chunks of `n`. Python's word is `chunksize`. Default: chosen, and
-    /// changed on the way, such that a chunk takes about a quarter of a millisecond by what items have
-    /// taken so far; items that take longer go one by one.
-    ///
-    /// # Panics
-    ///
-    /// If `n` is 0. If the map has started.
-    #[doc(alias = "chunksize")]
-    #[track_caller]
-    pub fn chunk_size(mut self, n: usize) -> Self {
-        self.consumer.chunk_size(n);
-        self
-    }
-
-    /// A name for people: of the tasks that compute the items, in dumps.
-    ///
-    /// # Panics
-    ///
-    /// If the map has started.
-    #[track_caller]
-    pub fn label(mut self, label: impl Into<Label>) -> Self {
-        self.consumer.label(label.into());
-        self
-    }
-
     /// Stops the map once `limit` has passed since its start, or since this call if it has started: the
     /// item that is waited for ends with [`Error::TimedOut`], and nothing comes after it. Results that are
     /// there by then are delivered first.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.consumer.timeout(limit);
-        self
-    }
-
-    /// Starts the work now, not at the first poll. A second call changes nothing.
-    ///
-    /// ```
-    /// use concurrent_futures::ThreadPoolExecutor;
-    ///
-    /// # futures::executor::block_on(async {
-    /// let pool = ThreadPoolExecutor::new();
-    /// let squares = pool.map(|x| x * x, 0..1_000).start();
-    /// let other = (0..1_000).sum::<u64>(); // meanwhile
-    /// assert_eq!(squares.await?.into_iter().max(), Some(998_001));
-    /// # assert_eq!(other, 499_500);
-    /// # Ok::<(), concurrent_futures::Error>(())
-    /// # }).unwrap();
-    /// ```
-    pub fn start(mut self) -> Self {
-        self.consumer.start();
         self
     }
 
@@ -223,6 +176,8 @@ impl<T> Map<T> {
         MapFuture::new(self.consumer)
     }
 }
+
+impl_settings!([T] Map<T>);
 
 impl<T, E> Map<Result<T, E>> {
     /// Has the first `Err` end the map.

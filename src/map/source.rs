@@ -46,7 +46,7 @@ pub(super) trait Source<R>: Send + Sync {
     fn stop(&self);
 }
 
-/// What the user has set. `None` is left to the engine.
+/// Settings of the user. `None` is left to the engine.
 #[derive(Clone, Default)]
 pub(super) struct Settings {
     /// The number of items that are taken and not delivered, at most.

@@ -11,6 +11,7 @@ use super::crew::AfterChunk;
 use super::elsewhere::{Elsewhere, Remote, Results};
 use super::*;
 use crate::future::TaskFuture;
+use crate::label::Label;
 use crate::sync::{Condvar, Mutex};
 
 type Driver = Box<dyn FnOnce() + Send>;

@@ -11,9 +11,9 @@ use futures_core::future::FusedFuture;
 use futures_core::stream::FusedStream;
 
 use super::consumer::Consumer;
+use super::settings::impl_settings;
 use crate::blocking::{Blocking, BlockingNext};
 use crate::error::Error;
-use crate::label::Label;
 use crate::next::Next;
 
 /// The results of `try_map`, whose function returns a `Result`: as a [`Map`](super::Map), but the first
@@ -43,55 +43,16 @@ pub struct TryMap<T, E> {
     consumer: Consumer<Result<T, E>>,
 }
 
+impl_settings!([T, E] TryMap<T, E>);
+
 impl<T, E> TryMap<T, E> {
     pub(super) fn new(consumer: Consumer<Result<T, E>>) -> Self {
         Self { consumer }
     }
 
-    /// As [`Map::buffer_size`](super::Map::buffer_size).
-    ///
-    /// # Panics
-    ///
-    /// If `n` is 0. If the map has started.
-    #[doc(alias = "buffersize")]
-    #[track_caller]
-    pub fn buffer_size(mut self, n: usize) -> Self {
-        self.consumer.buffer_size(n);
-        self
-    }
-
-    /// As [`Map::chunk_size`](super::Map::chunk_size).
-    ///
-    /// # Panics
-    ///
-    /// If `n` is 0. If the map has started.
-    #[doc(alias = "chunksize")]
-    #[track_caller]
-    pub fn chunk_size(mut self, n: usize) -> Self {
-        self.consumer.chunk_size(n);
-        self
-    }
-
-    /// A name for people: of the tasks that compute the items, in dumps.
-    ///
-    /// # Panics
-    ///
-    /// If the map has started.
-    #[track_caller]
-    pub fn label(mut self, label: impl Into<Label>) -> Self {
-        self.consumer.label(label.into());
-        self
-    }
-
     /// As [`Map::timeout`](super::Map::timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.consumer.timeout(limit);
-        self
-    }
-
-    /// As [`Map::start`](super::Map::start).
-    pub fn start(mut self) -> Self {
-        self.consumer.start();
         self
     }
 

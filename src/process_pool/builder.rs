@@ -413,7 +413,8 @@ impl ProcessPoolBuilder {
     /// # Errors
     ///
     /// [`InvalidSetting`](Error::InvalidSetting) if a setting makes no sense;
-    /// [`Codec`](Error::Codec) if an argument of the initializer, the finalizer or the preloaded function can't be encoded;
+    /// [`Codec`](Error::Codec) if an argument of the initializer, the finalizer or the preloaded function can't
+    /// be encoded;
     /// [`BrokenPool`](Error::BrokenPool) if worker processes can't be started here, with what was
     /// refused and the system's reason. What the process that workers are forked from finds out
     /// itself is the error of the tasks.

@@ -71,7 +71,6 @@ pub struct ThreadPoolBuilder {
     min_workers: Option<usize>,
     runtime: Option<Runtime>,
     on_unobserved: OnUnobserved,
-    /// The default is `true`.
     hides_panics: bool,
     is_internal: bool,
     /// Set for the pool of the whole program, which is never ended.

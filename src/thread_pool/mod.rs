@@ -24,15 +24,14 @@ use self::builder::Config;
 use self::pool::{Ending, Origin, Pool, PoolHost};
 use crate::closed::Closed;
 use crate::core::{
-    CallName, Extra, Failure, Host, MaybeExtra, New, Options, context, submit, try_submit,
+    Extra, Failure, Host, MaybeExtra, New, Options, TaskName, context, submit, try_submit,
 };
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
-use crate::executor::sealed::Sealed;
 use crate::executor::{Permit, TaskBuilder, impl_executor, impl_service, takes_jobs};
 use crate::executor_state::ExecutorState;
 use crate::future::{TaskFuture, refused};
-use crate::job::{Job, PortableCall, SendJob};
+use crate::job::{Job, SendJob};
 use crate::label::Label;
 use crate::lifecycle::{Accepting, Handle};
 use crate::map::apply::Here;
@@ -438,6 +437,11 @@ impl ThreadPoolExecutor {
         }
     }
 
+    /// Gives the room of a permit back.
+    fn leave_room(&self) {
+        self.pool().free_room();
+    }
+
     /// Submits with room in the queue taken, which the task gives back.
     fn try_enqueue<J: SendJob, X: MaybeExtra>(
         &self,
@@ -573,29 +577,6 @@ impl TaskBuilder<Permit<ThreadPoolExecutor>> {
     }
 }
 
-impl Sealed for ThreadPoolExecutor {
-    fn submit_options<C: PortableCall>(
-        &self,
-        call: C,
-        options: TaskOptions,
-        holds_room: bool,
-    ) -> TaskFuture<C::Output> {
-        self.submit_job(call, options, holds_room)
-    }
-
-    fn try_submit_options<C: PortableCall>(
-        &self,
-        call: C,
-        options: TaskOptions,
-    ) -> Result<TaskFuture<C::Output>, TrySubmitError<C>> {
-        self.try_submit_job(call, options)
-    }
-
-    fn release_room(&self) {
-        self.pool().free_room();
-    }
-}
-
 impl_executor!(ThreadPoolExecutor);
 takes_jobs!(ThreadPoolExecutor);
 impl_service!(ThreadPoolExecutor);
@@ -611,7 +592,7 @@ impl Crew for ThreadPoolExecutor {
     }
 
     fn start(&self, driver: Box<dyn FnOnce() + Send>, label: Option<&Label>) -> TaskFuture<()> {
-        self.go_on_named(driver, CallName(label.cloned()))
+        self.go_on_named(driver, TaskName(label.cloned()))
     }
 
     fn after_chunk(&self) -> AfterChunk {

@@ -166,6 +166,8 @@ fn all_items_of_a_map_share_its_context() {
         }
         assert!(left.next().await.is_none() && right.next().await.is_none());
 
+        assert!(executor.map_with(one.0, scale, 0..0).await.unwrap().is_empty());
+
         // An endless input, of which some is taken.
         let endless = executor.map_with(one.0, scale, 0..).buffer_size(8);
         assert_eq!(endless.take(100).map(Result::unwrap).collect::<Vec<_>>().await, one.1);

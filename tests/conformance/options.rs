@@ -5,15 +5,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use concurrent_futures::{
-    AnyExecutor, Call, Error, ExecutorService, Label, StopToken, TaskOptions, ThreadPoolExecutor,
-    call, task,
+    AnyExecutor, Call, Error, ExecutorService, Job, Label, Shutdown, StopToken, TaskOptions,
+    ThreadPoolExecutor, call, task,
 };
 
 use crate::backend::{
-    Closures, LONG, Pool, SHORT, answer, assert_cancelled, assert_timed_out, over_all_pools,
-    over_closures, over_executors,
+    Closures, Held, LONG, Pool, SHORT, answer, assert_cancelled, assert_panicked, assert_timed_out,
+    over_all_pools, over_closures, over_executors, over_pools,
 };
-use crate::backend::{Held, over_pools};
 use crate::support::{Counter, within_limit};
 
 /// Returns whether it was asked to stop for its time limit.
@@ -195,7 +194,8 @@ fn a_job_is_stopped_with_the_job_that_has_it_run_inline() {
 fn a_room_that_was_waited_for_takes_a_task_with_options() {
     async fn check<P: Pool>(pool: P) {
         let options = TaskOptions::new().label("first").timeout(LONG);
-        let first = pool.reserve().await.unwrap().submit_with(&options, call!(has_time_until()));
+        let first = pool.reserve().await.unwrap().task().options(&options);
+        let first = first.submit_call(call!(has_time_until()));
         assert_eq!(first.label(), Some("first"));
         assert!(first.await.unwrap().is_some());
         let held = P::held();
@@ -322,6 +322,79 @@ fn the_tasks_of_a_map_have_its_label() {
         assert_eq!(text.matches("\"rows\"").count(), pool.max_workers(), "{text}");
         held.open();
         assert_eq!(map.result().unwrap().len(), 8);
+    });
+}
+
+/// Whether it is told at once or gives the call back, and nothing of the room is kept.
+#[test]
+fn a_call_with_options_is_refused_as_one_without() {
+    async fn check<E: ExecutorService>(executor: E) {
+        let permit = executor.reserve().await.unwrap();
+        executor.shutdown(Shutdown::Drain).await;
+        let options = TaskOptions::new().label("late").timeout(LONG).retries(1);
+        let future = executor.submit_with(&options, call!(answer()));
+        assert!(matches!(future.await, Err(Error::ShutDown)));
+        let refused = executor.task().options(&options).try_submit_call(call!(answer()));
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused.error(), Error::ShutDown));
+        assert_eq!(refused.into_job().run(), 42);
+        let future = permit.task().options(&options).submit_call(call!(answer()));
+        assert!(matches!(future.await, Err(Error::ShutDown)));
+        assert_eq!(executor.metrics().submitted, 0);
+    }
+    over_executors!(check);
+}
+
+#[test]
+fn a_full_queue_refuses_a_call_with_options() {
+    within_limit(|| {
+        let pool = ThreadPoolExecutor::builder().max_workers(1).queue_capacity(1).build().unwrap();
+        let held = Held::new();
+        let (gate, started) = (held.gate(), Counter::new());
+        let begun = started.clone();
+        let running = pool.submit(move || {
+            begun.add();
+            gate.wait();
+        });
+        started.wait_for(1);
+        let options = TaskOptions::new().label("thumb").queue_timeout(LONG);
+        let queued = pool.submit_with(&options, || 1);
+        let full = pool.submit_with(&options, || 2).result();
+        assert!(matches!(full, Err(Error::QueueFull { capacity: 1, .. })));
+        let refused = pool.task().options(&options).try_submit(|| 3).unwrap_err();
+        assert!(matches!(refused.error(), Error::QueueFull { .. }));
+        assert_eq!(refused.into_job()(), 3);
+        drop(queued); // its room is free again
+        let queued = pool.submit_with(&options, || 4);
+        held.open();
+        assert_eq!(queued.result().unwrap(), 4);
+        running.result().unwrap();
+    });
+}
+
+#[test]
+fn a_job_with_options_may_panic() {
+    fn fail() -> u32 {
+        panic!("failed")
+    }
+    async fn check<E: ExecutorService>(executor: E) {
+        let options = TaskOptions::new().label("fails").timeout(LONG);
+        assert_panicked(&executor.submit_with(&options, call!(fail())).await, "failed");
+        assert_eq!(executor.submit_with(&options, call!(answer())).await.unwrap(), 42);
+    }
+    over_executors!(check);
+}
+
+/// Nobody polls, and no runtime is there.
+#[test]
+fn options_hold_for_a_task_that_was_detached() {
+    within_limit(|| {
+        let pool = ThreadPoolExecutor::builder().max_workers(1).build().unwrap();
+        let future = pool.task().timeout(SHORT).submit(until_stopped);
+        let handle = future.handle();
+        future.detach();
+        assert_eq!(pool.submit(answer).result().unwrap(), 42); // the worker is free again
+        assert!(handle.is_done());
     });
 }
 

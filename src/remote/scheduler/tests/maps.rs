@@ -32,7 +32,7 @@ impl Simulation {
         Map::new(crew, chunks, items)
     }
 
-    /// What the workers were sent: the context of each map, and its end.
+    /// Frames that the workers were sent: the context of each map, and its end.
     fn contexts(&self, kind: Kind) -> BTreeMap<(u64, u32), usize> {
         let mut contexts = BTreeMap::new();
         for (worker, sent, number) in &self.world.lock().contexts {
