@@ -10,7 +10,7 @@ use super::decoder::Decoder;
 use super::encoder::body::Body;
 use super::encoder::serializer::SHORTEST_RUN;
 use super::error::Error;
-use super::segment::{ElementKind, copy_numbers};
+use super::segment::{ElementKind, copy_elements};
 use super::tag;
 
 /// The tag of a tuple of one, before the block of an argument.
@@ -52,9 +52,9 @@ macro_rules! vectors {
             $(
                 if let Some(place) = place.downcast_mut::<Option<Vec<$number>>>() {
                     // `?`: it was not packed, or is malformed, and is read in the ordinary way.
-                    *place = Some(copy_numbers(from.block(&[], ElementKind::$kind)?));
+                    *place = Some(copy_elements(from.block(&[], ElementKind::$kind)?));
                 } else if let Some(place) = place.downcast_mut::<Option<(Vec<$number>,)>>() {
-                    *place = Some((copy_numbers(from.block(ARGUMENT, ElementKind::$kind)?),));
+                    *place = Some((copy_elements(from.block(ARGUMENT, ElementKind::$kind)?),));
                 }
             )*
             value

@@ -1,18 +1,21 @@
-//! Numbers that travel without a copy in the codec.
+//! Arrays that travel without a copy in the codec.
 
+use std::any::type_name;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, RangeBounds};
 
+use bytemuck::{AnyBitPattern, NoUninit};
 use serde_core::de::{Deserialize, Deserializer, Error, Visitor};
 use serde_core::ser::{Serialize, Serializer};
 
-use crate::codec::{self, BUFFER, Given, Number};
+use crate::codec::{self, BUFFER, Elements, Given};
 use crate::sys::memory::Shared;
 
-/// An array of numbers that travels to a worker process, and back, without a copy in the codec.
+/// An array of numbers, or of plain structs, that travels to a worker process, and back, without a copy in
+/// the codec.
 ///
-/// The numbers are sent from where they are, and used where they have been received. Those of a
+/// The elements are sent from where they are, and used where they have been received. Those of a
 /// `Vec` are copied into a message and out of it again. Buffers of less than 4 KiB are copied as well,
 /// since that takes less time.
 ///
@@ -52,17 +55,45 @@ use crate::sys::memory::Shared;
 /// # assert_eq!((image.width, image.pixels.into_vec()), (1, vec![255, 17]));
 /// ```
 ///
+/// The elements are numbers, arrays of them, or structs that say by `bytemuck`'s derives that they are
+/// plain memory (see [`Element`]):
+///
+/// ```
+/// use bytemuck::{Pod, Zeroable};
+/// use concurrent_futures::Buffer;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Clone, Copy, Pod, Zeroable, Serialize, Deserialize)]
+/// #[repr(C)]
+/// struct Particle {
+///     place: [f32; 3],
+///     speed: [f32; 3],
+/// }
+///
+/// fn step(particles: Buffer<Particle>, seconds: f32) -> Buffer<Particle> {
+///     let moved = particles.iter().map(|particle| {
+///         let [x, y, z] = particle.place;
+///         let [dx, dy, dz] = particle.speed.map(|speed| speed * seconds);
+///         Particle { place: [x + dx, y + dy, z + dz], ..*particle }
+///     });
+///     moved.collect()
+/// }
+/// # let particles = Buffer::from([Particle { place: [1.0; 3], speed: [2.0; 3] }]);
+/// # assert_eq!(step(particles, 0.5)[0].place, [2.0; 3]);
+/// ```
+///
 /// # Serde
 ///
-/// For all other serialisers it is an ordinary sequence. Inside of an untagged or internally tagged
-/// enum, or of a flattened field, serde itself puts the numbers one by one into a store of its own,
-/// which takes some 32 bytes for each: keep large buffers out of those.
+/// For all other serialisers it is an ordinary sequence; that is why its elements have serde's traits.
+/// Inside of an untagged or internally tagged enum, or of a flattened field, serde itself puts numbers one
+/// by one into a store of its own, which takes some 32 bytes for each: keep large buffers out of those. A
+/// buffer of structs can't be read from there, which is an error of the task: use a `Vec`.
 ///
-/// The numbers keep the byte order of the machine, as both processes run on the same one.
+/// The elements keep the byte order of the machine, as both processes run on the same one.
 pub struct Buffer<T: Element>(Shared<T>);
 
 impl<T: Element> Buffer<T> {
-    /// The numbers as a `Vec`. There is no copy if the buffer was made from a `Vec` in this process
+    /// The elements as a `Vec`. There is no copy if the buffer was made from a `Vec` in this process
     /// and has no other clone.
     ///
     /// ```
@@ -80,7 +111,7 @@ impl<T: Element> Buffer<T> {
 
 impl<T: Element> Buffer<T> {
     /// A part of the same memory, in O(1). It keeps the whole alive, and travels as what it is: its own
-    /// numbers.
+    /// elements.
     ///
     /// # Panics
     ///
@@ -100,35 +131,35 @@ impl<T: Element> Buffer<T> {
 }
 
 impl<T: Element> From<&[T]> for Buffer<T> {
-    /// Copies the numbers.
-    fn from(numbers: &[T]) -> Self {
-        numbers.to_vec().into()
+    /// Copies the elements.
+    fn from(elements: &[T]) -> Self {
+        elements.to_vec().into()
     }
 }
 
 impl<T: Element> From<Box<[T]>> for Buffer<T> {
     /// Takes over the memory of the box.
-    fn from(numbers: Box<[T]>) -> Self {
-        numbers.into_vec().into()
+    fn from(elements: Box<[T]>) -> Self {
+        elements.into_vec().into()
     }
 }
 
 impl<T: Element, const N: usize> From<[T; N]> for Buffer<T> {
-    fn from(numbers: [T; N]) -> Self {
-        Vec::from(numbers).into()
+    fn from(elements: [T; N]) -> Self {
+        Vec::from(elements).into()
     }
 }
 
 impl<T: Element> From<Vec<T>> for Buffer<T> {
     /// Takes over the memory of the `Vec`.
-    fn from(numbers: Vec<T>) -> Self {
-        Self(numbers.into())
+    fn from(elements: Vec<T>) -> Self {
+        Self(elements.into())
     }
 }
 
 impl<T: Element> FromIterator<T> for Buffer<T> {
-    fn from_iter<I: IntoIterator<Item = T>>(numbers: I) -> Self {
-        Vec::from_iter(numbers).into()
+    fn from_iter<I: IntoIterator<Item = T>>(elements: I) -> Self {
+        Vec::from_iter(elements).into()
     }
 }
 
@@ -159,7 +190,7 @@ impl<T: Element> AsRef<[T]> for Buffer<T> {
     }
 }
 
-impl<T: Element> PartialEq for Buffer<T> {
+impl<T: Element + PartialEq> PartialEq for Buffer<T> {
     fn eq(&self, other: &Self) -> bool {
         self[..] == other[..]
     }
@@ -167,19 +198,19 @@ impl<T: Element> PartialEq for Buffer<T> {
 
 impl<T: Element + Eq> Eq for Buffer<T> {}
 
-impl<T: Element> PartialEq<[T]> for Buffer<T> {
+impl<T: Element + PartialEq> PartialEq<[T]> for Buffer<T> {
     fn eq(&self, other: &[T]) -> bool {
         self[..] == *other
     }
 }
 
-impl<T: Element> PartialEq<Vec<T>> for Buffer<T> {
+impl<T: Element + PartialEq> PartialEq<Vec<T>> for Buffer<T> {
     fn eq(&self, other: &Vec<T>) -> bool {
         self[..] == other[..]
     }
 }
 
-impl<T: Element, const N: usize> PartialEq<[T; N]> for Buffer<T> {
+impl<T: Element + PartialEq, const N: usize> PartialEq<[T; N]> for Buffer<T> {
     fn eq(&self, other: &[T; N]) -> bool {
         self[..] == other[..]
     }
@@ -194,23 +225,25 @@ impl<'a, T: Element> IntoIterator for &'a Buffer<T> {
     }
 }
 
-impl<T: Element> fmt::Debug for Buffer<T> {
+impl<T: Element + fmt::Debug> fmt::Debug for Buffer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
 }
 
-impl<T: Element> Serialize for Buffer<T> {
+impl<T: Element + Serialize> Serialize for Buffer<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        // The crate's codec takes up the offer; another serialiser sees the numbers.
-        let offer = codec::offer(self.0.bytes(), T::KIND);
+        // The crate's codec takes up the offer; another serialiser sees the elements. So does the codec of
+        // those without a size, whose number can't be told from bytes.
+        let has_bytes = size_of::<T>() > 0;
+        let offer = has_bytes.then(|| codec::offer(self.0.bytes(), Elements::of::<T>()));
         let serialized = serializer.serialize_newtype_struct(BUFFER, &self[..]);
         drop(offer);
         serialized
     }
 }
 
-impl<'de, T: Element> Deserialize<'de> for Buffer<T> {
+impl<'de, T: Element + Deserialize<'de>> Deserialize<'de> for Buffer<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_newtype_struct(BUFFER, BufferVisitor(PhantomData))
     }
@@ -218,39 +251,46 @@ impl<'de, T: Element> Deserialize<'de> for Buffer<T> {
 
 struct BufferVisitor<T>(PhantomData<T>);
 
-impl<'de, T: Element> Visitor<'de> for BufferVisitor<T> {
+impl<'de, T: Element + Deserialize<'de>> Visitor<'de> for BufferVisitor<T> {
     type Value = Buffer<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "a buffer of {}", std::any::type_name::<T>())
+        write!(f, "a buffer of {}", type_name::<T>())
     }
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, other: D) -> Result<Buffer<T>, D::Error> {
         match codec::take_given() {
             // Another format, or a sequence that was not written as a buffer.
             None => Vec::deserialize(other).map(Buffer::from),
-            Some(Given { kind, .. }) if kind != T::KIND => {
-                Err(D::Error::custom(format_args!("a buffer of {kind:?} instead of {:?}", T::KIND)))
+            Some(Given { elements, .. }) if elements != Elements::of::<T>() => {
+                Err(D::Error::custom(format_args!(
+                    "a buffer of {elements} instead of {}",
+                    type_name::<T>()
+                )))
             }
             Some(Given { segment: Some(segment), .. }) => match segment.cast() {
-                Some(numbers) => Ok(Buffer(numbers)),
-                None => Err(D::Error::invalid_length(segment.len(), &self)),
+                Some(elements) => Ok(Buffer(elements)),
+                // An alignment that the memory does not have, or no whole number of elements.
+                None => self.visit_bytes(&segment),
             },
             Some(Given { segment: None, .. }) => other.deserialize_bytes(self),
         }
     }
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Buffer<T>, E> {
-        if bytes.len() % size_of::<T>() != 0 {
+        if bytes.len().checked_rem(size_of::<T>()) != Some(0) {
             return Err(E::invalid_length(bytes.len(), &self));
         }
-        Ok(codec::copy_numbers(bytes).into())
+        Ok(codec::copy_elements(bytes).into())
     }
 }
 
-/// A number that a [`Buffer`] can hold: integers of up to 64 bits, `f32` and `f64`.
+/// An element of a [`Buffer`]: plain memory, in which each byte is initialised and each bit pattern is a
+/// value.
 ///
-/// The trait is sealed.
-pub trait Element: Number {}
+/// These are integers, floats, arrays of them, and structs with `#[repr(C)]` and the derives of `Pod` and
+/// `Zeroable` of the crate `bytemuck`, version 1, with its feature `derive`. A `bool`, a `char`, a reference
+/// or a struct with padding is none.
+pub trait Element: NoUninit + AnyBitPattern + Send + Sync {}
 
-impl<T: Number> Element for T {}
+impl<T: NoUninit + AnyBitPattern + Send + Sync> Element for T {}

@@ -32,7 +32,7 @@
 //! | `d5` | a variant without content: shape |
 //! | `d6` | a variant: shape, content |
 //! | `d7` | a [`Buffer`](buffer::Buffer): length of its record, record; see [`segment`] |
-//! | `e0..e9` | a sequence of numbers of one kind, [`u8` to `f64`](Number): how many, and all of them packed |
+//! | `e0..e9` | a sequence of numbers of one kind, [`u8` to `f64`](segment::ElementKind): how many, and all of them packed |
 //! | `ff` | shapes: how many, and for each the number of its names, their lengths, and all names; a value follows |
 //!
 //! Lengths, numbers of items and shapes are varints: seven bits to a byte, the lowest first, and a mark
@@ -78,9 +78,7 @@ mod tests;
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::{Encoder, encode};
 pub(crate) use error::Error;
-#[allow(unreachable_pub, reason = "it seals a public trait")]
-pub use segment::Number;
-pub(crate) use segment::{BUFFER, Given, copy_numbers, offer, take_given};
+pub(crate) use segment::{BUFFER, Elements, Given, copy_elements, offer, take_given};
 
 pub(crate) use crate::sys::memory::{ReceivedSegment, Segment};
 

@@ -1,18 +1,23 @@
-//! Buffers: their numbers go beside the body, in segments, and only a record of them into it.
+//! Buffers: their elements go beside the body, in segments, and only a record of them into it.
 //!
 //! A buffer meets its serialiser through serde, which knows nothing of segments. So a buffer
 //! leaves an offer in a thread-local and presents itself as a newtype struct of the name
 //! [`BUFFER`]. The codec knows the name, and takes the offer; any other serialiser goes on to the
-//! numbers, and the buffer withdraws the offer. In the other direction the codec gives. An offer
+//! elements, and the buffer withdraws the offer. In the other direction the codec gives. An offer
 //! lasts for one call of serde's, in which no other buffer can come to speak, so calls that are
 //! nested don't mix them up; guards see to it that a panic leaves nothing behind.
 
+use std::any::{TypeId, type_name};
 use std::cell::Cell;
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::marker::PhantomData;
+use std::ops::Deref;
 
+use bytemuck::{AnyBitPattern, NoUninit};
 use serde_core::Serialize;
 use serde_core::de::value::BorrowedBytesDeserializer;
-use serde_core::de::{DeserializeOwned, DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use serde_core::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
 use serde_core::forward_to_deserialize_any;
 
 use super::encoder::serializer::Serializer;
@@ -32,17 +37,30 @@ const LOOK_BACK: usize = 8;
 
 macro_rules! numbers {
     ($($kind:ident $number:ident $visit:ident,)*) => {
-        /// The type of a buffer's numbers.
-        #[allow(unnameable_types, reason = "it is an item of a sealed trait")]
+        /// The type of packed numbers.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
-        pub enum ElementKind { $($kind,)* }
+        pub(crate) enum ElementKind { $($kind,)* }
 
         impl ElementKind {
+            fn of<T: 'static>() -> Option<Self> {
+                let element = TypeId::of::<T>();
+                $(
+                    if element == TypeId::of::<$number>() {
+                        return Some(Self::$kind);
+                    }
+                )*
+                None
+            }
+
             #[inline]
             pub(super) fn from_byte(byte: u8) -> Option<Self> {
                 const ALL: &[ElementKind] = &[$(ElementKind::$kind,)*];
                 ALL.get(usize::from(byte)).copied()
+            }
+
+            fn name(self) -> &'static str {
+                match self { $(Self::$kind => stringify!($number),)* }
             }
 
             /// The bytes of one number.
@@ -53,10 +71,6 @@ macro_rules! numbers {
         }
 
         $(
-            impl Number for $number {
-                const KIND: ElementKind = ElementKind::$kind;
-            }
-
             impl<'de> Deserializer<'de> for Packed<$number> {
                 type Error = Error;
 
@@ -148,23 +162,50 @@ numbers! {
     F64 f64 visit_f64,
 }
 
-/// The elements of buffers.
-#[allow(unnameable_types, reason = "that is what seals the trait of the elements")]
-pub trait Number:
-    bytemuck::Pod + Serialize + DeserializeOwned + std::fmt::Debug + PartialEq + Send + Sync
-{
-    #[doc(hidden)]
-    const KIND: ElementKind;
+/// What the elements of a buffer are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Elements {
+    Numbers(ElementKind),
+    /// Of another type, which has this digest.
+    Other(u64),
 }
 
-/// Copies packed numbers, which may lie anywhere, so that they can't just be looked at as numbers.
-pub(crate) fn copy_numbers<T: Number>(bytes: &[u8]) -> Vec<T> {
-    if let Ok(numbers) = bytemuck::try_cast_slice(bytes) {
-        return numbers.to_vec();
+impl Elements {
+    pub(crate) fn of<T: 'static>() -> Self {
+        match ElementKind::of::<T>() {
+            Some(kind) => Self::Numbers(kind),
+            None => Self::Other(type_digest::<T>()),
+        }
     }
-    let mut numbers = vec![T::zeroed(); bytes.len() / size_of::<T>()];
-    bytemuck::cast_slice_mut(&mut numbers).copy_from_slice(bytes);
-    numbers
+}
+
+impl fmt::Display for Elements {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Numbers(kind) => f.write_str(kind.name()),
+            Self::Other(_) => f.write_str("another type"),
+        }
+    }
+}
+
+/// Tells types of one program from each other, in all of its processes.
+fn type_digest<T>() -> u64 {
+    // Its keys are constants.
+    let mut hasher = DefaultHasher::new();
+    (type_name::<T>(), size_of::<T>(), align_of::<T>()).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Copies elements from bytes, which may lie anywhere, so that they can't just be looked at as elements.
+/// What is no whole element at the end is left out.
+pub(crate) fn copy_elements<T: NoUninit + AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
+    if let Ok(elements) = bytemuck::try_cast_slice(bytes) {
+        return elements.to_vec();
+    }
+    let mut elements = vec![T::zeroed(); bytes.len() / size_of::<T>()];
+    let whole = bytemuck::cast_slice_mut(&mut elements);
+    whole.copy_from_slice(&bytes[..whole.len()]);
+    elements
 }
 
 /// A number of a run, as a deserializer.
@@ -201,13 +242,13 @@ where
 /// A buffer's memory, for the codec to take.
 pub(crate) struct Offer {
     segment: Segment,
-    kind: ElementKind,
+    elements: Elements,
 }
 
 /// The codec's offer for a buffer.
 pub(crate) struct Given {
-    pub(crate) kind: ElementKind,
-    /// `None`: the numbers come as bytes.
+    pub(crate) elements: Elements,
+    /// `None`: the elements come as bytes.
     pub(crate) segment: Option<Segment>,
 }
 
@@ -231,14 +272,14 @@ impl<T> Drop for Withdraw<T> {
 }
 
 fn put<T>(into: &'static std::thread::LocalKey<Cell<Option<T>>>, value: T) -> Withdraw<T> {
-    // In a thread that is ending there is no place for the value: the numbers go as a sequence.
+    // In a thread that is ending there is no place for the value: the elements go as a sequence.
     let _ = into.try_with(|cell| cell.set(Some(value)));
     Withdraw { from: into, not_send: PhantomData }
 }
 
 /// Offers a buffer's memory to the codec for as long as the guard is there.
-pub(crate) fn offer(segment: Segment, kind: ElementKind) -> Withdraw<Offer> {
-    put(&OFFERED, Offer { segment, kind })
+pub(crate) fn offer(segment: Segment, elements: Elements) -> Withdraw<Offer> {
+    put(&OFFERED, Offer { segment, elements })
 }
 
 /// The offer of the buffer that calls itself [`BUFFER`] right now.
@@ -255,12 +296,45 @@ pub(crate) fn take_given() -> Option<Given> {
 
 const RECORD: usize = 5;
 
+/// In place of the kind, if the elements are no numbers: their digest follows the segment's number.
+const OTHER: u8 = 0xff;
+
+const DIGEST: usize = 8;
+
+/// The beginning of a record, up to the bytes of its elements.
+pub(super) struct Record {
+    bytes: [u8; RECORD + DIGEST],
+    len: usize,
+}
+
+impl Record {
+    fn new(elements: Elements, place: u32) -> Self {
+        let (kind, digest, len) = match elements {
+            Elements::Numbers(kind) => (kind as u8, 0, RECORD),
+            Elements::Other(digest) => (OTHER, digest, RECORD + DIGEST),
+        };
+        let mut bytes = [0; RECORD + DIGEST];
+        bytes[0] = kind;
+        bytes[1..RECORD].copy_from_slice(&place.to_le_bytes());
+        bytes[RECORD..].copy_from_slice(&digest.to_le_bytes());
+        Self { bytes, len }
+    }
+}
+
+impl Deref for Record {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
 /// Enters a buffer: gives the record, and the bytes that belong behind it.
 pub(super) fn enter(
     offer: Offer,
     segments: &mut Vec<Segment>,
-) -> Result<([u8; RECORD], Option<Segment>), Error> {
-    let Offer { segment, kind } = offer;
+) -> Result<(Record, Option<Segment>), Error> {
+    let Offer { segment, elements } = offer;
     let (place, inline) = if segment.len() < INLINE {
         (0, Some(segment))
     } else {
@@ -277,13 +351,12 @@ pub(super) fn enter(
         let place = u32::try_from(index + 1).map_err(|_| Error::new("too many buffers"))?;
         (place, None)
     };
-    let [a, b, c, d] = place.to_le_bytes();
-    Ok(([kind as u8, a, b, c, d], inline))
+    Ok((Record::new(elements, place), inline))
 }
 
 /// A record that was read.
 pub(super) struct Entered<'de> {
-    pub(super) kind: ElementKind,
+    pub(super) elements: Elements,
     segment: Option<Segment>,
     inline: &'de [u8],
 }
@@ -293,7 +366,13 @@ impl<'de> Entered<'de> {
         let malformed = || Error::new("a buffer is malformed");
         let (record, inline) = record.split_first_chunk::<RECORD>().ok_or_else(malformed)?;
         let [kind, place @ ..] = *record;
-        let kind = ElementKind::from_byte(kind).ok_or_else(malformed)?;
+        let (elements, inline) = if kind == OTHER {
+            let (digest, inline) = inline.split_first_chunk().ok_or_else(malformed)?;
+            (Elements::Other(u64::from_le_bytes(*digest)), inline)
+        } else {
+            let kind = ElementKind::from_byte(kind).ok_or_else(malformed)?;
+            (Elements::Numbers(kind), inline)
+        };
         let place = u32::from_le_bytes(place);
         let segment = match place.checked_sub(1) {
             None => None,
@@ -302,18 +381,27 @@ impl<'de> Entered<'de> {
         if segment.is_some() && !inline.is_empty() {
             return Err(malformed());
         }
-        Ok(Self { kind, segment, inline })
+        Ok(Self { elements, segment, inline })
     }
 
-    /// The numbers, byte by byte.
-    pub(super) fn bytes(&self) -> &[u8] {
-        self.segment.as_deref().unwrap_or(self.inline)
+    /// Shows the elements to a visitor that is not a buffer's.
+    pub(super) fn show_to<V: Visitor<'de>>(&self, visitor: V) -> Result<V::Value, Error> {
+        match self.elements {
+            Elements::Numbers(kind) => {
+                visit_numbers(kind, self.segment.as_deref().unwrap_or(self.inline), visitor)
+            }
+            // Their bytes don't say what is in them.
+            Elements::Other(_) => Err(Error::new(
+                "a buffer of structs can only be read as one, and not within an untagged or \
+                 internally tagged enum or a flattened field: use a `Vec` there",
+            )),
+        }
     }
 
     /// Gives it to the buffer that `visitor` is of.
     pub(super) fn give_to<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        let withdraw = put(&GIVEN, Given { kind: self.kind, segment: self.segment });
-        // A buffer takes what was given; these bytes are for one whose numbers are in the record.
+        let withdraw = put(&GIVEN, Given { elements: self.elements, segment: self.segment });
+        // A buffer takes what was given; these bytes are for one whose elements are in the record.
         let visited = visitor.visit_newtype_struct(BorrowedBytesDeserializer::new(self.inline));
         drop(withdraw);
         visited

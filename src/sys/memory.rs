@@ -2,7 +2,8 @@
 //!
 //! 1. A [`Shared`] points to values that its owner keeps: a `Vec`, or a [`ReceivedSegment`]. Behind
 //!    the `Arc` the owner's memory does not move, is not written to and is not freed.
-//! 2. The values are plain numbers, so each bit pattern is a value and nothing has to be dropped.
+//! 2. Values are looked at as bytes only if all of their bytes are initialised (`NoUninit`), and bytes as
+//!    values only if each bit pattern is one (`AnyBitPattern`), so that nothing has to be dropped.
 //! 3. A [`ReceivedSegment`] is the sole owner of its memory, all of which is initialised: it comes
 //!    zeroed.
 
@@ -15,19 +16,19 @@ use std::ptr::{self, NonNull};
 use std::slice::SliceIndex;
 use std::sync::Arc;
 
-use bytemuck::Pod;
+use bytemuck::{AnyBitPattern, NoUninit};
 #[cfg(target_os = "linux")]
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
-/// Received memory is aligned to a cache line, which is enough for any number.
+/// Received memory is aligned to a cache line, which is enough for any number, and most else.
 #[repr(align(64))]
 struct Line;
 
-/// From here on memory is mapped in huge pages. ControlBlock faults take longer than the bytes take to
+/// From here on memory is mapped in huge pages. Page faults take longer than the bytes take to
 /// arrive: 64 MiB came in 52 ms into a fresh `Vec`, and in 22 ms into such a mapping.
 const HUGE: usize = 4 << 20;
 
-/// Numbers that stay where they are for as long as anybody has a clone of this.
+/// Values that stay where they are for as long as anybody has a clone of this.
 pub(crate) struct Shared<T> {
     start: NonNull<T>,
     len: usize,
@@ -50,7 +51,7 @@ impl<T> Clone for Shared<T> {
     }
 }
 
-impl<T: Pod + Send + Sync> From<Vec<T>> for Shared<T> {
+impl<T: Clone + Send + Sync + 'static> From<Vec<T>> for Shared<T> {
     fn from(values: Vec<T>) -> Self {
         let owner = Arc::new(values);
         let all = NonNull::from(owner.as_slice());
@@ -58,7 +59,7 @@ impl<T: Pod + Send + Sync> From<Vec<T>> for Shared<T> {
     }
 }
 
-impl<T: Pod + Send + Sync> Shared<T> {
+impl<T: Clone + Send + Sync + 'static> Shared<T> {
     /// Without a copy, if this is the only clone and the memory is a whole `Vec`.
     pub(crate) fn into_vec(self) -> Vec<T> {
         if self.owner.downcast_ref::<Vec<T>>().is_none_or(|all| all.len() != self.len) {
@@ -77,7 +78,10 @@ impl<T: Pod + Send + Sync> Shared<T> {
     }
 
     /// The same memory as bytes.
-    pub(crate) fn bytes(&self) -> Segment {
+    pub(crate) fn bytes(&self) -> Segment
+    where
+        T: NoUninit,
+    {
         let bytes: &[u8] = bytemuck::cast_slice(self);
         let bytes = NonNull::from(bytes);
         Segment { start: bytes.cast(), len: bytes.len(), owner: Arc::clone(&self.owner) }
@@ -85,9 +89,9 @@ impl<T: Pod + Send + Sync> Shared<T> {
 }
 
 impl Segment {
-    /// The same memory as numbers; `None`, if it is not aligned for them, or does not hold a whole
+    /// The same memory as other values; `None`, if it is not aligned for them, or does not hold a whole
     /// number of them.
-    pub(crate) fn cast<T: Pod>(&self) -> Option<Shared<T>> {
+    pub(crate) fn cast<T: AnyBitPattern>(&self) -> Option<Shared<T>> {
         let values: &[T] = bytemuck::try_cast_slice(self).ok()?;
         let values = NonNull::from(values);
         Some(Shared { start: values.cast(), len: values.len(), owner: Arc::clone(&self.owner) })

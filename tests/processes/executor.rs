@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use concurrent_futures::{Error, Map, ProcessPoolExecutor, Shutdown, call, task};
+use bytemuck::{Pod, Zeroable};
+use concurrent_futures::{Buffer, Error, Map, ProcessPoolExecutor, Shutdown, call, task};
 use futures::FutureExt;
 use futures::stream::FusedStream;
 use serde::{Deserialize, Serialize};
@@ -567,5 +568,36 @@ fn a_pool_is_ended_without_leaving_anything() {
         gate.open();
         end(&pool);
         drop(occupied);
+    });
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Serialize, Deserialize)]
+#[repr(C)]
+struct Pixel {
+    color: [u8; 4],
+    weight: f32,
+}
+
+#[test]
+fn plain_structs_go_to_a_worker_and_back_in_a_buffer() {
+    fn inverted(pixels: Buffer<Pixel>) -> Buffer<Pixel> {
+        pixels
+            .iter()
+            .map(|pixel| Pixel { color: pixel.color.map(|part| !part), ..*pixel })
+            .collect()
+    }
+    within_limit(|| {
+        let pool = pool(1);
+        for count in [0, 3, 100_000] {
+            let pixels: Buffer<Pixel> =
+                (0..count).map(|n: u32| Pixel { color: n.to_le_bytes(), weight: 0.5 }).collect();
+            let inverse = pool.submit(call!(inverted(pixels.clone()))).result().unwrap();
+            assert_eq!(inverse.len(), pixels.len());
+            let are_right = inverse.iter().zip(&pixels).all(|(there, here)| {
+                there.weight == 0.5 && there.color == here.color.map(|part| !part)
+            });
+            assert!(are_right);
+        }
+        end(&pool);
     });
 }

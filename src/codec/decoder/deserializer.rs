@@ -106,10 +106,7 @@ impl<'de> Decoder<'de> {
                 let len = self.len()?;
                 self.map(len, visitor)
             }
-            tag::BUFFER => {
-                let buffer = self.buffer()?;
-                visit_numbers(buffer.kind, buffer.bytes(), visitor)
-            }
+            tag::BUFFER => self.buffer()?.show_to(visitor),
             _ => {
                 let kind = self.kind(tag)?;
                 let run = self.run(kind)?;

@@ -400,7 +400,7 @@ impl<'s> ser::Serializer for &'s mut Serializer {
         value: &T,
     ) -> Result<(), Error> {
         if name == BUFFER {
-            // Without an offer, in a thread that is ending, the numbers are written as a sequence.
+            // Without an offer, in a thread that is ending, the elements are written as a sequence.
             if let Some(offer) = segment::take_offer() {
                 self.plain()?;
                 return self.buffer(offer);

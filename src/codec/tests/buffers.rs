@@ -1,7 +1,9 @@
 //! Buffers, and the memory that they lie in.
 
+use std::fmt::Debug;
 use std::panic::catch_unwind;
 
+use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::*;
@@ -11,7 +13,7 @@ use crate::codec::buffer::{Buffer, Element};
 #[test]
 fn buffers_of_all_numbers_and_lengths_arrive() {
     #[track_caller]
-    fn check<T: Element>(number: T) {
+    fn check<T: Element + Portable + Debug + PartialEq>(number: T) {
         for len in [0, 1, 7, 1000, 5000] {
             let buffer = Buffer::from(vec![number; len]);
             assert_arrives(&buffer);
@@ -28,6 +30,97 @@ fn buffers_of_all_numbers_and_lengths_arrive() {
     check(i64::MIN);
     check(0.1_f32);
     check(f64::MIN_POSITIVE);
+    check(u128::MAX);
+    check(usize::MAX);
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Serialize, Deserialize)]
+#[repr(C)]
+struct Pixel {
+    color: [u8; 3],
+    depth: u8,
+    weight: f32,
+}
+
+/// An alignment that received memory does not have.
+#[derive(Clone, Copy, Debug, PartialEq, NoUninit, AnyBitPattern, Serialize, Deserialize)]
+#[repr(C, align(128))]
+struct Wide {
+    low: [u64; 8],
+    high: [u64; 8],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Pod, Zeroable, Serialize, Deserialize)]
+#[repr(C)]
+struct Nothing;
+
+#[test]
+fn buffers_of_structs_arrive() {
+    #[track_caller]
+    fn check<T: Element + Portable + Debug + PartialEq>(element: T) {
+        for len in [0, 1, 7, 1000, 5000] {
+            let buffer = Buffer::from(vec![element; len]);
+            assert_arrives(&buffer);
+            let inside = (1_u8, vec![Some(buffer.slice(len / 2..)), None], buffer, "x".to_owned());
+            assert_arrives(&inside);
+        }
+    }
+    check(Pixel { color: [1, 2, 3], depth: 4, weight: 0.5 });
+    check([[1.5_f32; 4]; 2]);
+    check(Wide { low: [1; 8], high: [2; 8] });
+    check(Nothing);
+    check([Nothing; 2]);
+}
+
+#[test]
+fn structs_are_not_copied_and_are_told_from_others() {
+    let pixels = vec![Pixel { color: [9; 3], depth: 1, weight: 2.0 }; 2000];
+    let at = pixels.as_ptr();
+    let encoded = encode(&Buffer::from(pixels)).unwrap();
+    assert_eq!((encoded.segments[0].as_ptr(), encoded.segments[0].len()), (at.cast(), 16_000));
+    let segments = received(&encoded.segments);
+    let at = segments[0].as_ptr();
+    assert_eq!(decode::<Buffer<Pixel>>(&encoded.body, segments).unwrap().as_ptr(), at.cast());
+
+    let other = decoded::<Buffer<u64>>(&encoded).unwrap_err().to_string();
+    assert_eq!(other, "a buffer of another type instead of u64");
+    let other = decoded::<Buffer<[u32; 2]>>(&encoded).unwrap_err().to_string();
+    assert_eq!(other, "a buffer of another type instead of [u32; 2]");
+    let numbers = encode(&Buffer::from([1_u64; 1000])).unwrap();
+    let other = decoded::<Buffer<Pixel>>(&numbers).unwrap_err().to_string();
+    assert!(
+        other.starts_with("a buffer of u64 instead of ") && other.ends_with("Pixel"),
+        "{other}"
+    );
+    // Their digest is cut off.
+    for len in 0..13 {
+        let mut body = vec![tag::BUFFER, len, 0xff, 1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
+        body.truncate(2 + usize::from(len));
+        assert!(decode::<Buffer<Pixel>>(&body, received(&encoded.segments)).is_err());
+    }
+}
+
+#[test]
+fn structs_are_read_from_a_sequence_but_not_shown_as_one() {
+    let pixels = vec![Pixel { color: [9; 3], depth: 1, weight: 2.0 }; 3];
+    let buffer = Buffer::from(pixels.clone());
+    assert_eq!(decoded::<Buffer<Pixel>>(&encode(&pixels).unwrap()).unwrap(), buffer);
+    let json = serde_json::to_string(&buffer).unwrap();
+    assert_eq!(json, serde_json::to_string(&pixels).unwrap());
+    assert_eq!(serde_json::from_str::<Buffer<Pixel>>(&json).unwrap(), pixels);
+
+    #[derive(Debug, Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Untagged {
+        Pixels(Buffer<Pixel>),
+    }
+    let encoded = encode(&(Untagged::Pixels(buffer), 5)).unwrap();
+    let error = decoded::<(Untagged, i32)>(&encoded).unwrap_err().to_string();
+    assert!(error.starts_with("a buffer of structs can only be read as one"), "{error}");
+    // It can be skipped, as any value.
+    let mut values = Decoder::new(&encoded.body, received(&encoded.segments));
+    assert!(values.next::<(Untagged, i32)>().is_err());
+    assert!(values.finish().is_ok());
 }
 
 /// 64 MiB lie where they were made, and then where they were received.
@@ -269,8 +362,8 @@ fn a_record_that_is_wrong_is_an_error() {
     const INDEX: usize = KIND + 1;
     assert!(changed(|_, _| ()).is_ok());
     let with_kind = |kind| changed(|body, _| body[KIND] = kind).unwrap_err().to_string();
-    assert_eq!(with_kind(0), "a buffer of U8 instead of F64");
-    assert_eq!(with_kind(8), "a buffer of F32 instead of F64");
+    assert_eq!(with_kind(0), "a buffer of u8 instead of f64");
+    assert_eq!(with_kind(8), "a buffer of f32 instead of f64");
     assert_eq!(with_kind(10), "a buffer is malformed");
     for index in [2, 255] {
         let other = changed(|body, _| body[INDEX] = index).unwrap_err();
