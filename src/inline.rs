@@ -25,7 +25,7 @@ use crate::panic::{catch, drop_quietly, install_hook};
 use crate::room::Room;
 use crate::shutdown::{Closing, Place, Shutdown, ShutdownFuture, ShutdownReport};
 use crate::stop_token::StopToken;
-use crate::sync::Mutex;
+use crate::sync::{Mutex, MutexGuard};
 use crate::task_options::TaskOptions;
 use crate::timer::{Timer, deadline};
 
@@ -62,7 +62,11 @@ struct State {
     life: Lifecycle,
     /// The lock makes this thread the only writer.
     metrics: WorkerMetrics,
-    running: usize,
+    /// Tasks, and jobs of maps, that are running.
+    tasks: usize,
+    map_jobs: usize,
+    /// Items of maps that have a value.
+    items: u64,
 }
 
 impl State {
@@ -101,7 +105,7 @@ impl InlineExecutor {
     pub fn new() -> Self {
         install_hook();
         let life = Lifecycle::new(Phase::Open);
-        let state = State { life, metrics: WorkerMetrics::new(), running: 0 };
+        let state = State { life, metrics: WorkerMetrics::new(), tasks: 0, map_jobs: 0, items: 0 };
         Self { shared: Arc::new(Shared(Mutex::new(state))) }
     }
 
@@ -201,24 +205,35 @@ impl InlineExecutor {
 
     /// Runs a job of this executor, which does not panic. Returns how long that took, too, in ticks.
     fn count<T>(&self, job: impl FnOnce() -> Result<T, Error>) -> (Result<T, Error>, u64) {
+        let (outcome, ticks, state) = self.stay(|state| &mut state.tasks, job);
+        // In one critical section, so that `submitted`, which is the sum, never goes back.
+        if outcome.is_ok() {
+            state.metrics.completed();
+        } else {
+            state.metrics.failed();
+        }
+        drop(state);
+        (outcome, ticks)
+    }
+
+    /// Calls `job`, which does not panic, counted as one of `running`.
+    fn stay<T>(
+        &self,
+        running: fn(&mut State) -> &mut usize,
+        job: impl FnOnce() -> T,
+    ) -> (T, u64, MutexGuard<'_, State>) {
         // The job runs without the lock: it may use the executor itself, and several threads may.
-        self.shared.0.lock().running += 1;
+        *running(&mut self.shared.0.lock()) += 1;
         let start = clock::now();
         let outer = CURRENT.replace(Some(Arc::clone(&self.shared)));
         let outcome = job();
         CURRENT.set(outer);
         let ticks = clock::now().saturating_sub(start);
         let mut state = self.shared.0.lock();
-        state.running -= 1;
-        // In one critical section, so that `submitted`, which is the sum, never goes back.
+        *running(&mut state) -= 1;
         state.metrics.started(0);
         state.metrics.ran(ticks);
-        if outcome.is_ok() {
-            state.metrics.completed();
-        } else {
-            state.metrics.failed();
-        }
-        (outcome, ticks)
+        (outcome, ticks, state)
     }
 
     /// Ready at once: there is always room.
@@ -290,14 +305,23 @@ impl InlineExecutor {
     /// The executor's counters. `workers`, `idle`, `queued`, `cancelled` and
     /// `workers_lost` are always 0.
     pub fn metrics(&self) -> Metrics {
-        let (totals, running) = {
+        let (totals, tasks, map_jobs, items) = {
             let state = self.shared.0.lock();
-            (state.totals(), state.running)
+            (state.totals(), state.tasks, state.map_jobs, state.items)
         };
         let (completed, failed) = (totals.completed, totals.failed);
         let (queue_time, run_time) = totals.times();
-        let submitted = completed + failed + running as u64;
-        Metrics { running, submitted, completed, failed, queue_time, run_time, ..Metrics::none() }
+        let submitted = completed + failed + tasks as u64;
+        Metrics {
+            running: tasks + map_jobs,
+            submitted,
+            completed,
+            failed,
+            items,
+            queue_time,
+            run_time,
+            ..Metrics::none()
+        }
     }
 
     /// A snapshot for people. There are no workers and no queue, so it has the state alone.
@@ -441,7 +465,12 @@ impl Crew for InlineExecutor {
         if !self.shared.life(|life| life.goes_on()) {
             return TaskFuture::ready(Err(self.refusal()));
         }
-        self.run(driver)
+        let (outcome, ..) = self.stay(|state| &mut state.map_jobs, || run(driver));
+        TaskFuture::ready(outcome)
+    }
+
+    fn count_items(&self, count: usize) {
+        self.shared.0.lock().items += count as u64;
     }
 
     fn after_chunk(&self) -> AfterChunk {

@@ -82,7 +82,7 @@ mod series {
 
     type Pools = Vec<Weak<dyn Measured>>;
 
-    const COUNTERS: [(&str, &str); 5] = [
+    const COUNTERS: [(&str, &str); 6] = [
         ("concurrent_futures_tasks_submitted_total", "Tasks that the pool has accepted."),
         ("concurrent_futures_tasks_completed_total", "Tasks that have returned a value."),
         (
@@ -90,6 +90,10 @@ mod series {
             "Tasks that have started and ended without a value.",
         ),
         ("concurrent_futures_tasks_cancelled_total", "Accepted tasks that were withdrawn."),
+        (
+            "concurrent_futures_map_items_total",
+            "Items of maps that a worker has computed a value of.",
+        ),
         ("concurrent_futures_workers_lost_total", "Worker processes that have died with a task."),
     ];
 
@@ -155,7 +159,7 @@ mod series {
     }
 
     pub(super) struct Series {
-        counters: [Quiet<Counter>; 5],
+        counters: [Quiet<Counter>; 6],
         gauges: [Quiet<Gauge>; 3],
         times: [Quiet<Histogram>; 2],
         exported: Own<Mutex<Exported>>,
@@ -163,14 +167,14 @@ mod series {
 
     /// The numbers that the recorder has been told, or is about to be. The order is that of the lists.
     struct Exported {
-        counters: [u64; 5],
+        counters: [u64; 6],
         gauges: [f64; 3],
         times: [numbers::Histogram; 2],
     }
 
     /// The differences that an export has to add.
     struct Changes {
-        counters: [u64; 5],
+        counters: [u64; 6],
         gauges: [f64; 3],
         times: [Vec<(Duration, u64)>; 2],
     }
@@ -178,13 +182,13 @@ mod series {
     impl Exported {
         fn none() -> Mutex<Self> {
             let times = [numbers::Histogram::new(), numbers::Histogram::new()];
-            Mutex::new(Self { counters: [0; 5], gauges: [0.0; 3], times })
+            Mutex::new(Self { counters: [0; 6], gauges: [0.0; 3], times })
         }
 
         /// Becomes `now`, a later snapshot.
         fn advance(&mut self, now: Metrics) -> Changes {
-            let Metrics { submitted, completed, failed, cancelled, workers_lost, .. } = now;
-            let counters = [submitted, completed, failed, cancelled, workers_lost];
+            let Metrics { submitted, completed, failed, cancelled, items, workers_lost, .. } = now;
+            let counters = [submitted, completed, failed, cancelled, items, workers_lost];
             let before = mem::replace(&mut self.counters, counters);
             let counters = array::from_fn(|n| counters[n].saturating_sub(before[n]));
             let gauges = [now.queued, now.running, now.workers].map(|number| number as f64);

@@ -22,11 +22,12 @@ pub struct Metrics {
     pub workers: usize,
     /// Workers that have no task.
     pub idle: usize,
-    /// Tasks that wait in the queue for a worker.
+    /// Tasks, and jobs of maps, that wait in the queue for a worker.
     pub queued: usize,
-    /// Tasks that are on a worker now, those that wait for another task included.
+    /// Tasks, and jobs of maps, that are on a worker now, those that wait for another task included.
     pub running: usize,
-    /// Tasks that were accepted, the jobs of maps included.
+    /// Tasks that were accepted. A map is none: its items are counted as [`items`](Self::items), and how many
+    /// jobs compute them is the executor's affair.
     pub submitted: u64,
     /// Tasks that ran to their end and returned a value.
     pub completed: u64,
@@ -35,11 +36,13 @@ pub struct Metrics {
     /// Accepted tasks that were withdrawn, for whatever reason: cancelled, dropped, out of time
     /// before they started, or ended by a shutdown or by the pool breaking.
     pub cancelled: u64,
+    /// Items of maps that a worker has computed a value of, also if nobody has taken it.
+    pub items: u64,
     /// Worker processes that died with a task, killed ones included. Always 0 for threads.
     pub workers_lost: u64,
-    /// Time from submission to start, of every started task.
+    /// Time from submission to start, of every started task and job of a map.
     pub queue_time: Histogram,
-    /// Time on the worker: of every task; for `submit_future`, of every poll.
+    /// Time on the worker: of every task and job of a map; for `submit_future`, of every poll.
     pub run_time: Histogram,
 }
 
@@ -256,6 +259,7 @@ impl Metrics {
             completed: 0,
             failed: 0,
             cancelled: 0,
+            items: 0,
             workers_lost: 0,
             queue_time,
             run_time,

@@ -112,6 +112,7 @@ impl Recorded {
             "tasks_completed_total",
             "tasks_failed_total",
             "tasks_cancelled_total",
+            "map_items_total",
             "workers_lost_total",
             "tasks_queued",
             "tasks_running",
@@ -122,6 +123,7 @@ impl Recorded {
             metrics.completed as f64,
             metrics.failed as f64,
             metrics.cancelled as f64,
+            metrics.items as f64,
             metrics.workers_lost as f64,
             metrics.queued as f64,
             metrics.running as f64,
@@ -198,13 +200,14 @@ fn the_names_and_units_are_those_of_the_guide() {
     let (_pool, recorded) = seen(1, 1);
     let guide = include_str!("../docs/guide/observability.md");
     let units = recorded.units.lock().unwrap();
-    assert_eq!(units.len(), 10);
+    assert_eq!(units.len(), 11);
     for (name, unit) in &*units {
         let unit = match unit {
             Some(Unit::Seconds) => "seconds",
             Some(Unit::Count) if name.ends_with("workers") || name.contains("workers_lost") => {
                 "workers"
             }
+            Some(Unit::Count) if name.contains("items") => "items",
             Some(Unit::Count) => "tasks",
             other => panic!("{name} has the unit {other:?}"),
         };
@@ -230,6 +233,11 @@ fn threads_tell_what_they_count() {
                 recorded.assert_exported(|| pool.metrics());
             }
             assert!(pool.submit(|| panic!("counted")).result().is_err());
+            recorded.assert_exported(|| pool.metrics());
+            pool.map(|n| n, 0..100).result().unwrap();
+            assert_eq!(pool.metrics().items, 100);
+            // Its jobs are not done with its last result.
+            eventually(|| pool.metrics().running + pool.metrics().queued == 0);
             recorded.assert_exported(|| pool.metrics());
 
             let gate = Gate::new();

@@ -205,6 +205,15 @@ fn sums_of_scaled(factors: Vec<u64>) -> Result<Vec<u64>, String> {
 }
 
 #[test]
+fn the_pool_counts_the_items_of_a_task_s_map() {
+    on_pools(|pool| {
+        pool.submit(call!(sum_of_squares(1000))).result().unwrap().unwrap();
+        let metrics = pool.metrics();
+        assert_eq!((metrics.submitted, metrics.completed, metrics.items), (1, 1, 1000));
+    });
+}
+
+#[test]
 fn maps_of_a_task_have_their_own_contexts() {
     on_pools(|pool| {
         // Workers count their contexts alike, and so do several tasks.

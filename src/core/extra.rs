@@ -60,9 +60,12 @@ impl Extra {
     }
 }
 
-/// [`Extra`], a [`TaskName`], or nothing.
+/// [`Extra`], a [`TaskName`], a [`Continuation`], or nothing.
 pub(crate) trait MaybeExtra: Send + Sync + Sized + 'static {
     const IS_THERE: bool = false;
+
+    /// Whether such tasks are in the counts of their pool.
+    const IS_COUNTED: bool = true;
 
     /// Which of a host's tables has the functions of such tasks.
     const TABLE: usize;
@@ -94,13 +97,27 @@ impl MaybeExtra for Extra {
     }
 }
 
-/// The label of a task without options: of a call the path of its function, of a map's driver that of the map.
+/// The label of a task without options: of a call the path of its function.
 #[derive(Debug)]
 #[allow(unnameable_types, reason = "a trait that seals `Job` has it")]
 pub struct TaskName(pub(crate) Option<Label>);
 
 impl MaybeExtra for TaskName {
     const TABLE: usize = 2;
+
+    fn label(&self) -> Option<&Label> {
+        self.0.as_ref()
+    }
+}
+
+/// The label of a job that belongs to work which was accepted before: of a map's, that of the map.
+#[derive(Debug)]
+pub(crate) struct Continuation(pub(crate) Option<Label>);
+
+impl MaybeExtra for Continuation {
+    const IS_COUNTED: bool = false;
+
+    const TABLE: usize = 3;
 
     fn label(&self) -> Option<&Label> {
         self.0.as_ref()

@@ -36,7 +36,7 @@ mod watchers;
 mod worker;
 
 pub(crate) use cell::TaskRef;
-pub(crate) use extra::{Extra, MaybeExtra, Options, TaskName};
+pub(crate) use extra::{Continuation, Extra, MaybeExtra, Options, TaskName};
 pub use id::TaskId;
 pub(crate) use outcome::Outcome;
 pub(crate) use promise::{Failure, Promise, Refused, Source};

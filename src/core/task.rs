@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::{Head, HeadTable, Header, TaskRef, Typed};
-use super::extra::{Extra, MaybeExtra, TaskName};
+use super::extra::{Continuation, Extra, MaybeExtra, TaskName};
 use super::id::TaskId;
 use super::outcome::{Publisher, publish};
 use super::runnable::{Claimed, Runnable};
@@ -96,7 +96,7 @@ pub(crate) trait Host: Send + Sync + Sized + 'static {
 }
 
 /// The tables of a host's tasks.
-pub(crate) struct TaskTables([HeadTable; 3]);
+pub(crate) struct TaskTables([HeadTable; 4]);
 
 impl TaskTables {
     pub(crate) const fn of<H: Host>() -> Self {
@@ -104,6 +104,7 @@ impl TaskTables {
             HeadTable::of::<Task<H, ()>>(),
             HeadTable::of::<Task<H, Extra>>(),
             HeadTable::of::<Task<H, TaskName>>(),
+            HeadTable::of::<Task<H, Continuation>>(),
         ])
     }
 }
@@ -137,6 +138,12 @@ impl<H: Host, X: MaybeExtra> Task<H, X> {
     /// Returns whether another thread may settle the task while it is this thread's.
     fn has_rivals(&self) -> bool {
         self.extra.get().is_some_and(|extra| extra.options.timeout.is_some())
+    }
+
+    fn count_cancelled(&self) {
+        if X::IS_COUNTED {
+            self.host.count_cancelled();
+        }
     }
 
     fn ended(&self, is_async: bool) {
@@ -209,6 +216,9 @@ impl Claimed {
         } else if ptr::eq(head, &tables[TaskName::TABLE]) {
             // SAFETY: the same.
             Some(unsafe { &Typed::<Task<H, TaskName>>::assume_ref(task).host })
+        } else if ptr::eq(head, &tables[Continuation::TABLE]) {
+            // SAFETY: the same.
+            Some(unsafe { &Typed::<Task<H, Continuation>>::assume_ref(task).host })
         } else {
             None
         }
@@ -310,7 +320,11 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
         // SAFETY: the same.
         self.trace.outcome(unsafe { self.untyped().stored_error(kind) });
         self.trace.close();
-        let end = if kind == Kind::VALUE { End::Completed } else { End::Failed };
+        let end = match kind {
+            _ if !X::IS_COUNTED => End::Uncounted,
+            Kind::VALUE => End::Completed,
+            _ => End::Failed,
+        };
         // The registry holds no reference, so the task must live until it has left it.
         let registered = is_async.then(|| self.clone());
         // Of an async body this is the time of the last poll, which nobody is told.
@@ -404,7 +418,7 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
     ///
     /// As for [`withdrawn`](Self::withdrawn).
     unsafe fn broken_off(&self, error: Error, settles: bool, stopped: impl FnOnce()) {
-        let count = || self.host.count_cancelled();
+        let count = || self.count_cancelled();
         // First, as in `finish_with_room`.
         let stopped = || {
             if self.host.is_room_for_runs() {
@@ -480,7 +494,7 @@ impl<H: Host, X: MaybeExtra> Runnable for Typed<Task<H, X>> {
     fn take_out(&self, why: &Error) -> bool {
         let taken = self.state().withdraw_unstarted(Kind::of_withdrawal(why));
         if taken {
-            self.host.count_cancelled();
+            self.count_cancelled();
         }
         taken
     }

@@ -66,6 +66,10 @@ impl<R> Chunk<R> {
         self.values.len() + self.errors.len()
     }
 
+    pub(super) fn values(&self) -> usize {
+        self.values.len()
+    }
+
     pub(super) fn has_error(&self) -> bool {
         !self.errors.is_empty()
     }

@@ -22,6 +22,9 @@ pub(crate) trait Crew: Send + Sync + 'static {
     /// Returns the reason for which a driver was dropped without running.
     fn refusal(&self) -> Error;
 
+    /// Counts items for which a value was computed here.
+    fn count_items(&self, _count: usize) {}
+
     /// Returns whether this thread may compute a chunk of a map that it waits for.
     fn may_help(&self) -> bool;
 }

@@ -295,6 +295,7 @@ where
         per_item: Option<Duration>,
         rest: Option<Batch<A, R>>,
     ) {
+        self.crew.count_items(chunk.values());
         if self.is_stopped() {
             // The results are not wanted, and are dropped without the lock.
             self.state.lock().computing -= 1;

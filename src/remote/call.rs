@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::frame::{Content, Frame, Kind};
 use super::reply::{self, codec_error, guarded};
 use super::run::{Initialize, RunCall, RunOutside};
-use super::submission::ReplySink;
+use super::submission::{Counted, ReplySink};
 use crate::clock;
 use crate::codec;
 use crate::core::Promise;
@@ -73,7 +73,7 @@ impl<R: Portable> ReplySink for Promise<R> {
         self: Box<Self>,
         reply: Result<Frame, Error>,
         trace: &TaskTrace,
-        account: &dyn Fn(bool),
+        account: &dyn Fn(Counted),
     ) {
         if let Ok(reply) = &reply {
             self.ran(clock::ticks(Duration::from_nanos(reply.header.detail)));
@@ -83,7 +83,7 @@ impl<R: Portable> ReplySink for Promise<R> {
         // Before the result is published: its consumer finds the span closed.
         trace.outcome(outcome.as_ref().err());
         trace.close();
-        self.keep(outcome, || account(is_value));
+        self.keep(outcome, || account(Counted::of(is_value)));
     }
 }
 

@@ -17,7 +17,7 @@ use super::frame::{Content, Frame, Kind};
 use super::map_context::{ChunkDetail, MapContext};
 use super::reply::{self, guarded};
 use super::run_chunk::{RunChunk, RunChunkWith};
-use super::submission::{ReplySink, Submission, Submit};
+use super::submission::{Counted, ReplySink, Submission, Submit};
 use super::{call, checkpoint};
 use crate::codec::{self, Decoder, Encoder};
 use crate::core::{Options, TaskId};
@@ -76,6 +76,17 @@ impl Parts {
     /// Returns the number of results.
     fn count(&self) -> usize {
         self.messages.iter().map(|(_, count)| count).sum()
+    }
+
+    /// Returns the number of values that there are with this reply.
+    pub(crate) fn values(&self, reply: &Result<Frame, Error>) -> usize {
+        let failed = |(frame, _): &&(Frame, usize)| frame.header.kind == Kind::ItemFailed;
+        let before = self.count();
+        let last = match reply {
+            Ok(frame) if frame.header.kind == Kind::Value => self.items - before,
+            _ => 0,
+        };
+        before + last - self.messages.iter().filter(failed).count()
     }
 
     /// Takes a message. `false`: it should not be, or has too many results.
@@ -336,11 +347,10 @@ impl<A: Portable, R: Portable, P: Submit> ReplySink for ChunkSink<A, R, P> {
         self: Box<Self>,
         reply: Result<Frame, Error>,
         _trace: &TaskTrace,
-        account: &dyn Fn(bool),
+        account: &dyn Fn(Counted),
     ) {
-        let is_done = |kind| matches!(kind, Kind::Value | Kind::Unfinished);
-        account(reply.as_ref().is_ok_and(|reply| is_done(reply.header.kind)));
         let Self { chunk, number, parts, results } = *self;
+        account(Counted::Items(parts.values(&reply)));
         let map = Arc::clone(&chunk.map);
         map.under_way.lock().tasks.retain(|other| *other != number);
         map.pool.go_on(results.into_job(move |results| chunk.replied(reply, parts, results)));

@@ -33,6 +33,21 @@ pub(crate) struct Suspect {
     pub(crate) task: u64,
 }
 
+/// What a reply is to the counts of its pool.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Counted {
+    Value,
+    Error,
+    /// A chunk of a map: values of so many items.
+    Items(usize),
+}
+
+impl Counted {
+    pub(crate) fn of(is_value: bool) -> Self {
+        if is_value { Self::Value } else { Self::Error }
+    }
+}
+
 /// The receiver of a reply.
 pub(crate) trait ReplySink: Send {
     /// Returns whether [`complete`](Self::complete) may take long with so many bytes of values.
@@ -56,13 +71,13 @@ pub(crate) trait ReplySink: Send {
     /// process and whose checkpoint the pool has looked at.
     fn begun(&mut self, _items: usize) {}
 
-    /// Hands the reply on. `trace` is told of it, and `account` whether there is a value, before anybody
+    /// Hands the reply on. `trace` is told of it, and `account` what it counts as, before anybody
     /// can see it.
     fn complete(
         self: Box<Self>,
         reply: Result<Frame, Error>,
         trace: &TaskTrace,
-        account: &dyn Fn(bool),
+        account: &dyn Fn(Counted),
     );
 }
 

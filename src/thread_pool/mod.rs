@@ -24,7 +24,7 @@ use self::builder::Config;
 use self::pool::{Ending, Origin, Pool, PoolHost};
 use crate::closed::Closed;
 use crate::core::{
-    Extra, Failure, Host, MaybeExtra, New, Options, TaskName, context, submit, try_submit,
+    Continuation, Extra, Failure, Host, MaybeExtra, New, Options, context, submit, try_submit,
 };
 use crate::dump::Dump;
 use crate::error::{Error, TrySubmitError};
@@ -395,13 +395,13 @@ impl ThreadPoolExecutor {
     /// Submits a job that belongs to work which was accepted before.
     #[cfg(feature = "process")]
     pub(crate) fn go_on<J: SendJob>(&self, job: J) -> TaskFuture<J::Output> {
-        self.go_on_named(job, ())
+        self.continue_with(job, None)
     }
 
     /// As `go_on`, with a label.
-    fn go_on_named<J: SendJob, X: MaybeExtra>(&self, job: J, name: X) -> TaskFuture<J::Output> {
-        let go_on = |new: &New<PoolHost, X>| {
-            let queued = self.host().enqueue(new, name, Origin::Continuation);
+    fn continue_with<J: SendJob>(&self, job: J, label: Option<Label>) -> TaskFuture<J::Output> {
+        let go_on = |new: &New<PoolHost, Continuation>| {
+            let queued = self.host().enqueue(new, Continuation(label), Origin::Continuation);
             // By the drop of the job its owner learns that it has not run.
             queued.err().map(|error| Failure::new(error, ()))
         };
@@ -592,7 +592,11 @@ impl Crew for ThreadPoolExecutor {
     }
 
     fn start(&self, driver: Box<dyn FnOnce() + Send>, label: Option<&Label>) -> TaskFuture<()> {
-        self.go_on_named(driver, TaskName(label.cloned()))
+        self.continue_with(driver, label.cloned())
+    }
+
+    fn count_items(&self, count: usize) {
+        self.pool().count_items(count);
     }
 
     fn after_chunk(&self) -> AfterChunk {

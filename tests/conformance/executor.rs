@@ -4,6 +4,7 @@
 //! unless a test says why not. What takes a closure runs over the executors of this process; its
 //! twin over processes is in `tests/processes`.
 
+use std::future::ready;
 use std::panic::{panic_any, resume_unwind};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
@@ -281,6 +282,33 @@ fn an_item_that_fails_is_an_error_at_its_place() {
         let all = executor.map(try_divide, ITEMS).chunk_size(3).await.unwrap();
         let error = Err("1 / 0".to_owned());
         assert_eq!(all, [Ok((0, 1)), Ok((0, 1)), error, Ok((0, 1)), Ok((3, 1))]);
+    }
+    over_executors!(check);
+}
+
+/// One map counts the same on all executors: its items, and no task.
+#[test]
+fn a_map_counts_its_items_and_no_task() {
+    async fn check<E: ExecutorService>(executor: E) {
+        let counts = || {
+            let metrics = executor.metrics();
+            let tasks = [metrics.submitted, metrics.completed, metrics.failed, metrics.cancelled];
+            (tasks, metrics.items)
+        };
+        executor.submit(call!(power((2, 3)))).await.unwrap();
+        let squares: Vec<_> = (0..1000).map(|n| (n, 2)).collect();
+        executor.map(power, squares.clone()).await.unwrap();
+        assert_eq!(counts(), ([1, 1, 0, 0], 1000));
+        assert_eq!(executor.map(power, squares).chunk_size(7).unordered().count().await, 1000);
+        assert_eq!(counts(), ([1, 1, 0, 0], 2000));
+        // Values alone, as for tasks.
+        for chunk in [1, 3, 5] {
+            let items = executor.map(divide, ITEMS).chunk_size(chunk);
+            assert_eq!(items.filter(|item| ready(item.is_err())).count().await, 1);
+        }
+        assert_eq!(counts(), ([1, 1, 0, 0], 2012));
+        let report = executor.shutdown(Shutdown::Drain).await;
+        assert_eq!((report.completed, report.failed, report.cancelled), (0, 0, 0));
     }
     over_executors!(check);
 }

@@ -64,7 +64,7 @@ use crate::reactor::UserCode;
 use crate::remote::frame::{Frame, Kind};
 use crate::remote::map_context::MapContext;
 use crate::remote::scheduler::transport::{Hub, Progress, Transport, WorkerLink};
-use crate::remote::submission::{ReplySink, Submission, Submit};
+use crate::remote::submission::{Counted, ReplySink, Submission, Submit};
 use crate::room::Room;
 use crate::sync::{Mutex, MutexGuard};
 use crate::thread_pool::ThreadPoolExecutor;
@@ -83,6 +83,7 @@ pub(crate) struct Pool<T: Transport> {
     // Counted without the lock, by the threads that finish futures.
     completed: AtomicU64,
     failed: AtomicU64,
+    items: AtomicU64,
     /// Futures that are about to be finished, and the user's code on helper threads.
     finishing: Finishing,
     /// Threads for what takes long: callbacks, long replies, the input of maps.
@@ -157,11 +158,14 @@ impl<T: Transport> Pool<T> {
     fn complete(self: &Arc<Self>, finish: Option<Finish>) {
         let Some(Finish { sink, trace, reply, is_counted }) = finish else { return };
         let pool = self;
-        sink.complete(reply, &trace, &|is_value| {
-            if !is_counted {
-                let counter = if is_value { &pool.completed } else { &pool.failed };
-                counter.fetch_add(1, Relaxed);
-            }
+        sink.complete(reply, &trace, &|counted| {
+            let (counter, count) = match counted {
+                Counted::Items(count) => (&pool.items, count as u64),
+                _ if is_counted => return,
+                Counted::Value => (&pool.completed, 1),
+                Counted::Error => (&pool.failed, 1),
+            };
+            counter.fetch_add(count, Relaxed);
         });
         // After the callbacks and the wake-up: the pool does not end before them.
         pool.finished();
@@ -258,6 +262,7 @@ impl<T: Transport> Pool<T> {
             room,
             is_open: AtomicBool::new(true),
             completed: AtomicU64::new(0),
+            items: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             finishing: Finishing::new(),
             helpers: OnceLock::new(),
@@ -340,8 +345,8 @@ impl<T: Transport> Pool<T> {
             trace: submission.trace,
             context: submission.context,
         };
+        state.submitted += task.count();
         state.tasks.insert(number, Box::new(task));
-        state.submitted += 1;
         state.queue.push_back(number);
         state.queued += 1;
     }
@@ -472,7 +477,7 @@ impl<T: Transport> Pool<T> {
         let mut state = self.state.lock();
         // Out of the table: its reply, or the loss of its worker, finds no task from here on.
         let Some(task) = state.remove(number) else { return false };
-        state.cancelled += 1;
+        state.cancelled += task.count();
         if let Place::Sent { worker, slot } = task.place {
             Self::kill_for(&mut state, worker, slot);
         }
@@ -555,6 +560,7 @@ impl<T: Transport> Pool<T> {
             completed,
             failed,
             cancelled,
+            items: self.items.load(Relaxed),
             workers_lost: state.workers_lost,
             queue_time,
             run_time,

@@ -23,7 +23,7 @@ use crate::remote::map_context::{ChunkDetail, MapContext};
 use crate::remote::options_codec::{self, HAS_OPTIONS};
 use crate::remote::reply::{self, Reply};
 use crate::remote::scheduler::transport::{Hub, Transport, WorkerLink};
-use crate::remote::submission::{ReplySink, Submission, Suspect};
+use crate::remote::submission::{Counted, ReplySink, Submission, Suspect};
 use crate::remote::trace_relay;
 use crate::trace::TaskTrace;
 
@@ -74,10 +74,12 @@ impl<T: Transport> ReplySink for Forward<T> {
         self: Box<Self>,
         reply: Result<Frame, Error>,
         _trace: &TaskTrace,
-        account: &dyn Fn(bool),
+        account: &dyn Fn(Counted),
     ) {
-        let is_done = |kind| matches!(kind, Kind::Value | Kind::Unfinished);
-        account(reply.as_ref().is_ok_and(|frame| is_done(frame.header.kind)));
+        account(match &self.parts {
+            Some(parts) => Counted::Items(parts.values(&reply)),
+            None => Counted::of(reply.as_ref().is_ok_and(|frame| frame.header.kind == Kind::Value)),
+        });
         Arc::clone(&self.pool).answer(*self, reply);
     }
 }

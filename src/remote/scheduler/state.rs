@@ -105,6 +105,11 @@ impl<T: Transport> Task<T> {
         self.place == Place::Queued
     }
 
+    /// Returns what it is in a count of tasks. A map's chunk is none: its items are counted.
+    pub(super) fn count(&self) -> u64 {
+        u64::from(self.kind != Kind::Chunk)
+    }
+
     /// Returns whether the worker was sent it, and it was not taken back.
     pub(super) fn is_with(&self, number: u32) -> bool {
         matches!(self.place, Place::Sent { worker, .. } if worker == number)
@@ -320,7 +325,7 @@ impl<T: Transport> State<T> {
                 return None;
             }
         }
-        self.cancelled += 1;
+        self.cancelled += task.count();
         self.remove(number)
     }
 

@@ -71,7 +71,7 @@ impl<T: Transport> Pool<T> {
 
     fn end_asked(self: &Arc<Self>, state: &mut State<T>, number: u64, why: Error) {
         let Some(task) = state.remove(number) else { return };
-        state.cancelled += 1;
+        state.cancelled += task.count();
         self.end_withdrawn(state, *task, why);
     }
 }

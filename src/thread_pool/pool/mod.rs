@@ -76,6 +76,8 @@ pub(crate) struct Pool {
     room: Option<Room>,
     /// Withdrawn tasks. Counted by the thread that withdraws one, which need not be a worker.
     cancelled: AtomicU64,
+    /// Items of maps that have a value. Counted after each chunk.
+    items: AtomicU64,
     /// Tasks that ran into their time limit. Counted by the timer; other failures by the worker
     /// that sees them.
     timed_out: AtomicU64,
@@ -162,6 +164,7 @@ impl Pool {
             sleep: Sleep::new(),
             room,
             cancelled: AtomicU64::new(0),
+            items: AtomicU64::new(0),
             timed_out: AtomicU64::new(0),
             stopping: Arc::default(),
             starved: AtomicBool::new(false),
@@ -210,10 +213,10 @@ impl Pool {
         }
         state.pushed += 1;
         match origin {
-            Origin::Caller | Origin::Continuation => {}
+            Origin::Caller => {}
             // Before a worker can see the task, whose end takes it out of the registry.
             Origin::AsyncCaller => state.async_tasks.insert(&task),
-            Origin::Woken => state.woken += 1,
+            Origin::Continuation | Origin::Woken => state.uncounted += 1,
         }
         state.queue.push(task);
         // Under load no worker waits and no other may be started: then nothing more is looked at.

@@ -25,6 +25,11 @@ impl Pool {
         Counts { completed, failed, cancelled: self.cancelled.load(Relaxed) }
     }
 
+    /// Counts items of a map for which there is a value.
+    pub(crate) fn count_items(&self, count: usize) {
+        self.items.fetch_add(count as u64, Relaxed);
+    }
+
     pub(crate) fn metrics(&self) -> Metrics {
         // Only what must fit together is read under the lock; submitters and workers need it.
         let (mut totals, submitted, seats, workers, idle, queued) = {
@@ -34,7 +39,7 @@ impl Pool {
             // A copy: a worker that retires after this is in `seats`, and not in these totals as
             // well.
             let totals = state.totals.clone();
-            (totals, state.pushed - state.woken, seats, state.live, idle, state.waiting())
+            (totals, state.pushed - state.uncounted, seats, state.live, idle, state.waiting())
         };
         for seat in &seats {
             totals.add(&seat.metrics);
@@ -51,6 +56,7 @@ impl Pool {
             completed,
             failed,
             cancelled: self.cancelled.load(Relaxed),
+            items: self.items.load(Relaxed),
             workers_lost: 0,
             queue_time,
             run_time,

@@ -21,10 +21,10 @@ pub(super) struct State {
     /// Workers that have a seat, and those of them that wait inside of a job.
     pub(super) live: usize,
     pub(super) blocked: usize,
-    /// Number of pushes, and how many of them were of a task that had been accepted before. Apart, so
-    /// that a submission counts without a branch.
+    /// Number of pushes, and how many of them were no new task: of one that had been accepted before, or of a
+    /// map's job. Apart, so that a submission counts without a branch.
     pub(super) pushed: u64,
-    pub(super) woken: u64,
+    pub(super) uncounted: u64,
     pub(super) life: Lifecycle,
     /// By number; free places are used again.
     pub(super) seats: Vec<Option<Arc<Seat>>>,
@@ -71,7 +71,7 @@ impl State {
             queue: Queue::default(),
             life,
             pushed: 0,
-            woken: 0,
+            uncounted: 0,
             seats: Vec::new(),
             threads: Vec::new(),
             starting: 0,

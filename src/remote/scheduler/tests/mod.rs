@@ -21,7 +21,7 @@ use crate::instruments::Instruments;
 use crate::lifecycle::Accepting;
 use crate::reactor::UserCode;
 use crate::remote::frame::{Content, Frame, Header, Kind};
-use crate::remote::submission::{ReplySink, Submission};
+use crate::remote::submission::{Counted, ReplySink, Submission};
 use crate::shutdown::Shutdown;
 use crate::sync::Mutex;
 use crate::trace::TaskTrace;
@@ -53,9 +53,9 @@ impl ReplySink for Sink {
         self: Box<Self>,
         reply: Result<Frame, Error>,
         _: &TaskTrace,
-        account: &dyn Fn(bool),
+        account: &dyn Fn(Counted),
     ) {
-        account(reply.as_ref().is_ok_and(|frame| frame.header.kind == Kind::Value));
+        account(Counted::of(reply.as_ref().is_ok_and(|frame| frame.header.kind == Kind::Value)));
         let outcome = reply.map(|frame| frame.header.kind);
         self.outcomes.lock().entry(self.number).or_default().push(outcome);
     }
