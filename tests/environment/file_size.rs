@@ -59,3 +59,25 @@ fn a_limit_on_files_that_leaves_no_room_is_an_error_of_build() {
     }
     with_limit(4, "file_size::a_limit_on_files_that_leaves_no_room_is_an_error_of_build");
 }
+
+fn length(bytes: Vec<u8>) -> Result<(), String> {
+    if bytes.len() == 50_000 { Ok(()) } else { Err(format!("{} bytes", bytes.len())) }
+}
+
+/// Arguments go to the process that starts workers in a file in memory.
+#[test]
+fn a_limit_on_files_that_the_arguments_of_a_preloaded_call_exceed_is_an_error_of_build() {
+    if part().is_some() {
+        let preloaded = |count| builder(1).preload(call!(length(vec![7; count]))).build();
+        let text = format!("{:?}", preloaded(1_000_000).unwrap_err());
+        assert!(text.contains("1000") && text.contains("RLIMIT_FSIZE"), "{text}");
+        let pool = preloaded(50_000).unwrap();
+        assert_eq!(pool.submit(call!(square(3))).result().unwrap(), 9);
+        end(&pool);
+        return say(&[1]);
+    }
+    with_limit(
+        100,
+        "file_size::a_limit_on_files_that_the_arguments_of_a_preloaded_call_exceed_is_an_error_of_build",
+    );
+}

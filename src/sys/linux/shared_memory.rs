@@ -51,7 +51,7 @@ impl<T: Shareable> SharedMemory<T> {
     /// New memory, all zeros, and the descriptor by which another process can [`map`](Self::map) it.
     pub(crate) fn create() -> io::Result<(Self, OwnedFd)> {
         let length = length()?;
-        let fd = file()?;
+        let fd = file(length)?;
         rustix::fs::ftruncate(&fd, length as u64)?;
         // Of what this process writes to and reads, whatever the worker does. Where memory is promised
         // sparingly (`vm.overcommit_memory`), an access without it would be a SIGBUS.
@@ -123,25 +123,42 @@ impl<T: Shareable> Drop for SharedMemory<T> {
     }
 }
 
-/// Returns the length of the memory of a worker, in bytes. To the system that is a file, and one that
-/// exceeds the limit for files would be the death of this process (SIGXFSZ).
+/// Returns the maximum length of a file, in bytes. One that becomes longer would be the death of this process
+/// (SIGXFSZ), also if it is in memory only.
+fn longest_file() -> u64 {
+    getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX)
+}
+
+fn too_long(what: &str) -> io::Error {
+    let limit = longest_file();
+    io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        format!(
+            "{what}, and the limit on the size of files (RLIMIT_FSIZE, `ulimit -f`) is {limit} bytes; raise the limit"
+        ),
+    )
+}
+
+/// Returns the length of the memory of a worker, in bytes, which to the system is a file.
 pub(crate) fn length() -> io::Result<usize> {
-    let limit = getrlimit(Resource::Fsize).current.unwrap_or(u64::MAX);
+    let limit = longest_file();
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let length = LENGTH.min(most - most % AREA_AT);
     if length < LEAST {
-        return Err(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            format!(
-                "a worker shares memory with this process, to the system a file of at least {LEAST} bytes, and the limit on the size of files (RLIMIT_FSIZE, `ulimit -f`) is {limit} bytes; raise the limit"
-            ),
-        ));
+        return Err(too_long(&format!(
+            "a worker shares memory with this process, to the system a file of at least {LEAST} bytes"
+        )));
     }
     Ok(length)
 }
 
-/// A new file without a name, in memory.
-pub(crate) fn file() -> io::Result<OwnedFd> {
+/// A new file without a name, in memory, for so many bytes.
+pub(crate) fn file(length: usize) -> io::Result<OwnedFd> {
+    if length as u64 > longest_file() {
+        return Err(too_long(&format!(
+            "they are {length} bytes, which go through a file in memory"
+        )));
+    }
     let [fd] = above_standard(|| memory_file().map(|fd| [fd]))?;
     Ok(fd)
 }

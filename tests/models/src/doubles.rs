@@ -409,6 +409,7 @@ pub(crate) mod metrics {
         pub(crate) completed: u64,
         pub(crate) failed: u64,
         pub(crate) cancelled: u64,
+        pub(crate) items: u64,
         pub(crate) workers_lost: u64,
         pub(crate) queue_time: (),
         pub(crate) run_time: (),

@@ -59,7 +59,7 @@ impl Launch {
                 .as_deref()
                 .map(preload::write)
                 .transpose()
-                .map_err(explain("the call of the preloaded function can't be written down"))?,
+                .map_err(explain("the arguments of the preloaded function can't be sent"))?,
         })
     }
 

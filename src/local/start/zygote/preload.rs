@@ -23,7 +23,9 @@ pub(super) fn write(call: &Content) -> io::Result<OwnedFd> {
     for segment in &values.segments {
         head.extend((segment.len() as u64).to_le_bytes());
     }
-    let mut file = File::from(sys::memory_file()?);
+    let values_length = values.segments.iter().map(|segment| segment.len()).sum::<usize>();
+    let length = head.len() + values.body.len() + values_length;
+    let mut file = File::from(sys::memory_file(length)?);
     file.write_all(&head)?;
     file.write_all(&values.body)?;
     values.segments.iter().try_for_each(|segment| file.write_all(segment))?;
