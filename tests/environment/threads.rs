@@ -214,6 +214,44 @@ fn a_pool_without_any_worker_is_broken_by_the_system_s_reason() {
     });
 }
 
+/// Has the thread that keeps the time stay: as long as the pool and its future are there, it has a limit.
+fn keep_the_time() -> (ThreadPoolExecutor, Gate, TaskFuture<()>) {
+    let (keeps, gate) = (pool(1), Gate::new());
+    let held = gate.clone();
+    let started = Gate::new();
+    let has_started = started.clone();
+    let limited = keeps.task().timeout(Duration::from_secs(3600)).submit(move || {
+        has_started.open();
+        held.wait();
+    });
+    started.wait();
+    (keeps, gate, limited)
+}
+
+#[test]
+fn a_task_of_a_pool_without_any_worker_waits_for_a_while_for_a_thread() {
+    alone("threads::a_task_of_a_pool_without_any_worker_waits_for_a_while_for_a_thread", || {
+        be_unprivileged();
+        let (_keeps, gate, limited) = keep_the_time();
+        refuse_threads();
+        let waits = pool(1);
+        let tasks: Vec<_> = (0..10).map(|n| waits.submit(move || n)).collect();
+        assert!(tasks.iter().all(|task| !task.is_done()));
+        assert_eq!(waits.metrics().workers, 0);
+        grant_threads();
+        for (n, task) in (0..).zip(tasks) {
+            assert_eq!(task.result().unwrap(), n);
+        }
+        // A shortage that stays is told.
+        refuse_threads();
+        let error = pool(1).submit(|| 7).result().unwrap_err();
+        assert!(format!("{error:?}").contains("refused to start a worker thread"), "{error:?}");
+        grant_threads();
+        gate.open();
+        limited.result().unwrap();
+    });
+}
+
 /// A worker that no task needs is no reason to break the pool.
 #[test]
 fn workers_that_are_refused_to_a_builder_start_with_a_task() {

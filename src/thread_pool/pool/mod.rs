@@ -97,6 +97,9 @@ pub(crate) struct Pool {
 /// Time after a refusal in which a pool with workers asks for no further thread.
 const RETRY: Duration = Duration::from_millis(20);
 
+/// Time for which tasks wait in a pool without a worker, before it is broken.
+const STUCK: Duration = Duration::from_millis(600);
+
 /// The reason for which a task is queued. It decides what a closed pool still takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Origin {

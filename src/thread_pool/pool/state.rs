@@ -12,6 +12,7 @@ use crate::metrics::Totals;
 use crate::panic::KeptWaker;
 use crate::sync::Mutex;
 use crate::sync::thread::JoinHandle;
+use crate::timer::Timer;
 
 /// The state of a pool. The fields that every push looks at come first, and lie together.
 #[repr(C)]
@@ -54,7 +55,11 @@ impl AsMut<Sleepers> for State {
 
 pub(super) struct Refused {
     pub(super) at: Instant,
-    /// The reason, if there was no other worker: then all that waited has ended with it.
+    /// The first refusal in a row for want of which tasks wait and there is no worker.
+    pub(super) stuck_since: Option<Instant>,
+    /// Asks again then.
+    pub(super) retry: Option<Timer>,
+    /// The reason, if all that waited has ended with it.
     pub(super) cause: Option<BrokenPool>,
 }
 
@@ -107,9 +112,10 @@ impl State {
     }
 
     /// Returns whether no thread is to be asked for, since one was refused a moment ago. A pool in which
-    /// nobody looks at the queue asks all the same.
+    /// nobody looks at the queue, and nothing asks again, asks all the same.
     pub(super) fn pauses(&self) -> bool {
-        self.active() > 0 && self.refused.as_ref().is_some_and(|refused| !refused.pause().is_zero())
+        let asks_later = |refused: &Refused| self.active() > 0 || refused.retry.is_some();
+        self.refused.as_ref().is_some_and(|it| asks_later(it) && !it.pause().is_zero())
     }
 
     /// Returns the number of tasks that wait, in the queue or in a local one.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Called, Pool, RETRY, Refused, Rouse, Seat, State, worker};
+use super::{Called, Pool, RETRY, Refused, Rouse, STUCK, Seat, State, worker};
 use crate::core::TaskRef;
 use crate::core::local_queue::OwnLocalQueue;
 use crate::error::BrokenPool;
@@ -11,7 +11,7 @@ use crate::panic::wake_all;
 use crate::sync::MutexGuard;
 use crate::sync::atomic::Ordering::Relaxed;
 use crate::sync::thread::Thread;
-use crate::timer::deadline;
+use crate::timer::{Timer, deadline};
 
 impl Pool {
     /// Starts the workers that there are to be without tasks.
@@ -54,8 +54,8 @@ impl Pool {
         }
     }
 
-    /// Handles the refusal of a thread for the worker at `seat`. The other workers do its work; if
-    /// there are none, all that waits ends with the system's reason.
+    /// Handles the refusal of a thread for the worker at `seat`. The other workers do its work. If there are
+    /// none, a timer asks again for [`STUCK`], and then all that waits ends with the system's reason.
     pub(super) fn on_refusal(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
@@ -63,11 +63,19 @@ impl Pool {
         refused: &std::io::Error,
     ) {
         state.ended(seat);
+        let now = Instant::now();
         // Without a task there is nothing to fail, and the next one has it tried again.
-        let cause = (state.live == 0 && state.waiting() > 0).then(|| {
+        let is_stuck = state.live == 0 && state.waiting() > 0;
+        let earlier = state.refused.take().and_then(|refused| refused.stuck_since);
+        let stuck_since = is_stuck.then(|| earlier.unwrap_or(now));
+        let retry = match stuck_since {
+            Some(since) if now.duration_since(since) < STUCK => self.retry_later(),
+            _ => None,
+        };
+        let cause = (is_stuck && retry.is_none()).then(|| {
             BrokenPool::new(format!("the system refused to start a worker thread: {refused}"))
         });
-        state.refused = Some(Refused { at: Instant::now(), cause: cause.clone() });
+        state.refused = Some(Refused { at: now, stuck_since, retry, cause: cause.clone() });
         if let Some(cause) = cause {
             return self.fail_all(state, cause, !self.config.is_internal);
         }
@@ -83,6 +91,20 @@ impl Pool {
         // Those that are blocked see that they have to try again; another executor, only by its waker.
         blocked.iter().for_each(Thread::unpark);
         wake_all(parked);
+    }
+
+    /// Has the timer ask for a thread again. `None`: it has no thread either.
+    fn retry_later(self: &Arc<Self>) -> Option<Timer> {
+        let pool = Arc::downgrade(self);
+        let retry = move || {
+            let Some(pool) = pool.upgrade() else { return };
+            let mut state = pool.state.lock();
+            if state.live == 0 && state.waiting() > 0 {
+                let (seat, own) = state.new_seat();
+                pool.rouse(state, Rouse::New(seat, own));
+            }
+        };
+        Timer::new(deadline(RETRY), Box::new(retry)).ok()
     }
 
     /// Tries to start another worker for a blocked one, if the pool is starved and no thread was
