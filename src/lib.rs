@@ -6,7 +6,6 @@
 //!
 //! ```
 //! use concurrent_futures::{ThreadPoolExecutor, as_completed};
-//! use futures::StreamExt;
 //!
 //! # fn render_row(y: u32) -> u32 { y }
 //! # futures::executor::block_on(async {
@@ -91,6 +90,7 @@
 //!
 //! ```text
 //! 9  lib.rs              this page
+//!    any_executor.rs     an executor whose kind is chosen at run time
 //!    unwind_safe.rs      auto traits of the public types
 //!    guide.rs            the guide, of docs/guide
 //! 8  process_pool/       ProcessPoolExecutor, its builder and options
@@ -106,15 +106,21 @@
 //!    settings.rs         rules that builders share
 //!    initializer.rs      the results of initializers
 //! 3  map/                Map: windows, chunks, order; built on what a crew can do
-//!    as_completed.rs     the completion queue
+//!    as_completed.rs     results as they finish
+//!    task_set.rs         the same for a set that grows
+//!    shared_task.rs      a result that many can await
+//!    portable_error.rs   any error, on its way to another process
 //!    wait.rs             wait, ReturnWhen
 //!    shutdown.rs         how an executor ends
 //!    dump.rs             a pool at one moment, as a text for people
 //! 2  future.rs           TaskFuture: poll, cancel, result, callbacks; the drop rule
 //!    task.rs             what a running job sees
-//!    worker_info.rs      the worker that it runs on
 //!    stop_token.rs       a stop request as a value
+//!    task_handle.rs      a task as others than its future's owner see it
 //!    task_options.rs     options of a task: label, limits, retries, token
+//!    next.rs             the next item of a stream, as a future
+//!    blocking.rs         iteration by blocking
+//!    closed.rs           the end of an executor, as a future
 //!    worker_info.rs      the worker that code runs on
 //!    job.rs              Job, Call and call!
 //!    function/           how a plain function is named for another process
@@ -123,7 +129,7 @@
 //!    core/worker/        what a worker's thread has: context, local queue, waits
 //! 0  reactor/            the thread that waits for descriptors
 //!    sys/                what the operating system offers, as safe functions
-//!    error.rs, label.rs, portable.rs, panic.rs, metrics.rs, instruments.rs, trace/, timer.rs, fork.rs,
+//!    error.rs, executor_state.rs, label.rs, portable.rs, panic.rs, metrics.rs, instruments.rs, trace/, timer.rs, fork.rs,
 //!    clock.rs, sync.rs, shrink.rs, cache_padded.rs
 //! ```
 #![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]

@@ -37,7 +37,7 @@ use crate::task_handle::TaskHandle;
 /// # futures::executor::block_on(async {
 /// let pool = ThreadPoolExecutor::new();
 /// let thumbnail = pool.submit(|| "expensive".to_owned()).shared();
-/// let (one, other) = futures::join!(thumbnail.clone(), thumbnail);
+/// let (one, other) = tokio::join!(thumbnail.clone(), thumbnail);
 /// assert_eq!(one?, other?);
 /// # Ok::<(), concurrent_futures::Error>(())
 /// # }).unwrap();

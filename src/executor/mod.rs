@@ -206,7 +206,7 @@ pub trait ExecutorService: Executor {
     ///
     /// # futures::executor::block_on(async {
     /// let pool = ThreadPoolExecutor::new();
-    /// futures::join!(supervise(pool.clone()), pool.shutdown(Shutdown::Drain));
+    /// tokio::join!(supervise(pool.clone()), pool.shutdown(Shutdown::Drain));
     /// # });
     /// ```
     fn closed(&self) -> Closed;

@@ -214,7 +214,7 @@ impl ThreadPoolExecutor {
     ///
     /// # futures::executor::block_on(async {
     /// let pool = ThreadPoolExecutor::new();
-    /// let (sender, receiver) = futures::channel::oneshot::channel();
+    /// let (sender, receiver) = tokio::sync::oneshot::channel();
     /// let length = pool.submit_future(async move {
     ///     let text: String = receiver.await.unwrap_or_default(); // holds no worker
     ///     text.len()
