@@ -12,7 +12,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use concurrent_futures::{Error, ThreadPoolExecutor};
-use futures::future::join_all;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 const CLIENTS: usize = 200;
@@ -32,11 +32,7 @@ enum Answer {
     TryAgain,
 }
 
-async fn login(
-    pool: &ThreadPoolExecutor,
-    expected: u64,
-    password: String,
-) -> Result<Answer, Error> {
+async fn login(pool: ThreadPoolExecutor, expected: u64, password: String) -> Result<Answer, Error> {
     match pool.task().label("login").submit(move || hash(&password)).await {
         Ok(hash) if hash == expected => Ok(Answer::Welcome),
         Ok(_) => Ok(Answer::Refused),
@@ -55,9 +51,10 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let start = Instant::now();
     let crowd = (0..CLIENTS).map(|n| {
         let password = if n % 2 == 0 { "sesame" } else { "simsim" };
-        login(&pool, expected, password.to_owned())
+        login(pool.clone(), expected, password.to_owned())
     });
-    let answers: Vec<_> = join_all(crowd).await.into_iter().collect::<Result<_, _>>()?;
+    let answers = crowd.collect::<JoinSet<_>>().join_all().await;
+    let answers: Vec<_> = answers.into_iter().collect::<Result<_, _>>()?;
     let count = |answer| answers.iter().filter(|other| **other == answer).count();
     let (welcome, refused) = (count(Answer::Welcome), count(Answer::Refused));
     let turned_away = count(Answer::TryAgain);
@@ -68,7 +65,7 @@ async fn main() -> Result<(), Box<dyn StdError>> {
 
     // All workers have something to do; a client waits behind that, and hangs up.
     let busy: Vec<_> = (0..2 * workers).map(|_| pool.submit(|| hash("other"))).collect();
-    let client = login(&pool, expected, "sesame".to_owned());
+    let client = login(pool.clone(), expected, "sesame".to_owned());
     assert!(timeout(Duration::from_millis(1), client).await.is_err());
     println!("one has hung up: {} task was withdrawn", pool.metrics().cancelled);
     assert_eq!(pool.metrics().cancelled, 1);
