@@ -45,4 +45,6 @@ impl sealed::Outcome for Result<(), PortableError> {
     }
 }
 
+// The error is that of `InitializerOutcome`, not of the trait that seals it.
+#[diagnostic::do_not_recommend]
 impl<T: sealed::Outcome> InitializerOutcome for T {}

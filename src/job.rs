@@ -147,7 +147,12 @@ impl<A, R> Call<A, R> {
 
     /// Makes the call of a function of this path. For `call!`.
     #[doc(hidden)]
-    pub fn named(path: &'static str, function: fn(A) -> R, arguments: A) -> Self {
+    #[rustfmt::skip] // The compiler shows the line of the name where the function is a closure that captures.
+    pub fn of_plain_function( // not a closure in a variable: pass what it captures as an argument
+        path: &'static str,
+        function: fn(A) -> R,
+        arguments: A,
+    ) -> Self {
         Self { path: Some(path), ..Self::new(function, arguments) }
     }
 
@@ -197,12 +202,56 @@ impl<A: fmt::Debug, R> fmt::Debug for Call<A, R> {
 /// # Ok::<(), concurrent_futures::Error>(())
 /// ```
 ///
-/// The function must be a plain one, since only that can be named in another process:
+/// The function must be a plain one, since only that can be named in another process. A closure in a variable
+/// is none; what it captures becomes an argument:
 ///
 /// ```compile_fail,E0308
 /// let n = 3;
 /// let add_n = move |x: i32| x + n;
 /// let call = concurrent_futures::call!(add_n(1));
+/// ```
+///
+/// An `async fn` only returns a future: that is the value of its task, and no worker polls it. On threads
+/// write [`submit_future`](crate::ThreadPoolExecutor::submit_future) instead; for an executor that may run
+/// jobs in other processes, such a call does not compile.
+///
+/// # Arguments that are references
+///
+/// A worker may use the arguments after the caller has returned. So on threads a reference must be
+/// `'static`, as a string literal is; otherwise pass a clone or an [`Arc`](std::sync::Arc). To another process
+/// a reference can't be sent at all, and it shares no `Arc` with this one: pass the value, so a `String` instead
+/// of a `&str`.
+///
+/// ```
+/// use concurrent_futures::{Error, Executor, ThreadPoolExecutor, call};
+///
+/// fn length(text: &str) -> usize {
+///     text.len()
+/// }
+///
+/// fn length_of(text: String) -> usize {
+///     length(&text)
+/// }
+///
+/// fn length_anywhere(executor: &impl Executor, text: &str) -> Result<usize, Error> {
+///     executor.submit(call!(length_of(text.to_owned()))).result()
+/// }
+///
+/// let pool = ThreadPoolExecutor::new();
+/// assert_eq!(pool.submit(call!(length("seven"))).result()?, 5);
+/// assert_eq!(length_anywhere(&pool, "seven")?, 5);
+/// # Ok::<(), Error>(())
+/// ```
+///
+/// Where a `&str` does not compile, the error is that an "implementation of `Deserialize` is not general
+/// enough": one can be read only from bytes that stay where they are.
+///
+/// ```compile_fail
+/// # use concurrent_futures::{Error, Executor, TaskFuture, call};
+/// # fn length(text: &str) -> usize { text.len() }
+/// fn length_of_seven(executor: &impl Executor) -> TaskFuture<usize> {
+///     executor.submit(call!(length("seven")))
+/// }
 /// ```
 #[macro_export]
 macro_rules! call {
@@ -213,6 +262,14 @@ macro_rules! call {
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __call_split {
+    ([] move $($rest:tt)*) => { $crate::__call_split!(closure) };
+    ([] || $($rest:tt)*) => { $crate::__call_split!(closure) };
+    ([] | $($rest:tt)*) => { $crate::__call_split!(closure) };
+    (closure) => {
+        ::core::compile_error!(
+            "call! takes a function call, not a closure: write call!(function(arguments))"
+        )
+    };
     ([$($function:tt)+] ($($arguments:tt)*)) => {
         $crate::__call_arguments!([$($function)+] $($arguments)*)
     };
@@ -245,7 +302,7 @@ macro_rules! __call_bind {
         $crate::__call_bind!([$($function)+] [$(($name $value))* (argument $next)] $($rest,)*)
     };
     ([$($function:tt)+] [$(($name:ident $value:expr))*]) => {
-        $crate::Call::named(
+        $crate::Call::of_plain_function(
             ::core::stringify!($($function)+),
             |($($name,)*)| $($function)+($($name),*),
             ($($value,)*),

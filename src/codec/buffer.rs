@@ -90,7 +90,7 @@ use crate::sys::memory::Shared;
 /// buffer of structs can't be read from there, which is an error of the task: use a `Vec`.
 ///
 /// The elements keep the byte order of the machine, as both processes run on the same one.
-pub struct Buffer<T: Element>(Shared<T>);
+pub struct Buffer<T>(Shared<T>);
 
 impl<T: Element> Buffer<T> {
     /// The elements as a `Vec`. There is no copy if the buffer was made from a `Vec` in this process
@@ -169,13 +169,13 @@ impl<T: Element> Default for Buffer<T> {
     }
 }
 
-impl<T: Element> Clone for Buffer<T> {
+impl<T> Clone for Buffer<T> {
     fn clone(&self) -> Self {
         Self(self.0.clone())
     }
 }
 
-impl<T: Element> Deref for Buffer<T> {
+impl<T> Deref for Buffer<T> {
     type Target = [T];
 
     #[inline]
@@ -184,39 +184,39 @@ impl<T: Element> Deref for Buffer<T> {
     }
 }
 
-impl<T: Element> AsRef<[T]> for Buffer<T> {
+impl<T> AsRef<[T]> for Buffer<T> {
     fn as_ref(&self) -> &[T] {
         self
     }
 }
 
-impl<T: Element + PartialEq> PartialEq for Buffer<T> {
+impl<T: PartialEq> PartialEq for Buffer<T> {
     fn eq(&self, other: &Self) -> bool {
         self[..] == other[..]
     }
 }
 
-impl<T: Element + Eq> Eq for Buffer<T> {}
+impl<T: Eq> Eq for Buffer<T> {}
 
-impl<T: Element + PartialEq> PartialEq<[T]> for Buffer<T> {
+impl<T: PartialEq> PartialEq<[T]> for Buffer<T> {
     fn eq(&self, other: &[T]) -> bool {
         self[..] == *other
     }
 }
 
-impl<T: Element + PartialEq> PartialEq<Vec<T>> for Buffer<T> {
+impl<T: PartialEq> PartialEq<Vec<T>> for Buffer<T> {
     fn eq(&self, other: &Vec<T>) -> bool {
         self[..] == other[..]
     }
 }
 
-impl<T: Element + PartialEq, const N: usize> PartialEq<[T; N]> for Buffer<T> {
+impl<T: PartialEq, const N: usize> PartialEq<[T; N]> for Buffer<T> {
     fn eq(&self, other: &[T; N]) -> bool {
         self[..] == other[..]
     }
 }
 
-impl<'a, T: Element> IntoIterator for &'a Buffer<T> {
+impl<'a, T> IntoIterator for &'a Buffer<T> {
     type Item = &'a T;
     type IntoIter = std::slice::Iter<'a, T>;
 
@@ -225,7 +225,7 @@ impl<'a, T: Element> IntoIterator for &'a Buffer<T> {
     }
 }
 
-impl<T: Element + fmt::Debug> fmt::Debug for Buffer<T> {
+impl<T: fmt::Debug> fmt::Debug for Buffer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
     }
@@ -291,6 +291,15 @@ impl<'de, T: Element + Deserialize<'de>> Visitor<'de> for BufferVisitor<T> {
 /// These are integers, floats, arrays of them, and structs with `#[repr(C)]` and the derives of `Pod` and
 /// `Zeroable` of the crate `bytemuck`, version 1, with its feature `derive`. A `bool`, a `char`, a reference
 /// or a struct with padding is none.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be an element of a `Buffer`",
+    label = "not plain memory",
+    note = "a struct needs `#[repr(C)]` and `#[derive(Clone, Copy, bytemuck::Pod, bytemuck::Zeroable)]`, with the \
+            feature `derive` of `bytemuck`",
+    note = "elements that are not plain memory go into a `Vec`"
+)]
 pub trait Element: NoUninit + AnyBitPattern + Send + Sync {}
 
+// The error is that of `Element`, not of the traits of another crate.
+#[diagnostic::do_not_recommend]
 impl<T: NoUninit + AnyBitPattern + Send + Sync> Element for T {}

@@ -50,6 +50,10 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
     /// Hands in a call. Never blocks; if it is refused, the future is finished with the error:
     /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
     /// [`BrokenPool`](Error::BrokenPool).
+    ///
+    /// Arguments and result are owned values with serde's traits, as another process may run the call: a
+    /// `String` instead of a `&str`, see [`call!`](crate::call). The function is no `async fn`, since the
+    /// future that it returns is no such value.
     fn submit<C: PortableCall>(&self, call: C) -> TaskFuture<C::Output>;
 
     /// Hands in a call, or gives it back.
@@ -103,7 +107,8 @@ pub trait Executor: Clone + Send + Sync + 'static + sealed::Sealed {
     /// [`BrokenPool`](Error::BrokenPool).
     fn try_reserve(&self) -> Result<Permit<Self>, Error>;
 
-    /// Calls `function` with every item. See [`Map`].
+    /// Calls `function` with every item. See [`Map`]. What a closure would capture is the context of
+    /// [`map_with`](Self::map_with).
     fn map<A, R, I>(&self, function: fn(A) -> R, items: I) -> Map<R>
     where
         A: Portable,

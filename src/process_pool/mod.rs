@@ -118,6 +118,22 @@ impl ProcessPoolExecutor {
     /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown),
     /// [`BrokenPool`](Error::BrokenPool), or [`Codec`](Error::Codec) if the arguments can't be
     /// encoded.
+    ///
+    /// Arguments and result are owned values with serde's traits: a `String` instead of a `&str`, see
+    /// [`call!`](crate::call), and a [`PortableError`](crate::PortableError) instead of an error that serde
+    /// does not know. The function is no `async fn`, since no future can be sent back.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, PortableError, ProcessPoolExecutor, call};
+    ///
+    /// fn size(path: String) -> Result<u64, PortableError> {
+    ///     Ok(std::fs::metadata(path)?.len())
+    /// }
+    ///
+    /// let pool = ProcessPoolExecutor::new()?;
+    /// assert!(pool.submit(call!(size("no/such/file".to_owned()))).result()?.is_err());
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn submit<C: PortableCall>(&self, call: C) -> TaskFuture<C::Output> {
         self.submit_options(call, TaskOptions::new(), false)
     }
@@ -165,8 +181,8 @@ impl ProcessPoolExecutor {
     /// the results arrive. Two inputs are one with `zip`. The items are taken from the input on threads
     /// of this process.
     ///
-    /// A plain function is needed, since only that has a name in another process; a closure that
-    /// captures nothing is one:
+    /// A plain function is needed, since only that has a name in another process. What a closure would
+    /// capture is the context of [`map_with`](Self::map_with); one that captures nothing is a plain function:
     ///
     /// ```
     /// use concurrent_futures::ProcessPoolExecutor;

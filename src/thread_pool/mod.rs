@@ -162,6 +162,25 @@ impl ThreadPoolExecutor {
     /// If it is refused, the future is finished with the error, and the job is dropped:
     /// [`QueueFull`](Error::QueueFull), [`ShutDown`](Error::ShutDown) or
     /// [`BrokenPool`](Error::BrokenPool).
+    ///
+    /// A job may run after the caller has returned, so it can't borrow from the caller: a `move` closure
+    /// owns what it uses, and an [`Arc`] is shared by several jobs.
+    ///
+    /// The value of a closure that returns a future is that future, which no worker polls. So
+    /// `submit(|| async { .. })` computes nothing on the pool; write
+    /// [`submit_future(async { .. })`](Self::submit_future):
+    ///
+    /// ```
+    /// use concurrent_futures::ThreadPoolExecutor;
+    ///
+    /// # futures::executor::block_on(async {
+    /// let pool = ThreadPoolExecutor::new();
+    /// let not_polled = pool.submit(|| async { 6 * 7 }).await?;
+    /// assert_eq!(not_polled.await, 42); // computed only now, by this thread
+    /// assert_eq!(pool.submit_future(async { 6 * 7 }).await?, 42); // computed by a worker
+    /// # Ok::<(), concurrent_futures::Error>(())
+    /// # }).unwrap();
+    /// ```
     pub fn submit<J>(&self, job: J) -> TaskFuture<J::Output>
     where
         J: Job + Send + 'static,

@@ -7,6 +7,7 @@ use concurrent_futures::{ReturnWhen, Shutdown, ThreadPoolExecutor, as_completed,
 async fn forgetful(pool: &ThreadPoolExecutor) {
     pool.submit(|| 7);
     pool.submit_future(async { 7 });
+    pool.submit(|| async { 7 }).await.unwrap();
     pool.map(|n: u32| n, 0..3);
     pool.map(|n: u32| n, 0..3).unordered();
     as_completed([pool.submit(|| 7)]);
