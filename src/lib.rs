@@ -121,6 +121,7 @@
 //!    next.rs             the next item of a stream, as a future
 //!    blocking.rs         iteration by blocking
 //!    closed.rs           the end of an executor, as a future
+//!    ipc/                what processes share: arrays
 //!    worker_info.rs      the worker that code runs on
 //!    job.rs              Job, Call and call!
 //!    function/           how a plain function is named for another process
@@ -227,6 +228,8 @@ pub mod guide;
 mod initializer;
 mod inline;
 mod instruments;
+#[cfg(feature = "process")]
+pub mod ipc;
 mod job;
 mod label;
 mod lifecycle;

@@ -32,7 +32,7 @@ const LAYERS: [&[&str]; 24] = [
     &["core"],
     &["stop_token"],
     &["blocking", "codec", "function", "future", "job", "next", "task", "worker_info"],
-    &["closed", "task_handle", "task_options"],
+    &["closed", "ipc", "task_handle", "task_options"],
     &["task_set"],
     &["as_completed", "dump", "map", "portable_error", "shared_task", "shutdown", "wait"],
     &["room"],

@@ -93,6 +93,10 @@ use crate::sys::memory::Shared;
 pub struct Buffer<T>(Shared<T>);
 
 impl<T: Element> Buffer<T> {
+    pub(crate) fn of_shared(elements: Shared<T>) -> Self {
+        Self(elements)
+    }
+
     /// The elements as a `Vec`. There is no copy if the buffer was made from a `Vec` in this process
     /// and has no other clone.
     ///

@@ -32,6 +32,7 @@
 //! | `d5` | a variant without content: shape |
 //! | `d6` | a variant: shape, content |
 //! | `d7` | a [`Buffer`](buffer::Buffer): length of its record, record; see [`segment`] |
+//! | `d8` | a [handle]: number of its descriptors, the numbers of these in the message; a value follows |
 //! | `e0..e9` | a sequence of numbers of one kind, [`u8` to `f64`](segment::ElementKind): how many, and all of them packed |
 //! | `ff` | shapes: how many, and for each the number of its names, their lengths, and all names; a value follows |
 //!
@@ -70,15 +71,19 @@ pub(crate) mod buffer;
 mod decoder;
 mod encoder;
 mod error;
+pub(crate) mod handle;
+mod handover;
 mod segment;
 mod tag;
 #[cfg(test)]
 mod tests;
 
+use self::handle::Descriptor;
+
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::{Encoder, encode};
 pub(crate) use error::Error;
-pub(crate) use segment::{BUFFER, Elements, Given, copy_elements, offer, take_given};
+pub(crate) use segment::{Attached, BUFFER, Elements, Given, copy_elements, offer, take_given};
 
 pub(crate) use crate::sys::memory::{ReceivedSegment, Segment};
 
@@ -94,14 +99,22 @@ pub(crate) struct Encoded {
     pub(crate) body: Vec<u8>,
     /// Sent from where they are.
     pub(crate) segments: Vec<Segment>,
+    pub(crate) descriptors: Vec<Descriptor>,
+}
+
+impl Encoded {
+    /// Returns whether all of it is in the body.
+    pub(crate) fn is_body(&self) -> bool {
+        self.segments.is_empty() && self.descriptors.is_empty()
+    }
 }
 
 /// Decodes the value of a message that has one.
 pub(crate) fn decode<T: DeserializeOwned + 'static>(
     body: &[u8],
-    segments: Vec<ReceivedSegment>,
+    attached: impl Into<Attached>,
 ) -> Result<T, Error> {
-    let mut values = Decoder::new(body, segments);
+    let mut values = Decoder::new(body, attached);
     let value = values.next()?;
     values.finish().map(|()| value)
 }

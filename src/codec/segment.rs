@@ -11,7 +11,6 @@ use std::any::{TypeId, type_name};
 use std::cell::Cell;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::marker::PhantomData;
 use std::ops::Deref;
 
 use bytemuck::{AnyBitPattern, NoUninit};
@@ -22,6 +21,9 @@ use serde_core::forward_to_deserialize_any;
 
 use super::encoder::serializer::Serializer;
 use super::error::Error;
+use super::handle::Descriptor;
+use super::handover::{Withdraw, put};
+use crate::sys::OwnedFd;
 use crate::sys::memory::{ReceivedSegment, Segment};
 
 /// The name of a buffer as a newtype struct. No other type has such a name.
@@ -30,6 +32,9 @@ pub(crate) const BUFFER: &str = "$concurrent_futures::Buffer";
 /// Buffers below this many bytes are copied into the body: a segment costs its own allocation on
 /// the other side, and a part of its own in a system call.
 const INLINE: usize = 4096;
+
+/// A frame has 24 bits for their number.
+const MOST_SEGMENTS: u32 = (1 << 24) - 1;
 
 /// Clones of one buffer are sent once, if there are no more than so many other segments between
 /// them.
@@ -257,26 +262,6 @@ thread_local! {
     static GIVEN: Cell<Option<Given>> = const { Cell::new(None) };
 }
 
-/// Empties a thread-local when dropped.
-#[must_use]
-pub(crate) struct Withdraw<T: 'static> {
-    from: &'static std::thread::LocalKey<Cell<Option<T>>>,
-    not_send: PhantomData<*const ()>,
-}
-
-impl<T> Drop for Withdraw<T> {
-    fn drop(&mut self) {
-        // A thread that is ending has no offers any more.
-        let _ = self.from.try_with(Cell::take);
-    }
-}
-
-fn put<T>(into: &'static std::thread::LocalKey<Cell<Option<T>>>, value: T) -> Withdraw<T> {
-    // In a thread that is ending there is no place for the value: the elements go as a sequence.
-    let _ = into.try_with(|cell| cell.set(Some(value)));
-    Withdraw { from: into, not_send: PhantomData }
-}
-
 /// Offers a buffer's memory to the codec for as long as the guard is there.
 pub(crate) fn offer(segment: Segment, elements: Elements) -> Withdraw<Offer> {
     put(&OFFERED, Offer { segment, elements })
@@ -348,7 +333,8 @@ pub(super) fn enter(
             }
         };
         // 0 stands for numbers that are in the record.
-        let place = u32::try_from(index + 1).map_err(|_| Error::new("too many buffers"))?;
+        let place = u32::try_from(index + 1).ok().filter(|place| *place <= MOST_SEGMENTS);
+        let place = place.ok_or_else(|| Error::new("too many buffers"))?;
         (place, None)
     };
     Ok((Record::new(elements, place), inline))
@@ -408,11 +394,25 @@ impl<'de> Entered<'de> {
     }
 }
 
+/// What came beside the body of a message.
+#[derive(Debug, Default)]
+pub(crate) struct Attached {
+    pub(crate) segments: Vec<ReceivedSegment>,
+    pub(crate) descriptors: Vec<OwnedFd>,
+}
+
+impl From<Vec<ReceivedSegment>> for Attached {
+    fn from(segments: Vec<ReceivedSegment>) -> Self {
+        Self { segments, descriptors: Vec::new() }
+    }
+}
+
 /// The segments of a message that is decoded. They were numbered as they were first met, and are
-/// met again in this order.
+/// met again in this order. And its descriptors.
 pub(super) struct Received {
     all: Vec<Segment>,
     pub(super) met: usize,
+    descriptors: Vec<Descriptor>,
 }
 
 #[cold]
@@ -420,13 +420,18 @@ fn shared(received: Vec<ReceivedSegment>) -> Vec<Segment> {
     received.into_iter().map(Segment::from).collect()
 }
 
-impl From<Vec<ReceivedSegment>> for Received {
+#[cold]
+fn counted(received: Vec<OwnedFd>) -> Vec<Descriptor> {
+    received.into_iter().map(Descriptor::from).collect()
+}
+
+impl From<Attached> for Received {
     #[inline]
-    fn from(received: Vec<ReceivedSegment>) -> Self {
+    fn from(Attached { segments, descriptors }: Attached) -> Self {
         // Most messages have none.
-        let is_empty = received.is_empty();
-        let all = if is_empty { Vec::new() } else { shared(received) };
-        Self { all, met: 0 }
+        let all = if segments.is_empty() { Vec::new() } else { shared(segments) };
+        let descriptors = if descriptors.is_empty() { Vec::new() } else { counted(descriptors) };
+        Self { all, met: 0, descriptors }
     }
 }
 
@@ -441,6 +446,10 @@ impl Received {
             }
             _ => Err(Error::new("a buffer has no segment")),
         }
+    }
+
+    pub(super) fn descriptor(&self, index: usize) -> Option<Descriptor> {
+        self.descriptors.get(index).cloned()
     }
 
     pub(super) fn are_all_met(&self) -> bool {

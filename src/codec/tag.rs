@@ -41,6 +41,7 @@ pub(super) const STRUCT: u8 = 0xd4;
 pub(super) const UNIT_VARIANT: u8 = 0xd5;
 pub(super) const VARIANT: u8 = 0xd6;
 pub(super) const BUFFER: u8 = 0xd7;
+pub(super) const HANDLE: u8 = 0xd8;
 /// Packed numbers: one tag for each [`ElementKind`](super::segment::ElementKind).
 pub(super) const RUN: Range<u8> = 0xe0..0xea;
 pub(super) const SHAPES: u8 = 0xff;

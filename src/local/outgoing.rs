@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice};
 
+use crate::codec::handle::Descriptor;
 use crate::remote::frame::Header;
 use crate::remote::message::{Message, Payload};
 use crate::shrink::shrink;
@@ -48,12 +49,14 @@ impl Outgoing {
 
     /// Sends what is in line, as far as the socket takes it, without the owner's lock. `watch` is
     /// called if that has changed since the last flush: with `true` if there is no room, and the
-    /// line is to be flushed once there is. Any other error of `send` has to be the connection's end,
+    /// line is to be flushed once there is. `retry` is called if too many descriptors are under way: the line
+    /// is to be flushed a while later. Any other error of `send` has to be the connection's end,
     /// which the reactor reports: half a frame may have been sent.
     pub(crate) fn flush(
         &self,
-        send: impl Fn(&[IoSlice<'_>]) -> io::Result<usize>,
+        send: impl Fn(&[IoSlice<'_>], &[Descriptor]) -> io::Result<usize>,
         watch: impl FnOnce(bool),
+        retry: impl FnOnce(),
     ) {
         // Bounds the list for one call. A single frame may have more parts; what the call does not
         // take is sent by the next one.
@@ -64,21 +67,29 @@ impl Outgoing {
             // With the line locked, so that bytes keep its order whichever thread sends them. A
             // short send is no reason to wait: if the socket is full, the next one says so.
             let sent = match line.only_piece() {
-                Some(piece) => send(&[IoSlice::new(piece)]),
+                Some(piece) => send(&[IoSlice::new(piece)], &[]),
                 None => {
                     let mut parts: Vec<IoSlice<'_>> = Vec::new();
+                    let mut descriptors: &[Descriptor] = &[];
                     for frame in &line.frames {
+                        // They go with the first byte of a call.
+                        match (parts.is_empty(), frame.descriptors()) {
+                            (true, of_frame) => descriptors = of_frame,
+                            (false, []) => {}
+                            (false, _) => break,
+                        }
                         frame.add_to(&mut parts);
                         if parts.len() >= MOST_PARTS {
                             break;
                         }
                     }
-                    send(&parts)
+                    send(&parts, descriptors)
                 }
             };
             match sent {
                 Ok(count) => line.remove_sent(count),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => is_stuck = true,
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => return retry(),
                 Err(_ended) => line.frames.clear(),
             }
         }

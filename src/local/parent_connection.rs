@@ -125,7 +125,10 @@ impl ParentConnection {
                     return match frame.unread {
                         // This worker ends, with the task unstarted: another one may have the
                         // memory.
-                        Some(unread) if frame.header.kind != Kind::Answer => {
+                        Some(unread)
+                            if frame.header.kind != Kind::Answer
+                                && unread.is_for_want_of_memory() =>
+                        {
                             Err(io::Error::other(unread.describe("arguments")))
                         }
                         _ => Ok(Some(frame)),

@@ -14,9 +14,9 @@ use super::start::zygote::Zygote;
 use crate::error::LossCause;
 use crate::reactor::Registration;
 use crate::remote::frame::{Frame, FrameReader, Header};
-use crate::remote::message::Payload;
+use crate::remote::message::{self, DESCRIPTORS_RETRY, Payload};
 use crate::remote::scheduler::CheckedCall;
-use crate::remote::scheduler::transport::{EndBy, Progress, Withdrawn, WorkerLink};
+use crate::remote::scheduler::transport::{EndBy, Hub, Progress, Withdrawn, WorkerLink};
 use crate::remote::trace_relay;
 use crate::sync::Mutex;
 use crate::sys::{AsFd, OwnedFd, PidFd, Signal, socket};
@@ -33,6 +33,8 @@ pub(crate) struct Connection {
     registration: Registration,
     /// The worker's number with the reactor.
     number: u32,
+    /// Flushes the line again, for which too many descriptors were under way.
+    retry: Mutex<Option<Timer>>,
 }
 
 /// The frames that come from a worker.
@@ -44,15 +46,17 @@ pub(crate) struct Incoming {
 
 impl Connection {
     /// Sends what is in line, as far as the socket takes it.
-    pub(crate) fn flush(&self) {
+    pub(crate) fn flush(self: &Arc<Self>) {
+        /// After any other error the worker may live, as where the system has no memory for the send. An end
+        /// is what both sides handle. A broken pipe is one, or follows a dismissal.
+        const EXPECTED: [ErrorKind; 3] =
+            [ErrorKind::WouldBlock, ErrorKind::ResourceBusy, ErrorKind::BrokenPipe];
         let fd = self.socket.as_fd();
         // Under the line's lock alone; several threads may come here at once.
         self.outgoing.flush(
-            |parts| {
-                socket::send(fd, parts).inspect_err(|error| {
-                    // The worker may live, as where the system has no memory for the send. An end is
-                    // what both sides handle. A broken pipe is one, or follows a dismissal.
-                    if ![ErrorKind::WouldBlock, ErrorKind::BrokenPipe].contains(&error.kind()) {
+            |parts, descriptors| {
+                message::send(fd, parts, descriptors).inspect_err(|error| {
+                    if !EXPECTED.contains(&error.kind()) {
                         let _ = socket::end(fd);
                     }
                 })
@@ -60,6 +64,13 @@ impl Connection {
             |is_stuck| {
                 // An error means that the worker is gone, and its socket not watched any more.
                 let _ = self.registration.set_writable(fd, self.number, is_stuck);
+            },
+            || {
+                let connection = Arc::clone(self);
+                let timer = self
+                    .registration
+                    .timer(DESCRIPTORS_RETRY, Box::new(move || connection.flush()));
+                *self.retry.lock() = Some(timer);
             },
         );
     }
@@ -98,7 +109,9 @@ impl WorkerHandle {
         let reader = FrameReader::new(max_result_size);
         let incoming = Mutex::new(Incoming { reader, room: Vec::new() });
         let outgoing = Outgoing::new();
-        let connection = Connection { socket, block, incoming, outgoing, registration, number };
+        let retry = Mutex::new(None);
+        let connection =
+            Connection { socket, block, incoming, outgoing, registration, number, retry };
         Self {
             connection: Arc::new(connection),
             process: None,
@@ -220,11 +233,15 @@ impl WorkerLink for WorkerHandle {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+    use std::io::IoSlice;
+
     use super::*;
-    use crate::codec;
+    use crate::codec::handle::Descriptor;
+    use crate::codec::{self, Encoded};
     use crate::reactor::{Reactor, Ready, UserCode};
     use crate::remote::frame::{Content, Kind};
-    use crate::sys::control;
+    use crate::sys::{self, control};
 
     struct Owner;
 
@@ -255,5 +272,37 @@ mod tests {
             assert_eq!(socket::receive(end.as_fd(), &mut [0; 8]).unwrap(), 0);
         }
         registration.leave();
+    }
+
+    /// W-11.
+    #[test]
+    fn a_frame_begins_a_call_of_its_own_if_it_has_descriptors_and_waits_if_they_are_too_many() {
+        let outgoing = Outgoing::new();
+        let descriptor = Arc::new(sys::memory_file(0).unwrap());
+        for count in [0, 2, 0, 1] {
+            let descriptors = vec![Arc::clone(&descriptor); count];
+            let values = Encoded { body: vec![7; 100], descriptors, ..Encoded::default() };
+            let header = Header { kind: Kind::Value, slot: 0, number: 1, detail: 0 };
+            outgoing.push(header, &Content { code: None, values }.into());
+        }
+        let (sent, is_busy, retries) = (RefCell::new(Vec::new()), Cell::new(true), Cell::new(0));
+        let send = |parts: &[IoSlice<'_>], descriptors: &[Descriptor]| {
+            if !descriptors.is_empty() && is_busy.get() {
+                return Err(ErrorKind::ResourceBusy.into());
+            }
+            let length = parts.iter().map(|part| part.len()).sum::<usize>();
+            sent.borrow_mut().push((descriptors.len(), length));
+            Ok(length)
+        };
+        let flush =
+            || outgoing.flush(send, |_| panic!("it waits"), || retries.set(retries.get() + 1));
+        flush();
+        flush();
+        assert_eq!((&sent.borrow()[..], retries.get()), (&[(0, 132)][..], 2));
+        is_busy.set(false);
+        flush();
+        // What follows goes along, up to the next one with descriptors.
+        assert_eq!(sent.borrow()[1..], [(2, 264), (1, 132)]);
+        assert_eq!(retries.get(), 2);
     }
 }

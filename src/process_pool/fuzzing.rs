@@ -8,20 +8,30 @@ use serde_core::de::DeserializeOwned;
 use crate::codec;
 use crate::codec::buffer::Buffer;
 use crate::function::{self, Checked, NamedCall};
-use crate::remote::frame::{Frame, FrameReader};
+use crate::ipc::SharedSlice;
+use crate::remote::frame::{Frame, FrameReader, Kind};
 use crate::remote::reply::unpack_error;
 use crate::remote::run::RunCall;
-use crate::sys::{AsFd, socket};
+use crate::sys::{self, AsFd, socket};
 
 /// Reads what a worker could have sent, in pieces as a socket has them, and unpacks the frames as
-/// the pool does.
+/// the pool does. Some pieces have descriptors.
 pub fn frames(bytes: &[u8]) {
     let Ok((ours, theirs)) = socket::pair() else { return };
     let mut reader = FrameReader::new(u64::MAX);
-    // The first byte says how long the pieces are.
-    let Some((&length, bytes)) = bytes.split_first() else { return };
-    for piece in bytes.chunks(usize::from(length) * 16 + 1) {
-        let Ok(mut left) = socket::send(theirs.as_fd(), &[IoSlice::new(piece)]) else { return };
+    // The first bytes say how long the pieces are, and how many descriptors come with a piece that begins with
+    // a kind of frame.
+    let Some(([length, count], bytes)) = bytes.split_first_chunk() else { return };
+    let Ok(file) = sys::memory_file(0) else { return };
+    for piece in bytes.chunks(usize::from(*length) * 16 + 1) {
+        let begins = Kind::from_byte(piece[0]).is_some();
+        let descriptors = vec![file.as_fd(); if begins { usize::from(count % 4) } else { 0 }];
+        let piece = [IoSlice::new(piece)];
+        let sent = match &descriptors[..] {
+            [] => socket::send(theirs.as_fd(), &piece),
+            descriptors => socket::send_with(theirs.as_fd(), &piece, descriptors),
+        };
+        let Ok(mut left) = sent else { return };
         while left > 0 {
             let Ok(read) = reader.fill(ours.as_fd()) else { return };
             left -= read;
@@ -42,7 +52,8 @@ pub fn call(bytes: &[u8]) {
     fn longer_than_255_bytes(text: String) -> Vec<u64> {
         text.split(' ').filter_map(|number| number.parse().ok()).map(|n: u64| n.pow(2)).collect()
     }
-    let Ok(call) = function::name::<RunCall, _, _>(longer_than_255_bytes) else { return };
+    let function: fn(String) -> Vec<u64> = longer_than_255_bytes;
+    let Ok(call) = function::name::<RunCall, _>(function) else { return };
     let mut forged = call.to_bytes();
     for (byte, added) in forged.iter_mut().zip(bytes) {
         *byte = byte.wrapping_add(*added);
@@ -66,7 +77,8 @@ fn unpack(frame: Frame) {
     // Segments are not cloned: their turn comes with the one type that has them.
     values(frame.values());
     let values = frame.values().to_vec();
-    drop(codec::decode::<Buffer<u64>>(&values, frame.segments));
+    let mut values = codec::Decoder::new(&values, frame.attached);
+    let _ = (values.next::<Buffer<u64>>(), values.next::<SharedSlice<u32>>());
 }
 
 /// Decodes a message as values of several types.

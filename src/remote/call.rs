@@ -10,7 +10,7 @@ use super::submission::{Counted, ReplySink};
 use crate::clock;
 use crate::codec;
 use crate::core::Promise;
-use crate::error::{CodecError, CodecSide, Error};
+use crate::error::{CodecSide, Error};
 use crate::function::{self, Trampoline, UnknownCode};
 use crate::initializer::{BoxedError, InitializerOutcome};
 use crate::job::Call;
@@ -89,22 +89,15 @@ impl<R: Portable> ReplySink for Promise<R> {
 
 /// Returns the value of a reply, or its error.
 fn unpack<R: Portable>(mut frame: Frame) -> Result<R, Error> {
-    check_result::<R>(&frame).map_err(|error| Error::Codec(Box::new(error)))?;
-    let segments = std::mem::take(&mut frame.segments);
+    reply::check_read::<R>(&frame, CodecSide::DecodeResult, "a result")
+        .map_err(|error| Error::Codec(Box::new(error)))?;
+    let attached = std::mem::take(&mut frame.attached);
     match frame.header.kind {
         Kind::Value => guarded::<R, _, _>(CodecSide::DecodeResult, || {
-            codec::decode::<R>(frame.values(), segments)
+            codec::decode::<R>(frame.values(), attached)
         })
         .map_err(|error| Error::Codec(Box::new(error))),
         _ => Err(reply::unpack_error(&frame)),
-    }
-}
-
-/// Returns an error if the values of a reply were skipped on arrival.
-pub(crate) fn check_result<R>(reply: &Frame) -> Result<(), CodecError> {
-    match reply.unread {
-        None => Ok(()),
-        Some(unread) => Err(codec_error::<R>(CodecSide::DecodeResult, unread.describe("a result"))),
     }
 }
 

@@ -63,7 +63,7 @@ impl<'a> Checkpoint<'a> {
         let body = message.body();
         // From the word on that was not full: its first bytes are written again, as they were.
         let word = self.copied / 8;
-        if message.has_segments() || !copy_in(self.area, BYTES + word, &body[8 * word..]) {
+        if !message.is_body() || !copy_in(self.area, BYTES + word, &body[8 * word..]) {
             return false;
         }
         self.copied = body.len();

@@ -3,23 +3,29 @@
 //! Little endian, one writer for each direction.
 //!
 //! ```text
-//! header   32 bytes: kind, format, slot, number of segments, task, length of the body, detail
+//! header   32 bytes: kind, format, slot, number of segments (3 bytes), number of descriptors (1 byte),
+//!          task, length of the body, detail
 //! body     a call's code (32 bytes, of some kinds only), the segments' lengths (8 bytes each),
 //!          the encoded values
 //! segments raw memory, as it was registered while the values were encoded
 //! ```
 //!
-//! A worker may have been wrecked by the task that it ran, so the pool believes nothing that comes
-//! from one: every length is checked, and memory for a body is taken as its bytes arrive.
+//! The descriptors of a frame come with its first byte.
 //!
-//! Values for which there is no memory, or that are longer than the reader takes, are skipped: the
-//! frame arrives [without them](Unread), and the frames behind it as always.
+//! A worker may have been wrecked by the task that it ran, so the pool believes nothing that comes
+//! from one: every length is checked, memory for a body is taken as its bytes arrive, and descriptors that
+//! no frame announces are closed.
+//!
+//! Values for which there is no memory, that are longer than the reader takes, or whose descriptors this process
+//! may not have, are skipped: the frame arrives [without them](Unread), and the frames behind it as always.
 
+use std::collections::VecDeque;
 use std::io;
 
-use crate::codec::{Encoded, ReceivedSegment};
+use crate::codec::{Attached, Encoded, ReceivedSegment};
 use crate::function::NamedCall;
-use crate::sys::{BorrowedFd, socket};
+use crate::sys::socket::Batch;
+use crate::sys::{BorrowedFd, MOST_DESCRIPTORS, OwnedFd, socket};
 
 pub(super) const HEADER: usize = 32;
 
@@ -179,20 +185,35 @@ pub(crate) struct Content {
 pub(crate) struct Unread {
     /// Number of bytes of values that there were.
     size: u64,
-    /// Maximum that the reader takes, if there were more; else there was no memory for them.
-    limit: Option<u64>,
+    why: Why,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    NoMemory,
+    /// The reader takes so many bytes.
+    TooLong(u64),
+    NoDescriptors,
 }
 
 impl Unread {
     /// The error, for people; `what` they were.
     pub(crate) fn describe(self, what: &str) -> String {
-        let Self { size, limit } = self;
-        match limit {
-            None => format!("no memory for {what} of {size} bytes"),
-            Some(limit) => {
+        let Self { size, why } = self;
+        match why {
+            Why::NoMemory => format!("no memory for {what} of {size} bytes"),
+            Why::TooLong(limit) => {
                 format!("{what} of {size} bytes is longer than `max_result_size`, {limit} bytes")
             }
+            Why::NoDescriptors => format!(
+                "this process can't have as many more open files as {what} has handles; raise the limit (`ulimit -n`)"
+            ),
         }
+    }
+
+    /// Returns whether another process of this program may be able to read them.
+    pub(crate) fn is_for_want_of_memory(self) -> bool {
+        self.why == Why::NoMemory
     }
 }
 
@@ -206,13 +227,13 @@ pub(crate) struct Frame {
     /// The values begin at an offset.
     body: Vec<u8>,
     values_at: usize,
-    pub(crate) segments: Vec<ReceivedSegment>,
+    pub(crate) attached: Attached,
 }
 
 impl Frame {
     /// A frame of values that did not come in one.
     pub(crate) fn of(header: Header, body: Vec<u8>) -> Self {
-        Self { header, code: None, unread: None, body, values_at: 0, segments: Vec::new() }
+        Self { header, code: None, unread: None, body, values_at: 0, attached: Attached::default() }
     }
 
     fn without_values(self) -> Self {
@@ -223,7 +244,7 @@ impl Frame {
     /// Makes room for the next segment that is not empty. `false`: there is none.
     fn make_room(&mut self, lengths: &mut std::vec::IntoIter<usize>) -> io::Result<bool> {
         for length in lengths {
-            self.segments.push(ReceivedSegment::new(length)?);
+            self.attached.segments.push(ReceivedSegment::new(length)?);
             if length > 0 {
                 return Ok(true);
             }
@@ -239,13 +260,16 @@ impl Frame {
     pub(crate) fn into_content(self) -> Content {
         let mut body = self.body;
         body.drain(..self.values_at); // in place: there may be no memory for a copy
-        let segments = self.segments.into_iter().map(Into::into).collect();
-        Content { code: self.code, values: Encoded { body, segments } }
+        let Attached { segments, descriptors } = self.attached;
+        let segments = segments.into_iter().map(Into::into).collect();
+        let descriptors = descriptors.into_iter().map(Into::into).collect();
+        Content { code: self.code, values: Encoded { body, segments, descriptors } }
     }
 
     /// Returns the number of bytes of values.
     pub(crate) fn len(&self) -> usize {
-        self.values().len() + self.segments.iter().map(|segment| segment.len()).sum::<usize>()
+        let segments = self.attached.segments.iter();
+        self.values().len() + segments.map(|segment| segment.len()).sum::<usize>()
     }
 }
 
@@ -260,6 +284,8 @@ pub(crate) enum Garbage {
     Short(u64),
     #[error("a frame of {0} bytes, for which there is no memory")]
     Long(u64),
+    #[error("a frame with other descriptors than it announces")]
+    Descriptors,
 }
 
 /// The longest segment that is taken for one: an address space has no more.
@@ -274,6 +300,10 @@ pub(crate) struct FrameReader {
     stage: Stage,
     /// Maximum number of bytes of values in a frame.
     limit: u64,
+    /// Descriptors that have come, of frames whose headers were not looked at yet.
+    batches: VecDeque<Batch>,
+    /// Those of the frame that is being put together.
+    descriptors: Vec<OwnedFd>,
 }
 
 enum Stage {
@@ -304,6 +334,7 @@ enum Stage {
 struct Shape {
     header: Header,
     segments: usize,
+    descriptors: usize,
     length: usize,
 }
 
@@ -312,6 +343,14 @@ impl Shape {
     fn before(&self) -> usize {
         let code = if self.header.kind.has_code() { CODE } else { 0 };
         code + 8 * self.segments
+    }
+
+    fn size(&self) -> u64 {
+        (self.length - self.before()) as u64
+    }
+
+    fn unread(&self, why: Why) -> Unread {
+        Unread { size: self.size(), why }
     }
 
     /// Makes room in the body for `count` of the `missing` bytes. If there is no memory for them, the
@@ -326,7 +365,7 @@ impl Shape {
         // The code and the lengths of the segments are still needed, to find the end of the frame.
         body.truncate(self.before());
         body.shrink_to_fit();
-        Some(Unread { size: (self.length - self.before()) as u64, limit: None })
+        Some(self.unread(Why::NoMemory))
     }
 }
 
@@ -334,14 +373,23 @@ impl FrameReader {
     /// Frames with more than `limit` bytes of values arrive without these.
     pub(crate) fn new(limit: u64) -> Self {
         let buffer = vec![0; BUFFER].into();
-        Self { buffer, start: 0, end: 0, stage: Stage::Header, limit }
+        Self {
+            buffer,
+            start: 0,
+            end: 0,
+            stage: Stage::Header,
+            limit,
+            batches: VecDeque::new(),
+            descriptors: Vec::new(),
+        }
     }
 
     /// Reads once. 0: the other side has closed.
     pub(crate) fn fill(&mut self, from: BorrowedFd<'_>) -> io::Result<usize> {
         match &mut self.stage {
             Stage::Segments { frame, filled, .. } => {
-                let Some(segment) = frame.segments.last_mut() else { unreachable!("one is open") };
+                let segment = frame.attached.segments.last_mut();
+                let Some(segment) = segment else { unreachable!("one is open") };
                 // The buffer is empty: `next` has taken all of it, and wants more.
                 let received = socket::receive(from, &mut segment.as_mut()[*filled..])?;
                 *filled += received;
@@ -362,8 +410,10 @@ impl FrameReader {
         // The rest is a part of a header at most.
         self.buffer.copy_within(self.start..self.end, 0);
         (self.start, self.end) = (0, self.end - self.start);
-        let received = socket::receive(from, &mut self.buffer[self.end..])?;
+        // The other reads are within a frame, to its end at most, where there are none.
+        let (received, batch) = socket::receive_with(from, &mut self.buffer[self.end..])?;
         self.end += received;
+        self.batches.extend(batch);
         Ok(received)
     }
 
@@ -375,6 +425,40 @@ impl FrameReader {
 
     /// The next frame, if all of it has been read.
     pub(crate) fn next(&mut self) -> Result<Option<Frame>, Garbage> {
+        let frame = self.assemble()?;
+        let has_come = frame.is_some();
+        // Descriptors come with the first byte of a frame: of one whose header has come in part, if it has none.
+        let is_in_header = matches!(self.stage, Stage::Header) && self.start < self.end;
+        if !has_come && self.batches.len() > usize::from(is_in_header) {
+            return Err(Garbage::Descriptors);
+        }
+        Ok(frame.map(|mut frame| {
+            if !self.descriptors.is_empty() {
+                let descriptors = std::mem::take(&mut self.descriptors);
+                // Values that were skipped have none.
+                frame.attached.descriptors =
+                    if frame.unread.is_none() { descriptors } else { Vec::new() };
+            }
+            frame
+        }))
+    }
+
+    /// Takes the descriptors of the frame that begins with a header. An error if they are others than it
+    /// announces.
+    #[cold]
+    fn take_descriptors(&mut self, shape: &Shape) -> Result<Option<Unread>, Garbage> {
+        let batch = self.batches.pop_front().ok_or(Garbage::Descriptors)?;
+        if !batch.is_whole {
+            return Ok(Some(shape.unread(Why::NoDescriptors)));
+        }
+        if batch.descriptors.len() != shape.descriptors {
+            return Err(Garbage::Descriptors);
+        }
+        self.descriptors = batch.descriptors;
+        Ok(None)
+    }
+
+    fn assemble(&mut self) -> Result<Option<Frame>, Garbage> {
         if let Stage::Header = self.stage {
             // As a rule there is a whole frame, or nothing of one.
             if self.end - self.start < HEADER {
@@ -390,9 +474,12 @@ impl FrameReader {
                 Stage::Header => {
                     let Some(bytes) = available.first_chunk::<HEADER>() else { return Ok(None) };
                     let shape = parse_header(bytes)?;
-                    let size = (shape.length - shape.before()) as u64;
-                    let limit = Some(self.limit).filter(|limit| size > *limit);
-                    let unread = limit.map(|_| Unread { size, limit });
+                    let is_too_long = shape.size() > self.limit;
+                    let unread = is_too_long.then(|| shape.unread(Why::TooLong(self.limit)));
+                    let unread = match shape.descriptors {
+                        0 => unread,
+                        _ => unread.or(self.take_descriptors(&shape)?),
+                    };
                     let (body, missing) = (Vec::new(), shape.length);
                     self.stage = Stage::Body { shape, body, missing, unread };
                     self.start += HEADER;
@@ -417,9 +504,8 @@ impl FrameReader {
                     }
                 }
                 Stage::Segments { mut frame, mut filled, lengths } => {
-                    let Some(segment) = frame.segments.last_mut() else {
-                        unreachable!("one is open")
-                    };
+                    let segment = frame.attached.segments.last_mut();
+                    let Some(segment) = segment else { unreachable!("one is open") };
                     let missing = &mut segment.as_mut()[filled..];
                     let count = missing.len().min(available.len());
                     missing[..count].copy_from_slice(&available[..count]);
@@ -455,12 +541,10 @@ impl FrameReader {
             return Ok(None);
         };
         let shape = parse_header(header)?;
-        let is_whole = shape.segments == 0 && shape.length <= rest.len();
+        let is_alone = shape.segments == 0 && shape.descriptors == 0;
+        let is_whole = is_alone && shape.length <= rest.len();
         let mut body = Vec::new();
-        if !is_whole
-            || (shape.length - shape.before()) as u64 > self.limit
-            || body.try_reserve_exact(shape.length).is_err()
-        {
+        if !is_whole || shape.size() > self.limit || body.try_reserve_exact(shape.length).is_err() {
             return Ok(None);
         }
         body.extend_from_slice(&rest[..shape.length]);
@@ -485,14 +569,14 @@ impl FrameReader {
         let size = read.saturating_add(missing);
         let unread = match frame.unread {
             Some(unread) => Unread { size, ..unread },
-            None if size > self.limit => Unread { size, limit: Some(self.limit) },
+            None if size > self.limit => Unread { size, why: Why::TooLong(self.limit) },
             None => match frame.make_room(&mut lengths) {
                 Ok(false) => return Ok(Some(frame)),
                 Ok(true) => {
                     self.stage = Stage::Segments { frame, filled: 0, lengths };
                     return Ok(None);
                 }
-                Err(_no_memory) => Unread { size, limit: None },
+                Err(_no_memory) => Unread { size, why: Why::NoMemory },
             },
         };
         let frame = Frame { unread: Some(unread), ..frame.without_values() };
@@ -516,10 +600,14 @@ fn parse_header(bytes: &[u8; HEADER]) -> Result<Shape, Garbage> {
     if bytes[1] != FORMAT {
         return Err(Garbage::Format(bytes[1]));
     }
-    let segments = number::<4>(&bytes[4..]);
+    let segments = number::<3>(&bytes[4..]);
+    let descriptors = usize::from(bytes[7]);
+    if descriptors > MOST_DESCRIPTORS {
+        return Err(Garbage::Descriptors);
+    }
     let length = number::<8>(&bytes[16..]);
     let code = if kind.has_code() { CODE as u64 } else { 0 };
-    // This can't overflow: the number of segments has 32 bits.
+    // This can't overflow: the number of segments has 24 bits.
     if length < code + 8 * segments {
         return Err(Garbage::Short(length));
     }
@@ -531,7 +619,7 @@ fn parse_header(bytes: &[u8; HEADER]) -> Result<Shape, Garbage> {
         number: number::<8>(&bytes[8..]),
         detail: number::<8>(&bytes[24..]),
     };
-    Ok(Shape { header, segments: segments as usize, length })
+    Ok(Shape { header, segments: segments as usize, descriptors, length })
 }
 
 /// A frame without its segments, and their lengths.
@@ -551,17 +639,18 @@ fn parse_body(
         let length = number::<8>(bytes);
         lengths.push(usize::try_from(length).map_err(|_| Garbage::Long(length))?);
     }
-    let frame = Frame { header, code, unread, body, values_at, segments: Vec::new() };
+    let frame = Frame { header, code, unread, body, values_at, attached: Attached::default() };
     Ok((frame, lengths))
 }
 
 #[cfg(all(test, target_os = "linux", not(no_process_pool)))]
 mod tests {
     use std::io::IoSlice;
+    use std::sync::Arc;
 
     use super::*;
     use crate::remote::message::{Message, SHORT, write};
-    use crate::sys::{AsFd, OwnedFd};
+    use crate::sys::{self, AsFd, OwnedFd};
 
     fn kinds() -> Vec<Kind> {
         (0..=u8::MAX).filter_map(Kind::from_byte).collect()
@@ -583,7 +672,8 @@ mod tests {
         fn of(mut frame: Frame) -> Self {
             let Header { kind, slot, number, detail } = frame.header;
             let (code, values) = (frame.code, frame.values().to_vec());
-            let segments = frame.segments.iter_mut().map(|it| it.as_mut().to_vec()).collect();
+            let segments = frame.attached.segments.iter_mut();
+            let segments = segments.map(|it| it.as_mut().to_vec()).collect();
             Self { kind, slot, number, detail, code, values, segments }
         }
 
@@ -599,7 +689,7 @@ mod tests {
                 segment.into()
             });
             let (body, segments) = (self.values.clone(), segments.collect());
-            let values = Encoded { body, segments };
+            let values = Encoded { body, segments, ..Encoded::default() };
             Content { code: self.code, values }
         }
 
@@ -694,25 +784,52 @@ mod tests {
             for piece in bytes.chunks(piece) {
                 let sent = socket::send(self.theirs.as_fd(), &[IoSlice::new(piece)]).unwrap();
                 assert_eq!(sent, piece.len());
-                loop {
-                    match self.reader.fill(self.socket.as_fd()) {
-                        Ok(received) => assert!(received > 0),
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                        Err(error) => panic!("{error}"),
-                    }
-                    loop {
-                        match self.reader.next() {
-                            Ok(Some(frame)) => {
-                                look(&frame);
-                                frames.push(Parsed::of(frame));
-                            }
-                            Ok(None) => break,
-                            Err(garbage) => return (frames, Some(garbage)),
-                        }
-                    }
+                if let Some(garbage) = self.read(&mut frames, &mut look) {
+                    return (frames, Some(garbage));
                 }
             }
             (frames, None)
+        }
+
+        /// The same, of what was sent before as well.
+        fn carry_more(
+            &mut self,
+            bytes: &[u8],
+            piece: usize,
+            mut look: impl FnMut(&Frame),
+        ) -> (Vec<Parsed>, Option<Garbage>) {
+            let mut frames = Vec::new();
+            if let Some(garbage) = self.read(&mut frames, &mut look) {
+                return (frames, Some(garbage));
+            }
+            let (more, garbage) = self.carry_and(bytes, piece, look);
+            frames.extend(more);
+            (frames, garbage)
+        }
+
+        /// Reads all there is.
+        fn read(
+            &mut self,
+            frames: &mut Vec<Parsed>,
+            look: &mut impl FnMut(&Frame),
+        ) -> Option<Garbage> {
+            loop {
+                match self.reader.fill(self.socket.as_fd()) {
+                    Ok(received) => assert!(received > 0),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+                    Err(error) => panic!("{error}"),
+                }
+                loop {
+                    match self.reader.next() {
+                        Ok(Some(frame)) => {
+                            look(&frame);
+                            frames.push(Parsed::of(frame));
+                        }
+                        Ok(None) => break,
+                        Err(garbage) => return Some(garbage),
+                    }
+                }
+            }
         }
 
         /// How much memory the reader has taken for a frame that is not complete.
@@ -859,7 +976,9 @@ mod tests {
             (16, &47_u64.to_le_bytes(), "a frame with a body of 47 bytes, too short"),
             (16, &u64::MAX.to_le_bytes(), too_long),
             (16, &(1_u64 << 63).to_le_bytes(), too_long),
-            (4, &u32::MAX.to_le_bytes(), "too short for what it should hold"),
+            (4, &[255; 3], "too short for what it should hold"),
+            (7, &[1], "other descriptors than it announces"),
+            (7, &[254], "other descriptors than it announces"),
             (HEADER + CODE, &u64::MAX.to_le_bytes(), too_long),
             (HEADER + CODE + 8, &(1_u64 << 63).to_le_bytes(), too_long),
             (HEADER + CODE + 8, &(1_u64 << 62).to_le_bytes(), too_long),
@@ -912,14 +1031,102 @@ mod tests {
                 if size <= LIMIT {
                     assert!(unread.is_none() && arrived[0] == frame);
                 } else {
-                    let limit = Some(LIMIT as u64);
-                    assert_eq!(unread, Some(Unread { size: size as u64, limit }));
+                    let why = Why::TooLong(LIMIT as u64);
+                    assert_eq!(unread, Some(Unread { size: size as u64, why }));
                     let without = (arrived[0].kind, arrived[0].number, arrived[0].code);
                     assert!(without == (frame.kind, frame.number, frame.code));
                     assert!(arrived[0].values.is_empty() && arrived[0].segments.is_empty());
                 }
             }
         }
+    }
+
+    /// So many descriptors, each of which is told from the others.
+    fn descriptors(count: usize) -> Vec<OwnedFd> {
+        (0..count).map(|_| sys::memory_file(0).unwrap()).collect()
+    }
+
+    fn identities<'a>(all: impl IntoIterator<Item = &'a OwnedFd>) -> Vec<(u64, u64)> {
+        all.into_iter().map(|fd| sys::identity(fd).unwrap()).collect()
+    }
+
+    fn with_descriptors(frame: &Parsed, descriptors: usize) -> Vec<u8> {
+        let mut bytes = frame.bytes();
+        bytes[7] = descriptors as u8;
+        bytes
+    }
+
+    /// W-12.
+    #[test]
+    fn descriptors_arrive_with_their_frame_however_it_is_cut() {
+        let mut numbers = Numbers(0xfd);
+        for piece in [1, 31, 32, 33, 60, usize::MAX] {
+            let mut line = Line::new();
+            let (mut sent, mut arrived) = (Vec::new(), Vec::new());
+            let mut frames = Vec::new();
+            for count in [0, 1, 2, 0, 0, MOST_DESCRIPTORS, 1, 0] {
+                let frame = numbers.frame();
+                let all = descriptors(count);
+                sent.push(identities(&all));
+                let bytes = with_descriptors(&frame, count);
+                let (first, rest) = bytes.split_at(piece.min(bytes.len()));
+                let borrowed: Vec<_> = all.iter().map(AsFd::as_fd).collect();
+                let parts = [IoSlice::new(first)];
+                let theirs = line.theirs.as_fd();
+                assert_eq!(socket::send_with(theirs, &parts, &borrowed).unwrap(), first.len());
+                drop(all);
+                let look = |frame: &Frame| arrived.push(identities(&frame.attached.descriptors));
+                let (got, garbage) = line.carry_more(rest, piece, look);
+                assert!(garbage.is_none());
+                assert_eq!(got, [frame]);
+                frames.push(got);
+            }
+            assert_eq!(arrived, sent);
+        }
+    }
+
+    /// W-12: several frames that are sent before the first is read, as a worker does that has much to say.
+    #[test]
+    fn descriptors_of_frames_that_are_read_together_keep_to_their_frames() {
+        let mut numbers = Numbers(0xfdfd);
+        let mut line = Line::new();
+        let mut sent = Vec::new();
+        for count in [2, 0, 1, 3, 0, 0, 1] {
+            let all: Vec<Arc<OwnedFd>> = descriptors(count).into_iter().map(Arc::new).collect();
+            sent.push(identities(all.iter().map(|fd| &**fd)));
+            let frame = numbers.frame();
+            let mut content = frame.content();
+            content.values.descriptors = all;
+            write(line.theirs.as_fd(), frame.header(), &content, &mut Vec::new()).unwrap();
+        }
+        let mut arrived = Vec::new();
+        let look = |frame: &Frame| arrived.push(identities(&frame.attached.descriptors));
+        assert!(line.carry_more(&[], 1, look).1.is_none());
+        assert_eq!(arrived, sent);
+    }
+
+    /// W-13.
+    #[test]
+    fn other_descriptors_than_a_frame_announces_are_garbage() {
+        let frame = Numbers(3).frame();
+        let header = |announced: usize| with_descriptors(&frame, announced);
+        for (announced, come) in [(1, 0), (0, 1), (1, 2), (2, 1), (254, 253), (255, 0)] {
+            let mut line = Line::new();
+            let all = descriptors(come);
+            let borrowed: Vec<_> = all.iter().map(AsFd::as_fd).collect();
+            let bytes = header(announced);
+            socket::send_with(line.theirs.as_fd(), &[IoSlice::new(&bytes)], &borrowed).unwrap();
+            let (_, garbage) = line.carry_more(&[], 1, |_| ());
+            assert!(matches!(garbage, Some(Garbage::Descriptors)), "{announced} {come}");
+        }
+        // More than one for a header that has not come.
+        let mut line = Line::new();
+        for _ in 0..2 {
+            let fd = &descriptors(1)[0];
+            let (theirs, byte) = (line.theirs.as_fd(), [IoSlice::new(&[16])]);
+            socket::send_with(theirs, &byte, &[fd.as_fd()]).unwrap();
+        }
+        assert!(matches!(line.carry_more(&[], 1, |_| ()).1, Some(Garbage::Descriptors)));
     }
 
     #[test]
@@ -939,9 +1146,9 @@ mod tests {
                 assert!(line.reader.is_inside());
                 assert!(line.memory() <= 2 * sent + 2 * BUFFER, "{claimed} {sent}");
             }
-            // So many segments would take 32 GiB for their lengths alone.
-            bytes[4..8].fill(255);
-            bytes[16..24].copy_from_slice(&(8_u64 << 32).to_le_bytes());
+            // So many segments would take 128 MiB for their lengths alone.
+            bytes[4..7].fill(255);
+            bytes[16..24].copy_from_slice(&(8_u64 << 24).to_le_bytes());
             assert!(line.carry(&bytes, 1024).1.is_none());
             assert!(line.memory() <= 2 * bytes.len() + 2 * BUFFER);
         }
@@ -976,9 +1183,10 @@ mod tests {
             if header[1] != FORMAT {
                 return (frames, End::Garbage);
             }
-            let (count, length) = (number(&header[4..8]), number(&header[16..24]));
+            let (count, length) = (number(&header[4..7]), number(&header[16..24]));
             let before = if kind.has_code() { CODE as u64 } else { 0 } + 8 * count;
-            if length < before || length > isize::MAX as u64 {
+            // No descriptors come along.
+            if header[7] > 0 || length < before || length > isize::MAX as u64 {
                 return (frames, End::Garbage);
             }
             let Some((body, mut rest)) = rest.split_at_checked(length as usize) else {

@@ -295,16 +295,16 @@ impl<A: Portable, R: Portable, P: Submit> Shared<A, R, P> {
 
 /// Pushes the results of a message.
 fn unpack<R: Portable>(mut frame: Frame, count: usize, results: &mut Results<R>) {
-    if let Err(error) = call::check_result::<R>(&frame) {
+    if let Err(error) = reply::check_read::<R>(&frame, CodecSide::DecodeResult, "a result") {
         return (0..count).for_each(|_| results.push(Err(Error::Codec(Box::new(error.clone())))));
     }
     if frame.header.kind == Kind::ItemFailed {
         return results.push(Err(reply::item_error(&frame)));
     }
-    let segments = std::mem::take(&mut frame.segments);
+    let attached = std::mem::take(&mut frame.attached);
     let mut done = 0;
     let unpacked = guarded::<R, _, _>(CodecSide::DecodeResult, || {
-        let mut values = Decoder::new(frame.values(), segments);
+        let mut values = Decoder::new(frame.values(), attached);
         while done < count {
             results.push(Ok(values.next::<R>()?));
             done += 1;

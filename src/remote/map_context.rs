@@ -22,7 +22,7 @@ use std::sync::{Arc, Once};
 
 use super::frame::{Content, Frame, Header, Kind};
 use super::message::Payload;
-use super::reply::{codec_error, guarded};
+use super::reply::{check_read, codec_error, guarded};
 use crate::codec;
 use crate::error::{CodecError, CodecSide};
 use crate::panic::Quiet;
@@ -126,8 +126,10 @@ impl Held {
     pub(crate) fn open<C: Portable>(&mut self) -> Result<&C, CodecError> {
         let side = CodecSide::DecodeArguments;
         if let Self::Encoded(frame) = self {
-            let segments = std::mem::take(&mut frame.segments);
-            let decoded = guarded::<C, _, _>(side, || codec::decode::<C>(frame.values(), segments));
+            let attached = std::mem::take(&mut frame.attached);
+            let decode =
+                || guarded::<C, _, _>(side, || codec::decode::<C>(frame.values(), attached));
+            let decoded = check_read::<C>(frame, side, "a context").and_then(|()| decode());
             *self = match decoded {
                 Ok(context) => Self::Decoded(Quiet::new(Box::new(context))),
                 Err(error) => Self::Failed(error),

@@ -1,12 +1,15 @@
 //! Frames on their way out: their bytes, in as few pieces of memory as they need.
 
 use std::borrow::Borrow;
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use super::frame::{CODE, Content, FORMAT, HEADER, Header};
 use crate::codec::Encoded;
-use crate::sys::{BorrowedFd, socket};
+use crate::codec::handle::Descriptor;
+use crate::sys::{AsFd, BorrowedFd, socket};
 
 /// In bytes. A body that is no longer is copied behind the header, so that there is one piece of
 /// memory to send. Values of a longer one are sent from where they are.
@@ -43,9 +46,9 @@ impl Borrow<Content> for Payload {
 impl Clone for Payload {
     fn clone(&self) -> Self {
         match self {
-            // It has no segments. Its message has a copy, so that this is not called.
+            // It has nothing but a body. Its message has a copy, so that this is not called.
             Self::Short(Content { code, values }) => {
-                let values = Encoded { body: values.body.clone(), segments: Vec::new() };
+                let values = Encoded { body: values.body.clone(), ..Encoded::default() };
                 Self::Short(Content { code: *code, values })
             }
             Self::Long(content) => Self::Long(Arc::clone(content)),
@@ -55,7 +58,7 @@ impl Clone for Payload {
 
 /// Returns whether all of a content is copied behind its header.
 fn is_whole(content: &Content) -> bool {
-    content.values.segments.is_empty() && content.values.body.len() <= SHORT - CODE
+    content.values.is_body() && content.values.body.len() <= SHORT - CODE
 }
 
 /// A frame on its way out, or several ones in one piece of memory.
@@ -73,7 +76,7 @@ impl<C: Borrow<Content> + Clone> Message<C> {
     /// A message of one frame, whose head is put together in `head`, which is empty and may have room.
     pub(crate) fn new(mut head: Vec<u8>, header: Header, content: &C) -> Self {
         let is_short = put_head(&mut head, header, content.borrow());
-        let is_whole = is_short && content.borrow().values.segments.is_empty();
+        let is_whole = is_short && content.borrow().values.is_body();
         Self { head, content: (!is_whole).then(|| content.clone()), is_short, sent: 0 }
     }
 
@@ -89,6 +92,14 @@ impl<C: Borrow<Content> + Clone> Message<C> {
     pub(crate) fn missing(&self) -> usize {
         let all = || self.pieces().map(<[u8]>::len).sum::<usize>() - self.sent;
         self.piece().map_or_else(all, <[u8]>::len)
+    }
+
+    /// Returns the descriptors that are to go with the next byte.
+    pub(crate) fn descriptors(&self) -> &[Descriptor] {
+        match &self.content {
+            Some(content) if self.sent == 0 => &content.borrow().values.descriptors,
+            _ => &[],
+        }
     }
 
     /// Returns what is left to send, if that is one piece.
@@ -145,7 +156,9 @@ fn put_head(head: &mut Vec<u8>, header: Header, content: &Content) -> bool {
     fixed[0] = header.kind as u8;
     fixed[1] = FORMAT;
     fixed[2..4].copy_from_slice(&header.slot.to_le_bytes());
+    // The encoder has seen to it that both fit.
     fixed[4..8].copy_from_slice(&(values.segments.len() as u32).to_le_bytes());
+    fixed[7] = values.descriptors.len() as u8;
     fixed[8..16].copy_from_slice(&header.number.to_le_bytes());
     fixed[16..24].copy_from_slice(&(length as u64).to_le_bytes());
     fixed[24..].copy_from_slice(&header.detail.to_le_bytes());
@@ -161,6 +174,22 @@ fn put_head(head: &mut Vec<u8>, header: Header, content: &Content) -> bool {
     }
     is_short
 }
+
+/// Sends `parts`, and descriptors with the first byte.
+pub(crate) fn send(
+    to: BorrowedFd<'_>,
+    parts: &[IoSlice<'_>],
+    descriptors: &[Descriptor],
+) -> io::Result<usize> {
+    if descriptors.is_empty() {
+        return socket::send(to, parts);
+    }
+    let descriptors: Vec<_> = descriptors.iter().map(|descriptor| descriptor.as_fd()).collect();
+    socket::send_with(to, parts, &descriptors)
+}
+
+/// Time after which descriptors are sent again of which there were too many under way.
+pub(crate) const DESCRIPTORS_RETRY: Duration = Duration::from_millis(10);
 
 /// Writes a whole frame to a socket that blocks. Its head is put together in `room`, which the next
 /// one finds there.
@@ -178,7 +207,13 @@ pub(crate) fn write(
             None => {
                 let mut parts = Vec::new();
                 message.add_to(&mut parts);
-                socket::send(to, &parts)?
+                match send(to, &parts, message.descriptors()) {
+                    Err(busy) if busy.kind() == ErrorKind::ResourceBusy => {
+                        thread::sleep(DESCRIPTORS_RETRY);
+                        continue;
+                    }
+                    sent => sent?,
+                }
             }
         };
         message.passed(sent);

@@ -8,6 +8,11 @@ use crate::error::{CodecError, CodecSide, Error};
 use crate::panic::{PanicLocation, Panicked, Raised, catch};
 use crate::portable::Portable;
 
+/// Returns an error if the values of a frame, which are `what`, were skipped on arrival.
+pub(crate) fn check_read<T>(frame: &Frame, side: CodecSide, what: &str) -> Result<(), CodecError> {
+    frame.unread.map_or(Ok(()), |unread| Err(codec_error::<T>(side, unread.describe(what))))
+}
+
 pub(crate) fn codec_error<T>(side: CodecSide, message: impl ToString) -> CodecError {
     CodecError { side, type_name: type_name::<T>().to_owned(), message: message.to_string() }
 }

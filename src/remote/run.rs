@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::frame::{Content, Frame, Header, Kind};
 use super::map_context::Held;
-use super::reply::{Reply, guarded};
+use super::reply::{Reply, check_read, guarded};
 use crate::codec;
 use crate::error::{CodecError, CodecSide};
 use crate::function::Trampoline;
@@ -152,8 +152,9 @@ pub(crate) fn run_outside(frame: Frame) -> Result<(), BoxedError> {
 
 /// Takes the arguments out of a frame. They may keep the memory of its segments.
 fn take_arguments<A: Portable>(frame: &mut Frame) -> Result<A, CodecError> {
-    let segments = std::mem::take(&mut frame.segments);
-    guarded::<A, _, _>(CodecSide::DecodeArguments, || codec::decode::<A>(frame.values(), segments))
+    check_read::<A>(frame, CodecSide::DecodeArguments, "an argument")?;
+    let attached = std::mem::take(&mut frame.attached);
+    guarded::<A, _, _>(CodecSide::DecodeArguments, || codec::decode::<A>(frame.values(), attached))
 }
 
 impl Running {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::checkpoint::Checkpoint;
 use super::frame::{Content, Header, Kind};
 use super::map_context::{ChunkDetail, Held};
-use super::reply::{ItemError, Reply, codec_error, guarded, panic_text};
+use super::reply::{ItemError, Reply, check_read, codec_error, guarded, panic_text};
 use super::run::Running;
 use crate::codec::{self, Decoder, Encoded, Encoder};
 use crate::error::{CodecError, CodecSide};
@@ -57,11 +57,12 @@ fn run_chunk<A: Portable, R: Portable>(
     function: impl Fn(A) -> R,
     call: &mut Running,
 ) -> Result<Reply, CodecError> {
-    let segments = std::mem::take(&mut call.frame.segments);
+    check_read::<A>(&call.frame, CodecSide::DecodeArguments, "an item")?;
+    let attached = std::mem::take(&mut call.frame.attached);
     let call = &*call;
     let frame = &call.frame;
     let ChunkDetail { items: count, .. } = ChunkDetail::unpack(frame.header.detail);
-    let mut items = Decoder::new(frame.values(), segments);
+    let mut items = Decoder::new(frame.values(), attached);
     let mut results = Results::new(call);
     let mut index = 0;
     while index < count {

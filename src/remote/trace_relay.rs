@@ -107,7 +107,8 @@ mod relay {
         task: Option<&TaskTrace>,
         outbox: &mut Outbox,
     ) -> bool {
-        let record = Some(frame).filter(|frame| frame.segments.is_empty()).map(Frame::values);
+        let record =
+            Some(frame).filter(|frame| frame.attached.segments.is_empty()).map(Frame::values);
         let Some(record) = record.and_then(decode) else { return false };
         outbox.record(task, pid, record);
         true

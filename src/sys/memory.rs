@@ -1,7 +1,7 @@
 //! Memory that outlives who made it: of a buffer that is sent, and of what is received.
 //!
-//! 1. A [`Shared`] points to values that its owner keeps: a `Vec`, or a [`ReceivedSegment`]. Behind
-//!    the `Arc` the owner's memory does not move, is not written to and is not freed.
+//! 1. A [`Shared`] points to values that its owner keeps: a `Vec`, a [`ReceivedSegment`], or a
+//!    [`SealedMemory`]. Behind the `Arc` the owner's memory does not move, is not written to and is not freed.
 //! 2. Values are looked at as bytes only if all of their bytes are initialised (`NoUninit`), and bytes as
 //!    values only if each bit pattern is one (`AnyBitPattern`), so that nothing has to be dropped.
 //! 3. A [`ReceivedSegment`] is the sole owner of its memory, all of which is initialised: it comes
@@ -17,6 +17,8 @@ use std::slice::SliceIndex;
 use std::sync::Arc;
 
 use bytemuck::{AnyBitPattern, NoUninit};
+
+use super::SealedMemory;
 #[cfg(target_os = "linux")]
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
@@ -59,6 +61,14 @@ impl<T: Clone + Send + Sync + 'static> From<Vec<T>> for Shared<T> {
     }
 }
 
+impl<T> Shared<T> {
+    /// A part of the same memory.
+    pub(crate) fn slice(&self, range: impl SliceIndex<[T], Output = [T]>) -> Self {
+        let part = NonNull::from(&self[range]);
+        Self { start: part.cast(), len: part.len(), owner: Arc::clone(&self.owner) }
+    }
+}
+
 impl<T: Clone + Send + Sync + 'static> Shared<T> {
     /// Without a copy, if this is the only clone and the memory is a whole `Vec`.
     pub(crate) fn into_vec(self) -> Vec<T> {
@@ -69,12 +79,6 @@ impl<T: Clone + Send + Sync + 'static> Shared<T> {
             Ok(owner) => Arc::try_unwrap(owner).unwrap_or_else(|shared| shared.to_vec()),
             Err(_) => unreachable!("it was looked at above"),
         }
-    }
-
-    /// A part of the same memory.
-    pub(crate) fn slice(&self, range: impl SliceIndex<[T], Output = [T]>) -> Self {
-        let part = NonNull::from(&self[range]);
-        Self { start: part.cast(), len: part.len(), owner: Arc::clone(&self.owner) }
     }
 
     /// The same memory as bytes.
@@ -100,6 +104,14 @@ impl Segment {
     /// Returns whether it is the very same memory.
     pub(crate) fn is(&self, other: &Self) -> bool {
         ptr::eq::<[u8]>(&**self, &**other)
+    }
+}
+
+impl From<Arc<SealedMemory>> for Segment {
+    fn from(owner: Arc<SealedMemory>) -> Self {
+        // Behind the `Arc` the mapping stays where it is, and nobody can write to it.
+        let all = NonNull::from(&**owner);
+        Self { start: all.cast(), len: all.len(), owner }
     }
 }
 

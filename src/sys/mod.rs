@@ -37,6 +37,9 @@ pub(crate) fn explain<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) 
 /// The size of the area behind the value in [`SharedMemory`], in bytes, unless the system allows less.
 pub(crate) const AREA: usize = 256 * 1024;
 
+/// The most descriptors that go with one byte through a socket (`SCM_MAX_FD` on Linux).
+pub(crate) const MOST_DESCRIPTORS: usize = 253;
+
 /// A signal to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {

@@ -27,6 +27,7 @@ pub(crate) fn wait_on(_: &AtomicU32, _: u32) {}
 pub(crate) fn wake_all_on(_: &AtomicU32) {}
 
 /// In place of descriptors.
+#[derive(Debug)]
 pub(crate) struct OwnedFd(None);
 
 #[derive(Clone, Copy)]
@@ -55,7 +56,27 @@ pub(crate) mod socket {
         match *fd.0 {}
     }
 
+    pub(crate) fn send_with(
+        fd: BorrowedFd<'_>,
+        _: &[IoSlice<'_>],
+        _: &[BorrowedFd<'_>],
+    ) -> io::Result<usize> {
+        match *fd.0 {}
+    }
+
+    pub(crate) struct Batch {
+        pub(crate) descriptors: Vec<OwnedFd>,
+        pub(crate) is_whole: bool,
+    }
+
     pub(crate) fn receive(fd: BorrowedFd<'_>, _: &mut [u8]) -> io::Result<usize> {
+        match *fd.0 {}
+    }
+
+    pub(crate) fn receive_with(
+        fd: BorrowedFd<'_>,
+        _: &mut [u8],
+    ) -> io::Result<(usize, Option<Batch>)> {
         match *fd.0 {}
     }
 
@@ -74,6 +95,50 @@ pub(crate) mod socket {
     ) -> io::Result<usize> {
         match *fd.0 {}
     }
+}
+
+pub(crate) struct SealedMemory(None);
+
+impl Deref for SealedMemory {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self.0 {}
+    }
+}
+
+impl SealedMemory {
+    pub(crate) fn of(_: &[u8]) -> io::Result<(Self, OwnedFd)> {
+        unsupported()
+    }
+
+    pub(crate) fn map(fd: impl AsFd) -> io::Result<Self> {
+        match *fd.as_fd().0 {}
+    }
+}
+
+pub(crate) struct UnsealedMemory(None);
+
+impl UnsealedMemory {
+    pub(crate) fn new(_: usize) -> io::Result<Self> {
+        unsupported()
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        match self.0 {}
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        match self.0 {}
+    }
+
+    pub(crate) fn seal(self) -> io::Result<(SealedMemory, OwnedFd)> {
+        match self.0 {}
+    }
+}
+
+pub(crate) fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
+    match *fd.as_fd().0 {}
 }
 
 pub(crate) struct Poller(None);

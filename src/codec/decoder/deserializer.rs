@@ -6,6 +6,7 @@ use serde_core::forward_to_deserialize_any;
 use super::access::{ByName, Fields, Items, Variant};
 use super::{Decoder, Names, Shape};
 use crate::codec::error::Error;
+use crate::codec::handle::{Foreign, HANDLE};
 use crate::codec::segment::{BUFFER, ElementKind, visit_numbers};
 use crate::codec::{DEPTH, tag};
 
@@ -107,6 +108,7 @@ impl<'de> Decoder<'de> {
                 self.map(len, visitor)
             }
             tag::BUFFER => self.buffer()?.show_to(visitor),
+            tag::HANDLE => Err(Error::new(Foreign("handle").to_string())),
             _ => {
                 let kind = self.kind(tag)?;
                 let run = self.run(kind)?;
@@ -205,6 +207,10 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         match self.byte()? {
             // Not number by number.
             tag::BUFFER => self.buffer().map(drop)?,
+            tag::HANDLE => {
+                self.give_descriptors().map(drop)?;
+                return self.inner(|value| value.deserialize_ignored_any(visitor));
+            }
             tag if tag::RUN.contains(&tag) => {
                 let kind = self.kind(tag)?;
                 self.run(kind).map(drop)?;
@@ -250,6 +256,13 @@ impl<'de> de::Deserializer<'de> for &mut Decoder<'de> {
         if name == BUFFER && self.peek()? == tag::BUFFER {
             self.bytes.next();
             return self.buffer()?.give_to(visitor);
+        }
+        if name == HANDLE && self.peek()? == tag::HANDLE {
+            self.bytes.next();
+            let given = self.give_descriptors()?;
+            let visited = self.inner(|value| visitor.visit_newtype_struct(value));
+            drop(given);
+            return visited;
         }
         self.inner(|value| visitor.visit_newtype_struct(value))
     }

@@ -6,8 +6,10 @@ mod deserializer;
 use serde_core::de::{Deserialize, DeserializeOwned, IgnoredAny};
 
 use super::error::Error;
+use super::handle::{self, Descriptor};
+use super::handover::Withdraw;
 use super::segment::{ElementKind, Entered, Received};
-use super::{DEPTH, ReceivedSegment, block, tag};
+use super::{Attached, DEPTH, block, tag};
 
 /// Reads the values of a message, one after the other.
 ///
@@ -37,10 +39,10 @@ struct Shape<'de> {
 }
 
 impl<'de> Decoder<'de> {
-    pub(crate) fn new(body: &'de [u8], segments: Vec<ReceivedSegment>) -> Self {
+    pub(crate) fn new(body: &'de [u8], attached: impl Into<Attached>) -> Self {
         Self {
             bytes: body.iter(),
-            segments: Received::from(segments),
+            segments: Received::from(attached.into()),
             shapes: Vec::new(),
             depth: DEPTH,
             by_name: false,
@@ -206,6 +208,17 @@ impl<'de> Decoder<'de> {
         let len = self.len()?;
         let record = self.slice(len)?;
         Entered::parse(record, &mut self.segments)
+    }
+
+    /// Gives the descriptors of the handle whose tag was read to it.
+    fn give_descriptors(&mut self) -> Result<Withdraw<Vec<Descriptor>>, Error> {
+        let count = self.len()?;
+        let numbers = self.slice(count)?;
+        let found = numbers.iter().map(|number| self.segments.descriptor(usize::from(*number)));
+        match found.collect() {
+            Some(descriptors) => Ok(handle::give(descriptors)),
+            None => self.fail(Error::new("a handle has no descriptor")),
+        }
     }
 
     /// The numbers of a value that is one packed vector; else nothing is read. `outer` is what comes

@@ -45,8 +45,9 @@ impl Encoder {
         self.values
     }
 
-    pub(crate) fn has_segments(&self) -> bool {
-        !self.to.segments.is_empty()
+    /// Returns whether all of the message is in its body.
+    pub(crate) fn is_body(&self) -> bool {
+        self.to.segments.is_empty() && self.to.descriptors.is_empty()
     }
 
     /// The bytes so far, which are those of whole values. [`push`](Self::push) appends to them, and
@@ -80,6 +81,7 @@ struct Draft<'a> {
     to: &'a mut Serializer,
     start: usize,
     segments: usize,
+    descriptors: usize,
     shapes: usize,
 }
 
@@ -87,7 +89,8 @@ impl<'a> Draft<'a> {
     #[inline]
     fn new(to: &'a mut Serializer) -> Self {
         let (start, segments, shapes) = (to.body.len(), to.segments.len(), to.shape_count());
-        Self { to, start, segments, shapes }
+        let descriptors = to.descriptors.len();
+        Self { to, start, segments, descriptors, shapes }
     }
 
     #[inline]
@@ -113,6 +116,7 @@ impl Drop for Draft<'_> {
     fn drop(&mut self) {
         self.to.body.as_vec().truncate(self.start);
         self.to.segments.truncate(self.segments);
+        self.to.descriptors.truncate(self.descriptors);
         if let Some(shapes) = &mut self.to.shapes {
             shapes.truncate(self.shapes);
         }

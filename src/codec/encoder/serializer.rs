@@ -1,6 +1,7 @@
 //! The writing side of the format, as a serializer of serde's.
 
 use std::any::TypeId;
+use std::sync::Arc;
 
 use serde_core::Serialize;
 use serde_core::ser::{self, SerializeSeq};
@@ -9,8 +10,10 @@ use super::body::Body;
 use super::parts::{Fields, Items};
 use super::shapes::{self, Shapes};
 use crate::codec::error::Error;
+use crate::codec::handle::{self, Descriptor, HANDLE};
 use crate::codec::segment::{self, BUFFER, ElementKind};
 use crate::codec::{DEPTH, Encoded, Segment, tag};
+use crate::sys::MOST_DESCRIPTORS;
 
 /// Sequences that announce fewer items are not packed: they would hardly be shorter, and a tuple
 /// that begins with a number would mostly have to be unpacked again.
@@ -23,6 +26,7 @@ const LARGEST_RESERVE: usize = 1 << 20;
 pub(in crate::codec) struct Serializer {
     pub(super) body: Body,
     pub(super) segments: Vec<Segment>,
+    pub(super) descriptors: Vec<Descriptor>,
     /// Taken by the first value that needs some.
     pub(super) shapes: Option<Box<Shapes>>,
     /// Number of levels that there may be beyond this one.
@@ -50,6 +54,7 @@ impl Serializer {
         Self {
             body: Body::default(),
             segments: Vec::new(),
+            descriptors: Vec::new(),
             shapes: None,
             depth: DEPTH,
             run: Run::No,
@@ -100,7 +105,8 @@ impl Serializer {
     pub(in crate::codec) fn finish(&mut self) -> Encoded {
         self.give_back_shapes();
         let body = std::mem::take(&mut self.body).into_vec();
-        Encoded { body, segments: std::mem::take(&mut self.segments) }
+        let segments = std::mem::take(&mut self.segments);
+        Encoded { body, segments, descriptors: std::mem::take(&mut self.descriptors) }
     }
 
     #[inline]
@@ -216,6 +222,31 @@ impl Serializer {
         self.body.put_varint((record.len() + inline.len()) as u64)?;
         self.body.append(&record)?;
         self.body.append(inline)
+    }
+
+    /// Writes the tag of a handle, and the numbers of its descriptors: of those that the message has already
+    /// there are no others.
+    #[cold]
+    fn handle(&mut self) -> Result<(), Error> {
+        let offered =
+            handle::take_offer().ok_or_else(|| Error::new("a thread that ends sends no handle"))?;
+        self.body.push(tag::HANDLE)?;
+        self.body.put_varint(offered.len() as u64)?;
+        for descriptor in offered {
+            let known = self.descriptors.iter().position(|known| Arc::ptr_eq(known, &descriptor));
+            let number = known.unwrap_or(self.descriptors.len());
+            if number >= MOST_DESCRIPTORS {
+                let most = format!(
+                    "too many handles in one value: they have {MOST_DESCRIPTORS} descriptors at most"
+                );
+                return Err(Error::new(most));
+            }
+            if known.is_none() {
+                self.descriptors.push(descriptor);
+            }
+            self.body.push(number as u8)?;
+        }
+        Ok(())
     }
 
     // ---- Compound values ----
@@ -405,6 +436,10 @@ impl<'s> ser::Serializer for &'s mut Serializer {
                 self.plain()?;
                 return self.buffer(offer);
             }
+        }
+        if name == HANDLE {
+            self.plain()?;
+            self.handle()?;
         }
         self.inner(value)
     }

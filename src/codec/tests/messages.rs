@@ -59,7 +59,7 @@ fn values_come_out_as_they_went_in() {
     }
     push(&mut encoder, &Some(()));
     assert_eq!(encoder.len(), 7);
-    assert!(encoder.has_segments());
+    assert!(!encoder.is_body());
     let encoded = encoder.finish();
     assert_eq!(encoded.segments.len(), 2);
 

@@ -8,6 +8,7 @@ mod futex;
 pub(crate) mod pipe;
 mod poller;
 pub(crate) mod process;
+mod sealed_memory;
 mod shared_memory;
 pub(crate) mod signals;
 pub(crate) mod socket;
@@ -26,6 +27,7 @@ pub(crate) use process::{
     kill_group, lead_group, memory_size, monotonic_now, out_of_memory_kills, private_memory, reap,
     set_name, stopped_child, usage,
 };
+pub(crate) use sealed_memory::{SealedMemory, UnsealedMemory, identity};
 pub(crate) use shared_memory::{
     Shareable, SharedMemory, file as memory_file, length as shared_memory_length,
 };

@@ -300,6 +300,13 @@ pub(crate) mod clock {
     }
 }
 
+/// Frames have no descriptors here.
+pub(crate) mod codec {
+    pub(crate) mod handle {
+        pub(crate) enum Descriptor {}
+    }
+}
+
 pub(crate) mod timer {
     use std::io;
     use std::task::{Context, Poll};

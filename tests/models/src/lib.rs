@@ -33,7 +33,7 @@ mod trace;
 #[path = "../../../src/cache_padded.rs"]
 mod cache_padded;
 mod doubles;
-use doubles::{builder, clock, fork, map, metrics, sync, sys, timer, worker_info};
+use doubles::{builder, clock, codec, fork, map, metrics, sync, sys, timer, worker_info};
 
 // So that paths into tokio lead to doubles as well.
 extern crate self as tokio;

@@ -84,7 +84,11 @@ trait Sends: 'static {
 
     fn flush(pool: &Pool) {
         let socket = &pool.socket;
-        pool.line.flush(|parts| socket.send(parts), |is_watched| socket.watch(is_watched));
+        pool.line.flush(
+            |parts, _| socket.send(parts),
+            |is_watched| socket.watch(is_watched),
+            || (),
+        );
     }
 }
 
@@ -152,7 +156,7 @@ impl Sends for SendsAfterTheLine {
             taken.borrow_mut().extend(&bytes);
             Ok(bytes.len())
         };
-        pool.line.flush(take, |_| ());
+        pool.line.flush(|parts, _| take(parts), |_| (), || ());
         pool.socket.send(&[IoSlice::new(&taken.into_inner())]).unwrap();
     }
 }
@@ -176,7 +180,11 @@ struct WatchesAfterTheLine;
 impl Sends for WatchesAfterTheLine {
     fn flush(pool: &Pool) {
         let mut change = None;
-        pool.line.flush(|parts| pool.socket.send(parts), |is_watched| change = Some(is_watched));
+        pool.line.flush(
+            |parts, _| pool.socket.send(parts),
+            |is_watched| change = Some(is_watched),
+            || (),
+        );
         if let Some(is_watched) = change {
             pool.socket.watch(is_watched);
         }

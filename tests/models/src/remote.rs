@@ -21,6 +21,8 @@ pub(crate) mod message {
     use std::io::IoSlice;
     use std::marker::PhantomData;
 
+    use crate::codec::handle::Descriptor;
+
     pub(crate) type Payload = Content;
 
     pub(crate) struct Message<C> {
@@ -41,6 +43,10 @@ pub(crate) mod message {
                 self.bytes.extend(&content.0);
             }
             has_room
+        }
+
+        pub(crate) fn descriptors(&self) -> &[Descriptor] {
+            &[]
         }
 
         pub(crate) fn piece(&self) -> Option<&[u8]> {

@@ -17,6 +17,12 @@ use crate::sys::{self, OwnedFd};
 pub(super) fn write(call: &Content) -> io::Result<OwnedFd> {
     let Content { code, values } = call;
     let code = code.ok_or(io::ErrorKind::InvalidInput)?;
+    if !values.descriptors.is_empty() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "a handle can't be among them, as the process that starts workers has one thread; pass it to an initializer",
+        ));
+    }
     let mut head = code.to_bytes().to_vec();
     head.extend((values.segments.len() as u64).to_le_bytes());
     head.extend((values.body.len() as u64).to_le_bytes());
@@ -53,7 +59,7 @@ fn read(file: OwnedFd) -> io::Result<Frame> {
     for length in lengths {
         let mut segment = ReceivedSegment::new(length)?;
         file.read_exact(segment.as_mut())?;
-        frame.segments.push(segment);
+        frame.attached.segments.push(segment);
     }
     Ok(frame)
 }

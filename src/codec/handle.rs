@@ -1,0 +1,108 @@
+//! Handles: values that refer to something of the system's by descriptors, which go beside the body. For both
+//! ends.
+//!
+//! A handle meets its serialiser through serde, as a buffer does (see [`segment`](super::segment)): it leaves
+//! its descriptors in a thread-local, and presents itself as a newtype struct of the name [`HANDLE`]. The codec
+//! knows the name, takes them, and writes their numbers before the handle's own value. No other serialiser can
+//! carry a handle; what is in the newtype struct finds that its descriptors were not taken, and refuses.
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use serde_core::de::{Deserialize, Deserializer, Error as _, Visitor};
+use serde_core::ser::{Error as _, Serialize, Serializer};
+
+use super::handover::{Withdraw, put};
+use crate::sys::OwnedFd;
+
+/// The name of a handle as a newtype struct. No other type has such a name.
+pub(super) const HANDLE: &str = "$concurrent_futures::Handle";
+
+/// What is sent is a duplicate.
+pub(crate) type Descriptor = Arc<OwnedFd>;
+
+thread_local! {
+    static OFFERED: Cell<Option<Vec<Descriptor>>> = const { Cell::new(None) };
+    static GIVEN: Cell<Option<Vec<Descriptor>>> = const { Cell::new(None) };
+}
+
+/// Serialises a handle: its descriptors, and a value that says the rest. `what` is the name of its type.
+pub(crate) fn serialize<V: Serialize, S: Serializer>(
+    what: &str,
+    descriptors: Vec<Descriptor>,
+    value: &V,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let offer = put(&OFFERED, descriptors);
+    let serialized = serializer.serialize_newtype_struct(HANDLE, &Offering { what, value });
+    drop(offer);
+    serialized
+}
+
+/// Deserialises a handle: its descriptors, and the value that it was sent with.
+pub(crate) fn deserialize<'de, V: Deserialize<'de>, D: Deserializer<'de>>(
+    what: &'static str,
+    deserializer: D,
+) -> Result<(Vec<Descriptor>, V), D::Error> {
+    deserializer.deserialize_newtype_struct(HANDLE, HandleVisitor { what, value: PhantomData })
+}
+
+/// The descriptors of the handle that calls itself [`HANDLE`] right now.
+pub(super) fn take_offer() -> Option<Vec<Descriptor>> {
+    OFFERED.try_with(Cell::take).ok().flatten()
+}
+
+/// Gives descriptors to the handle that is asked to visit a newtype struct next.
+pub(super) fn give(descriptors: Vec<Descriptor>) -> Withdraw<Vec<Descriptor>> {
+    put(&GIVEN, descriptors)
+}
+
+/// The value of a handle, whose descriptors were offered.
+struct Offering<'a, V> {
+    what: &'a str,
+    value: &'a V,
+}
+
+impl<V: Serialize> Serialize for Offering<'_, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match take_offer() {
+            Some(_not_taken) => Err(S::Error::custom(Foreign(self.what))),
+            None => self.value.serialize(serializer),
+        }
+    }
+}
+
+struct HandleVisitor<V> {
+    what: &'static str,
+    value: PhantomData<V>,
+}
+
+impl<'de, V: Deserialize<'de>> Visitor<'de> for HandleVisitor<V> {
+    type Value = (Vec<Descriptor>, V);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a {}", self.what)
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
+        let given = GIVEN.try_with(Cell::take).ok().flatten();
+        let descriptors = given.ok_or_else(|| D::Error::custom(Foreign(self.what)))?;
+        Ok((descriptors, V::deserialize(value)?))
+    }
+}
+
+/// Why a handle can't be carried.
+pub(super) struct Foreign<'a>(pub(super) &'a str);
+
+impl fmt::Display for Foreign<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(what) = self;
+        write!(
+            f,
+            "a {what} can only be sent to a process of this program, by an executor or a channel of this crate, \
+             and not within an untagged or internally tagged enum or a flattened field"
+        )
+    }
+}

@@ -1,0 +1,29 @@
+//! The error of what processes share. In any process.
+
+use std::io;
+use std::sync::Arc;
+
+/// Why something that processes share can't be made, or used.
+///
+/// It is cloned in O(1).
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The system has refused something: memory, or a file descriptor. On systems other than Linux it refuses
+    /// everything here so far ([`ErrorKind::Unsupported`](io::ErrorKind::Unsupported)).
+    #[error("{doing}")]
+    #[non_exhaustive]
+    Io {
+        /// The step that was refused.
+        doing: &'static str,
+        /// The system's reason.
+        source: Arc<io::Error>,
+    },
+}
+
+impl Error {
+    /// For `map_err`.
+    pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self::Io { doing, source: Arc::new(error) }
+    }
+}

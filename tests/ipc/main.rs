@@ -1,0 +1,17 @@
+//! What processes share. The ids are those of `docs/behaviours.md`.
+
+#![cfg(all(feature = "process", target_os = "linux"))]
+#![allow(dead_code, reason = "modules shared with other test binaries, which use all of them")]
+
+mod handles;
+mod hostile;
+#[path = "../crashes/program.rs"]
+mod program;
+mod slices;
+#[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
+#[path = "../support/mod.rs"]
+mod support;
+#[path = "../processes/tools.rs"]
+mod tools;
+#[path = "../crashes/watch.rs"]
+mod watch;
