@@ -43,6 +43,12 @@ impl AsFd for OwnedFd {
     }
 }
 
+impl<T: AsFd> AsFd for &T {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        (**self).as_fd()
+    }
+}
+
 pub(crate) mod socket {
     use std::io::{self, IoSlice};
 
