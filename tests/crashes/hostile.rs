@@ -273,7 +273,7 @@ fn truncated() -> Vec<Vec<u8>> {
         // More than there is.
         Header { length: 1 << 40, ..VALUE }.bytes(),
         [Header { length: 1 << 62, ..VALUE }.bytes(), vec![7; 200_000]].concat(),
-        [Header { segments: u32::MAX, length: 8 << 32, ..VALUE }.bytes(), vec![7; 200_000]]
+        [Header { segments: (1 << 24) - 1, length: 8 << 24, ..VALUE }.bytes(), vec![7; 200_000]]
             .concat(),
         Header { segments: 2, ..VALUE }.with(&[0, 0, 0, 0, 2, 0, 0, 0].repeat(2)),
     ]
