@@ -196,6 +196,33 @@ impl<T> AsCompletedTimeout<T> {
         Blocking::new(self)
     }
 
+    /// Returns the number of results that were not yielded yet; 0 once the limit has ended the stream.
+    pub fn len(&self) -> usize {
+        self.set.len()
+    }
+
+    /// Returns whether all results were yielded, or the limit has ended the stream.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty()
+    }
+
+    /// Gives the futures back that were not yielded, with their positions in the input: none once the limit
+    /// has ended the stream.
+    ///
+    /// ```
+    /// use concurrent_futures::{TaskFuture, as_completed};
+    /// use std::time::Duration;
+    ///
+    /// let (_completer, never) = TaskFuture::<u32>::promise();
+    /// let late = as_completed([never]).timeout(Duration::from_secs(60));
+    /// assert_eq!(late.len(), 1);
+    /// let (index, future) = late.into_futures().next().unwrap();
+    /// assert!(index == 0 && future.cancel());
+    /// ```
+    pub fn into_futures(self) -> impl Iterator<Item = (usize, TaskFuture<T>)> {
+        self.set.into_futures()
+    }
+
     /// Polls for the next item, and does not note the wait.
     fn poll_item(&mut self, cx: &Context<'_>) -> Poll<Option<<Self as Stream>::Item>> {
         // Results come before the limit, if both are there.
@@ -220,6 +247,13 @@ impl<T> Stream for AsCompletedTimeout<T> {
         let unfinished = self.set.len();
         self.pending_here.note(&polled, cx, || Awaited::Set(unfinished));
         polled
+    }
+
+    /// At most an item for each future. The lower bound is at most 1, since the error of the limit ends the
+    /// stream.
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let most = self.set.len();
+        (most.min(1), Some(most))
     }
 }
 

@@ -113,7 +113,7 @@ pub struct Running {
     pub attempt: u32,
     /// Somebody has cancelled it, or its time limit has passed, or the pool's shutdown can't wait
     /// any longer; it has not reacted yet.
-    pub is_asked_to_stop: bool,
+    pub stop_requested: bool,
     /// Tasks and other futures that it waits for at this moment. Of a task in a worker process: the tasks that it has
     /// submitted to its pool and that are not done, while it waits for any of them.
     pub waits_for: Vec<Awaited>,
@@ -285,8 +285,8 @@ impl fmt::Display for Running {
         if self.attempt > 1 {
             write!(f, ", attempt {}", self.attempt)?;
         }
-        if self.is_asked_to_stop {
-            write!(f, ", asked to stop")?;
+        if self.stop_requested {
+            write!(f, ", stop requested")?;
         }
         for (n, awaited) in self.waits_for.iter().enumerate() {
             write!(f, "{}{awaited}", if n == 0 { ", waits for " } else { " and " })?;
@@ -396,7 +396,7 @@ mod tests {
             label: None,
             elapsed: Duration::from_millis(1500),
             attempt: 1,
-            is_asked_to_stop: false,
+            stop_requested: false,
             waits_for: Vec::new(),
             waits_for_more: 0,
         }
@@ -433,7 +433,7 @@ mod tests {
         let (mut outer, inner) = (running(), running());
         outer.label = Some("two\nlines".into());
         outer.attempt = 2;
-        outer.is_asked_to_stop = true;
+        outer.stop_requested = true;
         outer.waits_for = vec![Awaited::Task(inner.id), Awaited::Set(2)];
         outer.waits_for_more = 3;
         let (first, second) = (outer.id, inner.id);
@@ -453,7 +453,7 @@ mod tests {
             [
                 format!(
                     "  worker-0, process 4711, stopped by a signal, about to end: task {first} \"two\\nlines\" for 1.5s, \
-                     attempt 2, asked to stop, waits for task {second} and a set of 2 futures and 3 \
+                     attempt 2, stop requested, waits for task {second} and a set of 2 futures and 3 \
                      futures more"
                 ),
                 format!("    which runs in place: task {second} for 1.5s"),

@@ -701,3 +701,17 @@ pub struct Unfinished {
     /// Number of futures in all.
     pub total: usize,
 }
+
+impl Unfinished {
+    /// The error of a set in which `unfinished` of `total` futures had not finished, for tests of code that
+    /// meets it.
+    ///
+    /// ```
+    /// use concurrent_futures::Unfinished;
+    ///
+    /// assert_eq!(Unfinished::new(2, 5).to_string(), "2 (of 5) futures unfinished");
+    /// ```
+    pub fn new(unfinished: usize, total: usize) -> Self {
+        Self { unfinished, total }
+    }
+}

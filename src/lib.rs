@@ -273,7 +273,7 @@ pub use as_completed::{AsCompleted, AsCompletedTimeout, as_completed};
 pub use blocking::Blocking;
 pub use closed::Closed;
 #[cfg(feature = "process")]
-pub use codec::buffer::{Buffer, Element};
+pub use codec::buffer::{Buffer, BufferIntoIter, Element};
 pub use core::UnobservedFailure;
 pub use error::{
     BrokenPool, CodecError, CodecSide, Error, HasRun, LossCause, TrySubmitError, Unfinished,

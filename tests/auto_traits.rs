@@ -5,6 +5,7 @@
 //! neither here nor there.
 
 use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fmt::{Debug, Display};
 use std::hash::Hash;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -70,6 +71,14 @@ fn executors_and_what_they_give() {
         unwind_safe: AnyExecutor, Permit<AnyExecutor>, ExecutorState;
     }
     all! {
+        send: TaskBuilder<Permit<InlineExecutor>>;
+        sync: TaskBuilder<Permit<InlineExecutor>>;
+        unpin: TaskBuilder<Permit<InlineExecutor>>;
+        is_static: TaskBuilder<Permit<InlineExecutor>>;
+        debug: TaskBuilder<Permit<InlineExecutor>>;
+        unwind_safe: TaskBuilder<Permit<InlineExecutor>>;
+    }
+    all! {
         send: WorkerInfo;
         sync: WorkerInfo;
         unpin: WorkerInfo;
@@ -84,22 +93,40 @@ fn executors_and_what_they_give() {
 #[test]
 fn worker_processes_and_what_goes_there() {
     use concurrent_futures::{
-        Buffer, ParentPool, ProcessPoolBuilder, ProcessPoolExecutor, WorkerStderr,
+        Buffer, BufferIntoIter, ParentPool, ProcessPoolBuilder, ProcessPoolExecutor, WorkerStderr,
+        ipc,
     };
     all! {
         send: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>, ParentPool,
-            Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
+            Permit<ProcessPoolExecutor>, Permit<ParentPool>,
+            Buffer<f64>, BufferIntoIter<f64>, WorkerStderr;
         sync: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>, ParentPool,
-            Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
+            Permit<ProcessPoolExecutor>, Permit<ParentPool>,
+            Buffer<f64>, BufferIntoIter<f64>, WorkerStderr;
         unpin: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>, ParentPool,
-            Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
+            Permit<ProcessPoolExecutor>, Permit<ParentPool>,
+            Buffer<f64>, BufferIntoIter<f64>, WorkerStderr;
         unwind_safe: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>,
-            ParentPool, Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
+            ParentPool, Permit<ProcessPoolExecutor>, Permit<ParentPool>,
+            Buffer<f64>, BufferIntoIter<f64>, WorkerStderr;
         is_static: ProcessPoolExecutor, ProcessPoolBuilder, ParentPool,
-            Permit<ProcessPoolExecutor>, Buffer<f64>, WorkerStderr;
-        clone: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>, Buffer<f64>;
+            Permit<ProcessPoolExecutor>, Permit<ParentPool>,
+            Buffer<f64>, BufferIntoIter<f64>, WorkerStderr;
+        clone: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>,
+            ParentPool, Buffer<f64>, BufferIntoIter<f64>, WorkerStderr;
         debug: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>, ParentPool,
-            Permit<ProcessPoolExecutor>, Buffer<f64>;
+            Permit<ProcessPoolExecutor>, Permit<ParentPool>,
+            Buffer<f64>, BufferIntoIter<f64>, WorkerStderr;
+    }
+    all! {
+        send: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
+        sync: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
+        unpin: ipc::SharedSlice<u8>, ipc::SharedVec<u8>, ipc::Error;
+        unwind_safe: ipc::SharedVec<u8>;
+        is_static: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
+        clone: ipc::SharedSlice<u8>, ipc::Error;
+        debug: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
+        error: ipc::Error;
     }
 }
 
@@ -127,11 +154,12 @@ fn futures_and_streams_move_with_whatever_they_yield() {
         send: SharedTask<u8>, TaskSet<u8, NotSync>, NextTimeout<'_, u8, NotSync>, TaskHandle,
             TaskDone, StopToken, StopSource, Stopped, Closed, Next<'_, AsCompleted<NotSync>>;
         sync: SharedTask<u8>, TaskSet<u8, NotSync>, TaskHandle, TaskDone, StopToken, StopSource,
-            Stopped, Closed;
+            Stopped, Closed, NextTimeout<'_, u8, NotSync>, Next<'_, AsCompleted<u8>>;
         unpin: SharedTask<NotSync>, TaskSet<NotSync, NotSync>, NextTimeout<'_, u8, NotSync>,
             TaskHandle, TaskDone, StopToken, StopSource, Stopped, Closed, Next<'_, AsCompleted<NotSync>>;
         debug: SharedTask<NotDebug>, TaskSet<NotDebug, NotDebug>, TaskHandle, TaskDone, StopToken,
-            StopSource, Stopped, Closed;
+            StopSource, Stopped, Closed, NextTimeout<'_, NotDebug, NotDebug>,
+            Next<'_, AsCompleted<NotDebug>>;
         clone: SharedTask<NotDebug>, TaskHandle, StopToken, StopSource;
         is_static: SharedTask<u8>, TaskSet<u8, u8>, TaskHandle, TaskDone, StopToken, StopSource,
             Stopped, Closed;
@@ -152,6 +180,7 @@ fn what_a_map_becomes_moves_with_its_results() {
         is_static: MapFuture<u8>, TryMap<u8, u8>, TryMapFuture<u8, u8>, TryMapError<u8>,
             Blocking<Map<u8>>;
         error: TryMapError<String>;
+        clone: TryMapError<u8>;
         unwind_safe: MapFuture<NotSync>, TryMap<NotSync, NotSync>,
             TryMapFuture<NotSync, NotSync>, TryMapError<u8>, Blocking<Map<NotSync>>;
     }
@@ -162,7 +191,7 @@ fn what_a_map_becomes_moves_with_its_results() {
 fn futures_and_streams_are_unwind_safe() {
     all! {
         unwind_safe: TaskFuture<NotSync>, Completer<NotSync>, SharedTask<NotSync>, TaskHandle,
-            TaskDone, StopToken, StopSource, Stopped, TaskSet<NotSync, NotSync>,
+            TaskDone, StopToken, StopSource, Stopped, Closed, TaskSet<NotSync, NotSync>,
             AsCompleted<NotSync>, AsCompletedTimeout<NotSync>, Wait<NotSync>,
             DoneAndNotDone<NotSync>, Map<NotSync>, Unordered<NotSync>, ShutdownFuture;
     }
@@ -174,9 +203,9 @@ fn what_ends_says_so() {
     fn stream<T: FusedStream>() {}
     all! {
         future: Wait<NotSync>, ShutdownFuture, TaskDone, Stopped, Closed, Next<'_, AsCompleted<NotSync>>,
-            Next<'_, Map<NotSync>>, MapFuture<NotSync>, TryMapFuture<NotSync, NotSync>;
+            Next<'_, Map<NotSync>>, NextTimeout<'_, u8, NotSync>, MapFuture<NotSync>, TryMapFuture<NotSync, NotSync>;
         stream: AsCompleted<NotSync>, AsCompletedTimeout<NotSync>, Map<NotSync>,
-            TryMap<NotSync, NotSync>, Unordered<NotSync>;
+            TryMap<NotSync, NotSync>, Unordered<NotSync>, TaskSet<u8, NotSync>;
     }
 }
 
@@ -196,13 +225,13 @@ fn errors() {
     all! {
         error: Error, Panicked, BrokenPool, Unfinished, TrySubmitError<fn()>, CodecError, WorkerLost;
         unpin: Error, Panicked, BrokenPool, Unfinished, TrySubmitError<fn()>, CodecError, WorkerLost,
-            PortableError, UnobservedFailure<'_>;
+            PortableError, UnobservedFailure<'_>, HasRun, LossCause, CodecSide;
         send: PortableError, HasRun, LossCause, CodecSide, UnobservedFailure<'_>;
         sync: PortableError, HasRun, LossCause, CodecSide, UnobservedFailure<'_>;
         debug: PortableError, HasRun, LossCause, CodecSide, UnobservedFailure<'_>;
         send: BrokenPool;
         sync: BrokenPool;
-        clone: Error, Panicked, BrokenPool, Unfinished;
+        clone: Error, Panicked, BrokenPool, CodecError, WorkerLost, LossCause, UnobservedFailure<'_>;
         debug: TrySubmitError<NotDebug>;
         unwind_safe: Error, Panicked, BrokenPool, Unfinished, TrySubmitError<fn()>, CodecError,
             WorkerLost, PortableError, HasRun, LossCause, CodecSide, PanicLocation,
@@ -220,9 +249,9 @@ fn plain_values() {
     fn hash<T: Hash + Ord + Copy + Display>() {}
     hash::<TaskId>();
     all! {
-      value: TaskId, ReturnWhen, Shutdown, Unfinished;
-      clone: Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
-      debug: Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
+      value: TaskId, ReturnWhen, Shutdown, Unfinished, HasRun, CodecSide;
+      clone: Label, Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
+      debug: Label, Metrics, Histogram, ShutdownReport, RunningTask, PanicLocation;
       send: TaskId, Label, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
           PanicLocation;
       sync: TaskId, Label, ReturnWhen, Shutdown, Metrics, Histogram, ShutdownReport, RunningTask,
@@ -254,6 +283,7 @@ fn a_call_is_as_its_arguments_are() {
         unwind_safe: Call<u8, NotSync>;
         is_static: Call<u8, u8>;
         debug: Call<u8, NotDebug>;
+        clone: Call<u8, NotDebug>;
     }
 }
 
@@ -294,4 +324,63 @@ fn jobs_and_bodies_need_no_more_than_send() {
     assert_eq!(pool.submit_future(body).result().unwrap().get(), 8);
     let cells = pool.map(|cell: Cell<u8>| cell, [Cell::new(9)]).result().unwrap();
     assert_eq!(cells[0].get(), 9);
+}
+
+/// Each trait that `docs/public-api.txt` lists for a type is checked here. The list's own test finds what the
+/// code no longer has, on a nightly toolchain only.
+#[test]
+fn no_public_type_is_missing_here() {
+    let list = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/public-api.txt");
+    let Ok(list) = std::fs::read_to_string(list) else { return }; // no part of the package
+    let checks: [(&str, &[&str]); 9] = [
+        ("core::marker::Send", &["send", "error"]),
+        ("core::marker::Sync", &["sync", "error"]),
+        ("core::marker::Unpin", &["unpin"]),
+        ("core::panic::unwind_safe::UnwindSafe", &["unwind_safe"]),
+        ("core::clone::Clone", &["clone", "value"]),
+        ("core::fmt::Debug", &["debug", "value", "error"]),
+        ("core::error::Error", &["error"]),
+        ("futures_core::future::FusedFuture", &["future"]),
+        ("futures_core::stream::FusedStream", &["stream"]),
+    ];
+    let mut count = 0;
+    let mut missing = Vec::new();
+    for (name, checks) in checks {
+        let checked: BTreeSet<_> = checks.iter().flat_map(|check| checked_by(check)).collect();
+        let implemented = format!(" {name} for concurrent_futures::");
+        let types = list.lines().filter_map(|line| Some(line.split_once(&implemented)?.1));
+        for path in types.map(until_parameters) {
+            count += 1;
+            // Those of these modules are imported above.
+            let imported = path.strip_prefix("dump::").or(path.strip_prefix("task::"));
+            if !checked.contains(imported.unwrap_or(path)) {
+                missing.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    assert!(count > 300, "{count} found in the list");
+    assert!(missing.is_empty(), "not checked:\n{}", missing.join("\n"));
+}
+
+fn until_parameters(path: &str) -> &str {
+    path.split(['<', '(', ' ']).next().unwrap_or(path)
+}
+
+/// The names of the types that this file gives to a check, without those of their parameters.
+fn checked_by(check: &str) -> Vec<&'static str> {
+    let start = format!(" {check}: ");
+    let lists = include_str!("auto_traits.rs").split(&*start).skip(1);
+    let lists = lists.map(|rest| rest.split_once(';').map_or(rest, |(types, _)| types));
+    let mut depth = 0;
+    let words = lists.flat_map(|types| types.split_inclusive([',', '<', '>']));
+    let names = words.filter_map(|word| {
+        let name = (depth == 0).then(|| word.trim_end_matches([',', '<']).trim());
+        match word.as_bytes()[word.len() - 1] {
+            b'<' => depth += 1,
+            b'>' => depth -= 1,
+            _ => {}
+        }
+        name
+    });
+    names.collect()
 }

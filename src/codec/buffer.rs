@@ -2,8 +2,9 @@
 
 use std::any::type_name;
 use std::fmt;
+use std::iter::FusedIterator;
 use std::marker::PhantomData;
-use std::ops::{Deref, RangeBounds};
+use std::ops::{Deref, Range, RangeBounds};
 
 use bytemuck::{AnyBitPattern, NoUninit};
 use serde_core::de::{Deserialize, Deserializer, Error, Visitor};
@@ -229,6 +230,86 @@ impl<'a, T> IntoIterator for &'a Buffer<T> {
     }
 }
 
+impl<T: Element> IntoIterator for Buffer<T> {
+    type Item = T;
+    type IntoIter = BufferIntoIter<T>;
+
+    /// Iterates over the elements by value. Their memory stays where it is.
+    ///
+    /// ```
+    /// use concurrent_futures::Buffer;
+    ///
+    /// let lengths = Buffer::from([3.0, 4.0]);
+    /// let squares: Vec<f64> = lengths.into_iter().map(|length| length * length).collect();
+    /// assert_eq!(squares, [9.0, 16.0]);
+    /// ```
+    fn into_iter(self) -> BufferIntoIter<T> {
+        BufferIntoIter { rest: 0..self.len(), buffer: self }
+    }
+}
+
+/// An iterator over the elements of a [`Buffer`] by value. From its `into_iter`.
+///
+/// It is a handle to the buffer's memory, and keeps the whole alive.
+#[must_use = "iterators do nothing unless they are consumed"]
+pub struct BufferIntoIter<T> {
+    buffer: Buffer<T>,
+    /// Indices of the elements that are left.
+    rest: Range<usize>,
+}
+
+impl<T> BufferIntoIter<T> {
+    /// Returns the elements that are left.
+    pub fn as_slice(&self) -> &[T] {
+        &self.buffer[self.rest.clone()]
+    }
+}
+
+impl<T: Element> Iterator for BufferIntoIter<T> {
+    type Item = T;
+
+    #[inline]
+    fn next(&mut self) -> Option<T> {
+        self.rest.next().map(|index| self.buffer[index])
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.rest.size_hint()
+    }
+
+    fn nth(&mut self, n: usize) -> Option<T> {
+        self.rest.nth(n).map(|index| self.buffer[index])
+    }
+
+    /// By the slice, whose loop has no check of indices.
+    fn fold<B, F: FnMut(B, T) -> B>(self, first: B, f: F) -> B {
+        self.as_slice().iter().copied().fold(first, f)
+    }
+}
+
+impl<T: Element> DoubleEndedIterator for BufferIntoIter<T> {
+    #[inline]
+    fn next_back(&mut self) -> Option<T> {
+        self.rest.next_back().map(|index| self.buffer[index])
+    }
+}
+
+impl<T: Element> ExactSizeIterator for BufferIntoIter<T> {}
+
+impl<T: Element> FusedIterator for BufferIntoIter<T> {}
+
+impl<T> Clone for BufferIntoIter<T> {
+    fn clone(&self) -> Self {
+        Self { buffer: self.buffer.clone(), rest: self.rest.clone() }
+    }
+}
+
+impl<T: fmt::Debug> fmt::Debug for BufferIntoIter<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("BufferIntoIter").field(&self.as_slice()).finish()
+    }
+}
+
 impl<T: fmt::Debug> fmt::Debug for Buffer<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.iter()).finish()
@@ -307,3 +388,31 @@ pub trait Element: NoUninit + AnyBitPattern + Send + Sync {}
 // The error is that of `Element`, not of the traits of another crate.
 #[diagnostic::do_not_recommend]
 impl<T: NoUninit + AnyBitPattern + Send + Sync> Element for T {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_buffer_is_iterated_by_value_without_a_copy() {
+        let whole = Buffer::from(Vec::from_iter(0..10_u32));
+        let mut rest = whole.slice(1..9).into_iter();
+        assert_eq!(rest.as_slice().as_ptr(), &whole[1]);
+        assert_eq!(
+            (rest.next(), rest.next_back(), rest.nth(1), rest.nth_back(1)),
+            (Some(1), Some(8), Some(3), Some(6))
+        );
+        let (other, debug) = (rest.clone(), format!("{rest:?}"));
+        assert_eq!(
+            (rest.len(), rest.as_slice(), &*debug),
+            (2, &whole[4..6], "BufferIntoIter([4, 5])")
+        );
+        assert_eq!((rest.fold(0, |sum, n| 10 * sum + n), other.rev().collect()), (45, vec![5, 4]));
+        let mut short = whole.into_iter();
+        assert_eq!(
+            (short.nth(10), short.next(), short.next_back(), short.len()),
+            (None, None, None, 0)
+        );
+        assert_eq!(Buffer::from([[0_u8; 0]; 3]).into_iter().count(), 3);
+    }
+}

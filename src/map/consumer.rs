@@ -285,7 +285,10 @@ impl<T> Consumer<T> {
             return (0, Some(0));
         }
         let (least, most) = self.source.size_hint();
-        (least.saturating_sub(self.count), most.map(|most| most.saturating_sub(self.count)))
+        let (least, most) =
+            (least.saturating_sub(self.count), most.map(|most| most.saturating_sub(self.count)));
+        // The error of the limit stands for all that is left.
+        (if self.limit.is_some() { least.min(1) } else { least }, most)
     }
 
     pub(super) fn debug(&self, mut debug: fmt::DebugStruct<'_, '_>) -> fmt::Result {

@@ -202,8 +202,8 @@ impl<T> Stream for Map<T> {
         self.consumer.poll_next(cx).map(|item| item.map(|(_, result)| result))
     }
 
-    /// The length of the input, less what was delivered. A map that is stopped by its limit, or by the end of
-    /// its executor, yields fewer.
+    /// The length of the input, less what was delivered. With a limit the lower bound is at most 1, since its
+    /// error ends the map. A map that is stopped by the end of its executor yields fewer.
     fn size_hint(&self) -> (usize, Option<usize>) {
         self.consumer.size_hint()
     }

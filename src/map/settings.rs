@@ -13,7 +13,8 @@ macro_rules! impl_settings {
             ///
             /// # Panics
             ///
-            /// If `n` is 0: no item could ever be taken. If the map has started.
+            /// If `n` is 0: no item could ever be taken. If the map has started. A builder returns such an error;
+            /// a map has no place for one before its first item, so the line that has the mistake panics.
             #[doc(alias = "buffersize")]
             #[track_caller]
             pub fn buffer_size(mut self, n: usize) -> Self {
@@ -27,7 +28,8 @@ macro_rules! impl_settings {
             ///
             /// # Panics
             ///
-            /// If `n` is 0. If the map has started.
+            /// If `n` is 0. If the map has started. A builder returns such an error; a map has no place for one
+            /// before its first item, so the line that has the mistake panics.
             #[doc(alias = "chunksize")]
             #[track_caller]
             pub fn chunk_size(mut self, n: usize) -> Self {

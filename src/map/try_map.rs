@@ -137,9 +137,10 @@ impl<T, E> Stream for TryMap<T, E> {
         consumer.poll_next(cx).map(|item| item.map(|item| checked(consumer, item)))
     }
 
-    /// As that of [`Map`](super::Map).
+    /// As that of [`Map`](super::Map), with a lower bound of at most 1, since an error ends the map.
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.consumer.size_hint()
+        let (least, most) = self.consumer.size_hint();
+        (least.min(1), most)
     }
 }
 
@@ -213,6 +214,8 @@ impl<T, E> fmt::Debug for TryMapFuture<T, E> {
 ///     other => panic!("{other}"), // a panic, a lost worker, the end of the pool
 /// }
 /// ```
+// `Debug` and `Error` ask for the `Debug` of `E`, also where `Display` alone could serve: many an `E` has no
+// `Display`, and its map is to have an `unwrap` too.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum TryMapError<E> {
@@ -236,6 +239,26 @@ pub enum TryMapError<E> {
 }
 
 impl<E> TryMapError<E> {
+    /// The error of a map whose function has returned `error` for the item at `index`, for tests of code
+    /// that meets it.
+    ///
+    /// ```
+    /// use concurrent_futures::{Error, TryMapError};
+    ///
+    /// let error = TryMapError::function(7, "no such page");
+    /// assert_eq!(error.to_string(), "item 7: no such page");
+    /// let error = TryMapError::<&str>::task(8, Error::Cancelled);
+    /// assert!(error.into_error().unwrap_err().is_cancelled());
+    /// ```
+    pub fn function(index: usize, error: E) -> Self {
+        Self::Function { index, error }
+    }
+
+    /// The error of a map whose item at `index` has no result, for tests of code that meets it.
+    pub fn task(index: usize, error: Error) -> Self {
+        Self::Task { index, error }
+    }
+
     /// The position of the item in the input.
     pub fn index(&self) -> usize {
         match self {

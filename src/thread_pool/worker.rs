@@ -151,16 +151,16 @@ impl Seat {
     }
 
     /// The tasks on its stack, and what they wait for.
-    pub(super) fn dump(&self, is_asked_to_stop: impl Fn(TaskId) -> bool) -> Vec<dump::Running> {
+    pub(super) fn dump(&self, stop_requested: impl Fn(TaskId) -> bool) -> Vec<dump::Running> {
         let dump = |RunningTask { id, label, elapsed }| {
             let (waits_for, waits_for_more) = self.waits.of(id);
-            let is_asked_to_stop = is_asked_to_stop(id);
+            let stop_requested = stop_requested(id);
             dump::Running {
                 id,
                 label,
                 elapsed,
                 attempt: 1,
-                is_asked_to_stop,
+                stop_requested,
                 waits_for,
                 waits_for_more,
             }

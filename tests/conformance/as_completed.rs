@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use concurrent_futures::{Error, InlineExecutor, Shutdown, TaskFuture, as_completed, call};
+use concurrent_futures::{
+    Error, InlineExecutor, Shutdown, TaskFuture, Unfinished, as_completed, call,
+};
 use futures::stream::FusedStream;
 use futures::{FutureExt, Stream, StreamExt};
 
@@ -101,12 +103,15 @@ fn finished_futures_come_before_the_time_limit() {
             let queued = pool.submit(call!(answer()));
             let futures = [first, running.remove(0), queued, last];
             let mut done = as_completed(futures).timeout(limit);
+            assert_eq!((done.len(), done.size_hint()), (4, (1, Some(4))));
             for expected in [0, 3] {
                 let (index, value) = next_now(&mut done).unwrap().unwrap();
                 assert_eq!((index, value.unwrap()), (expected, 42));
             }
+            assert!(done.len() == 2 && !done.is_empty());
             let late = done.next().await.unwrap().unwrap_err();
-            assert_eq!((late.unfinished, late.total), (2, 4));
+            assert_eq!(late, Unfinished::new(2, 4));
+            assert_eq!((done.is_empty(), done.size_hint()), (true, (0, Some(0))));
             for _ in 0..3 {
                 assert!(next_now(&mut done).is_none());
                 assert!(done.is_terminated());
@@ -129,6 +134,11 @@ fn a_time_limit_that_is_not_reached_changes_nothing() {
         let total = running.len();
         let mut done = as_completed(running).timeout(LONG);
         assert!(done.next().now_or_never().is_none());
+        let futures = done.into_futures().enumerate().map(|(at, (index, future))| {
+            assert_eq!(at, index);
+            future
+        });
+        let mut done = as_completed(futures).timeout(LONG);
         P::open(&held);
         for _ in 0..total {
             assert_eq!(done.next().await.unwrap().unwrap().1.unwrap(), 42);

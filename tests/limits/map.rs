@@ -521,6 +521,15 @@ fn a_map_tells_how_many_results_are_left() {
         assert_eq!(rows.by_ref().map(Result::unwrap).collect::<Vec<_>>(), [0, 2]);
         assert_eq!(rows.size_hint(), (0, Some(0)));
         assert_eq!(pool.map(|n: i32| n, 0..).size_hint(), (usize::MAX, None));
+
+        // An error that ends the map stands for all that is left.
+        let limited = pool.map(|n: i32| n, 0..3).timeout(Duration::from_secs(3600));
+        assert_eq!(limited.size_hint(), (1, Some(3)));
+        assert_eq!(limited.unordered().size_hint(), (1, Some(3)));
+        let mut tried = pool.try_map(Err::<i32, i32>, 0..3);
+        assert_eq!(tried.size_hint(), (1, Some(3)));
+        assert_eq!(tried.next().await.unwrap().unwrap_err().index(), 0);
+        assert_eq!(tried.size_hint(), (0, Some(0)));
     });
 }
 

@@ -100,7 +100,7 @@ fn processes_and_their_tasks_are_named() {
         for worker in &dump.workers {
             assert!(worker.name.starts_with("render_") && !worker.is_leaving);
             let task = &worker.tasks[0];
-            assert_eq!((worker.tasks.len(), task.attempt, task.is_asked_to_stop), (1, 1, false));
+            assert_eq!((worker.tasks.len(), task.attempt, task.stop_requested), (1, 1, false));
             assert!(task.waits_for.is_empty() && task.elapsed < LONG);
         }
         assert_eq!((dump.queue.count, dump.queue.looked_at), (20, 20));
@@ -115,7 +115,7 @@ fn processes_and_their_tasks_are_named() {
         assert!(!held[0].cancel());
         let dump = pool.dump();
         let mut tasks = dump.workers.iter().flat_map(|worker| &worker.tasks);
-        assert!(tasks.all(|task| task.is_asked_to_stop == (task.id == held[0].id())));
+        assert!(tasks.all(|task| task.stop_requested == (task.id == held[0].id())));
         gate.open();
         for (n, future) in (0..).zip(queued) {
             assert_eq!(future.result().unwrap(), n * n);

@@ -56,7 +56,7 @@ fn running_and_queued_tasks_are_named() {
             for worker in &dump.workers {
                 let task = &worker.tasks[0];
                 assert_eq!((worker.tasks.len(), task.attempt), (1, 1));
-                assert!(!task.is_asked_to_stop && task.waits_for.is_empty() && !worker.is_leaving);
+                assert!(!task.stop_requested && task.waits_for.is_empty() && !worker.is_leaving);
             }
             let queue = &dump.queue;
             assert_eq!((queue.count, queue.looked_at, queue.next.len()), (31, 31, 10));
@@ -108,7 +108,7 @@ fn what_a_worker_has_taken_ahead_counts_as_queued() {
 }
 
 #[test]
-fn a_task_that_is_asked_to_stop_is_shown_so_until_it_ends() {
+fn a_task_that_stop_requested_is_shown_so_until_it_ends() {
     within_limit(|| {
         let pool = pool(1);
         for way in 0..3 {
@@ -130,12 +130,12 @@ fn a_task_that_is_asked_to_stop_is_shown_so_until_it_ends() {
             match way {
                 1 => eventually(|| future.is_done()), // out of time
                 _ => {
-                    assert!(!only(&pool.dump()).is_asked_to_stop);
+                    assert!(!only(&pool.dump()).stop_requested);
                     assert!(!future.cancel());
                 }
             }
             let dump = pool.dump();
-            assert!(only(&dump).is_asked_to_stop, "{dump}");
+            assert!(only(&dump).stop_requested, "{dump}");
             assert_eq!(only(&dump).label.as_deref(), label);
             gate.open();
             let next = pool.submit(|| ());
@@ -144,7 +144,7 @@ fn a_task_that_is_asked_to_stop_is_shown_so_until_it_ends() {
         // Nothing is left of those that have ended.
         let gate = Gate::new();
         let held = occupy_all(&pool, &gate);
-        assert!(!only(&pool.dump()).is_asked_to_stop);
+        assert!(!only(&pool.dump()).stop_requested);
         gate.open();
         held.into_iter().for_each(|future| soon(future).unwrap());
     });
@@ -370,7 +370,7 @@ fn a_job_sees_itself() {
         let held = occupy_all(&pool, &gate);
         let report = block_on(pool.shutdown(Shutdown::Drain).deadline(Duration::ZERO));
         assert_eq!(report.running.len(), 1);
-        assert!(only(&pool.dump()).is_asked_to_stop);
+        assert!(only(&pool.dump()).stop_requested);
         gate.open();
         held.into_iter().for_each(|future| soon(future).unwrap());
     });

@@ -79,7 +79,7 @@ impl<T: Transport> State<T> {
                 label: task.options.label.clone(),
                 elapsed: progress.elapsed().unwrap_or_default(),
                 attempt: u32::try_from(task.lost.len() + 1).unwrap_or(u32::MAX),
-                is_asked_to_stop: worker.link.is_asked_to_stop(sent.slot),
+                stop_requested: worker.link.is_asked_to_stop(sent.slot),
                 waits_for: named.iter().take(MOST_NAMED).copied().collect(),
                 waits_for_more: named.len().saturating_sub(MOST_NAMED),
             })

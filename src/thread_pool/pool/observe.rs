@@ -98,13 +98,13 @@ impl Pool {
             (phase, seats, state.asked_to_stop.clone(), state.waiting(), queued, suspended)
         };
         let stopping = self.stopping.is_raised();
-        let is_asked_to_stop = |id| stopping || asked_to_stop.contains(&id);
+        let stop_requested = |id| stopping || asked_to_stop.contains(&id);
         let workers = seats.iter().map(|seat| dump::Worker {
             name: self.worker_name(seat),
             pid: None,
             cpu_time: None,
             peak_memory: None,
-            tasks: seat.dump(is_asked_to_stop),
+            tasks: seat.dump(stop_requested),
             is_leaving: false,
             is_stopped: false,
         });
