@@ -104,7 +104,8 @@ macro_rules! closures {
 closures!(ThreadPoolExecutor);
 closures!(InlineExecutor);
 
-/// The pools, and the jobs that tests need on all of them.
+/// The pools, and the jobs that tests need on all of them. A `ParentPool` is none: a job that uses it has a
+/// worker, so a test in there can't occupy all of them and go on.
 pub(crate) trait Pool: ExecutorService {
     /// What jobs wait at until it is opened. Opens when it is dropped, so that a failed test leaves
     /// no worker behind.
@@ -257,18 +258,61 @@ pub(crate) use over_all_pools;
 
 /// Runs `async fn check<E: ExecutorService>(executor: E)` as [`over_all_pools`], over the inline
 /// executor, and over one of each kind that is chosen at run time.
-macro_rules! over_executors {
+macro_rules! over_services {
     ($check:ident) => {
         $crate::backend::over_all_pools!($check);
         $crate::backend::over_inline!($check);
         $crate::support::on_runtimes(|| async {
+            use concurrent_futures::{ExecutorService, Shutdown};
             for executor in $crate::backend::any_executors() {
-                $check(executor).await;
+                $check(executor.clone()).await;
+                executor.shutdown(Shutdown::Drain).await;
             }
         });
     };
 }
+pub(crate) use over_services;
+
+/// Runs `async fn check<E: Executor>(executor: E)` as [`over_services`], and as a job of each executor, over
+/// the one that it belongs to: in a worker process that is a `ParentPool`.
+macro_rules! over_executors {
+    ($check:ident) => {
+        $crate::backend::over_services!($check);
+        $crate::backend::over_own_executors!($check);
+    };
+}
 pub(crate) use over_executors;
+
+macro_rules! over_own_executors {
+    ($check:ident) => {
+        $crate::support::within_limit(|| {
+            use concurrent_futures::{AnyExecutor, InlineExecutor, Shutdown};
+            use futures::executor::block_on;
+
+            let own = || AnyExecutor::current().expect("it is a job");
+            InlineExecutor::new().submit(move || block_on($check(own()))).result().unwrap();
+            for max_workers in $crate::support::POOL_SIZES {
+                let pool = $crate::support::pool(max_workers);
+                // Async, since the check awaits what may need this worker.
+                pool.submit_future(async move { $check(own()).await }).result().unwrap();
+                pool.shutdown_blocking(Shutdown::Drain).unwrap();
+                #[cfg(all(feature = "process", target_os = "linux"))]
+                {
+                    use concurrent_futures::{ParentPool, call};
+
+                    fn over_parent_pool() {
+                        let pool = ParentPool::current().expect("it is a worker process");
+                        block_on($check(pool));
+                    }
+                    let pool = $crate::processes::pool(max_workers);
+                    pool.submit(call!(over_parent_pool())).result().unwrap();
+                    pool.shutdown_blocking(Shutdown::Drain).unwrap();
+                }
+            }
+        });
+    };
+}
+pub(crate) use over_own_executors;
 
 /// Runs `async fn check<E: Closures>(executor: E)` over the thread pool with one worker and with
 /// several and over the inline executor, on both kinds of runtime.
