@@ -179,6 +179,7 @@ impl ExecutorService for AnyExecutor {
         with_each!(self, executor => executor.shutdown(how))
     }
 
+    #[cfg_attr(debug_assertions, track_caller)]
     fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
         with_each!(self, executor => executor.shutdown_blocking(how))
     }

@@ -154,6 +154,7 @@ impl<T> FusedStream for AsCompleted<T> {
 }
 
 impl<T> BlockingNext for AsCompleted<T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     fn next_blocking(&mut self) -> Option<Self::Item> {
         self.set.next_blocking()
     }
@@ -264,6 +265,7 @@ impl<T> FusedStream for AsCompletedTimeout<T> {
 }
 
 impl<T> BlockingNext for AsCompletedTimeout<T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     fn next_blocking(&mut self) -> Option<Self::Item> {
         let awaited = Awaited::Set(self.set.len());
         let deadline = self.delay.keep_by_caller();

@@ -12,6 +12,7 @@ use futures_core::stream::FusedStream;
 pub trait BlockingNext: FusedStream {
     /// Waits for the next item by blocking this thread.
     #[doc(hidden)]
+    #[cfg_attr(debug_assertions, track_caller)]
     fn next_blocking(&mut self) -> Option<Self::Item>;
 }
 
@@ -44,6 +45,7 @@ impl<S> Blocking<S> {
 impl<S: BlockingNext> Iterator for Blocking<S> {
     type Item = S::Item;
 
+    #[cfg_attr(debug_assertions, track_caller)]
     fn next(&mut self) -> Option<S::Item> {
         self.stream.next_blocking()
     }

@@ -175,7 +175,9 @@ impl<T> TaskFuture<T> {
     /// callbacks and wakers that run on a worker. Only jobs that wait for each other in a circle
     /// wait for ever.
     ///
-    /// Called in async code, it blocks the thread that polls; await the future there instead.
+    /// Called in async code, it blocks the thread that polls; await the future there instead. In debug builds
+    /// this and all other waits report on stderr, once for each line of code, that they block a task of tokio.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn result(mut self) -> Result<T, Error> {
         if !self.is_done() {
             self.outcome.task().runnable().run_in_place();
@@ -202,6 +204,7 @@ impl<T> TaskFuture<T> {
     /// completer.complete(Ok(7));
     /// assert!(matches!(future.result_timeout(Duration::from_millis(1)), Some(Ok(7))));
     /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn result_timeout(&mut self, limit: Duration) -> Option<Result<T, Error>> {
         if self.is_done() {
             return Some(self.take());

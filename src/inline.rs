@@ -356,6 +356,7 @@ impl InlineExecutor {
     /// # Errors
     ///
     /// None; the signature is that of all executors.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
         self.shutdown(how).result()
     }

@@ -98,6 +98,7 @@ impl<T: Clone> TaskFuture<T> {
 
 impl<T: Clone> SharedTask<T> {
     /// Waits for the result by blocking this thread, as [`TaskFuture::result`].
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn result(&self) -> Result<T, Error> {
         let queued = self.shared.future.lock().as_ref().map(TaskFuture::task);
         if let Some(task) = queued {

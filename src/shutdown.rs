@@ -147,6 +147,7 @@ impl ShutdownFuture {
     /// # Errors
     ///
     /// [`Error::WouldDeadlock`] inside a job of this executor.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn result(mut self) -> Result<ShutdownReport, Error> {
         if self.executor.as_ref().is_some_and(|executor| executor.is_inside()) {
             return Err(Error::WouldDeadlock);

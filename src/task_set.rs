@@ -192,6 +192,7 @@ impl<K, T> TaskSet<K, T> {
     /// worker's place is lent out meanwhile.
     ///
     /// Where nothing is pushed meanwhile, [`blocking`](Self::blocking) makes an iterator of the set.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn next_blocking(&mut self) -> Option<(K, Result<T, Error>)> {
         let awaited = Awaited::Set(self.unfinished);
         match parker::block_on(|| awaited, None, |cx| self.poll_item(cx)) {
@@ -327,6 +328,7 @@ impl<K, T> FusedStream for TaskSet<K, T> {
 }
 
 impl<K, T> BlockingNext for TaskSet<K, T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     fn next_blocking(&mut self) -> Option<Self::Item> {
         self.next_blocking()
     }

@@ -134,6 +134,7 @@ impl<T> Wait<T> {
     }
 
     /// Waits by blocking this thread. Inside a job the worker's place is lent out meanwhile.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn result(mut self) -> DoneAndNotDone<T> {
         let awaited = self.awaited();
         let deadline = self.delay.as_mut().map(Delay::keep_by_caller);

@@ -224,6 +224,7 @@ pub trait ExecutorService: Executor {
     /// # Errors
     ///
     /// [`WouldDeadlock`](Error::WouldDeadlock) inside a job of this executor, which stays open.
+    #[cfg_attr(debug_assertions, track_caller)]
     fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error>;
 }
 
@@ -321,6 +322,7 @@ macro_rules! impl_service {
                 self.shutdown(how)
             }
 
+            #[cfg_attr(debug_assertions, track_caller)]
             fn shutdown_blocking(
                 &self,
                 how: $crate::shutdown::Shutdown,

@@ -138,11 +138,13 @@ impl<T> Consumer<T> {
         polled
     }
 
+    #[cfg_attr(debug_assertions, track_caller)]
     pub(super) fn next_blocking(&mut self) -> Option<(usize, Result<T, Error>)> {
         self.block_on(|this, cx| this.poll_item(cx))
     }
 
     /// Waits by blocking this thread, which computes items itself where it may.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub(super) fn block_on<R>(
         &mut self,
         mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<R>,

@@ -29,6 +29,7 @@ impl<T> MapFuture<T> {
         Self { consumer, all: None }
     }
 
+    #[cfg_attr(debug_assertions, track_caller)]
     pub(super) fn result(self) -> Result<Vec<T>, Error> {
         let Self { mut consumer, all } = self;
         let mut all = all.unwrap_or_else(|| consumer.gather());

@@ -165,6 +165,7 @@ impl<T> Map<T> {
     /// # Errors
     ///
     /// The first error in the order of the input.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn result(self) -> Result<Vec<T>, Error> {
         MapFuture::new(self.consumer).result()
     }
@@ -216,6 +217,7 @@ impl<T> FusedStream for Map<T> {
 }
 
 impl<T> BlockingNext for Map<T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     fn next_blocking(&mut self) -> Option<Result<T, Error>> {
         self.consumer.next_blocking().map(|(_, result)| result)
     }

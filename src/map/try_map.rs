@@ -79,6 +79,7 @@ impl<T, E> TryMap<T, E> {
     /// # Errors
     ///
     /// The first error in the order of the input.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn result(self) -> Result<Vec<T>, TryMapError<E>> {
         let TryMapFuture { mut consumer, mut all } = self.into_future();
         consumer.block_on(|consumer, cx| poll_all(consumer, &mut all, cx))
@@ -151,6 +152,7 @@ impl<T, E> FusedStream for TryMap<T, E> {
 }
 
 impl<T, E> BlockingNext for TryMap<T, E> {
+    #[cfg_attr(debug_assertions, track_caller)]
     fn next_blocking(&mut self) -> Option<Self::Item> {
         let item = self.consumer.next_blocking()?;
         Some(checked(&mut self.consumer, item))

@@ -91,6 +91,7 @@ impl<T> FusedStream for Unordered<T> {
 }
 
 impl<T> BlockingNext for Unordered<T> {
+    #[cfg_attr(debug_assertions, track_caller)]
     fn next_blocking(&mut self) -> Option<Self::Item> {
         self.consumer.next_blocking()
     }

@@ -315,6 +315,7 @@ impl ProcessPoolExecutor {
     /// # Errors
     ///
     /// [`WouldDeadlock`](Error::WouldDeadlock) inside a job of this pool.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
         if Ending(Arc::clone(self.pool())).is_inside() {
             return Err(Error::WouldDeadlock);

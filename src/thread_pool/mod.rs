@@ -402,6 +402,7 @@ impl ThreadPoolExecutor {
     ///
     /// [`WouldDeadlock`](Error::WouldDeadlock) inside a job of this pool. The pool stays open
     /// then.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn shutdown_blocking(&self, how: Shutdown) -> Result<ShutdownReport, Error> {
         // Before the pool is closed: the error leaves it open.
         let is_inside = context::is_worker_of(self.pool().address());

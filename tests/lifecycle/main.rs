@@ -11,6 +11,8 @@ mod init;
 #[path = "../processes/tools.rs"]
 mod processes;
 #[cfg(feature = "tokio")]
+mod program;
+#[cfg(feature = "tokio")]
 mod runtime;
 mod shutdown;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]

@@ -8,13 +8,16 @@ use std::sync::{LazyLock, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use concurrent_futures::{Error, Shutdown, TaskFuture, ThreadPoolExecutor, as_completed};
+use concurrent_futures::{
+    Error, ReturnWhen, Shutdown, TaskFuture, TaskSet, ThreadPoolExecutor, as_completed, wait,
+};
 use futures::executor::block_on;
 use futures::{FutureExt, StreamExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-use crate::support::{Gate, POOL_SIZES, on_runtimes, pool, scaled, within_limit};
+use crate::program;
+use crate::support::{Gate, POOL_SIZES, occupy, on_runtimes, pool, scaled, within_limit};
 
 fn multi_thread() -> Runtime {
     Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
@@ -662,4 +665,68 @@ fn a_panic_of_the_task_that_waits_leaves_the_pool_alone() {
             assert_eq!(pool.submit(|| 1).await.unwrap(), 1);
         }
     });
+}
+
+/// Waits in all ways for what does not come in time, and gives the lines of the waits.
+fn wait_in_vain() -> Vec<u32> {
+    const LIMIT: Duration = Duration::from_millis(2);
+    let (pool, held) = (pool(1), Gate::new());
+    let occupied = occupy(&pool, &held);
+    let late = || pool.task().queue_timeout(LIMIT).submit(|| 1);
+    let (_completer, mut never) = TaskFuture::<u32>::promise();
+    let map = || pool.map(|n| n, 0..9).timeout(LIMIT);
+    let tried = pool.try_map(Ok::<u32, ()>, 0..9).timeout(LIMIT);
+    let first = line!();
+    assert!(late().result().is_err());
+    assert!(never.result_timeout(LIMIT).is_none());
+    assert_eq!(wait([never], ReturnWhen::AllCompleted).timeout(LIMIT).result().not_done.len(), 1);
+    assert!(late().shared().result().is_err());
+    assert!(TaskSet::from_iter([((), late())]).next_blocking().unwrap().1.is_err());
+    assert!(map().result().is_err());
+    assert!(map().blocking().next().unwrap().is_err());
+    assert!(map().unordered().blocking().next().unwrap().1.is_err());
+    assert!(tried.result().is_err());
+    let last = line!();
+    held.open();
+    occupied.detach();
+    (first + 1..last).collect()
+}
+
+#[test]
+fn a_wait_that_blocks_a_task_of_tokio_is_reported_once_for_each_line() {
+    let name = "runtime::a_wait_that_blocks_a_task_of_tokio_is_reported_once_for_each_line";
+    let main = || {
+        wait_in_vain();
+        let runtime = multi_thread();
+        runtime.block_on(runtime.spawn_blocking(wait_in_vain)).unwrap();
+        pool_on(runtime.handle(), 1).submit(wait_in_vain).result().unwrap();
+        eprintln!("none so far");
+        // Many times, since a limit may have passed before its wait begins.
+        let mut lines = Vec::new();
+        for _ in 0..20 {
+            lines = runtime.block_on(runtime.spawn(async { wait_in_vain() })).unwrap();
+        }
+        println!("lines {lines:?}");
+        // What is there blocks nothing.
+        let (completer, done) = TaskFuture::promise();
+        completer.complete(Ok(1));
+        runtime.block_on(async { done.result() }).unwrap();
+    };
+    let Some(ended) = program::run(name, 0, main) else { return };
+    assert!(ended.status.success(), "{}", ended.stderr);
+    let reports = ended.stderr.strip_prefix("none so far\n").expect(&ended.stderr);
+    let reported = reports.lines().map(|report| {
+        let place = report.strip_prefix("concurrent-futures: tests/lifecycle/runtime.rs:");
+        let (line, rest) = place.expect(report).split_once(':').unwrap();
+        assert!(rest.contains(" blocks a thread while tokio polls a future on it"), "{report}");
+        line.parse().unwrap()
+    });
+    let mut reported: Vec<u32> = reported.collect();
+    reported.sort_unstable();
+    if cfg!(debug_assertions) {
+        assert_eq!(reported.len(), 9);
+        assert!(ended.printed(&format!("lines {reported:?}")), "{reported:?}\n{}", ended.stdout);
+    } else {
+        assert_eq!(reported, []);
+    }
 }

@@ -34,6 +34,7 @@ thread_local! {
 
 /// Polls until ready or until `deadline`, then once more, and parks this thread in between. On a
 /// worker the place is lent out meanwhile, and dumps show what is `awaited`.
+#[cfg_attr(debug_assertions, track_caller)]
 pub(crate) fn block_on<R>(
     awaited: impl Fn() -> Awaited,
     deadline: Option<Instant>,
@@ -53,6 +54,8 @@ pub(crate) fn block_on<R>(
         if let Poll::Ready(value) = poll(&mut cx) {
             break Some(value);
         }
+        #[cfg(all(feature = "tokio", debug_assertions))]
+        super::runtime_poll::report();
         context::about_to_block(&awaited);
         // `park` may also return for another reason than a wake-up, so the flag decides.
         while !parker.woken.load(Acquire) {
