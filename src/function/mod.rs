@@ -34,7 +34,7 @@
 //! [`check`]: NamedCall::check
 
 #[cfg(target_os = "linux")]
-mod images;
+pub(crate) mod images;
 #[cfg(not(target_os = "linux"))]
 #[path = "images/unsupported.rs"]
 mod images;

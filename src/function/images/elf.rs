@@ -78,6 +78,55 @@ pub(super) fn in_file(info: &dl_phdr_info, header: &Header) -> Range<usize> {
     start..start.wrapping_add(length as usize)
 }
 
+// ---- The constructors ----
+
+/// Finds the list of constructors (`DT_INIT_ARRAY`) of the image that has `address`. Returns the list's
+/// addresses, and whether the image is the program. Allocates nothing, since it is called before `main`.
+pub(crate) fn constructors(address: usize) -> Option<(bool, Range<usize>)> {
+    // The program itself comes first.
+    let (mut is_program, mut found) = (true, None);
+    walk(|info| {
+        let mut loaded = headers(info).iter().filter(|header| header.p_type == libc::PT_LOAD);
+        let has_it = loaded.any(|header| range(info, header).contains(&address));
+        if has_it {
+            found = init_array(info).map(|list| (is_program, list));
+        }
+        is_program = false;
+        !has_it
+    });
+    found
+}
+
+/// Returns `None` for a program without a dynamic section: one that is static and not relocatable.
+fn init_array(info: &dl_phdr_info) -> Option<Range<usize>> {
+    /// An entry of the dynamic section (`Elf64_Dyn`, `Elf32_Dyn`).
+    #[repr(C)]
+    struct Dynamic {
+        tag: isize,
+        value: usize,
+    }
+
+    const END: isize = 0; // DT_NULL
+    const LIST: isize = 25; // DT_INIT_ARRAY
+    const LIST_SIZE: isize = 27; // DT_INIT_ARRAYSZ
+
+    let header = headers(info).iter().find(|header| header.p_type == libc::PT_DYNAMIC)?;
+    let section = range(info, header);
+    let entries = std::ptr::with_exposed_provenance::<Dynamic>(section.start);
+    // SAFETY: the C library has loaded the section, of this length, with the image, which stays
+    // loaded during the walk. It has written there before the image's first code ran, and does not
+    // any more. Any bits are entries.
+    let entries =
+        unsafe { std::slice::from_raw_parts(entries, section.len() / size_of::<Dynamic>()) };
+    let value = |tag| {
+        let mut used = entries.iter().take_while(|entry| entry.tag != END);
+        used.find(|entry| entry.tag == tag).map(|entry| entry.value)
+    };
+    // Relative to the base: the C library does not relocate this entry in memory.
+    let start = (info.dlpi_addr as usize).wrapping_add(value(LIST)?);
+    Some(start..start.wrapping_add(value(LIST_SIZE).unwrap_or(0)))
+}
+
 // ---- Where functions begin ----
 
 /// The linker's table of all functions, sorted by their addresses, which is there for unwinding:

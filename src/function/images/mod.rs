@@ -15,7 +15,7 @@ use super::{Checked, EXECUTED, Part, Reference, UnknownCode, Words};
 use crate::fork::Own;
 use crate::sync::{Mutex, MutexGuard};
 
-mod elf;
+pub(crate) mod elf;
 mod maps;
 
 pub(super) use maps::program_file;
