@@ -3,14 +3,17 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::task::{Poll, Waker};
 
 use crate::core::StopFlag;
 use crate::core::waiters::Waiters;
 use crate::error::{BrokenPool, Error};
 use crate::executor_state::ExecutorState;
+use crate::fork::Own;
 use crate::panic::KeptWaker;
 use crate::room::Room;
 use crate::shutdown::{Place, RunningTask, Shutdown, ShutdownReport};
+use crate::sync::Mutex;
 
 pub(crate) enum Phase {
     Open,
@@ -106,15 +109,6 @@ impl Lifecycle {
         }
     }
 
-    /// Has `waker` woken at the end. Returns the one that was in its place.
-    pub(crate) fn wait_for_end(
-        &mut self,
-        place: &mut Place,
-        waker: KeptWaker,
-    ) -> Option<KeptWaker> {
-        self.waiting_for_end.leave(place, waker)
-    }
-
     pub(crate) fn give_up_wait(&mut self, place: Place) -> Option<KeptWaker> {
         self.waiting_for_end.give_up(place)
     }
@@ -122,6 +116,24 @@ impl Lifecycle {
     pub(crate) fn take_waiting(&mut self) -> Vec<KeptWaker> {
         self.waiting_for_end.take_all()
     }
+}
+
+/// Polls the end of a pool, as [`Closing`](crate::shutdown::Closing) has it. `life` finds the life in the
+/// pool's state, or `None` once the pool has ended.
+pub(crate) fn poll_ended<S>(
+    state: &Own<Mutex<S>>,
+    life: fn(&mut S) -> Option<&mut Lifecycle>,
+    place: &mut Place,
+    waker: &Waker,
+) -> Poll<()> {
+    // Wakers are user code: cloned before the lock is taken, dropped after it is released.
+    let waker = KeptWaker::new(waker);
+    let mut state = state.lock();
+    let Some(life) = life(&mut state) else { return Poll::Ready(()) };
+    let old = life.waiting_for_end.leave(place, waker);
+    drop(state);
+    drop(old);
+    Poll::Pending
 }
 
 /// A pool that takes tasks until it is closed.

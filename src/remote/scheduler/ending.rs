@@ -13,9 +13,9 @@ use crate::core::TaskId;
 use crate::error::{BrokenPool, Error, LossCause};
 use crate::future::TaskFuture;
 use crate::instruments::Measured;
-use crate::lifecycle::{Accepting, Lifecycle, Phase};
+use crate::lifecycle::{self, Accepting, Lifecycle, Phase};
 use crate::map::crew::Crew;
-use crate::panic::{KeptWaker, wake_all};
+use crate::panic::wake_all;
 use crate::remote::scheduler::transport::{EndBy, Hub, Transport, WorkerLink};
 use crate::room::Room;
 use crate::shutdown::{self, Closing, RunningTask, Shutdown, ShutdownReport};
@@ -227,21 +227,16 @@ pub(crate) struct Ending<T: Transport>(pub(crate) Arc<Pool<T>>);
 
 impl<T: Transport> Closing for Ending<T> {
     fn poll_ended(&self, place: &mut shutdown::Place, waker: &Waker) -> Poll<()> {
-        let waker = KeptWaker::new(waker);
-        let mut state = self.0.state.lock();
-        if state.is_over {
-            return Poll::Ready(());
-        }
-        // The waker of an earlier poll is user code, and so dropped without the lock.
-        let old = state.life.wait_for_end(place, waker);
-        drop(state);
-        drop(old);
-        Poll::Pending
+        lifecycle::poll_ended(
+            &self.0.state,
+            |state| (!state.is_over).then_some(&mut state.life),
+            place,
+            waker,
+        )
     }
 
     fn give_up(&self, place: shutdown::Place) {
-        let old = self.0.life(|life| life.give_up_wait(place));
-        drop(old);
+        drop(self.0.life(|life| life.give_up_wait(place)));
     }
 
     fn report(&self) -> ShutdownReport {

@@ -7,7 +7,7 @@ use super::{Pool, State, Tasks};
 use crate::core::{TakenOut, context};
 use crate::error::{BrokenPool, Error};
 use crate::instruments::Measured;
-use crate::lifecycle::{Accepting, Lifecycle, Phase};
+use crate::lifecycle::{self, Accepting, Lifecycle, Phase};
 use crate::panic::{KeptWaker, drop_quietly, wake_all};
 use crate::room::Room;
 use crate::shutdown::{Closing, Place, Shutdown, ShutdownReport};
@@ -116,21 +116,16 @@ pub(crate) struct Ending(pub(crate) Arc<Pool>);
 
 impl Closing for Ending {
     fn poll_ended(&self, place: &mut Place, waker: &Waker) -> Poll<()> {
-        // Wakers are user code: cloned before the lock is taken, dropped after it is released.
-        let waker = KeptWaker::new(waker);
-        let mut state = self.0.state.lock();
-        if state.has_ended() {
-            return Poll::Ready(());
-        }
-        let old = state.life.wait_for_end(place, waker);
-        drop(state);
-        drop(old);
-        Poll::Pending
+        lifecycle::poll_ended(
+            &self.0.state,
+            |state| (!state.has_ended()).then_some(&mut state.life),
+            place,
+            waker,
+        )
     }
 
     fn give_up(&self, place: Place) {
-        let old = self.0.life(|life| life.give_up_wait(place));
-        drop(old);
+        drop(self.0.life(|life| life.give_up_wait(place)));
     }
 
     fn report(&self) -> ShutdownReport {
