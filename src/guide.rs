@@ -1,3 +1,5 @@
+// The pages of the guide, which are files of `docs/guide`. No process has them: they are documentation.
+
 #![doc = concat!(include_str!("../docs/guide/links.md"), include_str!("../docs/guide/README.md"))]
 #![cfg_attr(docsrs, doc(auto_cfg = false))] // what stands in the way of its tests is no news to a reader
 

@@ -143,7 +143,9 @@
 
 // # Three walks
 //
-// The files in the order in which work passes through them; a test checks that they exist.
+// The files in the order in which work passes through them; a test checks that they exist. What files
+// below `remote`, `local`, `codec` and `function` do in which process, their first lines say. The others
+// run where an executor was made, which may be a worker process whose tasks have executors of their own.
 //
 // A closure on a thread:
 //

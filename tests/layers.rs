@@ -297,6 +297,30 @@ fn the_walks_through_the_crate_name_files_that_exist() {
     }
 }
 
+/// The picture in the docs of `lib` names a file, or a folder with all that is in it.
+#[test]
+fn the_picture_of_the_crate_shows_each_file_once() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let text = std::fs::read_to_string(src.join("lib.rs")).unwrap();
+    let picture = text.lines().skip_while(|line| *line != "//! ```text").skip(1);
+    let picture = picture.take_while(|line| *line != "//! ```");
+    let words = picture.flat_map(|line| line.trim_start_matches("//!").split_whitespace());
+    let names: Vec<&str> = words
+        .map(|word| word.trim_end_matches(','))
+        .filter(|word| word.ends_with(".rs") || word.ends_with('/'))
+        .collect();
+    let sources = sources();
+    let shows =
+        |name: &str, file: &str| file == name || name.ends_with('/') && file.starts_with(name);
+    for (at, name) in names.iter().enumerate() {
+        assert!(sources.keys().any(|file| shows(name, file)), "src/{name} is not there");
+        assert!(!names[..at].contains(name), "{name} is shown twice");
+    }
+    for file in sources.keys() {
+        assert!(names.iter().any(|name| shows(name, file)), "the picture lacks src/{file}");
+    }
+}
+
 /// The checks above are only as good as what reads the code.
 #[test]
 fn code_is_told_from_comments_and_quotes() {

@@ -1,5 +1,5 @@
-//! Vectors of numbers that are a whole value, or a call's only argument: they are copied as one block,
-//! where a part of a value is visited number by number.
+//! Vectors of numbers that are a whole value, or a call's only argument: they are copied as one block, where
+//! a part of a value is visited number by number. Both ends.
 //!
 //! The bytes are the same. As a value's type is `'static`, it can be asked for; serde does not say
 //! what the items of a sequence are.

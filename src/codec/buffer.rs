@@ -1,4 +1,4 @@
-//! Arrays that travel without a copy in the codec.
+//! Arrays that travel without a copy in the codec. Both ends.
 
 use std::any::type_name;
 use std::fmt;

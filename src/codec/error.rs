@@ -1,4 +1,4 @@
-//! The error of a value that could not be encoded or decoded.
+//! The error of a value that could not be encoded or decoded. Both ends.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};

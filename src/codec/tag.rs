@@ -1,5 +1,5 @@
-//! The first byte of each value, and of the declarations before it; see the table in the module
-//! docs of [`codec`](super).
+//! The first byte of each value, and of the declarations before it; see the table in the module docs of
+//! [`codec`](super). Both ends.
 //!
 //! A pattern can't be made of a range that has a name, so the [decoder](super::decoder) has the bounds of
 //! these as numbers.

@@ -1,4 +1,4 @@
-//! Calls that this process has named, or has checked.
+//! Calls that this process has named, or has checked. In any process.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;

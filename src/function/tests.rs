@@ -1,3 +1,5 @@
+//! Functions that are named and then called by their names, in the same process and in others of the program.
+
 use std::fmt::Display;
 use std::ops::Add;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! Claims: who has the last word on whether a task that was sent to a worker starts.
+//! Claims: who has the last word on whether a task that was sent to a worker starts. Both ends.
 //!
 //! Tasks are sent ahead, so that a worker need not wait for the pool between two quick ones. Each
 //! carries a claim, a word in the memory that the pool shares with the worker.

@@ -1,5 +1,5 @@
-//! The control block: one page of memory that a worker and its pool both have mapped, so that the
-//! pool can read it after the death of the worker.
+//! The control block: one page of memory that a worker and its pool both have mapped, so that the pool can
+//! read it after the death of the worker. Both ends.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Acquire};
 

@@ -1,5 +1,5 @@
 //! The handler of faults in a worker: it notes a fault in the [`ControlBlock`], and lets the signal take its
-//! course.
+//! course. Installed by the zygote, from which workers have it.
 
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char};

@@ -1,5 +1,5 @@
 //! The pool, as its worker sees it: a socket from which tasks come, and through which the tasks
-//! submit calls to the pool that they belong to.
+//! submit calls to the pool that they belong to. In a worker.
 //!
 //! The main thread reads the socket while it has no task. A task that submits a call waits for an
 //! answer while the main thread is busy with that very task; so the first such call starts a thread

@@ -1,4 +1,5 @@
-//! The place in which a map's function is applied to its items: the driver's thread, or elsewhere.
+//! The place in which a map's function is applied to its items: the driver's thread, or elsewhere. In the
+//! consumer's process.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A chunk, which is a run of neighbouring items: its length, its computation and its results.
+//! A chunk, which is a run of neighbouring items: its length, its computation and its results. In the
+//! consumer's process.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! The consumer's side of a map: what it wants next, and what it has.
+//! The consumer's side of a map: what it wants next, and what it has. In the consumer's process.
 
 use std::fmt;
 use std::sync::Arc;

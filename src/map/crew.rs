@@ -1,4 +1,4 @@
-//! An executor, as a map needs it.
+//! An executor, as a map needs it. In the consumer's process.
 
 use crate::error::Error;
 use crate::future::TaskFuture;

@@ -1,5 +1,5 @@
 //! A map's function that is applied elsewhere, without a thread that waits: the chunk comes back to its
-//! engine in steps.
+//! engine in steps. In the consumer's process.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The engine of a map: its drivers take items, compute them or have them computed, and leave the
-//! results in their places.
+//! The engine of a map: its drivers take items, compute them or have them computed, and leave the results in
+//! their places. In the consumer's process.
 //!
 //! A *driver* is a job on the pool that takes a chunk of the input, computes it, and goes on with
 //! the next, as long as the window has room. There are as many as the pool has workers, at most;

@@ -1,4 +1,4 @@
-//! All results of a map, in order.
+//! All results of a map, in order. In the consumer's process.
 
 use std::fmt;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! The input of a map, and the shares of it that workers take.
+//! The input of a map, and the shares of it that workers take. In the consumer's process.
 
 use std::vec;
 

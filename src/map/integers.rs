@@ -1,5 +1,5 @@
-//! An integer range, of whatever integer type: it can be cut, and counting through it is as quick
-//! for `a..=b` as for `a..b`.
+//! An integer range, of whatever integer type: it can be cut, and counting through it is as quick for `a..=b`
+//! as for `a..b`. In the consumer's process.
 
 use std::any::Any;
 use std::marker::PhantomData;

@@ -4,6 +4,10 @@
 //! [`chunk`] decides how long a share is, and computes it; [`apply`] says where, and [`elsewhere`] how
 //! it comes back from there. [`segment`] is the memory in which items and results lie. [`consumer`] is
 //! the side of the code that takes the results: in order, all of them, or as they come.
+//!
+//! All of it is in the consumer's process, which may be a worker whose task has a map on its pool. The
+//! `map` functions of executors make a [`Map`]; the consumer polls it, and drivers run on threads of the
+//! executor or of its helper pool. Both meet under the engine's lock, and no user code runs under that.
 
 pub(crate) mod apply;
 mod chunk;

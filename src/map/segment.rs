@@ -1,6 +1,6 @@
-//! A run of slots in a `Vec`'s memory, which can be cut into parts and put together again: the
-//! workers write their results where they are to be in the end, and read the items of a `Vec`
-//! where they are. The only `unsafe` code of maps.
+//! A run of slots in a `Vec`'s memory, which can be cut into parts and put together again: the workers write
+//! their results where they are to be in the end, and read the items of a `Vec` where they are. The only
+//! `unsafe` code of maps. In the consumer's process.
 //!
 //! 1. A segment is the sole owner of its slots `start..limit`: no other segment of the same
 //!    memory has one of them. `cut` gives some away, `append` may take over those of a neighbour.

@@ -1,4 +1,4 @@
-//! The settings of a map, whatever form its results have.
+//! The settings of a map, whatever form its results have. In the consumer's process.
 
 /// Gives a form of a map's results, with a `consumer`, the methods that all of them have.
 macro_rules! impl_settings {

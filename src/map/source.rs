@@ -1,4 +1,5 @@
-//! A map's engine as its consumer sees it: finished chunks, and what may be asked for.
+//! A map's engine as its consumer sees it: finished chunks, and what may be asked for. In the consumer's
+//! process.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

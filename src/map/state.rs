@@ -1,5 +1,5 @@
 //! The state of a map: the items that are left, the chunks that are finished, and the waiting consumer.
-//! Under the engine's lock.
+//! In the consumer's process, under the engine's lock.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,4 +1,4 @@
-//! A map whose function may fail: the first error ends it.
+//! A map whose function may fail: the first error ends it. In the consumer's process.
 
 use std::fmt;
 use std::future::{Future, IntoFuture};

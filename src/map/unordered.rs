@@ -1,4 +1,4 @@
-//! The results of a map as they finish.
+//! The results of a map as they finish. In the consumer's process.
 
 use std::fmt;
 use std::pin::Pin;

@@ -1,4 +1,4 @@
-//! The builder of a pool.
+//! The builder of a pool. In the process that makes the pool.
 
 use std::ffi::OsString;
 use std::fmt;

@@ -1,4 +1,4 @@
-//! The executor on worker processes.
+//! The executor on worker processes. In the process that has made it.
 //!
 //! [`ProcessPoolExecutor`] is a thin handle. The pool behind it, [`scheduler`](crate::remote::scheduler),
 //! owns the queue and what it knows of each worker; the [`reactor`](crate::reactor) reads what workers

@@ -1,4 +1,5 @@
-//! The pool's errors, on their way to a worker that has submitted a call.
+//! The pool's errors, on their way to a worker that has submitted a call. Packed in the pool's process,
+//! unpacked in the worker.
 
 use std::time::Duration;
 

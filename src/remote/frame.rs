@@ -1,4 +1,4 @@
-//! Frames: what goes over the socket between the pool and a worker.
+//! Frames: what goes over the socket between the pool and a worker. Both ends.
 //!
 //! Little endian, one writer for each direction.
 //!

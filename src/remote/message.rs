@@ -1,4 +1,4 @@
-//! Frames on their way out: their bytes, in as few pieces of memory as they need.
+//! Frames on their way out: their bytes, in as few pieces of memory as they need. Both ends.
 
 use std::borrow::Borrow;
 use std::io::{self, ErrorKind, IoSlice};

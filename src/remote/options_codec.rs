@@ -1,4 +1,5 @@
-//! Options of a call that a worker submits, behind the call's values.
+//! Options of a call that a worker submits, behind the call's values. Appended in the worker, split off in
+//! the pool's process.
 //!
 //! ```text
 //! flags 1 (which of the others there are), retries 4, timeout 8, queue_timeout 8 (nanoseconds),

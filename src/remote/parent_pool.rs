@@ -1,4 +1,4 @@
-//! The pool, from within one of its workers.
+//! The pool, from within one of its worker processes.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};

@@ -1,4 +1,4 @@
-//! A call in the process that runs it.
+//! A call in the process that runs it, a worker.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

@@ -1,4 +1,4 @@
-//! A chunk in the process that runs it: its items, one after the other.
+//! A chunk in the process that runs it, a worker: its items, one after the other.
 
 use std::any::type_name;
 use std::cell::Cell;

@@ -3,6 +3,10 @@
 //! [`ThreadPoolExecutor`] is a thin handle. The [`pool`] behind it owns the [`queue`] and the
 //! counts of workers; a [`worker`] takes tasks from it and runs them; [`sleep`] is how it waits;
 //! [`body`] says what a task computes. How a pool is made is in [`builder`].
+//!
+//! All of it is in the process that has made the pool. Callers are the user's code, jobs among it, and what
+//! has a pool of threads for its maps: a process pool, and a worker's connection to its pool. What the
+//! workers share is under the pool's lock.
 
 mod body;
 mod builder;

@@ -1,4 +1,4 @@
-//! The parts of a value that is being read, as serde gives them to a visitor.
+//! The parts of a value that is being read, as serde gives them to a visitor. At the end that reads.
 
 use serde_core::de::value::BorrowedStrDeserializer;
 use serde_core::de::{

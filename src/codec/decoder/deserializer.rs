@@ -1,4 +1,4 @@
-//! The decoder as a deserializer of serde's.
+//! The decoder as a deserializer of serde's. At the end that reads.
 
 use serde_core::de::{self, Visitor};
 use serde_core::forward_to_deserialize_any;

@@ -1,4 +1,6 @@
-//! The reading side: the values of a message, and their bytes.
+//! The reading side: the values of a message, and their bytes. Called for arguments in a worker, and for
+//! results in the process that has submitted the call. Values deserialize themselves, which is user code, so no
+//! lock is held.
 
 mod access;
 mod deserializer;

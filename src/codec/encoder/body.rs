@@ -1,5 +1,5 @@
-//! The bytes of a message that is being encoded. A value too large for the memory is an error, and
-//! does not end the process.
+//! The bytes of a message that is being encoded. A value too large for the memory is an error, and does not
+//! end the process. At the end that writes.
 
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! The writing side: values put into a message.
+//! The writing side: values put into a message. Called for arguments in the process that submits them, and for
+//! results in a worker. Values serialize themselves, which is user code, so no lock is held.
 
 pub(super) mod body;
 mod pack;

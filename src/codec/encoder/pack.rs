@@ -1,4 +1,4 @@
-//! Numbers of a sequence, packed many at a time.
+//! Numbers of a sequence, packed many at a time. At the end that writes.
 //!
 //! Each number of a long vector would otherwise go through the [`Serializer`](super::serializer::Serializer),
 //! whose state is in memory. Here the numbers of one kind go into a small array first.

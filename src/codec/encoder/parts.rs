@@ -1,4 +1,4 @@
-//! The parts of a value that is being written, as serde gives them to the serializer.
+//! The parts of a value that is being written, as serde gives them to the serializer. At the end that writes.
 
 use serde_core::Serialize;
 use serde_core::ser::{

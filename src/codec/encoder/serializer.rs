@@ -1,4 +1,4 @@
-//! The writing side of the format, as a serializer of serde's.
+//! The writing side of the format, as a serializer of serde's. At the end that writes.
 
 use std::any::TypeId;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The shapes of a message that is being encoded.
+//! The shapes of a message that is being encoded. At the end that writes.
 //!
 //! A shape is a list of names: those of a struct's fields, or of one variant. The shapes of a message
 //! are numbered in the order in which they are first complete, and no two have the same names. So the

@@ -1,4 +1,5 @@
-//! The headers of an image, from the C library and the file, as `elf(5)` and `dl_iterate_phdr(3)` say.
+//! The headers of an image, from the C library and the file, as `elf(5)` and `dl_iterate_phdr(3)` say. Any
+//! process.
 
 use std::ffi::{CStr, OsStr, c_int, c_void};
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! The files that are mapped into this process, and which of them is the program's.
+//! The files that are mapped into this process, and which of them is the program's. Any process.
 
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};

@@ -1,4 +1,7 @@
 //! The images of this process: the program and its libraries, and what of them is where.
+//!
+//! Called by [`function`](super), in the pool's process and in workers, and before `main` by the hook, in any.
+//! The list of libraries has a lock, which is not held while the C library walks through its images.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;

@@ -1,4 +1,5 @@
-//! The program, started once more.
+//! The program, started once more. In the pool's process, but for [`take_control`] and [`ignore_sigpipe`],
+//! which the zygote calls.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, ErrorKind};

@@ -1,4 +1,5 @@
-//! The limit on the memory that a worker uses: the pool looks at it while there are tasks.
+//! The limit on the memory that a worker uses: the pool looks at it while there are tasks. In the pool's
+//! process.
 
 use std::io::ErrorKind;
 use std::sync::Arc;

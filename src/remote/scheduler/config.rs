@@ -1,4 +1,4 @@
-//! The settings of a pool that do not depend on what carries its calls.
+//! The settings of a pool that do not depend on what carries its calls. In the pool's process.
 
 use std::sync::Arc;
 use std::time::Duration;

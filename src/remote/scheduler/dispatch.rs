@@ -1,4 +1,4 @@
-//! Which worker gets which task, and when there is one worker more.
+//! Which worker gets which task, and when there is one worker more. In the pool's process.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The pool at one moment, for people.
+//! The pool at one moment, for people. In the pool's process.
 
 use super::Pool;
 use super::state::State;

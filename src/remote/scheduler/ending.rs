@@ -1,5 +1,5 @@
-//! The end of a pool: in submission, by force, or because it is broken. And maps, which go on beyond
-//! the moment at which it is closed.
+//! The end of a pool: in submission, by force, or because it is broken. And maps, which go on beyond the
+//! moment at which it is closed. In the pool's process.
 
 use std::sync::Arc;
 use std::sync::atomic::{Ordering::Acquire, Ordering::Release};

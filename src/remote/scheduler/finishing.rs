@@ -1,4 +1,4 @@
-//! Completions under way, and the close of the pool: the end waits for both.
+//! Completions under way, and the close of the pool: the end waits for both. In the pool's process.
 //!
 //! A completion ends without the pool's lock, or each would take it once more. Only the last one of a
 //! closing pool takes it, to look for the end. Both facts are in one word, so that its changes are in one

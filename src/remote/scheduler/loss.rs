@@ -1,4 +1,4 @@
-//! Workers that are lost, and what becomes of what they had.
+//! Workers that are lost, and what becomes of what they had. In the pool's process, under the pool's lock.
 
 use std::sync::Arc;
 

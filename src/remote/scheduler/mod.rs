@@ -1,4 +1,4 @@
-//! The pool itself: its queue, its workers, its life.
+//! The pool itself: its queue, its workers, its life. In the pool's process.
 //!
 //! One lock guards all of it, and is never held while user code runs or somebody is woken, nor
 //! while anything is read from a socket or written to one. What a change leads to is collected under

@@ -1,4 +1,5 @@
-//! Tasks that wait for others of their pool: their places, and the order in which their children run.
+//! Tasks that wait for others of their pool: their places, and the order in which their children run. In the
+//! pool's process, under the pool's lock.
 //!
 //! A *place* is one of `max_workers`. A task that waits lends its place out, and takes it back when it
 //! goes on. The place is for its children first: see the README.

@@ -1,4 +1,4 @@
-//! A table by the numbers of tasks.
+//! A table by the numbers of tasks. In the pool's process, under the pool's lock.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};

@@ -1,4 +1,4 @@
-//! Frames from workers: replies, and tasks of their own.
+//! Frames from workers: replies, and tasks of their own. In the pool's process.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;

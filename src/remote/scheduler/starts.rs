@@ -1,4 +1,5 @@
-//! Starts of workers that the system refuses: for want of processes, descriptors or memory.
+//! Starts of workers that the system refuses: for want of processes, descriptors or memory. In the pool's
+//! process.
 //!
 //! A refused start is not the death of a worker. The pool goes on with the workers that it has, and
 //! tries again after a back-off, with one worker at a time, as long as tasks wait or there are fewer

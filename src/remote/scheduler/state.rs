@@ -1,4 +1,4 @@
-//! The state of a pool: its tasks and workers. All of it is under the pool's lock.
+//! The state of a pool: its tasks and workers. In the pool's process, all of it under the pool's lock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

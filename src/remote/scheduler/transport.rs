@@ -1,4 +1,4 @@
-//! The seam between the scheduler and what carries its calls to workers.
+//! The seam between the scheduler and what carries its calls to workers. In the pool's process.
 //!
 //! A transport knows descriptors, processes and shared memory, or ranks; and no future, queue or
 //! retry. It is under the scheduler's lock: it queues what is to be sent and makes no system call

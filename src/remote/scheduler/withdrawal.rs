@@ -1,5 +1,5 @@
 //! Withdrawals that a transport can't decide at once: it asks the worker, which keeps the task until it
-//! answers.
+//! answers. In the pool's process.
 //!
 //! | first comes | what becomes of the task |
 //! | --- | --- |

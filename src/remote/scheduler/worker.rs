@@ -1,4 +1,5 @@
-//! A worker as the scheduler knows it: what it was sent, and how it gets on. Under the pool's lock.
+//! A worker as the scheduler knows it: what it was sent, and how it gets on. In the pool's process, under
+//! the pool's lock.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};

@@ -1,5 +1,5 @@
 //! The stderr of workers, which passes through the zygote on its way to the zygote's own, so that the
-//! last of it is known when a worker dies.
+//! last of it is known when a worker dies. In the zygote.
 
 use std::io;
 

@@ -1,4 +1,5 @@
-//! The scheduler over the loopback: what it decides, one thing at a time, and then random programs.
+//! The scheduler over the loopback: what it decides, one thing at a time, and then random programs. In the
+//! test's process alone, as the loopback's workers are simulated.
 
 mod asked;
 mod counts;
