@@ -52,7 +52,7 @@ impl<T: Transport> Pool<T> {
         if !worker.was_dismissed {
             state.outbox.worker_lost(|| loss.lost.how(), worker.is_killed);
         }
-        let mut suspect = None;
+        let (mut suspect, mut tried_again) = (None, 0);
         for sent in &worker.sent {
             let task = state.tasks.get_mut(&sent.number).filter(|task| task.is_with(number));
             let Some(task) = task else { continue };
@@ -67,7 +67,9 @@ impl<T: Transport> Pool<T> {
                 task.place = Place::Queued;
                 // The limit counts anew, from the next start.
                 task.run_timer = None;
-                state.queue.push_front(sent.number);
+                // In front of the others, in the order in which the worker had them.
+                state.queue.insert(tried_again, sent.number);
+                tried_again += 1;
                 state.queued += 1;
             } else if let Some(mut task) = state.remove(sent.number) {
                 // The checkpoint goes with the worker, at the end of this call.

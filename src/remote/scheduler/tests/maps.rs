@@ -1,6 +1,7 @@
 //! Maps over the loopback.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -54,22 +55,47 @@ impl Simulation {
     }
 }
 
-#[test]
-fn no_thread_waits_for_a_chunk() {
+/// Maps over this many workers, and returns the largest count of threads that was seen meanwhile.
+fn most_threads(count: impl Fn(&Simulation) -> usize) -> usize {
     const WORKERS: usize = if cfg!(miri) { 20 } else { 1_000 };
     let items = 3 * WORKERS;
     let simulation = Simulation::new(30, |config| config.max_workers = WORKERS);
     let map = simulation.map((0..).take(items)).chunk_size(1);
     let results = thread::spawn(move || map.result());
-    let mut most_threads = 0;
+    let mut most = 0;
     while !results.is_finished() {
-        most_threads = most_threads.max(simulation.pool.helpers().metrics().workers);
+        most = most.max(count(&simulation));
         simulation.step_or_wait();
     }
     assert_eq!(results.join().unwrap().unwrap().len(), items);
     assert_eq!(simulation.world.lock().most_running, WORKERS, "chunks at a time");
-    assert!(most_threads <= num_cpus::get() + 1, "{most_threads} threads");
     simulation.end();
+    most
+}
+
+#[test]
+fn no_thread_waits_for_a_chunk() {
+    let most = most_threads(|simulation| simulation.pool.helpers().metrics().workers);
+    assert!(most <= num_cpus::get() + 1, "{most} threads");
+}
+
+/// All threads of a process count, so the map has a process of its own.
+#[test]
+#[cfg_attr(miri, ignore = "Miri starts no processes")]
+fn a_map_over_a_thousand_workers_needs_eight_threads() {
+    const ALONE: &str = "CONCURRENT_FUTURES_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        let threads = || std::fs::read_dir("/proc/self/task").map_or(0, Iterator::count);
+        let most = most_threads(|_| threads());
+        // One for each CPU helps, beside those of the test, and one stands in for a blocked one.
+        assert!(most <= 8.max(num_cpus::get() + 4), "{most} threads");
+        return;
+    }
+    let name = "remote::scheduler::tests::maps::a_map_over_a_thousand_workers_needs_eight_threads";
+    let mut test = Command::new(std::env::current_exe().unwrap());
+    let test = test.args([name, "--exact"]).env(ALONE, "").output().unwrap();
+    let printed = String::from_utf8_lossy(&test.stdout);
+    assert!(test.status.success() && printed.contains("1 passed"), "{printed}");
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Workers that are there without a task.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Config, Fate, Simulation};
+use crate::executor_state::ExecutorState;
 use crate::lifecycle::Accepting;
+use crate::shutdown::Shutdown;
 
 /// A pool as its builder leaves it.
 fn built(seed: u64, change: impl FnOnce(&mut Config)) -> Simulation {
@@ -45,6 +48,23 @@ fn workers_that_are_lost_without_a_task_are_replaced() {
     assert!(before.iter().all(|number| !workers(&simulation).contains(number)));
     simulation.submit_all(10, 5);
     simulation.end();
+}
+
+/// They have done nothing, but not in vain.
+#[test]
+fn workers_that_die_while_they_are_dismissed_do_not_break_the_pool() {
+    let simulation = built(36, |config| {
+        (config.min_workers, config.max_workers) = (5, 5);
+        config.finalizer = Some(Arc::default());
+    });
+    simulation.pool.close(Shutdown::Drain);
+    for number in workers(&simulation) {
+        simulation.world.lock().die(number, false);
+    }
+    simulation.run();
+    assert_eq!(simulation.world.lock().finalized, 0, "they die before they are told");
+    assert!(matches!(simulation.pool.executor_state(), ExecutorState::Ended));
+    assert_eq!(simulation.pool.metrics().workers_lost, 0);
 }
 
 /// Else the pool would start processes for ever.

@@ -497,20 +497,41 @@ fn every_way_to_end_ends() {
     }
 }
 
+impl Simulation {
+    /// Has the pool take in a frame, as if the worker had sent it.
+    fn take_in(&self, worker: u32, kind: Kind) {
+        let header = Header { kind, slot: 0, number: 0, detail: 0 };
+        let frame = Frame::of(header, Vec::new());
+        let first = self.pool.received(worker, &mut vec![(None, frame)], false, None);
+        first.into_iter().for_each(UserCode::run);
+    }
+
+    /// Lets things happen until one more task is started, and returns that.
+    fn run_until_next_start(&self) -> u64 {
+        let before = self.world.lock().order.len();
+        while self.world.lock().order.len() == before {
+            assert!(self.world.step(&self.pool), "none is started");
+        }
+        self.world.lock().order[before]
+    }
+
+    /// Submits tasks, and lets things happen until the first worker has several at a time.
+    fn submit_until_deep(&self, options: &Options) -> Vec<u64> {
+        let submit = |_| self.submit_with(Fate::Returns, 20, options.clone());
+        let tasks = (0..60).map(submit).collect();
+        while !self.pool.state().worker(0).is_some_and(|it| it.sent.len() > 5) {
+            self.world.step(&self.pool);
+        }
+        tasks
+    }
+}
+
 #[test]
 fn what_a_worker_that_retires_has_not_begun_goes_to_another_one_in_order() {
     for seed in 0..20 {
         let simulation = Simulation::new(seed, |config| config.max_workers = 1);
-        let tasks = simulation.submit_all(60, 20);
-        // Until it has several tasks at a time.
-        let is_deep = || simulation.pool.state().worker(0).is_some_and(|it| it.sent.len() > 5);
-        while !is_deep() {
-            simulation.world.step(&simulation.pool);
-        }
-        let header = Header { kind: Kind::Retires, slot: 0, number: 0, detail: 0 };
-        let frame = Frame::of(header, Vec::new());
-        let first = simulation.pool.received(0, &mut vec![(None, frame)], false, None);
-        first.into_iter().for_each(UserCode::run);
+        let tasks = simulation.submit_until_deep(&Options::default());
+        simulation.take_in(0, Kind::Retires);
         {
             let state = simulation.pool.state();
             assert_eq!(state.sent_ahead(0).count(), 0);
@@ -524,4 +545,50 @@ fn what_a_worker_that_retires_has_not_begun_goes_to_another_one_in_order() {
         assert_eq!(simulation.pool.metrics().workers_lost, 0);
         simulation.end();
     }
+}
+
+#[test]
+fn a_worker_that_dies_when_it_retires_takes_the_task_that_it_has_begun_and_no_other() {
+    for seed in 0..20 {
+        let simulation = Simulation::new(seed, |config| config.max_workers = 1);
+        let tasks = simulation.submit_until_deep(&Options::default());
+        let running = simulation.run_until_next_start();
+        simulation.take_in(0, Kind::Retires);
+        simulation.world.lock().die(0, false);
+        simulation.end();
+        for task in &tasks {
+            let outcome = simulation.outcome(*task);
+            assert!(
+                if *task == running { is_lost(&outcome) } else { is_value(&outcome) },
+                "seed {seed}"
+            );
+        }
+        let world = simulation.world.lock();
+        assert_eq!(world.order, tasks, "each once, and in order");
+        assert_eq!((world.spawned, simulation.pool.metrics().workers_lost), (2, 1));
+    }
+}
+
+/// A worker that sends nonsense is not believed what it has sent before, so several of its tasks are lost.
+#[test]
+fn lost_tasks_of_one_worker_are_tried_again_in_order() {
+    let mut most_lost = 0;
+    for seed in 0..20 {
+        let simulation = Simulation::new(seed, |config| config.max_workers = 1);
+        let options = Options { retries: 1, ..Options::default() };
+        let tasks = simulation.submit_until_deep(&options);
+        simulation.world.lock().latency = Duration::from_millis(1);
+        (0..3).for_each(|_| _ = simulation.run_until_next_start());
+        let begun = simulation.world.lock().order.clone();
+        let lost: Vec<u64> =
+            begun.iter().copied().filter(|task| !simulation.is_done(*task)).collect();
+        most_lost = most_lost.max(lost.len());
+        simulation.take_in(0, Kind::Call);
+        simulation.end();
+        assert!(tasks.iter().all(|task| is_value(&simulation.outcome(*task))), "seed {seed}");
+        let order = simulation.world.lock().order.split_off(begun.len());
+        let again: Vec<u64> = order.into_iter().filter(|task| begun.contains(task)).collect();
+        assert_eq!(again, lost, "seed {seed}");
+    }
+    assert!(most_lost > 2);
 }
