@@ -27,3 +27,6 @@ pub(crate) mod worker_handle;
 
 #[cfg(not(all(target_os = "linux", not(no_process_pool))))]
 pub(crate) use start::unsupported::family;
+
+/// The exit code of a worker that could not be set up; it is that of a Rust program that panics.
+pub(crate) const UNFIT: i32 = 101;

@@ -1,12 +1,13 @@
-//! System calls as safe functions: what worker processes need of the operating system.
+//! What the operating system offers, as safe functions. In any process; nothing here takes a lock
+//! of this crate.
 //!
 //! * [`socket`]: a stream to another process; [`Poller`]: waiting for many of them;
 //! * [`SharedMemory`]: memory that two processes share; [`memory`]: large blocks of this process's own;
 //! * [`process`]: process numbers, signals, ends of children; [`spawn`]: starting a program;
 //! * [`descriptors`], [`signals`], [`attributes`]: what a process has and leaves to its children.
 //!
-//! Linux has all of it. Elsewhere, `unsupported` has what the pool itself calls, and answers that
-//! there are no worker processes yet.
+//! Linux has all of it. Elsewhere, `unsupported` has what code for all systems names, and answers that
+//! it is not there yet.
 
 pub(crate) mod memory;
 
@@ -49,9 +50,6 @@ pub(crate) enum Signal {
     Kill,
 }
 
-/// The exit code of a worker that could not be set up; it is that of a Rust program that panics.
-pub(crate) const UNFIT: i32 = 101;
-
 /// The end of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ExitStatus {
@@ -66,8 +64,6 @@ impl ExitStatus {
     pub(crate) const ABORTED: Self = Self::Signal(6);
     /// SIGKILL. These numbers are the same on all systems.
     pub(crate) const KILLED: Self = Self::Signal(9);
-    /// A worker that could not be set up.
-    pub(crate) const UNFIT: Self = Self::Code(UNFIT);
 
     /// In words; of `None` it is not known how the process ended.
     pub(crate) fn describe(status: Option<Self>) -> HowEnded {

@@ -1,5 +1,5 @@
-//! Systems without worker processes. No pool can be created there, so none of these values exist, and
-//! no function gets further than to say so.
+//! Systems of which the crate knows no calls so far. None of these values exist there, and a function that
+//! would make one returns an error.
 
 use std::io;
 use std::marker::PhantomData;
@@ -219,17 +219,17 @@ impl PidFd {
     }
 }
 
-/// There is no worker to send anything.
+/// Without bound: there is no call that tells.
 pub(crate) fn memory_size() -> u64 {
     u64::MAX
 }
 
-/// There is no worker to print anything.
+/// Does nothing.
 pub(crate) fn flush_c_stdout() {}
 
 pub(crate) fn print_to_stderr(_: &str) {}
 
-/// There is no worker to use any.
+/// Of no process.
 pub(crate) struct PrivateMemory {
     pub(crate) used: u64,
 }

@@ -225,7 +225,9 @@ pub(crate) fn take_control() -> io::Result<Option<OwnedFd>> {
     if has_raised_privileges() || !control::is_control(rustix::stdio::stdin()) {
         return Ok(None);
     }
+    // This process and its workers are process groups in the background of the program's terminal.
     signals::ignore_job_control();
+    // What else is open is this process's own: it was started with its standard streams alone.
     descriptors::take_stdin().map(Some)
 }
 

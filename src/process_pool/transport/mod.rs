@@ -12,6 +12,7 @@ use self::memory::MemoryLimit;
 use super::WorkerStderr;
 use crate::error::{BrokenPool, Error, HowEnded, LossCause, WorkerLost};
 use crate::function::NamedCall;
+use crate::local::UNFIT;
 use crate::local::control_block::SharedControlBlock;
 use crate::local::family::{self, Family};
 use crate::local::start;
@@ -280,7 +281,8 @@ impl Processes {
 
     /// Describes how a worker was lost. `None`: its end was not reported.
     fn loss(&self, worker: &WorkerHandle, exit: Option<&Exit>) -> Loss {
-        let failed = |exit: &Exit| ![ExitStatus::KILLED, ExitStatus::UNFIT].contains(&exit.status);
+        let failed =
+            |exit: &Exit| ![ExitStatus::KILLED, ExitStatus::Code(UNFIT)].contains(&exit.status);
         Loss {
             lost: self.describe(worker, exit),
             has_failed: exit.is_some_and(failed),

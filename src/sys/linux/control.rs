@@ -1,4 +1,4 @@
-//! The socket between the pool and the zygote: messages that arrive whole, with descriptors.
+//! Sockets for messages that arrive whole, with descriptors (`SOCK_SEQPACKET`).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;

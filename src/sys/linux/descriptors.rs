@@ -1,5 +1,5 @@
-//! Which descriptors the zygote and its forks have; and that none of the crate's, in any process, is
-//! a standard stream.
+//! Descriptors: none that is made here is a standard stream, and a process closes all but those that it is
+//! to keep.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -65,7 +65,7 @@ pub(crate) fn duplicate_output(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         Err(Errno::BADF) => {
             above_standard(|| open_null(OFlags::WRONLY).map(|fd| [fd])).map(|[fd]| fd)
         }
-        copy => copy.map_err(explain("stdout or stderr can't be kept for the workers")),
+        copy => copy.map_err(explain("stdout or stderr can't be duplicated")),
     }
 }
 
@@ -102,14 +102,12 @@ pub(crate) fn close_on_exec() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the control socket from stdin, which is `/dev/null` from then on. Whatever else is open in
-/// this process is its own: it was started with its standard streams alone.
+/// Takes what is stdin, which is `/dev/null` from then on. With an error, stdin is as it was.
 pub(crate) fn take_stdin() -> io::Result<OwnedFd> {
-    let moved = explain("the control socket can't be moved");
-    let control = duplicate(rustix::stdio::stdin()).map_err(moved)?;
+    let taken = duplicate(rustix::stdio::stdin()).map_err(explain("stdin can't be duplicated"))?;
     let null = open_null(OFlags::RDONLY)?;
     rustix::stdio::dup2_stdin(&null)?;
-    Ok(control)
+    Ok(taken)
 }
 
 fn open_null(flags: OFlags) -> io::Result<OwnedFd> {
@@ -117,8 +115,7 @@ fn open_null(flags: OFlags) -> io::Result<OwnedFd> {
     rustix::fs::open(NULL, flags | OFlags::CLOEXEC, Mode::empty()).map_err(refused)
 }
 
-/// Descriptors that a fork of the zygote keeps: those which libraries, constructors and the preloaded
-/// function have opened, for they count on them.
+/// The descriptors that were open at a moment, for a fork to keep them and no later ones.
 pub(crate) struct Kept(Vec<RawFd>);
 
 impl Kept {

@@ -1,5 +1,5 @@
-//! Worker processes on Linux. rustix makes system calls safe to call; what it lacks is libc's: `fork`,
-//! signal handlers and masks, `signalfd`, `wait4`, and closing descriptors by number.
+//! Linux, in any process, and without a lock of this crate. rustix makes system calls safe to call; what it lacks is
+//! libc's: `fork`, signal handlers and masks, `signalfd`, `wait4`, and closing descriptors by number.
 
 pub(crate) mod attributes;
 pub(crate) mod control;

@@ -1,4 +1,4 @@
-//! The stderr of workers on its way through the zygote.
+//! Pipes, and writes that do not wait for room in one.
 
 use std::io::{self, IoSlice};
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -1,4 +1,4 @@
-//! Processes: what the zygote does with itself and its children, and the pool with workers.
+//! Processes: this one, its children, and any other by its number.
 
 use std::ffi::CString;
 use std::io;
@@ -13,8 +13,8 @@ use rustix::process::{Pid, PidfdFlags};
 use super::descriptors::above_standard;
 use crate::sys::{ExitStatus, Signal, Usage};
 
-/// Proof that this process has one thread, and may be forked. Nothing that the zygote does from
-/// there on starts one.
+/// Proof that this process had one thread at a check, and may be forked. Code that uses the proof has started
+/// no thread since the check.
 pub(crate) struct SingleThreaded(PhantomData<*const ()>);
 
 impl SingleThreaded {

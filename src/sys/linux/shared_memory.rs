@@ -53,7 +53,7 @@ impl<T: Shareable> SharedMemory<T> {
         let length = length()?;
         let fd = file(length)?;
         rustix::fs::ftruncate(&fd, length as u64)?;
-        // Of what this process writes to and reads, whatever the worker does. Where memory is promised
+        // Of what this process writes to and reads, whatever the other does. Where memory is promised
         // sparingly (`vm.overcommit_memory`), an access without it would be a SIGBUS.
         match rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, LEAST as u64) {
             Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
@@ -70,7 +70,10 @@ impl<T: Shareable> SharedMemory<T> {
         let length = usize::try_from(rustix::fs::fstat(&fd)?.st_size).unwrap_or(0);
         let is_length = (LEAST..=LENGTH).contains(&length) && length % AREA_AT == 0;
         if !is_sealed || !is_length {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not the memory of a worker"));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "not memory that is to be shared",
+            ));
         }
         let access = ProtFlags::READ | ProtFlags::WRITE;
         // SAFETY: a new mapping at a place that the kernel chooses. The file can't be shrunk, so all
@@ -139,14 +142,15 @@ fn too_long(what: &str) -> io::Error {
     )
 }
 
-/// Returns the length of the memory of a worker, in bytes, which to the system is a file.
+/// Returns the length of the memory that [`create`](SharedMemory::create) makes, in bytes. To the system it
+/// is a file.
 pub(crate) fn length() -> io::Result<usize> {
     let limit = longest_file();
     let most = usize::try_from(limit).unwrap_or(usize::MAX);
     let length = LENGTH.min(most - most % AREA_AT);
     if length < LEAST {
         return Err(too_long(&format!(
-            "a worker shares memory with this process, to the system a file of at least {LEAST} bytes"
+            "memory that two processes share is a file to the system, of at least {LEAST} bytes"
         )));
     }
     Ok(length)

@@ -1,4 +1,4 @@
-//! Signals of the zygote: none is left to chance by whoever started the program.
+//! Signals of this process: back to what they were by default, ignored, blocked, or read from a descriptor.
 
 use std::io;
 use std::mem::{MaybeUninit, zeroed};
@@ -29,7 +29,7 @@ pub(crate) fn forget() -> io::Result<()> {
     unblock_all()
 }
 
-/// As every Rust program has it: who writes to what nobody reads gets an error.
+/// Ignores SIGPIPE, as std does before `main`, so that writing to a closed pipe returns an error.
 pub(crate) fn ignore_sigpipe() {
     // SAFETY: ignoring needs no code of ours.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
@@ -37,10 +37,9 @@ pub(crate) fn ignore_sigpipe() {
 
 /// Ignores the signals of job control, in this process and in those that it forks.
 ///
-/// The helper and its workers are process groups in the background of the program's terminal. By
-/// default the terminal stops such a group for a read, for a change of the terminal's settings and,
-/// with `stty tostop`, for a write. With the signals ignored, writes and settings work, and a read
-/// fails with EIO.
+/// By default a terminal stops a process group in its background for a read, for a change of the
+/// terminal's settings and, with `stty tostop`, for a write. With the signals ignored, writes and
+/// settings work, and a read fails with EIO.
 pub(crate) fn ignore_job_control() {
     for signal in [libc::SIGTTOU, libc::SIGTTIN, libc::SIGTSTP] {
         // SAFETY: ignoring needs no code of ours.
@@ -62,9 +61,7 @@ pub(crate) fn unblock_all() -> io::Result<()> {
 pub(crate) struct ChildSignals(OwnedFd);
 
 impl ChildSignals {
-    /// From here on this process is told of its children, and blocks whatever signal can be blocked:
-    /// it ends with its parent, and not because a terminal or a service manager has signalled all
-    /// processes of the program.
+    /// From here on this process is told of its children, and blocks whatever signal can be blocked.
     pub(crate) fn instead_of_all_others() -> io::Result<Self> {
         // SAFETY: the two calls make the sets valid, and the default needs no code of ours.
         let child = unsafe {

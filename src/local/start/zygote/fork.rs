@@ -11,10 +11,10 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::{Notice, WorkerSettings};
 use crate::local::control_block::SharedControlBlock;
 use crate::local::worker::WorkerStart;
-use crate::local::{crash, start};
+use crate::local::{UNFIT, crash, start};
 use crate::sys::descriptors::{self, Kept};
 use crate::sys::process::{self, PidFd, SingleThreaded};
-use crate::sys::{UNFIT, control, signals};
+use crate::sys::{control, signals};
 use crate::worker_info::WorkerInfo;
 
 /// The parts of a new worker.
@@ -27,8 +27,9 @@ pub(crate) struct Fork<'a> {
     /// The zygote's control socket. The worker announces itself there, then its own socket takes
     /// the number.
     pub(crate) control: BorrowedFd<'a>,
+    /// The descriptors that the worker keeps.
     pub(crate) kept: &'a Kept,
-    pub(crate) sacrifice: &'a Sacrifice,
+    pub(crate) oom_score: &'a OomScore,
 }
 
 impl SingleThreaded {
@@ -133,7 +134,7 @@ impl Fork<'_> {
         if let Some(limit) = self.settings.memory_limit {
             limit_memory(limit)?;
         }
-        self.sacrifice.offer();
+        self.oom_score.set();
         // Forgotten, not dropped: `close_others` closes the numbers, and a drop would close them a
         // second time.
         let (kept, forgotten) = (self.kept, (self.socket, self.block, self.stderr));
@@ -159,11 +160,11 @@ fn limit_memory(limit: u64) -> io::Result<()> {
     Ok(setrlimit(Resource::Data, Rlimit { current: limit, maximum: limit })?)
 }
 
-/// Workers are offered to the kernel for when memory runs out: a lost worker is a lost task, the
-/// program itself would be everything.
-pub(crate) struct Sacrifice(Option<String>);
+/// The OOM score of workers. It is high, so that the kernel ends a worker when memory runs out, which loses a
+/// task, and not the program, which loses everything.
+pub(crate) struct OomScore(Option<String>);
 
-impl Sacrifice {
+impl OomScore {
     const FILE: &'static str = "/proc/self/oom_score_adj";
 
     /// Reads the score of this process, the zygote: workers rank half of the machine's memory above
@@ -174,7 +175,8 @@ impl Sacrifice {
         Self(own.map(|own| (own + 500).min(1000).to_string()))
     }
 
-    fn offer(&self) {
+    /// Sets the score of this process, a worker.
+    fn set(&self) {
         if let Some(score) = &self.0 {
             // Without it all is well, only less so when memory runs out.
             let _ = std::fs::write(Self::FILE, score);

@@ -1,7 +1,7 @@
 //! The process that forks the workers, and is their parent.
 //!
 //! The pool's process has threads, so it can't be forked. It starts the same program once more, which
-//! becomes the zygote before `main` ([`boot`](crate::local::start)): a process with one thread, small, and
+//! becomes the zygote before `main` (see [`start`](crate::local::start)): a process with one thread, small, and
 //! with the same functions at the same places. A worker is a fork of it, made in a fifth of a
 //! millisecond.
 //!

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, ErrorKind, Write};
 use std::time::{Duration, Instant};
 
-use super::fork::{Fork, Sacrifice};
+use super::fork::{Fork, OomScore};
 use super::message::{Boot, Request};
 use super::stderr::{Backlog, Tail};
 use super::{Exit, Notice, WorkerSettings, preload};
@@ -124,9 +124,10 @@ fn prepare(
 struct Zygote<'a> {
     single: SingleThreaded,
     control: &'a OwnedFd,
-    /// The descriptors that workers keep: those that were open before the zygote opened its own.
+    /// The descriptors that workers keep: those that libraries, constructors and the preloaded function
+    /// have opened, for they count on them. They were open before the zygote opened its own.
     kept: Kept,
-    sacrifice: Sacrifice,
+    oom_score: OomScore,
     poller: Poller,
     children: ChildSignals,
     /// The pool's process, whose end the poller reports as long as this is open.
@@ -168,8 +169,9 @@ impl<'a> Zygote<'a> {
         // Before anything below is opened, which no worker is to have.
         let kept = Kept::all_but(control.as_fd())?;
         let Some(parent) = PidFd::of_parent(boot.parent) else { return Ok(None) };
-        // From here on all signals are blocked. A worker inherits that, and ends it in
-        // `Fork::set_up`.
+        // From here on all signals are blocked: the zygote ends with its parent, and not because a
+        // terminal or a service manager has signalled all processes of the program. A worker inherits
+        // that, and ends it in `Fork::set_up`.
         let children = ChildSignals::instead_of_all_others()
             .map_err(explain("the end of workers can't be watched for"))?;
         let poller = Poller::new().map_err(explain("there is nothing to wait with"))?;
@@ -182,7 +184,7 @@ impl<'a> Zygote<'a> {
             single,
             control,
             kept,
-            sacrifice: Sacrifice::new(),
+            oom_score: OomScore::new(),
             poller,
             children,
             _parent: parent,
@@ -277,7 +279,7 @@ impl<'a> Zygote<'a> {
             stderr,
             control: self.control.as_fd(),
             kept: &self.kept,
-            sacrifice: &self.sacrifice,
+            oom_score: &self.oom_score,
         };
         let pid = self.single.fork(fork, main_of(settings))?;
         // The worker calls this as well: whichever is first, the group exists before either goes
@@ -287,7 +289,7 @@ impl<'a> Zygote<'a> {
         if let (Some(tail), false) = (&tail, self.is_held_up) {
             self.watch(pid, tail);
         }
-        // It can have ended, but not been reaped: only `bury`, on this thread, does that.
+        // It can have ended, but not been reaped: only `reap_children`, on this thread, does that.
         self.workers.insert(pid, Worker { number: settings.number, family: settings.family, tail });
         Ok(())
     }
@@ -296,7 +298,7 @@ impl<'a> Zygote<'a> {
         // Before the looks, so that a child that changes during them is announced once more.
         self.children.clear();
         self.report_stopped();
-        self.bury();
+        self.reap_children();
     }
 
     /// Reports workers that a signal has stopped, and those that it has continued.
@@ -309,7 +311,7 @@ impl<'a> Zygote<'a> {
     }
 
     /// Reaps children that have ended, and reports those that were workers.
-    fn bury(&mut self) {
+    fn reap_children(&mut self) {
         while let Ok(Some(pid)) = sys::ended_child() {
             // The child is a zombie until `reap`: number and group are still its own.
             let worker = self.workers.remove(&pid);
