@@ -138,7 +138,7 @@ pub(crate) fn text_of(payload: &(dyn Any + Send)) -> String {
     } else if let Some(text) = payload.downcast_ref::<String>() {
         text.clone()
     } else {
-        "the panic's payload is not a text".to_owned()
+        "the panic's payload is not a string".to_owned()
     }
 }
 

@@ -950,7 +950,7 @@ fn fail_with_nothing() -> Result<(), ()> {
 /// EX-21.
 #[test]
 fn errors_that_look_empty_are_errors() {
-    const NO_TEXT: &str = "the panic's payload is not a text";
+    const NO_TEXT: &str = "the panic's payload is not a string";
     const MESSAGES: [&str; 5] = ["", NO_TEXT, NO_TEXT, "", NO_TEXT];
 
     async fn check<E: Executor>(executor: E) {

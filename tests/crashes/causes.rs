@@ -329,7 +329,7 @@ fn a_panic_of_another_payload_has_a_place() {
         let Err(Error::Panicked(panicked)) = pool.submit(call!(payload())).result() else {
             panic!("not a panic");
         };
-        assert_eq!(panicked.message(), "the panic's payload is not a text");
+        assert_eq!(panicked.message(), "the panic's payload is not a string");
         assert_eq!(panicked.location().unwrap().file(), file!());
         end(&pool);
     });

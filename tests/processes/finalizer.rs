@@ -163,7 +163,7 @@ fn a_finalizer_that_ends_its_process_harms_nothing() {
             let ends = Reports::new();
             let finalizer = call!(die(ends.clone()));
             let pool = builder(size).max_tasks_per_worker(1).finalizer(finalizer).build().unwrap();
-            // More than false starts that break a pool.
+            // More than the failed starts that break a pool.
             for _ in 0..8 {
                 pool.submit(call!(own_pid())).result().unwrap();
             }

@@ -105,7 +105,7 @@ fn clones_of_a_panic_share_its_payload_and_the_first_gets_it() {
     assert_eq!(payload.downcast_ref::<u32>(), Some(&404));
     // The text is all that is left.
     let payload = other.try_into_panic().unwrap();
-    assert_eq!(payload.downcast_ref::<String>().unwrap(), "the panic's payload is not a text");
+    assert_eq!(payload.downcast_ref::<String>().unwrap(), "the panic's payload is not a string");
     assert!(Error::ShutDown.try_into_panic().unwrap_err().is_refusal());
 }
 

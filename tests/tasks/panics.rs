@@ -75,7 +75,7 @@ fn the_message_the_place_and_the_payload_of_a_panic_reach_the_caller() {
 
         let line = line!() + 1;
         let other = panicked::<()>(soon(pool.submit(|| panic_any(42u8))));
-        assert_eq!(other.message(), "the panic's payload is not a text");
+        assert_eq!(other.message(), "the panic's payload is not a string");
         assert_eq!(other.location().unwrap().line(), line);
         assert_eq!(*other.into_payload().downcast::<u8>().unwrap(), 42);
     });

@@ -16,7 +16,7 @@ use crate::remote::scheduler::transport::{EndBy, Hub, NotStarted, Transport};
 use crate::trace::Outbox;
 
 /// Number of workers in a row that die before they have run anything, which breaks the pool.
-const MOST_FALSE_STARTS: usize = 5;
+const MOST_FAILED_STARTS: usize = 5;
 
 /// Numbers of workers begin again here. The last one is the transport's.
 const MOST_NUMBER: u32 = u32::MAX;
@@ -93,23 +93,23 @@ impl<T: Transport> Pool<T> {
     fn may_start_worker(&self, state: &State<T>, free: Free) -> bool {
         // A child runs in the place of its parent, which is about to go on.
         let has_place = free == Free::Child || state.active() < self.config.max_workers;
-        // Workers whose end is not explained yet may prove to be false starts.
+        // Workers whose end is not explained yet may prove to be failed starts.
         has_place
-            && state.false_starts + state.unexplained() < MOST_FALSE_STARTS
+            && state.failed_starts + state.unexplained() < MOST_FAILED_STARTS
             && state.starts.may_ask(|| state.has_pending())
     }
 
-    /// Records a false start: a worker has ended before its first task, or all workers with their
+    /// Records a failed start: a worker has ended before its first task, or all workers with their
     /// starter before any had begun.
-    pub(super) fn began_in_vain(
+    pub(super) fn record_failed_start(
         self: &Arc<Self>,
         state: &mut State<T>,
         how: impl FnOnce() -> String,
     ) {
-        state.false_starts += 1;
-        if state.false_starts >= MOST_FALSE_STARTS {
+        state.failed_starts += 1;
+        if state.failed_starts >= MOST_FAILED_STARTS {
             let text = format!(
-                "{MOST_FALSE_STARTS} worker processes in a row have ended before their first task, the last: {}",
+                "{MOST_FAILED_STARTS} worker processes in a row have ended before their first task, the last: {}",
                 how()
             );
             self.break_with(state, text.into());

@@ -136,8 +136,8 @@ struct Simulated {
     is_dead: bool,
     /// The pool has been told that nothing more comes from it.
     is_closed: bool,
-    /// To die once it is spawned; whether since it was killed.
-    condemned: Option<bool>,
+    /// Set if it dies as soon as it is spawned: whether since it was killed.
+    dies_once_spawned: Option<bool>,
     is_dismissed: bool,
     outgoing: Vec<Header>,
     inbox: VecDeque<Header>,
@@ -262,7 +262,7 @@ impl World {
                 inner.spawned += 1;
                 let Some(worker) = inner.workers.get_mut(&number) else { return true };
                 worker.is_spawned = true;
-                match worker.condemned {
+                match worker.dies_once_spawned {
                     Some(was_killed) => inner.die(number, was_killed),
                     None => inner.go_on(number),
                 }
@@ -530,7 +530,7 @@ impl Inner {
             return;
         };
         if !worker.is_spawned {
-            worker.condemned = Some(was_killed);
+            worker.dies_once_spawned = Some(was_killed);
             return;
         }
         worker.is_dead = true;
@@ -568,7 +568,7 @@ impl Transport for Loopback {
             is_spawned: false,
             is_dead: false,
             is_closed: false,
-            condemned: None,
+            dies_once_spawned: None,
             is_dismissed: false,
             outgoing: Vec::new(),
             inbox: VecDeque::new(),

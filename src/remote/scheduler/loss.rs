@@ -30,7 +30,7 @@ impl<T: Transport> Pool<T> {
         worker.life = Life::Gone;
         // Before the rest is queued again: what was to end must not be.
         self.close_questions(state, number);
-        state.inherit(number);
+        state.requeue_unstarted(number);
         T::on_gone(self, state, number);
     }
 
@@ -40,7 +40,7 @@ impl<T: Transport> Pool<T> {
         let Some(worker) = state.workers.remove(&number) else { return };
         // A pool that was closed with `CancelQueued`, or is broken, tries nothing again.
         let may_run_again = state.life.goes_on();
-        // A worker that was killed, or died with its starter, is no false start.
+        // A worker that was killed, or died with its starter, is no failed start.
         let mut had_begun = worker.replies > 0 || worker.is_killed || loss.is_orphaned;
         had_begun |= worker.has_lived(self.hub.now());
         if let (Some(next), true) = (worker.next, loss.has_failed) {
@@ -82,7 +82,7 @@ impl<T: Transport> Pool<T> {
             self.blame(state, suspect, loss.lost.pid);
         }
         if !had_begun && !worker.was_dismissed {
-            self.began_in_vain(state, || loss.lost.how());
+            self.record_failed_start(state, || loss.lost.how());
         }
         // Chunks that its tasks have submitted still need theirs.
         worker.offered.into_iter().filter_map(|(_, context)| context.ok()).for_each(|context| {
@@ -106,9 +106,9 @@ impl<T: Transport> Pool<T> {
     /// Records that what starts workers has ended, and takes its workers with it, which counts as one
     /// failure.
     pub(crate) fn on_starter_lost(self: &Arc<Self>, state: &mut State<T>, how: &str) {
-        // One false start for all of them: `on_exited` does not count orphans.
+        // One failed start for all of them: `on_exited` does not count orphans.
         if !state.workers.is_empty() && !state.workers.values().any(Worker::<T>::has_begun) {
-            self.began_in_vain(state, || how.to_owned());
+            self.record_failed_start(state, || how.to_owned());
         }
     }
 

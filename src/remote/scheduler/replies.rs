@@ -413,7 +413,7 @@ impl<T: Transport> Pool<T> {
             }
         }
         // A worker that replies has not started in vain.
-        state.false_starts = 0;
+        state.failed_starts = 0;
         if sent.number == NO_TASK {
             if frame.header.kind != Kind::Value {
                 self.break_with(state, unpack_initializer_error(&frame));

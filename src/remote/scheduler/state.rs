@@ -45,7 +45,7 @@ pub(crate) struct State<T: Transport> {
     /// Number of the worker at which the search for stuck workers goes on.
     pub(super) next_look: u32,
     /// Workers in a row that ended before their first task. A reply sets it to 0.
-    pub(super) false_starts: usize,
+    pub(super) failed_starts: usize,
     pub(super) starts: Starts<TimerOf<T>>,
     /// Room in the queue that is to be given back once the lock is released.
     pub(super) room_left: RoomLeft,
@@ -149,7 +149,7 @@ impl<T: Transport> State<T> {
             next_worker: 0,
             finalizer: None,
             next_look: 0,
-            false_starts: 0,
+            failed_starts: 0,
             starts: Starts::default(),
             room_left: RoomLeft::default(),
             submitted: 0,
@@ -360,7 +360,7 @@ impl<T: Transport> State<T> {
 
     /// Takes back what a dead worker has not begun. If others have died with the first of that before
     /// them, it stays with the worker, as if it had begun.
-    pub(super) fn inherit(&mut self, number: u32) {
+    pub(super) fn requeue_unstarted(&mut self, number: u32) {
         // Before the tasks are taken back: then none is with the worker.
         let next = self.next_of(number);
         let task = next.and_then(|next| self.tasks.get(&next));
