@@ -127,7 +127,8 @@ impl Header {
                 (Slot { set: ManuallyDrop::new((set, index)) }, Listening::Set)
             }
         };
-        // SAFETY: by the caller the slot is this thread's.
+        // SAFETY: this thread owns the slot, as is required, so no other reads or writes it. It is empty, so
+        // nothing is overwritten that is still to be dropped.
         self.slot.with_mut(|slot| unsafe { *slot = content });
         listening
     }
@@ -138,7 +139,7 @@ impl Header {
     ///
     /// This thread owns the slot, and `listening` is in it; it is not `Callbacks`.
     pub(super) unsafe fn empty_slot(&self, listening: Listening) -> Listener {
-        // SAFETY: by the caller the slot is this thread's and holds what `listening` says. It counts as
+        // SAFETY: this thread owns the slot, and what `listening` names is in it, as is required. It counts as
         // empty from here on, so the listener is moved out once.
         self.slot.with_mut(|slot| unsafe {
             match listening {
@@ -159,7 +160,8 @@ impl Header {
     /// This thread owns the slot, and it is empty.
     pub(super) unsafe fn install_callbacks(&self, callbacks: Box<Callbacks>) {
         let callbacks = Box::into_raw(callbacks);
-        // SAFETY: the slot is this thread's.
+        // SAFETY: this thread owns the slot, as is required, so no other reads or writes it. It is empty, so
+        // nothing is overwritten that is still to be dropped.
         self.slot.with_mut(|slot| unsafe { (*slot).callbacks = callbacks });
     }
 
@@ -265,7 +267,8 @@ impl Table {
     ///
     /// The table is that of the body, which is not used any more.
     pub(super) unsafe fn drop_body(&self, body: *mut ()) {
-        // SAFETY: by the caller.
+        // SAFETY: the function in the table is for the type of `body`, which is not used any more: both are
+        // required.
         unsafe { drop_in_place(self.drop_body, body) };
     }
 }
@@ -295,7 +298,7 @@ impl NewBlock {
     ///
     /// The block has a header.
     pub(super) unsafe fn of(header: NonNull<Header>) -> Self {
-        // SAFETY: by the caller.
+        // SAFETY: a header is there, as is required; two of its fields, which never change, are copied.
         let (table, position) = unsafe { (header.as_ref().table, header.as_ref().position()) };
         Self { block: header.cast(), position, table }
     }
@@ -321,7 +324,9 @@ impl NewBlock {
     pub(super) unsafe fn put_body(&self, body: *const ()) {
         // Many closures capture nothing.
         if self.table.body > 0 {
-            // SAFETY: by the caller; the place is large enough for the body.
+            // SAFETY: the table is the body's, as is required, so there are as many bytes at `body`, and the
+            // place is large enough for them. It is empty, so it is not where the body is, which counts as
+            // moved from here on.
             unsafe {
                 self.place().cast::<u8>().copy_from_nonoverlapping(body.cast(), self.table.body)
             };
@@ -343,7 +348,7 @@ impl NewBlock {
 ///
 /// The task's head is a `K`.
 unsafe fn runnable<K: Head>(task: &TaskRef) -> &dyn Runnable {
-    // SAFETY: by the caller the block begins with a `K`.
+    // SAFETY: the block begins with a `K`, which is required here too.
     K::runnable(unsafe { Typed::assume_ref(task) })
 }
 
@@ -351,7 +356,7 @@ unsafe fn runnable<K: Head>(task: &TaskRef) -> &dyn Runnable {
 ///
 /// The claimed task's head is a `K`.
 unsafe fn run<K: Head>(claimed: Claimed, worker: &dyn WorkerContext) {
-    // SAFETY: by the caller the block begins with a `K`.
+    // SAFETY: the block begins with a `K`, which is required here too.
     K::run(claimed.map(|task| unsafe { Typed::assume(task) }), worker);
 }
 
@@ -359,7 +364,7 @@ unsafe fn run<K: Head>(claimed: Claimed, worker: &dyn WorkerContext) {
 ///
 /// The block's head is a `K`, which is not used any more.
 unsafe fn drop_head<K: Head>(block: NonNull<Header>) {
-    // SAFETY: by the caller.
+    // SAFETY: the block begins with a `K`, which is not used any more and so is dropped once: both are required.
     unsafe { block.cast::<K>().drop_in_place() };
 }
 
@@ -368,7 +373,8 @@ unsafe fn drop_head<K: Head>(block: NonNull<Header>) {
 /// This thread owns the place, which has a `B` in it, of a block for such a body. With a kind, there is a result
 /// of this kind in it then; without, the body. If this panics, there is nothing in it.
 unsafe fn poll<B: Body>(place: *mut (), task: &TaskRef) -> Option<Kind> {
-    // SAFETY: by the caller there is a `B`. The place counts as empty from here on.
+    // SAFETY: the place is this thread's and has a `B` in it, as is required. It counts as empty from here on, so
+    // the body is moved out once.
     let body = unsafe { place.cast::<B>().read() };
     match body.poll(task) {
         Polled::Ready(Ok(value)) => {
@@ -395,7 +401,7 @@ unsafe fn no_body(_place: *mut (), _task: &TaskRef) -> Option<Kind> {
 /// The place is this thread's, and empty.
 #[cold]
 unsafe fn store_panic(place: *mut (), panicked: Panicked) -> Kind {
-    // SAFETY: the same.
+    // SAFETY: the place is this thread's, and empty, which is required here too.
     unsafe { store_error(place, Error::Panicked(Box::new(panicked))) }
 }
 
@@ -404,14 +410,16 @@ unsafe fn store_panic(place: *mut (), panicked: Panicked) -> Kind {
 /// The place is this thread's, and empty.
 unsafe fn store_error(place: *mut (), error: Error) -> Kind {
     let kind = Kind::of_error(&error);
-    // SAFETY: every place is large enough for a box, and aligned for it.
+    // SAFETY: the place is this thread's, and empty, as is required. Every place is large enough for a box, and
+    // aligned for it.
     unsafe { place.cast::<Box<Error>>().write(Box::new(error)) };
     kind
 }
 
 const fn drops<T>() -> Option<unsafe fn(*mut ())> {
     unsafe fn drops<T>(place: *mut ()) {
-        // SAFETY: by the caller there is a `T`, which is not used any more.
+        // SAFETY: `drop_in_place` is what calls this: of it is required that a `T` is there, which is not used
+        // any more.
         unsafe { place.cast::<T>().drop_in_place() };
     }
     if needs_drop::<T>() { Some(drops::<T>) } else { None }
@@ -425,7 +433,7 @@ const fn drops<T>() -> Option<unsafe fn(*mut ())> {
 #[inline]
 unsafe fn drop_in_place(drops: Option<unsafe fn(*mut ())>, place: *mut ()) {
     if let Some(drops) = drops {
-        // SAFETY: by the caller.
+        // SAFETY: the place has what `drops` is for, which is not used any more: both are required.
         quietly(|| unsafe { drops(place) });
     }
 }
@@ -509,7 +517,8 @@ impl TaskRef {
     #[inline]
     pub(super) unsafe fn poll(&self) -> Option<Kind> {
         let (poll, place) = (self.header().table.poll, self.place());
-        // SAFETY: the table is that of the block's own body, which by the caller is there.
+        // SAFETY: the table is that of the block's own body. The place is this thread's, and that body is in it,
+        // as is required.
         let polled = catch(|| unsafe { poll(place, self) });
         let place = self.place();
         match polled {
@@ -525,7 +534,8 @@ impl TaskRef {
     ///
     /// The place is this thread's, and there is a body in it, which is not used any more.
     pub(super) unsafe fn drop_body(&self) {
-        // SAFETY: by the caller; the table is that of the block's own body.
+        // SAFETY: the table is that of the block's own body. The place is this thread's, and that body is in it
+        // and not used any more, as is required.
         unsafe { drop_in_place(self.header().table.drop_body, self.place()) };
     }
 
@@ -535,7 +545,8 @@ impl TaskRef {
     ///
     /// `T` is the type of the task's result. The place is this thread's, and empty.
     pub(super) unsafe fn store_value<T>(&self, value: T) {
-        // SAFETY: by the caller; the place of such a task is large enough for a `T`.
+        // SAFETY: the task's result is a `T`, so the place is large enough and aligned for one. It is this
+        // thread's, and empty, as is required.
         unsafe { self.place().cast::<T>().write(value) };
     }
 
@@ -545,7 +556,7 @@ impl TaskRef {
     ///
     /// The place is this thread's, and empty.
     pub(super) unsafe fn store_error(&self, error: Error) -> Kind {
-        // SAFETY: by the caller.
+        // SAFETY: the place is this thread's, and empty, which is required here too.
         unsafe { store_error(self.place(), error) }
     }
 
@@ -559,7 +570,8 @@ impl TaskRef {
         if kind == Kind::VALUE || !kind.is_stored() {
             return None;
         }
-        // SAFETY: by the caller there is such a box.
+        // SAFETY: the place is this thread's, with a result of this kind in it, as is required; one that is stored
+        // and no value is such a box. It stays there for as long as the error is looked at, as is required.
         Some(unsafe { &*self.place().cast::<Box<Error>>() })
     }
 
@@ -572,10 +584,12 @@ impl TaskRef {
     #[inline]
     pub(super) unsafe fn take<T>(&self, kind: Kind) -> Result<T, Error> {
         if kind == Kind::VALUE {
-            // SAFETY: by the caller there is a `T`.
+            // SAFETY: the place is this thread's, with a value in it, which is a `T`, and it is taken once: all of
+            // that is required.
             Ok(unsafe { self.place().cast::<T>().read() })
         } else {
-            // SAFETY: the caller's duties are the same.
+            // SAFETY: the place is this thread's, with a result of this kind in it, if it is stored, and it is
+            // taken once: that is required here too.
             Err(unsafe { self.take_error(kind) })
         }
     }
@@ -584,11 +598,13 @@ impl TaskRef {
     ///
     /// # Safety
     ///
-    /// As there.
+    /// The place is this thread's, with a result of this kind in it, if it is stored. It is no value, and is taken
+    /// once.
     #[cold]
     unsafe fn take_error(&self, kind: Kind) -> Error {
         if kind.is_stored() {
-            // SAFETY: by the caller there is such a box.
+            // SAFETY: the place is this thread's, with a result of this kind in it, which is taken once, as is
+            // required; one that is stored and no value is such a box.
             *unsafe { self.place().cast::<Box<Error>>().read() }
         } else {
             self.runnable().not_stored(self.header().state.look())
@@ -602,10 +618,12 @@ impl TaskRef {
     /// The place is this thread's, with a result of this kind in it, which is not used any more.
     pub(super) unsafe fn drop_result(&self, kind: Kind) {
         if kind == Kind::VALUE {
-            // SAFETY: by the caller there is a value; the table is that of the block's own.
+            // SAFETY: the table is that of the block's own value. The place is this thread's, and the value is in
+            // it and not used any more, as is required.
             unsafe { drop_in_place(self.header().table.drop_value, self.place()) };
         } else if kind.is_stored() {
-            // SAFETY: by the caller there is such a box.
+            // SAFETY: the place is this thread's, with a result of this kind in it that is not used any more, as
+            // is required; one that is stored and no value is such a box.
             drop_quietly(unsafe { self.place().cast::<Box<Error>>().read() });
         }
     }
@@ -638,8 +656,9 @@ impl TaskRef {
                 return;
             }
         }
-        // SAFETY: by the caller nothing uses the block any more: no reference and no registry can lead another
-        // thread here. The table is that of the block.
+        // SAFETY: no reference is left, as is required, and no registry has the task, or this has returned above; so
+        // nothing leads another thread here, and what is in the block is dropped once, as this is called once. The
+        // table is that of the block, and the position the one that it was allocated with.
         unsafe {
             if !state.look().is_emptied() {
                 task.clear();
@@ -707,7 +726,8 @@ impl<K> Typed<K> {
     /// The block begins with a `K`.
     #[inline]
     pub(super) unsafe fn assume_ref(task: &TaskRef) -> &Self {
-        // SAFETY: in memory this is nothing but the reference; its promise is the caller's.
+        // SAFETY: in memory a `Typed` is nothing but the reference (`repr(transparent)`). What it promises, that
+        // the block begins with a `K`, is required.
         unsafe { &*ptr::from_ref(task).cast() }
     }
 

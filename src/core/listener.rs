@@ -110,7 +110,8 @@ impl Callbacks {
                 quietly(|| callback(outcome));
             }
         };
-        // SAFETY: by the caller.
+        // SAFETY: the callbacks are those of `task`, so `lend` is for its type; the place is this thread's, with a
+        // result of this kind in it, if that is stored: that is required here too.
         unsafe { lend(task, kind, &mut run) };
         true
     }

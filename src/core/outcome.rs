@@ -90,7 +90,7 @@ impl<T> Outcome<T> {
     #[inline]
     unsafe fn fill(&mut self, listener: Listener) -> bool {
         let header = self.task.header();
-        // SAFETY: by the caller the slot is this thread's, and empty.
+        // SAFETY: this thread owns the slot, and it is empty, which is required here too.
         let listening = unsafe { header.fill_slot(listener) };
         let waits = header.state.close_slot(listening);
         // The publisher has set `DONE` beside `BUSY`, so it has not seen this listener.
@@ -193,16 +193,18 @@ impl<T> Outcome<T> {
 /// See [`Lend`].
 unsafe fn lend<T>(task: &TaskRef, kind: Option<Kind>, run: &mut dyn FnMut(*const ())) {
     let outcome = match kind {
-        // SAFETY: by the caller.
+        // SAFETY: `T` is the type of the task's result, and the place is this thread's, with a result of this kind
+        // in it, if it is stored, as `Lend` requires. The result is stored again below.
         Some(kind) => unsafe { task.take::<T>(kind) },
         None => Err(Error::ResultTaken),
     };
     run(std::ptr::from_ref(&outcome).cast());
     match (outcome, kind) {
-        // SAFETY: `take` has emptied the place, which is this thread's.
+        // SAFETY: the value is the `T` of the task. The place is this thread's, as `Lend` requires, and `take` has
+        // emptied it.
         (Ok(value), _) => unsafe { task.store_value(value) },
         (Err(error), Some(kind)) if kind.is_stored() => {
-            // SAFETY: the same.
+            // SAFETY: the place is this thread's, as `Lend` requires, and `take` has emptied it.
             unsafe { task.store_error(error) };
         }
         (Err(_), _) => {}
@@ -307,11 +309,13 @@ pub(super) unsafe fn publish(
     // Callbacks, or a drop of the future, that come after this look are found by `State::publish`.
     let now = task.header().state.look();
     if now.listening() == Listening::Callbacks {
-        // SAFETY: the caller's duties are the same.
+        // SAFETY: there are callbacks. This thread alone may publish, and has the place with a result of this kind,
+        // if that is stored: that is required here too.
         return unsafe { publish_to_callbacks(task, kind, account, ends) };
     }
     if now.is_abandoned() {
-        // SAFETY: by the caller this thread alone may publish; there are no callbacks.
+        // SAFETY: there are no callbacks. This thread alone may publish, and has the place with a result of this
+        // kind, if that is stored: that is required here too.
         return unsafe { publish_unwanted(task, kind, account, ends) };
     }
     account(&task.header().state);
@@ -334,7 +338,8 @@ pub(super) unsafe fn publish(
             Publish::Callbacks => {
                 // A callback was added meanwhile, and sees the result first. `account` has run.
                 keep_busy();
-                // SAFETY: the caller's duties are the same; no other thread can see the result yet.
+                // SAFETY: `publish` has seen callbacks, and published nothing. So this thread alone may publish
+                // still, and has the place with a result of this kind, if that is stored, as is required here too.
                 return unsafe { publish_to_callbacks(task, kind, |_| (), ends) };
             }
             Publish::Unwanted => {
@@ -383,7 +388,8 @@ unsafe fn publish_unwanted(
     account: impl FnOnce(&State),
     ends: bool,
 ) {
-    // SAFETY: by the caller the place is this thread's, with a result of this kind in it.
+    // SAFETY: the place is this thread's, with a result of this kind, if that is stored; else the task is settled
+    // as this kind: that is required here too. `publish` below does not use the result. `task` is the reference.
     unsafe { drop_unseen(task.as_ptr(), kind) };
     account(&task.header().state);
     let state = &task.header().state;
@@ -413,16 +419,18 @@ unsafe fn publish_to_callbacks(
     account: impl FnOnce(&State),
     ends: bool,
 ) {
-    // SAFETY: the caller has seen the callbacks.
+    // SAFETY: there are callbacks, as is required.
     let callbacks = unsafe { task.header().callbacks() };
-    // SAFETY: of each call: they are the task's, and by the caller the place is this thread's, with a result of
-    // this kind in it. No other thread can see it yet.
+    // SAFETY: of each call: they are the task's, and were added with a `lend` for its type. The place is this
+    // thread's, with a result of this kind in it, if that is stored, as is required; no other thread can see it
+    // yet, and each call leaves it there.
     let run_callbacks = || unsafe { callbacks.run_callbacks(&task, Some(kind)) };
     // Again for those that were added meanwhile: until `account` the worker counts as busy.
     while run_callbacks() {}
     if task.header().state.look().is_abandoned() {
-        // SAFETY: by the caller this thread alone may publish. The callbacks have seen the outcome,
-        // and the caller's side, which alone adds others, is gone.
+        // SAFETY: this thread alone may publish, and has the place with a result of this kind, if that is stored:
+        // that is required here too. The callbacks have run, and the caller's side, which alone adds others, is
+        // gone.
         return unsafe { publish_unwanted(task, kind, account, ends) };
     }
     account(&task.header().state);
@@ -459,17 +467,20 @@ unsafe fn publish_to_callbacks(
 // By pointer, since `publish` has its reference in a register as long as no address of it is taken.
 #[inline(never)]
 unsafe fn drop_unseen(block: NonNull<Header>, kind: Kind) {
-    // SAFETY: in `ManuallyDrop` this is no reference that counts; the caller's keeps the block.
+    // SAFETY: a block with a head is there, and is kept by the reference that is required. In `ManuallyDrop` this
+    // one is never given back, so it need not be counted.
     let task = ManuallyDrop::new(unsafe { TaskRef::from_raw(block) });
     let now = task.header().state.look();
     if kind != Kind::VALUE && !now.is_observed() {
-        // SAFETY: by the caller the result is this thread's, and there until it is dropped below.
+        // SAFETY: the place is this thread's, with a result of this kind in it, if that is stored, as is required.
+        // It stays there until it is dropped below, after the error was looked at.
         match unsafe { task.stored_error(kind) } {
             Some(error) => task.runnable().unobserved(error),
             None => task.runnable().unobserved(&task.runnable().not_stored(now)),
         }
     }
-    // SAFETY: by the caller.
+    // SAFETY: the place is this thread's, with a result of this kind in it, if that is stored, which is not used any
+    // more: that is required here too.
     unsafe { task.drop_result(kind) };
 }
 

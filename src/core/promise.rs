@@ -228,7 +228,8 @@ fn settle(task: &TaskRef, error: Error, account: &mut dyn FnMut()) {
 ///
 /// As for [`publish`].
 unsafe fn publish_settled(task: &TaskRef, kind: Kind, account: &mut dyn FnMut()) {
-    // SAFETY: by the caller.
+    // SAFETY: this thread alone may publish, and has the place with a result of this kind, if that is stored; else
+    // the task is settled as this kind: that is required here too.
     unsafe { publish(Publisher::Keeping(task), kind, |_| account(), false) };
 }
 

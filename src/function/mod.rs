@@ -71,7 +71,8 @@ macro_rules! impl_function {
             }
 
             unsafe fn of(function: fn()) -> Self {
-                // SAFETY: it is one, says the caller.
+                // SAFETY: the pointer was made from a `Self`, as is required, and all pointers to functions
+                // are of one size.
                 unsafe { std::mem::transmute::<fn(), Self>(function) }
             }
         }
@@ -246,7 +247,7 @@ fn open<T: Trampoline<F>, F: Function>(slot: &mut dyn Any) {
 ///
 /// `function` is an `F`.
 unsafe fn enter<T: Trampoline<F>, F: Function>(function: fn(), context: &mut T::Context) {
-    // SAFETY: it is one, says the caller.
+    // SAFETY: `function` is an `F`, which is required here too.
     T::call(unsafe { F::of(function) }, context);
 }
 

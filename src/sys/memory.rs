@@ -44,7 +44,8 @@ pub(crate) type Segment = Shared<u8>;
 // to (rule 1).
 unsafe impl<T: Sync> Send for Shared<T> {}
 
-// SAFETY: as above; what can be done through a reference is to read the values and to clone.
+// SAFETY: what can be done through a reference is to read the values, which are `Sync` and nobody writes to (rule
+// 1), and to clone, which gives another thread an `Arc` of the owner, which may be sent.
 unsafe impl<T: Sync> Sync for Shared<T> {}
 
 impl<T> Clone for Shared<T> {
@@ -182,7 +183,8 @@ fn allocate(len: usize) -> io::Result<NonNull<u8>> {
 /// The memory is from [`allocate`], of this length, and nobody has it any more.
 unsafe fn free(start: NonNull<u8>, len: usize) {
     if let Ok(layout) = layout(len) {
-        // SAFETY: as for this function.
+        // SAFETY: the memory is from `allocate`, with the layout of this length, and nobody has it any more: both
+        // are required.
         unsafe { dealloc(start.as_ptr(), layout) };
     }
 }
@@ -205,7 +207,7 @@ fn map(len: usize) -> io::Result<NonNull<u8>> {
 /// It is the whole mapping from [`map`], and nobody has it any more.
 #[cfg(target_os = "linux")]
 unsafe fn unmap(start: NonNull<u8>, len: usize) {
-    // SAFETY: as for this function.
+    // SAFETY: it is the whole mapping, and nobody has it any more: both are required.
     let unmapped = unsafe { munmap(start.as_ptr().cast(), len) };
     debug_assert_eq!(unmapped, Ok(()));
 }

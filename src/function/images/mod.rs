@@ -62,8 +62,9 @@ pub(super) fn constants(reference: Reference) -> Result<Words, UnknownCode> {
     let words = in_loaded(base, |info| {
         let image = Image::read(info, Path::new(""));
         image.has(Part::Constants, words).then(|| {
-            // SAFETY: as for the program's words, all of them are in the constants, in which
-            // nothing writes. The library is not unloaded during the walk.
+            // SAFETY: all of them are in the constants, says the image: one piece of memory, in which
+            // nothing writes. It stays there, as the library is not unloaded during the walk. Any bits
+            // are words.
             unsafe { std::ptr::with_exposed_provenance::<Words>(words).read() }
         })
     });

@@ -141,11 +141,13 @@ impl Kept {
         kept.sort_unstable();
         let mut first = FIRST;
         for fd in kept {
-            // SAFETY: by the caller; the range has none of those that are kept.
+            // SAFETY: the range is between neighbours of what is kept, and so has none of it; what owns one of the
+            // others is not used or dropped any more, as is required.
             unsafe { close_range(first, fd - 1)? };
             first = fd + 1;
         }
-        // SAFETY: as above.
+        // SAFETY: the range is behind the last that is kept; what owns one of the others is not used or dropped
+        // any more, as is required.
         unsafe { close_range(first, RawFd::MAX) }
     }
 }
@@ -158,13 +160,13 @@ unsafe fn close_range(first: RawFd, last: RawFd) -> io::Result<()> {
         return Ok(());
     }
     // As a bare system call: glibc has the function since 2.34 only.
-    // SAFETY: by the caller.
+    // SAFETY: what owns one of these descriptors is not used or dropped any more, as is required.
     if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } == 0 {
         return Ok(());
     }
     // A kernel before 5.9, or a sandbox that does not know the call.
     for fd in numbers()?.into_iter().filter(|fd| (first..=last).contains(fd)) {
-        // SAFETY: by the caller.
+        // SAFETY: it is in the range, of which is required that what owns one is not used or dropped any more.
         unsafe { libc::close(fd) };
     }
     Ok(())

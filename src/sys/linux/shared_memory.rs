@@ -88,7 +88,9 @@ impl<T: Shareable> SharedMemory<T> {
     /// Keeps the mapping until the end of the process.
     pub(crate) fn pin(&self) -> &'static T {
         self.is_pinned.store(true, Relaxed);
-        // SAFETY: as for `deref`; and the mapping is never removed, as `drop` sees that it is pinned.
+        // SAFETY: the mapping is at least `LEAST` bytes long, and is never removed, as `drop` sees that it is
+        // pinned. Its start is aligned to a page; the value fits before `AREA_AT` by `FITS`, and any bytes make
+        // one.
         unsafe { self.start.cast().as_ref() }
     }
 

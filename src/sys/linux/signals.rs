@@ -102,7 +102,7 @@ impl AsFd for ChildSignals {
 ///
 /// The set is valid.
 unsafe fn set_mask(set: *const sigset_t) -> io::Result<()> {
-    // SAFETY: by the caller; the earlier mask is not asked for.
+    // SAFETY: the set is valid, as is required; null stands for an earlier mask that is not asked for.
     match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, set, null_mut()) } {
         0 => Ok(()),
         code => Err(io::Error::from_raw_os_error(code)),

@@ -519,7 +519,7 @@ impl Simulation {
     fn submit_until_deep(&self, options: &Options) -> Vec<u64> {
         let submit = |_| self.submit_with(Fate::Returns, 20, options.clone());
         let tasks = (0..60).map(submit).collect();
-        while !self.pool.state().worker(0).is_some_and(|it| it.sent.len() > 5) {
+        while self.pool.state().worker(0).is_none_or(|it| it.sent.len() <= 5) {
             self.world.step(&self.pool);
         }
         tasks
