@@ -240,6 +240,15 @@ fn every_file_has_a_layer_and_every_layer_its_files() {
 }
 
 #[test]
+fn every_file_says_in_its_first_lines_what_it_holds() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    for file in sources().keys() {
+        let text = std::fs::read_to_string(src.join(file)).unwrap();
+        assert!(text.starts_with("//"), "src/{file} begins without a word on itself");
+    }
+}
+
+#[test]
 fn imports_come_from_below_or_from_the_own_room() {
     let mut wrong = Vec::new();
     for (file, code) in sources() {
