@@ -211,13 +211,13 @@ impl Claimed {
             // SAFETY: this table is that of blocks with this head alone.
             Some(unsafe { &Typed::<Task<H, ()>>::assume_ref(task).host })
         } else if ptr::eq(head, &tables[Extra::TABLE]) {
-            // SAFETY: the same.
+            // SAFETY: this table is that of blocks with this head alone.
             Some(unsafe { &Typed::<Task<H, Extra>>::assume_ref(task).host })
         } else if ptr::eq(head, &tables[TaskName::TABLE]) {
-            // SAFETY: the same.
+            // SAFETY: this table is that of blocks with this head alone.
             Some(unsafe { &Typed::<Task<H, TaskName>>::assume_ref(task).host })
         } else if ptr::eq(head, &tables[Continuation::TABLE]) {
-            // SAFETY: the same.
+            // SAFETY: this table is that of blocks with this head alone.
             Some(unsafe { &Typed::<Task<H, Continuation>>::assume_ref(task).host })
         } else {
             None
@@ -269,10 +269,10 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
     #[inline]
     unsafe fn finish(self, kind: Kind, worker: &dyn WorkerContext, since: u64) {
         if self.host.is_room_for_runs() {
-            // SAFETY: the caller's duty is the same.
+            // SAFETY: this thread has claimed the task, and such a result is in the place, which is required here too.
             return unsafe { self.finish_with_room(kind, worker, since) };
         }
-        // SAFETY: the same.
+        // SAFETY: this thread has claimed the task, and such a result is in the place, which is required here too.
         unsafe { self.finish_by(kind, |end| worker.stopped(since, end)) };
     }
 
@@ -291,7 +291,7 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
             }
             worker.stopped(since, end)
         };
-        // SAFETY: the caller's duty is the same.
+        // SAFETY: this thread has claimed the task, and such a result is in the place, which is required here too.
         unsafe { self.finish_by(kind, stopped) };
     }
 
@@ -309,7 +309,8 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
         // Without rivals `publish` sets the kind too, which saves this step.
         if self.has_rivals() && !self.state().settle(kind) {
             // The time limit has finished the future already, and has counted it.
-            // SAFETY: the place is this thread's, as nothing else is stored; by the caller there is such a result.
+            // SAFETY: the place is this thread's, which has claimed the task; a time limit stores nothing. A result of
+            // this kind is in it, as is required, and is not used any more.
             unsafe { self.untyped().drop_result(kind) };
             self.trace.close();
             self.state().set_run_time(stopped(End::Uncounted));
@@ -317,7 +318,8 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
             self.state().end();
             return self.ended(is_async);
         }
-        // SAFETY: the same.
+        // SAFETY: the place is this thread's, which has claimed the task, with a result of this kind in it, as is
+        // required. It stays there while the error is looked at: `publish` is below.
         self.trace.outcome(unsafe { self.untyped().stored_error(kind) });
         self.trace.close();
         let end = match kind {
@@ -426,7 +428,8 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
             }
             stopped();
         };
-        // SAFETY: the caller's duty is the same.
+        // SAFETY: this thread has just moved the task to `ENDED`, with its body in its place, and settled it if
+        // `settles` says so: that is required here too.
         unsafe { self.withdrawn(error, settles, stopped, count) };
     }
 
@@ -446,7 +449,8 @@ impl<H: Host, X: MaybeExtra> Typed<Task<H, X>> {
         if let Some(extra) = self.extra.get() {
             extra.disarm();
         }
-        // SAFETY: the thread that moves a task to `ENDED` owns the place, and by the caller the body is there.
+        // SAFETY: the thread that moves a task to `ENDED` owns the place. That is this one, and the body is there and
+        // not used any more, as is required.
         unsafe { self.untyped().drop_body() };
         if settles {
             self.trace.outcome(Some(&error));
@@ -501,7 +505,7 @@ impl<H: Host, X: MaybeExtra> Runnable for Typed<Task<H, X>> {
 
     unsafe fn taken_out(&self, error: Error) {
         self.release_room();
-        // SAFETY: by the caller `take_out` has moved the task from `QUEUED`, when its body was in its
+        // SAFETY: as is required, `take_out` has returned `true`: it has moved the task from `QUEUED`, when its body was in its
         // place, to `ENDED`, and has settled it for this error; nothing has ended it since.
         unsafe { self.withdrawn(error, true, || (), || ()) };
     }
