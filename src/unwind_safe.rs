@@ -49,4 +49,6 @@ unwind_safe! {
     [] crate::ProcessPoolBuilder,
     [] crate::ParentPool,
     [T: crate::Element] crate::Buffer<T>,
+    [T: crate::Element] crate::ipc::SharedSlice<T>,
+    [] crate::ipc::Error,
 }

@@ -1,4 +1,5 @@
 //! Memory that no process can write to any more, by the kernel's word: a file without a name, which is sealed.
+//! In any process.
 
 use std::io;
 use std::ops::Deref;
