@@ -3,7 +3,7 @@
 //! that it ran, and goes on.
 //!
 //! A job does what a stray pointer might do in its place: it writes to the worker's socket, which is
-//! descriptor 3, and to the page.
+//! descriptor 3, and to the control block.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -31,13 +31,13 @@ use crate::watch::{Watched, assert_ended_soon};
 /// Nothing here takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(30);
 
-// ---- Frames, by the description at the top of `wire` ----
+// ---- Frames, as the top of `src/remote/frame.rs` describes them ----
 
 #[derive(Clone, Copy)]
 struct Header {
     kind: u8,
     format: u8,
-    ticket: u16,
+    slot: u16,
     segments: u32,
     number: u64,
     length: u64,
@@ -45,7 +45,7 @@ struct Header {
 }
 
 const VALUE: Header =
-    Header { kind: 16, format: 0, ticket: 0, segments: 0, number: 1, length: 0, detail: 0 };
+    Header { kind: 16, format: 0, slot: 0, segments: 0, number: 1, length: 0, detail: 0 };
 
 const PANICKED: u8 = 17;
 const SKIPPED: u8 = 21;
@@ -61,7 +61,7 @@ const EVENT: u8 = 38;
 impl Header {
     fn bytes(self) -> Vec<u8> {
         let mut bytes = vec![self.kind, self.format];
-        bytes.extend(self.ticket.to_le_bytes());
+        bytes.extend(self.slot.to_le_bytes());
         bytes.extend(self.segments.to_le_bytes());
         bytes.extend(self.number.to_le_bytes());
         bytes.extend(self.length.to_le_bytes());
@@ -205,7 +205,7 @@ fn what_a_worker_sent_before_garbage_counts() {
 fn reply_wrongly(wrong: Wrong, then: Then) -> u32 {
     let own = Header { number: task::id().unwrap().to_string().parse().unwrap(), ..VALUE };
     match wrong {
-        Wrong::Ticket(ticket) => write(&Header { ticket, ..own }.bytes()),
+        Wrong::Slot(slot) => write(&Header { slot, ..own }.bytes()),
         Wrong::Part(detail) => write(&Header { kind: PART, detail, ..own }.bytes()),
         Wrong::ItemFailed => write(&Header { kind: ITEM_FAILED, detail: 1, ..own }.bytes()),
         Wrong::Skipped => write(&Header { kind: SKIPPED, ..own }.bytes()),
@@ -216,7 +216,7 @@ fn reply_wrongly(wrong: Wrong, then: Then) -> u32 {
 
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 enum Wrong {
-    Ticket(u16),
+    Slot(u16),
     /// Not of a chunk.
     Part(u64),
     ItemFailed,
@@ -228,10 +228,10 @@ enum Wrong {
 fn a_worker_that_replies_wrongly_is_ended() {
     within_limit(|| {
         for wrong in [
-            Wrong::Ticket(1),
-            Wrong::Ticket(63),
-            Wrong::Ticket(64),
-            Wrong::Ticket(u16::MAX),
+            Wrong::Slot(1),
+            Wrong::Slot(63),
+            Wrong::Slot(64),
+            Wrong::Slot(u16::MAX),
             Wrong::Part(0),
             Wrong::Part(1),
             Wrong::Part(u64::MAX),
@@ -239,7 +239,7 @@ fn a_worker_that_replies_wrongly_is_ended() {
             Wrong::Skipped,
         ] {
             for then in [Then::Wait, Then::Return] {
-                // Its first task has the first ticket.
+                // Its first task has the first slot.
                 let pool = pool(1);
                 let (started, future) = {
                     let started = Reports::new();
@@ -395,7 +395,7 @@ fn a_made_up_call_runs_nowhere() {
             for kind in [1, 2, 3, 16, 0xfeff] {
                 for code in [[0; 32], [0xff; 32], std::array::from_fn(|n| n as u8)] {
                     for detail in [0, u64::from(u32::MAX)] {
-                        let submit = Header { kind: SUBMIT, ticket: kind, detail, ..VALUE };
+                        let submit = Header { kind: SUBMIT, slot: kind, detail, ..VALUE };
                         let submit = submit.with(&code);
                         let withdraw = Header { kind: WITHDRAW, detail, ..VALUE }.bytes();
                         let bytes = [submit, withdraw].concat();
@@ -415,13 +415,13 @@ fn a_worker_whose_call_has_made_up_options_or_a_made_up_context_is_killed() {
     within_limit(|| {
         let pool = pool(1);
         for options in [vec![], vec![0; 3], vec![0xff; 100]] {
-            let submit = Header { kind: SUBMIT, ticket: 0x101, ..VALUE };
+            let submit = Header { kind: SUBMIT, slot: 0x101, ..VALUE };
             let submit = submit.with(&[&[0; 32][..], &options].concat());
             let outcome = soon(pool.submit(call!(write_often(submit, 10))));
             assert!(outcome.unwrap_err().to_string().contains("options that are none"));
             assert_eq!(soon(pool.submit(call!(square(3)))).unwrap(), 9);
         }
-        let submit = Header { kind: SUBMIT, ticket: 3, detail: 1 << 32, ..VALUE }.with(&[0; 32]);
+        let submit = Header { kind: SUBMIT, slot: 3, detail: 1 << 32, ..VALUE }.with(&[0; 32]);
         let outcome = soon(pool.submit(call!(write_often(submit, 10))));
         assert!(outcome.unwrap_err().to_string().contains("a context that it has not sent"));
         end(&pool);
@@ -671,7 +671,7 @@ fn a_worker_without_a_socket_is_ended() {
     });
 }
 
-// ---- The page ----
+// ---- The control block ----
 
 /// Fills all memory that the worker shares with the pool.
 fn scribble(pattern: u32, then: Then) -> u32 {
@@ -696,7 +696,7 @@ fn scribble(pattern: u32, then: Then) -> u32 {
 const PATTERNS: [u32; 6] = [0, 1, 2, 4, u32::MAX, 0x0100_0001];
 
 #[test]
-fn a_worker_may_write_anything_to_its_page() {
+fn a_worker_may_write_anything_to_its_control_block() {
     within_limit(|| {
         for pattern in PATTERNS {
             let pool = pool(1);
@@ -717,7 +717,7 @@ fn a_worker_may_write_anything_to_its_page() {
 
 /// Except for that it has not begun.
 #[test]
-fn a_worker_does_not_get_round_a_time_limit_by_its_page() {
+fn a_worker_does_not_get_round_a_time_limit_by_its_control_block() {
     within_limit(|| {
         for pattern in PATTERNS.into_iter().filter(|pattern| pattern & 1 == 1) {
             let pool = pool(1);
