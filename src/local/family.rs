@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 
-use rustix::process::{Pid, PidfdFlags, Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::sys::process;
+use crate::sys::Signal;
+use crate::sys::process::{self, PidFd};
 
 /// The number of a family: a mark that no limit set by a person has, a part that is common to a worker
 /// and the families within its own, those of the workers of pools that its tasks make, and a part of
@@ -106,14 +107,11 @@ pub(crate) fn kill_families(families: &[Family]) {
         let others =
             processes().into_iter().filter(|pid| !killed.contains(pid)).collect::<Vec<_>>();
         for pid in others.into_iter().filter(|pid| is_in(*pid)) {
-            let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { continue };
             // The number may mean another process by now, so the family is looked up again. If that
             // process ends too, the signal to its descriptor fails. Without pidfds nothing is
             // killed.
-            let held = rustix::process::pidfd_open(number, PidfdFlags::empty());
-            let signal = rustix::process::Signal::KILL;
-            let is_killed = |held| rustix::process::pidfd_send_signal(held, signal).is_ok();
-            if held.is_ok_and(|held| is_in(pid) && is_killed(held)) {
+            let held = PidFd::open(pid);
+            if held.fd().is_some() && is_in(pid) && held.signal(Signal::Kill).is_ok() {
                 killed.insert(pid);
             }
         }

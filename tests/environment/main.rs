@@ -10,6 +10,7 @@
 #[cfg(target_arch = "x86_64")]
 mod counter;
 mod file_size;
+mod freezer;
 mod helper;
 mod identity;
 mod preloaded_library;
@@ -44,6 +45,39 @@ fn on_stage(stage: &str, name: &str, role: &str) -> Program {
 /// Says why a test does not run here.
 fn left_out(why: &str) {
     println!("left out: {why}");
+}
+
+/// Has a system call of this process, and of those that it forks, fail with `error` from now on; if there
+/// is a limit, only where its first argument is at most that.
+fn refuse_calls(call: libc::c_long, limit: Option<u32>, error: libc::c_int) {
+    let step = |code: u32, skip_unless, value: u32| libc::sock_filter {
+        code: code as u16,
+        jt: 0,
+        jf: skip_unless,
+        k: value,
+    };
+    // Of an argument of 64 bits the lower half.
+    let argument = if cfg!(target_endian = "little") { 16 } else { 20 };
+    let mut program = [
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0), // the number of the call
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 3, call as u32),
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, argument),
+        // Skips the refusal if it is more.
+        libc::sock_filter {
+            jt: 1,
+            ..step(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, 0, limit.unwrap_or(u32::MAX))
+        },
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ERRNO | error as u32),
+        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = program.as_mut_ptr();
+    let program = libc::sock_fprog { len: program.len() as u16, filter };
+    // SAFETY: the program is made of valid instructions, and read before the call returns.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        let (set, all_threads) = (libc::SECCOMP_SET_MODE_FILTER, libc::SECCOMP_FILTER_FLAG_TSYNC);
+        assert_eq!(libc::syscall(libc::SYS_seccomp, set, all_threads, &program), 0);
+    }
 }
 
 /// The stage is that of the program.

@@ -9,7 +9,7 @@ use crate::program::{alone, part};
 use crate::tools::{
     Gate, Reports, SHORT, assert_cancelled, assert_timed_out, builder, end, hold, lost, occupy,
 };
-use crate::{left_out, watch::Watched};
+use crate::{left_out, refuse_calls, watch::Watched};
 
 /// Nothing here takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(20);
@@ -82,26 +82,7 @@ fn workers_of_another_user_are_killed_all_the_same() {
 
 /// Has all attempts of this process, and of those that it forks, to kill another one fail.
 fn forbid_kill() {
-    let step = |code: u32, skip_unless_equal, value: u32| libc::sock_filter {
-        code: code as u16,
-        jt: 0,
-        jf: skip_unless_equal,
-        k: value,
-    };
-    let refuse = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-    let mut program = [
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0), // the number of the call
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 1, libc::SYS_kill as u32),
-        step(libc::BPF_RET | libc::BPF_K, 0, refuse),
-        step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let filter = program.as_mut_ptr();
-    let program = libc::sock_fprog { len: program.len() as u16, filter };
-    // SAFETY: the program is made of valid instructions, and read before the call returns.
-    unsafe {
-        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &program), 0);
-    }
+    refuse_calls(libc::SYS_kill, None, libc::EPERM);
 }
 
 #[test]

@@ -4,12 +4,17 @@
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 
 use concurrent_futures::{WorkerStderr, call};
 
 use crate::program::alone;
-use crate::tools::{builder, end, family, until_ended};
-use crate::watch::kill;
+use crate::refuse_calls;
+use crate::tools::{Reports, builder, end, family, until_ended};
+use crate::watch::{Watched, kill};
+
+/// Nothing here takes this long unless it hangs.
+const HANG: Duration = Duration::from_secs(20);
 
 const STANDARD: [RawFd; 3] = [0, 1, 2];
 
@@ -113,4 +118,39 @@ fn use_a_pool(closed: &[RawFd], stderr: WorkerStderr) {
         }
     }
     end(&pool);
+}
+
+/// Starts a process that has left the group of its worker.
+fn start_a_session(started: Reports) {
+    use std::os::unix::process::CommandExt;
+    let mut sleep = std::process::Command::new("sleep");
+    sleep.arg("1000");
+    // SAFETY: the call may be made after a fork, and changes nothing but the process's session.
+    unsafe { sleep.pre_exec(|| Ok(rustix::process::setsid().map(|_| ())?)) };
+    let sleep = sleep.spawn().unwrap();
+    started.add(sleep.id());
+    std::mem::forget(sleep); // Nobody waits for it.
+}
+
+/// The program itself kills what is left of the workers of a dead helper, each by a descriptor.
+#[test]
+fn what_is_killed_is_held_by_no_standard_stream() {
+    alone("standard_streams::what_is_killed_is_held_by_no_standard_stream", || {
+        let output = [rustix::stdio::stdout(), rustix::stdio::stderr()]
+            .map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 10).unwrap());
+        let pool = builder(1).build().unwrap();
+        let started = Reports::new();
+        pool.submit(call!(start_a_session(started.clone()))).result().unwrap();
+        let left = Watched::all(&started.wait_for(1));
+        let helper = family(&pool)[0];
+        STANDARD.into_iter().for_each(close);
+        refuse_calls(libc::SYS_pidfd_send_signal, Some(2), libc::EBADF);
+        kill(helper);
+        let has_ended = left[0].ends_within(HANG);
+        rustix::stdio::dup2_stdout(&output[0]).unwrap();
+        rustix::stdio::dup2_stderr(&output[1]).unwrap();
+        assert!(has_ended, "it goes on");
+        assert_eq!(pool.submit(call!(square(3))).result().unwrap(), 9);
+        end(&pool);
+    });
 }
