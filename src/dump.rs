@@ -97,6 +97,10 @@ pub struct Worker {
     /// A signal such as SIGSTOP has stopped its process. Until SIGCONT continues it, its task does
     /// not get on, and others do what it has not begun. Threads are never stopped alone.
     pub is_stopped: bool,
+    /// A freezer has frozen the control group of its process, which is not that of this one. Until it is
+    /// thawed, its task does not get on. A kill ends it at once; if the group is of version 1, once it is
+    /// thawed. Looked up below `/sys/fs/cgroup`; `false` for threads.
+    pub is_frozen: bool,
 }
 
 /// A task that a worker runs.
@@ -216,7 +220,7 @@ impl Dump {
 
 impl Worker {
     fn is_idle(&self) -> bool {
-        self.tasks.is_empty() && !self.is_leaving && !self.is_stopped
+        self.tasks.is_empty() && !self.is_leaving && !self.is_stopped && !self.is_frozen
     }
 }
 
@@ -259,6 +263,9 @@ impl fmt::Display for Worker {
         }
         if self.is_stopped {
             write!(f, ", stopped by a signal")?;
+        }
+        if self.is_frozen {
+            write!(f, ", frozen")?;
         }
         if self.is_leaving {
             write!(f, ", about to end")?;
@@ -445,6 +452,7 @@ mod tests {
             tasks: vec![outer, inner],
             is_leaving: true,
             is_stopped: true,
+            is_frozen: true,
         };
         let text = dump(vec![worker], Queue::new(0, Some(1_000), Vec::new())).to_string();
         let lines: Vec<_> = text.lines().collect();
@@ -452,7 +460,7 @@ mod tests {
             lines[2..],
             [
                 format!(
-                    "  worker-0, process 4711, stopped by a signal, about to end: task {first} \"two\\nlines\" for 1.5s, \
+                    "  worker-0, process 4711, stopped by a signal, frozen, about to end: task {first} \"two\\nlines\" for 1.5s, \
                      attempt 2, stop requested, waits for task {second} and a set of 2 futures and 3 \
                      futures more"
                 ),

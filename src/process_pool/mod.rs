@@ -288,6 +288,7 @@ impl ProcessPoolExecutor {
             let usage = worker.pid.and_then(sys::usage);
             worker.cpu_time = usage.map(|usage| usage.cpu_time);
             worker.peak_memory = usage.map(|usage| usage.peak_memory);
+            worker.is_frozen = worker.pid.is_some_and(sys::is_frozen);
         }
         dump
     }

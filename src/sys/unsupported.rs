@@ -242,6 +242,10 @@ pub(crate) fn usage(_: u32) -> Option<Usage> {
     None
 }
 
+pub(crate) fn is_frozen(_: u32) -> bool {
+    false
+}
+
 pub(crate) fn monotonic_now() -> Duration {
     Duration::ZERO
 }

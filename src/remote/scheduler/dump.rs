@@ -38,6 +38,7 @@ impl<T: Transport> Pool<T> {
             tasks: seen.tasks,
             is_leaving: seen.is_leaving,
             is_stopped: seen.is_stopped,
+            is_frozen: false,
         });
         Dump {
             pool: self.config.name.clone(),

@@ -23,9 +23,9 @@ pub(crate) use descriptors::Kept;
 pub(crate) use futex::{wait_on, wake_all_on};
 pub(crate) use poller::{Event, Poller};
 pub(crate) use process::{
-    PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, has_children, kill_child,
-    kill_group, lead_group, memory_size, monotonic_now, out_of_memory_kills, private_memory, reap,
-    set_name, stopped_child, usage,
+    PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, has_children, is_frozen,
+    kill_child, kill_group, lead_group, memory_size, monotonic_now, out_of_memory_kills,
+    private_memory, reap, set_name, stopped_child, usage,
 };
 pub(crate) use sealed_memory::{SealedMemory, UnsealedMemory, identity};
 pub(crate) use shared_memory::{

@@ -329,6 +329,26 @@ pub(crate) fn usage(pid: u32) -> Option<Usage> {
     Some(Usage { cpu_time: Duration::new(seconds, nanos), peak_memory: kilobytes * 1024 })
 }
 
+/// Returns whether a freezer has frozen the control group of a process. `false` where groups are not
+/// mounted at their usual place.
+pub(crate) fn is_frozen(pid: u32) -> bool {
+    let groups = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    groups.lines().any(|line| {
+        // The number of a hierarchy, its controllers, the group. Version 2 names no controllers.
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (Some(controllers), Some(group)) = (parts.next(), parts.next()) else { return false };
+        let has = |hierarchy: &str, file: &str, text: &str| {
+            let path = format!("/sys/fs/cgroup{hierarchy}{group}/{file}");
+            std::fs::read_to_string(path).is_ok_and(|state| state.contains(text))
+        };
+        match controllers {
+            "" => ["", "/unified"].iter().any(|at| has(at, "cgroup.events", "frozen 1")),
+            "freezer" => has("/freezer", "freezer.state", "FROZEN"),
+            _ => false,
+        }
+    })
+}
+
 /// The time on a clock that is the same for all processes.
 pub(crate) fn monotonic_now() -> Duration {
     // By the C library: rustix finds the kernel's clock by itself, in memory that a memory checker

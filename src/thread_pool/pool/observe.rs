@@ -107,6 +107,7 @@ impl Pool {
             tasks: seat.dump(stop_requested),
             is_leaving: false,
             is_stopped: false,
+            is_frozen: false,
         });
         Dump {
             pool: self.config.name.clone(),
