@@ -14,14 +14,16 @@
 //! by the standard library's clock ([`KERNEL`]), at the counter's rate and from where the counter
 //! should have been, so that what was read before keeps its meaning. The rate is measured once.
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::time::{Duration, Instant};
 
-/// A recent reading of the counter, or [`NEVER`] while the counter is not to be read: before the
-/// first reading, where it is no clock, and once it has gone back.
-static RECENT: AtomicU64 = AtomicU64::new(NEVER);
+use crate::fork::FirstMade;
+
+/// A recent reading of the counter. [`NOT_YET`] before the first one, and [`NEVER`] where the counter
+/// is no clock, or is none any more.
+static RECENT: AtomicU64 = AtomicU64::new(NOT_YET);
 const NEVER: u64 = u64::MAX;
+const NOT_YET: u64 = NEVER - 1;
 
 /// Ticks after a recent reading in which the counter is believed without a look: some milliseconds.
 const WINDOW: u64 = 1 << 24;
@@ -30,8 +32,8 @@ const WINDOW: u64 = 1 << 24;
 /// executes some instructions ahead.
 const SLACK: u64 = 1 << 16;
 
-/// Where the standard library's clock has taken over; set before `RECENT` is `NEVER` for good.
-static KERNEL: OnceLock<Point> = OnceLock::new();
+/// Where the standard library's clock has taken over; set before `RECENT` is `NEVER`.
+static KERNEL: FirstMade<Point> = FirstMade::new();
 
 /// The shortest time in which the rate is measured.
 const MEASURE: Duration = Duration::from_millis(1);
@@ -68,7 +70,7 @@ impl Point {
 #[inline]
 pub(crate) fn now() -> u64 {
     let recent = RECENT.load(Relaxed);
-    if recent != NEVER {
+    if recent < NOT_YET {
         let count = counter();
         // A count before `recent` wraps to a large difference, so one comparison checks both ends.
         if count.wrapping_sub(recent) < WINDOW {
@@ -85,6 +87,10 @@ fn now_outside_window() -> u64 {
     // `SLACK`. Acquire: with `NEVER`, `KERNEL` is seen as well.
     let recent = RECENT.load(Acquire);
     if let Some(kernel) = KERNEL.get() {
+        if recent != NEVER {
+            // A process that forked meanwhile may have left this to its child.
+            RECENT.store(NEVER, Release);
+        }
         return kernel.prolonged();
     }
     let count = counter();
@@ -101,7 +107,7 @@ fn now_outside_window() -> u64 {
 
 /// Has the standard library's clock take over at this moment, which is `ticks`.
 fn leave_counter(ticks: u64) -> &'static Point {
-    let kernel = KERNEL.get_or_init(|| Point { at: Instant::now(), ticks });
+    let kernel = KERNEL.get_or_make(|| Point { at: Instant::now(), ticks });
     // After `KERNEL`: a thread that finds `NEVER` takes the time from there.
     RECENT.store(NEVER, Release);
     kernel
@@ -119,10 +125,10 @@ pub(crate) fn ticks(duration: Duration) -> u64 {
 }
 
 /// The rate, measured once: by the first thread that needs it, or that reads the clock some
-/// milliseconds after the start.
+/// milliseconds after the start. If two measure it at the same time, the first result counts.
 fn nanos_per_tick() -> f64 {
-    static RATE: OnceLock<f64> = OnceLock::new();
-    *RATE.get_or_init(|| {
+    static RATE: FirstMade<f64> = FirstMade::new();
+    *RATE.get_or_make(|| {
         let start = start();
         if KERNEL.get().is_some() {
             return 1.0;
@@ -148,14 +154,15 @@ fn rate_since(first: Point) -> Option<f64> {
 
 /// The first reading of the clock.
 fn start() -> &'static Point {
-    static START: OnceLock<Point> = OnceLock::new();
-    START.get_or_init(|| {
+    static START: FirstMade<Point> = FirstMade::new();
+    START.get_or_make(|| {
         if !has_counter() {
-            return *KERNEL.get_or_init(|| Point { at: Instant::now(), ticks: 0 });
+            return *leave_counter(0);
         }
         let start = Point::read();
-        // From here on `now` reads the counter, without a look at this cell.
-        RECENT.store(start.ticks, Relaxed);
+        // From here on `now` reads the counter, without a look at this cell. If another thread has
+        // begun as well, either reading will do; but none replaces a later one, or `NEVER`.
+        let _ = RECENT.compare_exchange(NOT_YET, start.ticks, Relaxed, Relaxed);
         start
     })
 }

@@ -9,11 +9,12 @@
 use std::ptr::null_mut;
 use std::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU32, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed,
+    Ordering::Release,
 };
 
 use crate::sync::{Mutex, MutexGuard};
 
-/// Number of forks between the first call of [`watch`] and this process.
+/// Number of forks between the first call of [`watch`] and this process, or a larger one.
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) fn generation() -> u32 {
@@ -22,10 +23,12 @@ pub(crate) fn generation() -> u32 {
 
 /// Has forks counted from now on.
 pub(crate) fn watch() {
-    // Not a `Once`: another thread may be within it when the process forks.
+    // Not a `Once`: another thread may be within it when the process forks. Of two threads that are
+    // here at once each adds a handler, and a fork counts twice, which is as good.
     static IS_WATCHED: AtomicBool = AtomicBool::new(false);
-    if !IS_WATCHED.load(Relaxed) && !IS_WATCHED.swap(true, Relaxed) {
+    if !IS_WATCHED.load(Acquire) {
         watch_forks();
+        IS_WATCHED.store(true, Release);
     }
 }
 
@@ -123,5 +126,88 @@ impl<T> Drop for Own<T> {
             // SAFETY: `abroad` has made it, and nobody has a reference to it any more.
             drop(unsafe { Box::from_raw(abroad) });
         }
+    }
+}
+
+/// A value that is made at its first use, and stays. Two threads that need it at once both make one,
+/// and the first one counts. So none waits for another, which a forked child may not have: there a
+/// `OnceLock` that another thread was about to set is so for ever.
+pub(crate) struct FirstMade<T>(AtomicPtr<T>);
+
+impl<T: Send + Sync> FirstMade<T> {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(null_mut()))
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&T> {
+        // SAFETY: what is not null was made by `get_or_make`, which has left it to this cell, and is
+        // freed only by the drop of `self`. Nothing changes it.
+        unsafe { self.0.load(Acquire).as_ref() }
+    }
+
+    #[inline]
+    pub(crate) fn get_or_make(&self, make: impl FnOnce() -> T) -> &T {
+        match self.get() {
+            Some(made) => made,
+            None => self.add(make()),
+        }
+    }
+
+    #[cold]
+    fn add(&self, made: T) -> &T {
+        let made = Box::into_raw(Box::new(made));
+        let first = match self.0.compare_exchange(null_mut(), made, AcqRel, Acquire) {
+            Ok(_) => made,
+            Err(first) => {
+                // SAFETY: it was made above, and nobody else has seen it.
+                drop(unsafe { Box::from_raw(made) });
+                first
+            }
+        };
+        // SAFETY: as in `get`; it is what the cell has from now on.
+        unsafe { &*first }
+    }
+}
+
+impl<T> Drop for FirstMade<T> {
+    fn drop(&mut self) {
+        let made = *self.0.get_mut();
+        if !made.is_null() {
+            // SAFETY: `add` has made it, and nobody has a reference to it any more.
+            drop(unsafe { Box::from_raw(made) });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// As in a child, where the first thread is not there to end it.
+    #[test]
+    fn a_thread_that_makes_a_value_holds_up_no_other() {
+        let cell = FirstMade::new();
+        let (begun, begins) = mpsc::channel();
+        let (goes_on, go_on) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| {
+                *cell
+                    .get_or_make(|| {
+                        begun.send(()).unwrap();
+                        go_on.recv().unwrap();
+                        Box::new(1)
+                    })
+                    .as_ref()
+            });
+            begins.recv().unwrap();
+            assert_eq!(cell.get(), None);
+            assert_eq!(**cell.get_or_make(|| Box::new(2)), 2);
+            goes_on.send(()).unwrap();
+            assert_eq!(first.join().unwrap(), 2);
+        });
+        assert_eq!(**cell.get_or_make(|| unreachable!("there is one")), 2);
     }
 }

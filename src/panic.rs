@@ -5,9 +5,11 @@ use std::backtrace::{Backtrace, BacktraceStatus};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe, PanicHookInfo};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use std::task::Waker;
 
+use crate::fork::{self, Own};
 use crate::sync::Mutex;
 
 /// A panic that was caught: its message, where it happened, its backtrace, and the payload.
@@ -315,12 +317,16 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
 /// Puts a hook in front of the current panic hook, once per process, that notes where a panic
 /// was raised; `catch_unwind` alone does not tell. The earlier hook still reports the panic.
 pub(crate) fn install_hook() {
-    static INSTALL: Once = Once::new();
+    static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
+    /// Not a `Once`: in a child that is forked while another thread installs it, nobody has the lock.
+    static INSTALLING: Own<Mutex<()>> = Own::from_start(Mutex::new(()), Mutex::default);
     // Setting the hook while panicking would abort; a later executor will get to it.
-    if std::thread::panicking() {
+    if IS_INSTALLED.load(Acquire) || std::thread::panicking() {
         return;
     }
-    INSTALL.call_once(|| {
+    fork::watch();
+    let _installing = INSTALLING.lock();
+    if !IS_INSTALLED.load(Relaxed) {
         let earlier = panic::take_hook();
         panic::set_hook(Box::new(move |info| {
             let raised = info.location().map(|at| {
@@ -345,5 +351,6 @@ pub(crate) fn install_hook() {
                 earlier(info);
             }
         }));
-    });
+        IS_INSTALLED.store(true, Release);
+    }
 }

@@ -25,7 +25,7 @@ use std::thread;
 use std::time::Duration;
 
 use concurrent_futures::{
-    Error, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, as_completed, wait,
+    Error, InlineExecutor, ReturnWhen, Shutdown, TaskFuture, ThreadPoolExecutor, as_completed, wait,
 };
 use futures::executor::{block_on, block_on_stream};
 
@@ -351,6 +351,36 @@ fn a_submission_from_an_exit_handler_is_refused_after_shutdown() {
             std::process::exit(4); // unless the handler says otherwise
         })
         .ends_well();
+    });
+}
+
+// ---- What is made at its first use, and a child that is forked meanwhile ----
+
+/// The first executor puts a panic hook in front of the program's.
+#[test]
+fn a_child_forked_while_the_first_executor_is_made_makes_one() {
+    program("a_child_forked_while_the_first_executor_is_made_makes_one", |_| {
+        std::panic::set_hook(Box::new(|_| ())); // the program's, which prints nothing
+        let begins = Arc::new(AtomicBool::new(false));
+        let is_over = Gate::new();
+        let (begun, over) = (begins.clone(), is_over.clone());
+        let first = thread::spawn(move || {
+            begun.store(true, SeqCst);
+            drop(InlineExecutor::new());
+            over.wait();
+        });
+        while !begins.load(SeqCst) {
+            std::hint::spin_loop();
+        }
+        let child = || {
+            let ended = InlineExecutor::new().submit(|| panic!("of the child")).result();
+            let Err::<(), _>(Error::Panicked(panicked)) = ended else { panic!("{ended:?}") };
+            assert!(panicked.location().is_some(), "there is no hook");
+        };
+        let children: Vec<_> = (0..10).map(|_| Child::fork(child)).collect();
+        is_over.open();
+        first.join().unwrap();
+        children.into_iter().for_each(Child::ends_well);
     });
 }
 

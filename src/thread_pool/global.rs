@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use super::runtime::Runtime;
 use super::{ThreadPoolBuilder, ThreadPoolExecutor};
 use crate::error::Error;
-use crate::fork::Own;
+use crate::fork::{self, Own};
 use crate::settings;
 
 /// A forked child makes its own.
@@ -35,6 +35,7 @@ impl ThreadPoolExecutor {
     /// # }).unwrap();
     /// ```
     pub fn global() -> &'static Self {
+        fork::watch(); // Before a child can find this cell half made.
         GLOBAL.get().get_or_init(|| match ThreadPoolBuilder::global().finish(Runtime::none()) {
             Ok(pool) => pool,
             Err(error) => unreachable!("the defaults are valid: {error:?}"),
@@ -67,7 +68,7 @@ impl ThreadPoolBuilder {
     /// ```
     pub fn build_global(mut self) -> Result<&'static ThreadPoolExecutor, Error> {
         self.is_global = true;
-        let pool = self.build()?;
+        let pool = self.build()?; // Has forks counted.
         let mut is_first = false;
         let global = GLOBAL.get().get_or_init(|| {
             is_first = true;

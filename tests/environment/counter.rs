@@ -3,7 +3,7 @@
 //! for reading the counter; the handler reads it in their stead. What the system itself reads, for
 //! its own clocks, goes on as it was: the kernel takes care of that.
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,10 @@ use crate::program;
 
 /// What is taken off the counter.
 static BEFORE: AtomicU64 = AtomicU64::new(0);
+
+/// Whether a thread waits at each reading until `IS_HELD` is taken back.
+static IS_TO_WAIT: AtomicBool = AtomicBool::new(false);
+static IS_HELD: AtomicBool = AtomicBool::new(false);
 
 /// Has the counter start again, at 0.
 fn start_again() {
@@ -52,7 +56,7 @@ fn install() {
     action.sa_sigaction = handler as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
     // SAFETY: the handler has the signature that `SA_SIGINFO` asks for, and calls nothing but
-    // `prctl`, `getauxval` and, for a fault that is another one, `signal`.
+    // `prctl`, `getauxval`, `sched_yield` and, for a fault that is another one, `signal`.
     let failed = unsafe { libc::sigaction(libc::SIGSEGV, &raw const action, std::ptr::null_mut()) };
     assert_eq!(failed, 0);
 }
@@ -77,6 +81,12 @@ extern "C" fn on_reading(
             return;
         }
     };
+    if IS_TO_WAIT.load(SeqCst) {
+        IS_HELD.store(true, SeqCst);
+        while IS_HELD.load(SeqCst) {
+            std::thread::yield_now();
+        }
+    }
     // SAFETY: a look at the auxiliary vector.
     let system = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
     let is_system = (at as u64).wrapping_sub(system) < 0x1_0000;
@@ -221,4 +231,71 @@ fn a_process_pool_does_not_believe_a_counter_that_starts_again() {
         assert_between(Duration::ZERO, metrics.queue_time.sum(), outer.elapsed());
         pool.shutdown_blocking(Shutdown::Drain).unwrap();
     });
+}
+
+/// Has a child use the clock, and waits for it.
+fn fork_and_use_the_clock() {
+    // SAFETY: the other thread of this process is in the handler, so it has no lock of the allocator; the
+    // child is about the locks that it may have.
+    match unsafe { libc::fork() } {
+        -1 => panic!("{}", std::io::Error::last_os_error()),
+        0 => {
+            // SAFETY: it ends a child that hangs.
+            unsafe { libc::alarm(20) };
+            let inline = InlineExecutor::new();
+            let is_well = inline.submit(|| ()).result().is_ok()
+                && inline.metrics().run_time.sum() < Duration::from_secs(1_000);
+            // SAFETY: ends the process, and runs nothing of the parent's on the way.
+            unsafe { libc::_exit(if is_well { 0 } else { 1 }) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: the place is valid.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert_eq!(status, 0, "the child hangs, or its time is wrong");
+        }
+    }
+}
+
+/// Where the clock starts, where its rate is measured, and where it leaves the counter: at each reading
+/// of another thread.
+#[test]
+fn a_child_that_is_forked_while_another_thread_reads_the_clock_has_a_clock() {
+    alone(
+        "counter::a_child_that_is_forked_while_another_thread_reads_the_clock_has_a_clock",
+        || {
+            let inline = InlineExecutor::new();
+            let (ended, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    read_by_handler();
+                    IS_TO_WAIT.store(true, SeqCst);
+                    for _ in 0..2 {
+                        inline.submit(|| ()).result().unwrap();
+                        let _ = inline.metrics().run_time.sum();
+                        start_again();
+                    }
+                    IS_TO_WAIT.store(false, SeqCst);
+                    ended.store(true, SeqCst);
+                    while !is_over.load(SeqCst) {
+                        std::thread::yield_now(); // No thread ends while a child is forked.
+                    }
+                });
+                let mut forks = 0;
+                while !ended.load(SeqCst) {
+                    if IS_HELD.load(SeqCst) {
+                        let forked = std::panic::catch_unwind(fork_and_use_the_clock);
+                        IS_TO_WAIT.fetch_and(forked.is_ok(), SeqCst);
+                        IS_HELD.store(false, SeqCst);
+                        is_over.fetch_or(forked.is_err(), SeqCst);
+                        forked.unwrap();
+                        forks += 1;
+                    }
+                    std::thread::yield_now();
+                }
+                is_over.store(true, SeqCst);
+                assert!(forks > 20, "{forks}");
+            });
+        },
+    );
 }

@@ -8,14 +8,14 @@ use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use super::{Image, libraries, program};
+use crate::fork::FirstMade;
 use crate::function::{EXECUTED, ProgramFile};
 
 pub(in crate::function) fn program_file() -> io::Result<ProgramFile> {
     /// The file that was found to be both. While it is mapped, no other one gets its number.
-    static EXECUTED_AND_MAPPED: OnceLock<(u64, u64)> = OnceLock::new();
+    static EXECUTED_AND_MAPPED: FirstMade<(u64, u64)> = FirstMade::new();
     let executed = fs::metadata(EXECUTED)?;
     if EXECUTED_AND_MAPPED.get() == Some(&number_of(&executed)) {
         return Ok(ProgramFile::Executed);
@@ -27,7 +27,7 @@ pub(in crate::function) fn program_file() -> io::Result<ProgramFile> {
     };
     let at_path = fs::metadata(program.path).ok();
     if at_path.is_some_and(|file| number_of(&file) == number_of(&executed)) {
-        let _ = EXECUTED_AND_MAPPED.set(number_of(&executed));
+        EXECUTED_AND_MAPPED.get_or_make(|| number_of(&executed));
         return Ok(ProgramFile::Executed);
     }
     // The device that `maps` names is not always the one that `stat` names, so it has to be

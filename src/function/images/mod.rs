@@ -6,7 +6,6 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use libc::dl_phdr_info;
 
@@ -15,7 +14,7 @@ use self::elf::{
 };
 use self::maps::{MappedFile, Maps, mapped_file};
 use super::{Checked, EXECUTED, Part, Reference, UnknownCode, Words};
-use crate::fork::Own;
+use crate::fork::{FirstMade, Own};
 use crate::sync::{Mutex, MutexGuard};
 
 pub(crate) mod elf;
@@ -123,13 +122,8 @@ pub(super) fn program_digest() -> Result<u64, UnknownCode> {
 
 /// The program's own image, where almost every function is. It stays where it is.
 fn program() -> Option<&'static Image> {
-    static PROGRAM: OnceLock<Option<Image>> = OnceLock::new();
-    // Read before the cell is locked: see `libraries`.
-    let program = PROGRAM.get().unwrap_or_else(|| {
-        let read = read_images().0;
-        PROGRAM.get_or_init(|| read)
-    });
-    program.as_ref()
+    static PROGRAM: FirstMade<Option<Image>> = FirstMade::new();
+    PROGRAM.get_or_make(|| read_images().0).as_ref()
 }
 
 /// The images besides the program's, as they are now.
