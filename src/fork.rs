@@ -189,25 +189,23 @@ mod tests {
     /// As in a child, where the first thread is not there to end it.
     #[test]
     fn a_thread_that_makes_a_value_holds_up_no_other() {
-        let cell = FirstMade::new();
+        let cell = &FirstMade::new();
         let (begun, begins) = mpsc::channel();
         let (goes_on, go_on) = mpsc::channel();
         std::thread::scope(|scope| {
-            let first = scope.spawn(|| {
-                *cell
-                    .get_or_make(|| {
-                        begun.send(()).unwrap();
-                        go_on.recv().unwrap();
-                        Box::new(1)
-                    })
-                    .as_ref()
+            let first = scope.spawn(move || {
+                cell.get_or_make(|| {
+                    begun.send(()).unwrap();
+                    go_on.recv().unwrap();
+                    "first begun"
+                })
             });
             begins.recv().unwrap();
             assert_eq!(cell.get(), None);
-            assert_eq!(**cell.get_or_make(|| Box::new(2)), 2);
+            assert_eq!(*cell.get_or_make(|| "first made"), "first made");
             goes_on.send(()).unwrap();
-            assert_eq!(first.join().unwrap(), 2);
+            assert_eq!(*first.join().unwrap(), "first made");
         });
-        assert_eq!(**cell.get_or_make(|| unreachable!("there is one")), 2);
+        assert_eq!(*cell.get_or_make(|| unreachable!("there is one")), "first made");
     }
 }

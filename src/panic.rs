@@ -319,13 +319,14 @@ pub(crate) fn catch<R>(f: impl FnOnce() -> R) -> Result<R, Panicked> {
 pub(crate) fn install_hook() {
     static IS_INSTALLED: AtomicBool = AtomicBool::new(false);
     /// Not a `Once`: in a child that is forked while another thread installs it, nobody has the lock.
-    static INSTALLING: Own<Mutex<()>> = Own::from_start(Mutex::new(()), Mutex::default);
+    static INSTALLING: Own<std::sync::Mutex<()>> =
+        Own::from_start(std::sync::Mutex::new(()), std::sync::Mutex::default);
     // Setting the hook while panicking would abort; a later executor will get to it.
     if IS_INSTALLED.load(Acquire) || std::thread::panicking() {
         return;
     }
     fork::watch();
-    let _installing = INSTALLING.lock();
+    let _installing = INSTALLING.get().lock();
     if !IS_INSTALLED.load(Relaxed) {
         let earlier = panic::take_hook();
         panic::set_hook(Box::new(move |info| {

@@ -2,6 +2,9 @@
 
 #![cfg(feature = "metrics")]
 
+#[cfg(unix)]
+#[path = "lifecycle/program.rs"]
+mod program;
 #[allow(unreachable_pub, reason = "each test binary includes it as a private module")]
 #[path = "support/mod.rs"]
 mod support;
@@ -448,6 +451,87 @@ fn a_recorder_may_look_at_the_pool() {
         block_on(end);
         asks.0.lock().unwrap().take();
     });
+}
+
+/// Runs `main` in a forked child, and waits for its end.
+#[cfg(unix)]
+#[track_caller]
+fn in_a_child(main: impl FnOnce()) {
+    // SAFETY: the child has a copy of this thread and of all memory. It may find a lock held for ever;
+    // that is what the test is about, and the alarm ends a child that hangs.
+    match unsafe { libc::fork() } {
+        -1 => panic!("{}", std::io::Error::last_os_error()),
+        0 => {
+            // SAFETY: without a handler the signal ends the process.
+            unsafe { libc::alarm(20) };
+            let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(main));
+            // SAFETY: ends the process, and runs nothing of the parent's on the way.
+            unsafe { libc::_exit(i32::from(ended.is_err())) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: the place is valid.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            assert_eq!(status, 0, "256 is a failed assertion, less a signal");
+        }
+    }
+}
+
+/// A program, so that no thread of another test starts or ends while it forks.
+#[cfg(unix)]
+#[test]
+fn a_forked_child_exports_its_own_pools_alone() {
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+    let use_a_pool = || {
+        let (pool, recorded) = seen(1, 10);
+        assert_eq!(pool.submit(|| 7).result().unwrap(), 7);
+        eventually(|| pool.metrics().running == 0);
+        recorded.assert_exported(|| pool.metrics());
+    };
+    let test = move || {
+        let (pool, recorded) = seen(1, 10);
+        assert_eq!(pool.submit(|| 7).result().unwrap(), 7);
+        eventually(|| pool.metrics().running == 0);
+        export_metrics();
+        // The parent has not exported these yet.
+        assert_eq!(pool.submit(|| 7).result().unwrap(), 7);
+        eventually(|| pool.metrics().running == 0);
+        let child = || {
+            export_metrics();
+            drop(pool.shutdown(Shutdown::Drain));
+            drop(pool.clone());
+            assert_eq!(recorded.numbers(["tasks_submitted_total", "workers"]), [1.0, 1.0]);
+            use_a_pool();
+            in_a_child(use_a_pool);
+        };
+        in_a_child(child);
+        recorded.assert_exported(|| pool.metrics());
+        // It may fork while another thread has the list of all pools, which it has most of the time if
+        // there are none.
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+        drop(pool);
+        let (begun, is_over) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_over.load(SeqCst) {
+                    export_metrics();
+                    begun.store(true, SeqCst);
+                }
+            });
+            eventually(|| begun.load(SeqCst));
+            for _ in 0..30 {
+                let forked = std::panic::catch_unwind(|| in_a_child(use_a_pool));
+                is_over.fetch_or(forked.is_err(), SeqCst);
+                forked.unwrap();
+            }
+            is_over.store(true, SeqCst);
+        });
+    };
+    let name = "a_forked_child_exports_its_own_pools_alone";
+    if let Some(ended) = program::run(name, 0, || within_limit(test)) {
+        ended.well();
+    }
 }
 
 #[cfg(all(feature = "process", target_os = "linux"))]

@@ -251,10 +251,16 @@ pub(crate) mod fork {
         0
     }
 
+    pub(crate) fn watch() {}
+
     pub(crate) struct Own<T>(T);
 
     impl<T> Own<T> {
         pub(crate) fn new(home: T, _make: fn() -> T) -> Self {
+            Self(home)
+        }
+
+        pub(crate) const fn from_start(home: T, _make: fn() -> T) -> Self {
             Self(home)
         }
 
