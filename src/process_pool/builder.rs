@@ -235,7 +235,8 @@ impl ProcessPoolBuilder {
     /// reserved at its start (`RLIMIT_DATA`).
     ///
     /// With a limit, [`build`](Self::build) waits until workers can be forked, for as long as the
-    /// preloaded function takes. It refuses a limit that is not above what a worker uses at its start.
+    /// preloaded function takes. It refuses a limit that is not above what a worker uses at its start. A worker
+    /// whose memory the system does not show (`hidepid` of `/proc`, after a `setuid`) is killed.
     pub fn memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = Some(bytes);
         self

@@ -234,8 +234,8 @@ pub(crate) struct PrivateMemory {
     pub(crate) used: u64,
 }
 
-pub(crate) fn private_memory(_: u32) -> Option<PrivateMemory> {
-    None
+pub(crate) fn private_memory(_: u32) -> io::Result<Option<PrivateMemory>> {
+    unsupported()
 }
 
 pub(crate) fn usage(_: u32) -> Option<Usage> {

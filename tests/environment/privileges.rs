@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use concurrent_futures::{Error, ProcessPoolExecutor, call};
 
-use crate::program::{alone, part};
+use crate::program::{alone, part, say};
 use crate::tools::{
     Gate, Reports, SHORT, assert_cancelled, assert_timed_out, builder, end, hold, lost, occupy,
 };
-use crate::{left_out, refuse_calls, watch::Watched};
+use crate::{left_out, on_stage, refuse_calls, watch::Watched};
 
 /// Nothing here takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(20);
@@ -34,8 +34,12 @@ fn as_root(name: &str, test: impl FnOnce()) {
 }
 
 fn become_nobody() {
-    // SAFETY: it changes nothing but the process's rights.
-    assert_eq!(unsafe { libc::setresuid(NOBODY, NOBODY, NOBODY) }, 0);
+    // SAFETY: they change nothing but the process's rights.
+    unsafe {
+        assert_eq!(libc::setgroups(0, std::ptr::null()), 0);
+        assert_eq!(libc::setresgid(NOBODY, NOBODY, NOBODY), 0);
+        assert_eq!(libc::setresuid(NOBODY, NOBODY, NOBODY), 0);
+    }
 }
 
 #[track_caller]
@@ -119,4 +123,35 @@ fn a_process_that_is_two_users_is_refused_a_pool() {
         assert_eq!(pool.submit(call!(uid())).result().unwrap(), 0);
         end(&pool);
     });
+}
+
+/// Shows processes to their own users alone.
+const HIDE: &str = "mount -t proc -o hidepid=2 proc /proc";
+
+/// After the `setuid` the worker is another user's, of which `/proc` tells nothing.
+#[test]
+fn a_memory_limit_that_can_not_be_kept_ends_the_worker() {
+    const NAME: &str = "privileges::a_memory_limit_that_can_not_be_kept_ends_the_worker";
+    if part().is_none() {
+        let mut unshare = std::process::Command::new("unshare");
+        if uid() != 0
+            || !unshare.args(["--mount", "sh", "-c", HIDE]).status().is_ok_and(|s| s.success())
+        {
+            return left_out("only root can hide processes");
+        }
+        let stage =
+            format!("exec unshare --mount sh -c '{HIDE}; exec \"$0\" \"$@\"' \"$0\" \"$@\"");
+        let mut program = on_stage(&stage, NAME, "hidden");
+        assert_eq!(program.hear(), [1], "{}", program.output());
+        assert!(program.ended().success(), "{}", program.output());
+        return;
+    }
+    let pool = builder(1).memory_limit(1 << 30).build().unwrap();
+    let gate = Gate::new();
+    let held = occupy(&pool, &gate);
+    become_nobody();
+    let text = lost(held.result()).to_string();
+    assert!(text.contains("the memory of worker processes can't be read"), "{text}");
+    pool.kill_workers().result().unwrap();
+    say(&[1]);
 }

@@ -1,7 +1,7 @@
 //! The limit on the memory that a worker uses: the pool looks at it while there are tasks. In the pool's
 //! process.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::local::start::zygote::Zygote;
 use crate::remote::scheduler::state::State;
 use crate::remote::scheduler::transport::{EndBy, WorkerLink};
 use crate::remote::scheduler::worker::{Life, Worker};
-use crate::sys::{self, ExitStatus};
+use crate::sys::{self, ExitStatus, explain};
 use crate::timer::Timer;
 
 /// Number of bytes that a worker can come to use in a second: as much as a processor or two can
@@ -21,10 +21,19 @@ const FASTEST: f64 = (4_u64 << 30) as f64;
 /// The pause between two looks, at least and at most.
 const PAUSE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
 
+/// In front of the system's reason.
+const UNKNOWN: &str =
+    "the memory of worker processes can't be read, so `memory_limit` can't be kept";
+
 /// Returns the time for which a worker that uses `used` of `limit` need not be looked at.
 fn pause(used: u64, limit: u64) -> Duration {
     let [least, most] = PAUSE;
     Duration::from_secs_f64(limit.saturating_sub(used) as f64 / FASTEST).clamp(least, most)
+}
+
+/// Returns whether a process is not to be looked at: `/proc` denies that it is there, or what it is.
+fn is_forbidden(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
 }
 
 /// Returns the helper once it can fork, if a worker uses less than `limit` bytes at its start.
@@ -38,7 +47,8 @@ pub(super) fn check_limit(zygote: Zygote, limit: u64) -> Result<Zygote, Error> {
         ready => ready.map_err(BrokenPool::new)?,
     }
     // Whatever it uses, its workers use from their start.
-    let used = sys::private_memory(zygote.pid()).map_or(0, |memory| memory.used);
+    let memory = sys::private_memory(zygote.pid()).map_err(explain(UNKNOWN));
+    let used = memory.map_err(BrokenPool::new)?.map_or(0, |memory| memory.used);
     if used < limit {
         return Ok(zygote);
     }
@@ -79,14 +89,31 @@ impl ProcessPool {
         };
         // Not under the lock, since files are read. A process that has ended uses nothing; another
         // one that has its number by now is not hit, as the kill goes to the worker.
-        let used = busy
-            .into_iter()
-            .filter_map(|(number, pid)| Some((number, sys::private_memory(pid)?.used)));
-        let used: Vec<(u32, u64)> = used.collect();
-        let most = used.iter().map(|(_, used)| *used).max().unwrap_or(0);
+        let mut most = 0;
+        let mut over = Vec::new();
+        for (number, pid) in busy {
+            match sys::private_memory(pid) {
+                Ok(memory) => {
+                    let used = memory.map_or(0, |memory| memory.used);
+                    most = most.max(used);
+                    if used > limit {
+                        let used = Some(used);
+                        over.push((
+                            number,
+                            LossCause::MemoryLimit { limit, used, is_certain: true },
+                        ));
+                    }
+                }
+                // It has other rights than this process has by now: a limit that nobody keeps is none.
+                Err(error) if is_forbidden(&error) => {
+                    over.push((number, LossCause::Other(format!("since {UNKNOWN}: {error}"))));
+                }
+                // For want of a descriptor, say, so the next look is soon.
+                Err(_) => most = limit,
+            }
+        }
         let mut state = self.state();
-        for (number, used) in used.into_iter().filter(|(_, used)| *used > limit) {
-            let reason = LossCause::MemoryLimit { limit, used: Some(used), is_certain: true };
+        for (number, reason) in over {
             state.end_worker(number, EndBy::Kill, Some(reason));
         }
         // Under the lock under which tasks are sent: one that is sent from here on finds either

@@ -295,16 +295,25 @@ pub(crate) struct PrivateMemory {
     pub(crate) reserved: u64,
 }
 
-/// The private memory of a process, if there is one with that number.
-pub(crate) fn private_memory(pid: u32) -> Option<PrivateMemory> {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+/// Returns the private memory of a process; `None` if there is none with that number. An error means
+/// that this process may not look: the other one may have other rights, and `/proc` hide it (`hidepid`).
+pub(crate) fn private_memory(pid: u32) -> io::Result<Option<PrivateMemory>> {
+    let status = match std::fs::read_to_string(format!("/proc/{pid}/status")) {
+        Err(_) if !is_there(pid) => return Ok(None),
+        status => status?,
+    };
     let bytes = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
         kilobytes.unwrap_or(0) * 1024
     };
     let (used, reserved) = (bytes("RssAnon:") + bytes("VmSwap:"), bytes("VmData:"));
-    Some(PrivateMemory { used, reserved })
+    Ok(Some(PrivateMemory { used, reserved }))
+}
+
+/// Returns whether there is such a process, be it one that has ended and is not reaped yet.
+fn is_there(pid: u32) -> bool {
+    pid_of(pid).is_some_and(|pid| rustix::process::test_kill_process(pid) != Err(Errno::SRCH))
 }
 
 /// Returns what a live process has used so far, without waiting for it. `None`: there is none with that

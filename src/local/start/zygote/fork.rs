@@ -152,7 +152,7 @@ impl Fork<'_> {
 /// fails. The pool looks at what is used. Beside that, allocators and stacks of threads reserve
 /// address space, some of it before this: so it is twice the limit, and what there is by now.
 fn limit_memory(limit: u64) -> io::Result<()> {
-    let reserved = process::private_memory(std::process::id()).unwrap_or_default().reserved;
+    let reserved = process::private_memory(std::process::id())?.unwrap_or_default().reserved;
     let limit = reserved.saturating_add(limit.saturating_mul(2));
     let before = getrlimit(Resource::Data).maximum;
     let limit = Some(before.map_or(limit, |before| before.min(limit)));
