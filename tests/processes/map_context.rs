@@ -279,3 +279,54 @@ fn maps_of_several_threads_have_their_own_contexts() {
         });
     });
 }
+
+/// Panics where it is decoded, or where it is dropped.
+#[derive(Serialize)]
+struct Bomb {
+    when_decoded: bool,
+}
+
+impl<'de> Deserialize<'de> for Bomb {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Plain {
+            when_decoded: bool,
+        }
+        let Plain { when_decoded } = Plain::deserialize(deserializer)?;
+        assert!(!when_decoded, "on purpose, when decoded");
+        Ok(Self { when_decoded })
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "on purpose, when dropped");
+    }
+}
+
+#[test]
+fn a_context_that_panics_harms_no_worker() {
+    fn with_bomb(_: &Bomb, n: u32) -> (u32, u32) {
+        (process::id(), n)
+    }
+
+    fn own_pid() -> u32 {
+        process::id()
+    }
+
+    within_limit(|| {
+        let pool = builder(1).env("RUST_BACKTRACE", "0").build().unwrap();
+        let worker = pool.submit(call!(own_pid())).result().unwrap();
+        let map = pool.map_with(Bomb { when_decoded: false }, with_bomb, 0..3);
+        assert_eq!(map.result().unwrap(), [(worker, 0), (worker, 1), (worker, 2)]);
+        let map = pool.map_with(Bomb { when_decoded: true }, with_bomb, 0..3);
+        let error = map.result().unwrap_err();
+        assert!(
+            matches!(error, Error::Codec(_)) && error.to_string().contains("on purpose"),
+            "{error}"
+        );
+        assert_eq!(pool.submit(call!(own_pid())).result().unwrap(), worker);
+        assert_eq!(pool.metrics().workers_lost, 0);
+        end(&pool);
+    });
+}

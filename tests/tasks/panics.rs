@@ -700,6 +700,21 @@ fn an_initializer_that_panics_when_dropped() {
     });
 }
 
+#[test]
+fn a_finalizer_that_panics_when_dropped() {
+    within_limit(|| {
+        let bomb = Bomb("a finalizer");
+        let finalizer = move || {
+            let _bomb = &bomb;
+        };
+        let pool =
+            ThreadPoolExecutor::builder().max_workers(1).finalizer(finalizer).build().unwrap();
+        assert_eq!(soon(pool.submit(|| 7)).unwrap(), 7);
+        pool.shutdown_blocking(Shutdown::Drain).unwrap();
+        drop(pool); // nothing reaches the owner of the pool
+    });
+}
+
 // ---- In a map ----
 
 /// An iterator over 0, 1, 2 that panics when dropped.
@@ -749,6 +764,22 @@ fn a_maps_function_that_panics_when_dropped() {
         drop(pool.map(function(), 0..3));
         let map = pool.map(function(), 0..3).unordered();
         assert_eq!(futures::executor::block_on_stream(map).count(), 3);
+    });
+}
+
+#[test]
+fn a_maps_context_that_panics_when_dropped() {
+    survived(|pool| {
+        let add = |_: &Bomb, n: u32| n + 1;
+        assert_eq!(pool.map_with(Bomb("a context"), add, 0..3).result().unwrap(), [1, 2, 3]);
+        drop(pool.map_with(Bomb("a context"), add, 0..3));
+        // Beside a function that panics, too, when it is dropped.
+        let bomb = Bomb("a map's function");
+        let add = move |_: &Bomb, n: u32| {
+            let _bomb = &bomb;
+            n + 1
+        };
+        assert_eq!(pool.map_with(Bomb("a context"), add, 0..3).result().unwrap(), [1, 2, 3]);
     });
 }
 
