@@ -1,5 +1,5 @@
 //! The handler of faults in a worker: it notes a fault in the [`ControlBlock`], and lets the signal take its
-//! course.
+//! course. Installed by the zygote, from which workers have it.
 
 use std::cell::UnsafeCell;
 use std::ffi::{CStr, c_char};
@@ -27,7 +27,7 @@ const STACK: usize = 64 * 1024;
 
 /// The control block in which this process notes its faults; null in the zygote. Set once by each
 /// worker.
-static CONTROL_BLOCK: AtomicPtr<ControlBlock> = AtomicPtr::new(null_mut());
+static BLOCK: AtomicPtr<ControlBlock> = AtomicPtr::new(null_mut());
 
 /// The lowest address that the main thread's stack may grow to.
 static STACK_END: AtomicUsize = AtomicUsize::new(0);
@@ -74,7 +74,7 @@ pub(crate) fn install(_: &SingleThreaded) -> io::Result<()> {
 
 /// Has faults of this process noted in `block`, which stays mapped from now on.
 pub(crate) fn write_to(block: &SharedControlBlock) {
-    CONTROL_BLOCK.store(std::ptr::from_ref(block.pin()).cast_mut(), Release);
+    BLOCK.store(std::ptr::from_ref(block.pin()).cast_mut(), Release);
 }
 
 /// Notes a fault, and hands the signal to its earlier action. Uses only what is allowed in a
@@ -85,7 +85,7 @@ extern "C" fn on_fault(signal: c_int, info: *mut siginfo_t, _: *mut c_void) {
     // Codes of 0 and below are of `kill` and its like, which report no fault.
     let is_fault = code > 0;
     // SAFETY: null, or a control block that was pinned: it stays mapped until the end of the process.
-    let block = unsafe { CONTROL_BLOCK.load(Relaxed).as_ref() };
+    let block = unsafe { BLOCK.load(Relaxed).as_ref() };
     if let (Some(block), true) = (block, is_fault) {
         let end = STACK_END.load(Relaxed);
         // An end of 0 means that it is not known; no fault counts as an overflow.
