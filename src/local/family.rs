@@ -7,7 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -88,8 +88,8 @@ pub(crate) fn children() -> Vec<u32> {
 
 /// Kills all processes of these families, whoever their parents are. Those of the families within them
 /// as well, unless this process is in a family itself: then they have become children of the helper
-/// to which that belongs, or will.
-pub(crate) fn kill_families(families: &[Family]) {
+/// to which that belongs, or will. The error is of one that this process may not kill, as it is another user's.
+pub(crate) fn kill_families(families: &[Family]) -> io::Result<()> {
     /// Maximum number of searches: while one process is killed, another may start a third.
     const ROUNDS: usize = 20;
     let is_outermost = Family::own().is_none();
@@ -100,7 +100,7 @@ pub(crate) fn kill_families(families: &[Family]) {
     let is_in = |pid: u32| {
         Family::of(pid).is_some_and(|family| families.iter().any(|dead| is_within(family, dead)))
     };
-    let mut killed = BTreeSet::new();
+    let (mut killed, mut refused) = (BTreeSet::new(), Ok(()));
     for _ in 0..ROUNDS {
         let before = killed.len();
         // A killed process is listed until its parent reaps it.
@@ -111,14 +111,20 @@ pub(crate) fn kill_families(families: &[Family]) {
             // process ends too, the signal to its descriptor fails. Without pidfds nothing is
             // killed.
             let held = PidFd::open(pid);
-            if held.fd().is_some() && is_in(pid) && held.signal(Signal::Kill).is_ok() {
-                killed.insert(pid);
+            if held.fd().is_none() || !is_in(pid) {
+                continue;
+            }
+            match held.signal(Signal::Kill) {
+                Ok(()) => drop(killed.insert(pid)),
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => refused = Err(error),
+                Err(_ended) => {}
             }
         }
         if killed.len() == before {
-            return;
+            break;
         }
     }
+    refused
 }
 
 /// The numbers of all processes.

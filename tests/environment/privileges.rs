@@ -6,10 +6,13 @@ use std::time::Duration;
 use concurrent_futures::{Error, ProcessPoolExecutor, call};
 
 use crate::program::{alone, part, say};
+use crate::standard_streams::start_a_session;
 use crate::tools::{
-    Gate, Reports, SHORT, assert_cancelled, assert_timed_out, builder, end, hold, lost, occupy,
+    Gate, Reports, SHORT, assert_cancelled, assert_timed_out, builder, end, family, hold, lost,
+    occupy,
 };
-use crate::{left_out, on_stage, refuse_calls, watch::Watched};
+use crate::watch::{Watched, kill};
+use crate::{left_out, on_stage, refuse_calls};
 
 /// Nothing here takes this long unless it hangs.
 const HANG: Duration = Duration::from_secs(20);
@@ -104,6 +107,27 @@ fn a_worker_that_may_not_be_killed_is_given_up() {
         assert!(text.contains("could not be killed") && text.contains("not permitted"), "{text}");
         // The kernel ends it with the process that has forked it.
         assert_ends(worker);
+    });
+}
+
+/// A task may have started a program of another user. Here the system refuses to kill any of what is left of
+/// the workers of a dead helper.
+#[test]
+fn what_a_task_has_left_and_may_not_be_killed_is_told() {
+    alone("privileges::what_a_task_has_left_and_may_not_be_killed_is_told", || {
+        let pool = builder(1).build().unwrap();
+        let (started, gate) = (Reports::new(), Gate::new());
+        pool.submit(call!(start_a_session(started.clone()))).result().unwrap();
+        let left = started.wait_for(1)[0];
+        let held = occupy(&pool, &gate);
+        let helper = family(&pool)[0];
+        refuse_calls(libc::SYS_pidfd_send_signal, None, libc::EPERM);
+        kill(helper);
+        let text = lost(held.result()).to_string();
+        assert!(text.contains("could not be killed") && text.contains("not permitted"), "{text}");
+        kill(left);
+        assert_eq!(pool.submit(call!(uid())).result().unwrap(), 0);
+        end(&pool);
     });
 }
 

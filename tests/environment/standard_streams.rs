@@ -121,7 +121,7 @@ fn use_a_pool(closed: &[RawFd], stderr: WorkerStderr) {
 }
 
 /// Starts a process that has left the group of its worker.
-fn start_a_session(started: Reports) {
+pub(crate) fn start_a_session(started: Reports) {
     use std::os::unix::process::CommandExt;
     let mut sleep = std::process::Command::new("sleep");
     sleep.arg("1000");

@@ -488,18 +488,16 @@ impl ProcessPool {
                     drop(state);
                     let _ = self.hub.remove(zygote.fd());
                     let status = zygote.end();
-                    let mut state = self.state();
-                    state.transport.zygote_is_ending = false;
-                    // Before `on_helper_lost`, which forgets workers.
                     let families: Vec<_> =
-                        state.workers.values().map(|worker| worker.link.family).collect();
-                    self.on_helper_lost(&mut state, status);
-                    self.release_to_reader(state);
+                        self.state().workers.values().map(|worker| worker.link.family).collect();
                     // What the workers have left has another parent than the helper now, and is
                     // found by family.
-                    if !families.is_empty() {
-                        family::kill_families(&families);
-                    }
+                    let killed =
+                        if families.is_empty() { Ok(()) } else { family::kill_families(&families) };
+                    let mut state = self.state();
+                    state.transport.zygote_is_ending = false;
+                    self.on_helper_lost(&mut state, status, &killed);
+                    self.release_to_reader(state);
                     return;
                 }
             }
@@ -508,8 +506,13 @@ impl ProcessPool {
 
     /// The helper process has died, and its workers with it; another one is started when there is
     /// work, unless the same has just happened to the one before. What the workers' tasks have started
-    /// is killed here.
-    fn on_helper_lost(self: &Arc<Self>, state: &mut State<Processes>, status: Option<ExitStatus>) {
+    /// is killed before.
+    fn on_helper_lost(
+        self: &Arc<Self>,
+        state: &mut State<Processes>,
+        status: Option<ExitStatus>,
+        families_killed: &io::Result<()>,
+    ) {
         let how = format!("the process that starts workers {}", ExitStatus::describe(status));
         if !state.transport.zygote_is_ready {
             let how = format!("{how} before it could begin");
@@ -530,8 +533,9 @@ impl ProcessPool {
             // by who has adopted it, what is left is found by family.
             let killed =
                 handle.process.as_ref().map_or(Ok(()), |(_, process)| process.kill_group());
+            let killed = killed.as_ref().and(families_killed.as_ref());
             handle.fault = Some(match killed {
-                Ok(()) => fault,
+                Ok(_) => fault,
                 Err(error) => LossCause::Other(format!(
                     "{fault}; what its tasks had started could not be killed: {error}"
                 )),
