@@ -82,7 +82,7 @@ pub(crate) mod family {
         }
     }
 
-    pub(crate) fn kill_families(_: &[Family]) -> io::Result<()> {
+    pub(crate) fn kill_families(_: &[Family]) -> std::io::Result<()> {
         Ok(())
     }
 }
