@@ -20,7 +20,7 @@ use crate::sys::OwnedFd;
 /// The name of a handle as a newtype struct. No other type has such a name.
 pub(super) const HANDLE: &str = "$concurrent_futures::Handle";
 
-/// What is sent is a duplicate.
+/// A descriptor of a handle, of which duplicates are sent.
 pub(crate) type Descriptor = Arc<OwnedFd>;
 
 thread_local! {

@@ -1,5 +1,5 @@
-//! What a value and the codec hand to each other while serde, which knows nothing of it, is between them: in
-//! thread-locals. For both ends.
+//! Thread-locals through which a value and the codec hand to each other what serde, which is between them, knows
+//! nothing of. For both ends.
 
 use std::cell::Cell;
 use std::marker::PhantomData;

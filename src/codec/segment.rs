@@ -167,7 +167,7 @@ numbers! {
     F64 f64 visit_f64,
 }
 
-/// What the elements of a buffer are.
+/// The type of a buffer's elements.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Elements {
     Numbers(ElementKind),
@@ -394,7 +394,7 @@ impl<'de> Entered<'de> {
     }
 }
 
-/// What came beside the body of a message.
+/// The parts of a message that came beside its body.
 #[derive(Debug, Default)]
 pub(crate) struct Attached {
     pub(crate) segments: Vec<ReceivedSegment>,

@@ -64,7 +64,7 @@ impl Extra {
 pub(crate) trait MaybeExtra: Send + Sync + Sized + 'static {
     const IS_THERE: bool = false;
 
-    /// Whether such tasks are in the counts of their pool.
+    /// `false`: such tasks are in no count of their pool.
     const IS_COUNTED: bool = true;
 
     /// Which of a host's tables has the functions of such tasks.

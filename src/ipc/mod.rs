@@ -1,4 +1,4 @@
-//! What processes share: handles that go to worker processes, and back, inside of arguments, results and items.
+//! Handles to what processes share: they go to worker processes, and back, inside of arguments, results and items.
 //!
 //! [`SharedSlice`] is a large array that many tasks read: copied once into memory that all processes map, and
 //! that none can write to. [`SharedVec`] is its memory before that.

@@ -33,7 +33,7 @@ pub(crate) struct Suspect {
     pub(crate) task: u64,
 }
 
-/// What a reply is to the counts of its pool.
+/// A reply as its pool counts it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Counted {
     Value,
