@@ -122,7 +122,7 @@ fn worker_processes_and_what_goes_there() {
         send: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
         sync: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
         unpin: ipc::SharedSlice<u8>, ipc::SharedVec<u8>, ipc::Error;
-        unwind_safe: ipc::SharedVec<u8>;
+        unwind_safe: ipc::SharedSlice<u8>, ipc::SharedVec<u8>, ipc::Error;
         is_static: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
         clone: ipc::SharedSlice<u8>, ipc::Error;
         debug: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
