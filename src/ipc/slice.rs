@@ -52,8 +52,8 @@ use crate::sys::{OwnedFd, SealedMemory, UnsealedMemory};
 /// internally tagged enum or a flattened field of serde's: that is an error of the task, and so is any other
 /// serialiser. The same handle several times in a message is one mapping there. A process needs a file descriptor
 /// for each array that it has; one that may not have any more gets the task's
-/// [`Codec`](crate::Error::Codec) error. The memory counts as shared memory, to the system and to
-/// [`memory_limit`](crate::ProcessPoolBuilder::memory_limit).
+/// [`Codec`](crate::Error::Codec) error. The memory counts as shared memory, of which
+/// [`memory_limit`](crate::ProcessPoolBuilder::memory_limit) takes no notice.
 pub struct SharedSlice<T> {
     elements: Shared<T>,
     mapped: Arc<Mapped>,
