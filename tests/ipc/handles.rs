@@ -37,6 +37,16 @@ struct Everything {
     text: String,
 }
 
+/// Returns whether this process may have some hundred descriptors more. If not, says that a test is left out.
+fn may_have_many() -> bool {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let may = limit.is_none_or(|limit| limit >= 1000);
+    if !may {
+        println!("left out: this process may have {limit:?} open files");
+    }
+    may
+}
+
 fn everything() -> Everything {
     let same = slice(7);
     Everything {
@@ -117,10 +127,11 @@ fn handles_are_items_and_results_of_maps() {
             let firsts = pool.map(first_of, items).result().unwrap();
             assert!(firsts.iter().zip(0..).all(|(first, n)| *first == n % 100));
             // One of its own in each item; a message has 253 at most.
-            let items: Vec<_> = (0..600).map(|n| (slice(n), 3)).collect();
+            let count = if may_have_many() { 600 } else { 10 };
+            let items: Vec<_> = (0..count).map(|n| (slice(n), 3)).collect();
             let firsts = pool.map(first_of, items).chunk_size(600).result().unwrap();
             assert!(firsts.iter().zip(3..).all(|(first, n)| *first == n));
-            let slices = pool.map(made, 0..300).result().unwrap();
+            let slices = pool.map(made, 0..count / 2).result().unwrap();
             assert!(slices.iter().zip(0..).all(|(made, n)| *made == slice(n)));
             let context = pool.map_with(one, |one: &Slice, at| one[at], 0..100_usize);
             assert_eq!(context.result().unwrap(), (0..100).collect::<Vec<_>>());
@@ -207,6 +218,9 @@ fn many_queued_tasks_with_one_handle_have_one_descriptor() {
 /// W-9.
 #[test]
 fn results_beyond_the_limit_on_open_files_are_errors_and_the_others_arrive() {
+    if !may_have_many() {
+        return;
+    }
     alone(
         "handles::results_beyond_the_limit_on_open_files_are_errors_and_the_others_arrive",
         || {
@@ -244,6 +258,9 @@ fn count(slices: Vec<Slice>) -> usize {
 /// W-10.
 #[test]
 fn a_value_has_at_most_253_descriptors() {
+    if !may_have_many() {
+        return;
+    }
     within_limit(|| {
         let pool = pool(1);
         let slices: Vec<_> = (0..254).map(slice).collect();
