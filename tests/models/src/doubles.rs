@@ -318,12 +318,14 @@ pub(crate) mod timer {
     use std::task::{Context, Poll};
     use std::time::{Duration, Instant};
 
-    /// Never runs out.
+    /// Never runs out. One that is soon due is refused, as where the system has no thread for it: a pool that was
+    /// refused a thread would wait for ever for the time to ask again.
     pub(crate) struct Timer;
 
     impl Timer {
-        pub(crate) fn new(_at: Instant, _action: Box<dyn FnOnce() + Send>) -> io::Result<Self> {
-            Ok(Self)
+        pub(crate) fn new(at: Instant, _action: Box<dyn FnOnce() + Send>) -> io::Result<Self> {
+            let is_soon = at.saturating_duration_since(Instant::now()) < Duration::from_millis(500);
+            if is_soon { Err(io::ErrorKind::OutOfMemory.into()) } else { Ok(Self) }
         }
     }
 

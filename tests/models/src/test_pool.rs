@@ -7,7 +7,7 @@ use loom::thread::{self, JoinHandle};
 
 use crate::builder::Config;
 use crate::core::OnUnobserved;
-use crate::core::extra::{Extra, Options};
+use crate::core::extra::{Continuation, Extra, Options};
 use crate::core::outcome::Outcome;
 use crate::core::submit;
 use crate::core::task::Body;
@@ -74,10 +74,11 @@ impl TestPool {
         self.enqueue(TestBody::<true>::new(&self.counts, 1), options, Origin::AsyncCaller)
     }
 
-    /// As a map does it that was accepted before.
+    /// As a map does it that was accepted before: no task of its own.
     pub(crate) fn go_on(&self) -> Result<Outcome<Value>, Error> {
         let body = TestBody::<false>::new(&self.counts, 0);
-        self.enqueue(body, Options::default(), Origin::Continuation)
+        let queue = |new: &_| self.host.enqueue(new, Continuation(None), Origin::Continuation);
+        submit::try_submit(body, queue).map_err(|(_body, error)| error)
     }
 
     fn enqueue<B: Body>(
