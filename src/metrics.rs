@@ -36,7 +36,7 @@ pub struct Metrics {
     /// Accepted tasks that were withdrawn, for whatever reason: cancelled, dropped, out of time
     /// before they started, or ended by a shutdown or by the pool breaking.
     pub cancelled: u64,
-    /// Items of maps that a worker has computed a value of, also if nobody has taken it.
+    /// Items of maps that a worker has computed a value of, taken by the consumer or not.
     pub items: u64,
     /// Worker processes that died with a task, killed ones included. Always 0 for threads.
     pub workers_lost: u64,

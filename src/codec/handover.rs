@@ -20,7 +20,7 @@ impl<T> Drop for Withdraw<T> {
 }
 
 pub(super) fn put<T>(into: &'static LocalKey<Cell<Option<T>>>, value: T) -> Withdraw<T> {
-    // In a thread that is ending there is no place for the value, and nobody finds it.
+    // In a thread that is ending there is no place for the value: it is dropped.
     let _ = into.try_with(|cell| cell.set(Some(value)));
     Withdraw { from: into, not_send: PhantomData }
 }

@@ -202,7 +202,7 @@ fn type_digest<T>() -> u64 {
 }
 
 /// Copies elements from bytes, which may lie anywhere, so that they can't just be looked at as elements.
-/// What is no whole element at the end is left out.
+/// An incomplete element at the end is left out.
 pub(crate) fn copy_elements<T: NoUninit + AnyBitPattern>(bytes: &[u8]) -> Vec<T> {
     if let Ok(elements) = bytemuck::try_cast_slice(bytes) {
         return elements.to_vec();
@@ -408,7 +408,7 @@ impl From<Vec<ReceivedSegment>> for Attached {
 }
 
 /// The segments of a message that is decoded. They were numbered as they were first met, and are
-/// met again in this order. And its descriptors.
+/// met again in this order. The descriptors have the numbers in which they came.
 pub(super) struct Received {
     all: Vec<Segment>,
     pub(super) met: usize,
@@ -421,7 +421,7 @@ fn shared(received: Vec<ReceivedSegment>) -> Vec<Segment> {
 }
 
 #[cold]
-fn counted(received: Vec<OwnedFd>) -> Vec<Descriptor> {
+fn descriptors(received: Vec<OwnedFd>) -> Vec<Descriptor> {
     received.into_iter().map(Descriptor::from).collect()
 }
 
@@ -430,7 +430,8 @@ impl From<Attached> for Received {
     fn from(Attached { segments, descriptors }: Attached) -> Self {
         // Most messages have none.
         let all = if segments.is_empty() { Vec::new() } else { shared(segments) };
-        let descriptors = if descriptors.is_empty() { Vec::new() } else { counted(descriptors) };
+        let is_empty = descriptors.is_empty();
+        let descriptors = if is_empty { Vec::new() } else { self::descriptors(descriptors) };
         Self { all, met: 0, descriptors }
     }
 }

@@ -257,7 +257,7 @@ impl<T: Element> SharedVec<T> {
         Ok(Self { memory, elements: PhantomData })
     }
 
-    /// Has the kernel seal the memory: from here on nobody can write to it.
+    /// Has the kernel seal the memory: from here on no process can write to it.
     ///
     /// # Errors
     ///

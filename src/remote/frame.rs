@@ -191,7 +191,7 @@ pub(crate) struct Unread {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     NoMemory,
-    /// The reader takes so many bytes.
+    /// There were more bytes than the reader takes: the number of those.
     TooLong(u64),
     NoDescriptors,
 }
@@ -768,7 +768,7 @@ mod tests {
             Self { reader: FrameReader::new(u64::MAX), socket, theirs }
         }
 
-        /// Sends `bytes` in pieces, and reads each of them before the next is sent.
+        /// Reads what was sent, then sends `bytes` in pieces, and reads each of them before the next is sent.
         fn carry(&mut self, bytes: &[u8], piece: usize) -> (Vec<Parsed>, Option<Garbage>) {
             self.carry_and(bytes, piece, |_| ())
         }
@@ -781,6 +781,9 @@ mod tests {
             mut look: impl FnMut(&Frame),
         ) -> (Vec<Parsed>, Option<Garbage>) {
             let mut frames = Vec::new();
+            if let Some(garbage) = self.read(&mut frames, &mut look) {
+                return (frames, Some(garbage));
+            }
             for piece in bytes.chunks(piece) {
                 let sent = socket::send(self.theirs.as_fd(), &[IoSlice::new(piece)]).unwrap();
                 assert_eq!(sent, piece.len());
@@ -789,22 +792,6 @@ mod tests {
                 }
             }
             (frames, None)
-        }
-
-        /// The same, of what was sent before as well.
-        fn carry_more(
-            &mut self,
-            bytes: &[u8],
-            piece: usize,
-            mut look: impl FnMut(&Frame),
-        ) -> (Vec<Parsed>, Option<Garbage>) {
-            let mut frames = Vec::new();
-            if let Some(garbage) = self.read(&mut frames, &mut look) {
-                return (frames, Some(garbage));
-            }
-            let (more, garbage) = self.carry_and(bytes, piece, look);
-            frames.extend(more);
-            (frames, garbage)
         }
 
         /// Reads all there is.
@@ -1041,7 +1028,7 @@ mod tests {
         }
     }
 
-    /// So many descriptors, each of which is told from the others.
+    /// Makes `count` descriptors, each of another file.
     fn descriptors(count: usize) -> Vec<OwnedFd> {
         (0..count).map(|_| sys::memory_file(0).unwrap()).collect()
     }
@@ -1076,7 +1063,7 @@ mod tests {
                 assert_eq!(socket::send_with(theirs, &parts, &borrowed).unwrap(), first.len());
                 drop(all);
                 let look = |frame: &Frame| arrived.push(identities(&frame.attached.descriptors));
-                let (got, garbage) = line.carry_more(rest, piece, look);
+                let (got, garbage) = line.carry_and(rest, piece, look);
                 assert!(garbage.is_none());
                 assert_eq!(got, [frame]);
                 frames.push(got);
@@ -1101,7 +1088,7 @@ mod tests {
         }
         let mut arrived = Vec::new();
         let look = |frame: &Frame| arrived.push(identities(&frame.attached.descriptors));
-        assert!(line.carry_more(&[], 1, look).1.is_none());
+        assert!(line.carry_and(&[], 1, look).1.is_none());
         assert_eq!(arrived, sent);
     }
 
@@ -1116,7 +1103,7 @@ mod tests {
             let borrowed: Vec<_> = all.iter().map(AsFd::as_fd).collect();
             let bytes = header(announced);
             socket::send_with(line.theirs.as_fd(), &[IoSlice::new(&bytes)], &borrowed).unwrap();
-            let (_, garbage) = line.carry_more(&[], 1, |_| ());
+            let (_, garbage) = line.carry_and(&[], 1, |_| ());
             assert!(matches!(garbage, Some(Garbage::Descriptors)), "{announced} {come}");
         }
         // More than one for a header that has not come.
@@ -1126,7 +1113,7 @@ mod tests {
             let (theirs, byte) = (line.theirs.as_fd(), [IoSlice::new(&[16])]);
             socket::send_with(theirs, &byte, &[fd.as_fd()]).unwrap();
         }
-        assert!(matches!(line.carry_more(&[], 1, |_| ()).1, Some(Garbage::Descriptors)));
+        assert!(matches!(line.carry_and(&[], 1, |_| ()).1, Some(Garbage::Descriptors)));
     }
 
     #[test]
@@ -1146,7 +1133,7 @@ mod tests {
                 assert!(line.reader.is_inside());
                 assert!(line.memory() <= 2 * sent + 2 * BUFFER, "{claimed} {sent}");
             }
-            // So many segments would take 128 MiB for their lengths alone.
+            // The lengths alone of the most segments there can be would take 128 MiB.
             bytes[4..7].fill(255);
             bytes[16..24].copy_from_slice(&(8_u64 << 24).to_le_bytes());
             assert!(line.carry(&bytes, 1024).1.is_none());

@@ -209,6 +209,7 @@ pub(crate) fn write(
                 message.add_to(&mut parts);
                 match send(to, &parts, message.descriptors()) {
                     Err(busy) if busy.kind() == ErrorKind::ResourceBusy => {
+                        // The system does not tell when others have arrived.
                         thread::sleep(DESCRIPTORS_RETRY);
                         continue;
                     }

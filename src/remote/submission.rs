@@ -38,7 +38,7 @@ pub(crate) struct Suspect {
 pub(crate) enum Counted {
     Value,
     Error,
-    /// A chunk of a map: values of so many items.
+    /// A chunk of a map: the number of items that have a value.
     Items(usize),
 }
 

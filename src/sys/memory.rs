@@ -110,7 +110,7 @@ impl Segment {
 
 impl From<Arc<SealedMemory>> for Segment {
     fn from(owner: Arc<SealedMemory>) -> Self {
-        // Behind the `Arc` the mapping stays where it is, and nobody can write to it.
+        // Behind the `Arc` the mapping stays where it is, and no process can write to it.
         let all = NonNull::from(&**owner);
         Self { start: all.cast(), len: all.len(), owner }
     }

@@ -1,5 +1,4 @@
-//! What the operating system offers, as safe functions. In any process; nothing here takes a lock
-//! of this crate.
+//! Calls of the operating system as safe functions. In any process; none of them takes a lock of this crate.
 //!
 //! * [`socket`]: a stream to another process; [`Poller`]: waiting for many of them;
 //! * [`SharedMemory`]: memory that two processes share; [`memory`]: large blocks of this process's own;

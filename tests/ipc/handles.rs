@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::program::alone;
 use crate::support::within_limit;
-use crate::tools::{end, pool};
+use crate::tools::{Gate, end, occupy, pool};
 
 type Slice = SharedSlice<u32>;
 
@@ -358,5 +358,69 @@ fn a_handle_of_another_type_is_an_error_that_names_both() {
         let error = pool.submit(call!(receive(Sent(numbers)))).result().unwrap_err().to_string();
         assert!(error.contains("a SharedSlice<u64> instead of a SharedSlice<f64>"), "{error}");
         end(&pool);
+    });
+}
+
+/// W-9, of a worker.
+#[test]
+fn arguments_beyond_a_worker_s_limit_on_open_files_are_errors_and_it_goes_on() {
+    fn allow_few() {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+        let limit = rustix::process::Rlimit { current: Some(20), ..limit };
+        rustix::process::setrlimit(rustix::process::Resource::Nofile, limit).unwrap();
+    }
+    fn counted((slices, more): &(Vec<Slice>, usize), n: usize) -> usize {
+        slices.len() + more + n
+    }
+    #[track_caller]
+    fn assert_says_why<T: std::fmt::Debug>(outcome: Result<T, Error>) {
+        let error = outcome.unwrap_err();
+        let Error::Codec(codec) = &error else { panic!("{error}") };
+        assert_eq!(codec.side, CodecSide::DecodeArguments);
+        assert!(codec.message.contains("ulimit -n"), "{error}");
+    }
+    within_limit(|| {
+        let builder = ProcessPoolExecutor::builder().max_workers(1);
+        let pool = builder.initializer(call!(allow_few())).build().unwrap();
+        let worker = pool.submit(call!(process::id())).result().unwrap();
+        let many: Vec<_> = (0..30).map(slice).collect();
+        assert_says_why(pool.submit(call!(count(many.clone()))).result());
+        assert_eq!(pool.submit(call!(count(many[..5].to_vec()))).result().unwrap(), 5);
+        assert_says_why(pool.map(count, [many.clone()]).result());
+        assert_says_why(pool.map_with((many.clone(), 1), counted, 0..3).result());
+        let few = pool.map_with((many[..5].to_vec(), 1), counted, 0..3);
+        assert_eq!(few.result().unwrap(), [6, 7, 8]);
+        assert_eq!(pool.submit(call!(process::id())).result().unwrap(), worker);
+        end(&pool);
+    });
+}
+
+/// Whatever becomes of a task, its descriptors are closed with it.
+#[test]
+fn a_task_that_does_not_run_leaves_no_descriptor() {
+    fn fail(slice: Slice) {
+        panic!("with {} numbers", slice.len())
+    }
+    alone("handles::a_task_that_does_not_run_leaves_no_descriptor", || {
+        let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
+        let pool = ProcessPoolExecutor::builder().max_workers(1).queue_capacity(3).build().unwrap();
+        assert_eq!(pool.submit(call!(first_of((slice(0), 1)))).result().unwrap(), 1);
+        let before = descriptors();
+        let gate = Gate::new();
+        let held = occupy(&pool, &gate);
+        let queued: Vec<_> = (0..3).map(|n| pool.submit(call!(first_of((slice(n), 1))))).collect();
+        let refused = pool.submit(call!(first_of((slice(9), 1)))).result();
+        assert!(matches!(refused, Err(Error::QueueFull { .. })), "{refused:?}");
+        let map = pool.map(first_of, (0..).map(|n| (slice(n), 1))).buffer_size(4).start();
+        drop((queued, map));
+        gate.open();
+        held.result().unwrap();
+        let failed = pool.submit(call!(fail(slice(0)))).result();
+        assert!(matches!(failed, Err(Error::Panicked(_))), "{failed:?}");
+        end(&pool);
+        let closed = pool.submit(call!(first_of((slice(0), 1)))).result();
+        assert!(matches!(closed, Err(Error::ShutDown)), "{closed:?}");
+        drop(pool);
+        assert!(descriptors() <= before);
     });
 }

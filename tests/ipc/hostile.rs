@@ -13,7 +13,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 use crate::program::alone;
 use crate::tools::{end, lost, pool};
 
-/// What is written to the pool: bytes, and so many descriptors with the first.
+/// Bytes that are written to the pool, and the number of descriptors that come with the first.
 type Sends = Vec<(Vec<u8>, usize)>;
 
 /// Writes to the worker's socket, which is descriptor 3, as a stray pointer might.

@@ -18,7 +18,7 @@ use super::{Attached, DEPTH, block, tag};
 /// They are only to be trusted once [`finish`](Self::finish) agrees.
 pub(crate) struct Decoder<'de> {
     bytes: std::slice::Iter<'de, u8>,
-    segments: Received,
+    received: Received,
     shapes: Vec<Shape<'de>>,
     /// Number of levels that there may be beyond this one.
     depth: usize,
@@ -44,7 +44,7 @@ impl<'de> Decoder<'de> {
     pub(crate) fn new(body: &'de [u8], attached: impl Into<Attached>) -> Self {
         Self {
             bytes: body.iter(),
-            segments: Received::from(attached.into()),
+            received: Received::from(attached.into()),
             shapes: Vec::new(),
             depth: DEPTH,
             by_name: false,
@@ -67,7 +67,7 @@ impl<'de> Decoder<'de> {
             self.declarations()?;
         }
         (self.depth, self.has_ordered) = (DEPTH, false);
-        let (start, met, by_name) = (self.bytes.clone(), self.segments.met, self.by_name);
+        let (start, met, by_name) = (self.bytes.clone(), self.received.met, self.by_name);
         let attempt = Attempt { from: self, start, met, by_name };
         let value = T::deserialize(&mut *attempt.from);
         if value.is_ok() && !attempt.from.is_broken {
@@ -88,7 +88,7 @@ impl<'de> Decoder<'de> {
         if self.is_broken {
             return Err(Error::broken_off());
         }
-        if self.bytes.len() > 0 || !self.segments.are_all_met() {
+        if self.bytes.len() > 0 || !self.received.are_all_met() {
             return Err(Error::left_over());
         }
         Ok(())
@@ -209,14 +209,14 @@ impl<'de> Decoder<'de> {
     fn buffer(&mut self) -> Result<Entered<'de>, Error> {
         let len = self.len()?;
         let record = self.slice(len)?;
-        Entered::parse(record, &mut self.segments)
+        Entered::parse(record, &mut self.received)
     }
 
     /// Gives the descriptors of the handle whose tag was read to it.
     fn give_descriptors(&mut self) -> Result<Withdraw<Vec<Descriptor>>, Error> {
         let count = self.len()?;
         let numbers = self.slice(count)?;
-        let found = numbers.iter().map(|number| self.segments.descriptor(usize::from(*number)));
+        let found = numbers.iter().map(|number| self.received.descriptor(usize::from(*number)));
         match found.collect() {
             Some(descriptors) => Ok(handle::give(descriptors)),
             None => self.fail(Error::new("a handle has no descriptor")),
@@ -302,7 +302,7 @@ impl Attempt<'_, '_> {
 
     fn rewind(&mut self) {
         self.from.bytes = self.start.clone();
-        self.from.segments.met = self.met;
+        self.from.received.met = self.met;
         (self.from.depth, self.from.is_broken) = (DEPTH, false);
     }
 }

@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(budget_after(0).await, budget_after(3).await);
     }
 
-    /// What is left of a poll's budget after so many looks.
+    /// Returns the rest of a poll's budget after `looks` looks.
     async fn budget_after(looks: usize) -> usize {
         let spawned = tokio::spawn(async move {
             coop::consume_budget().await;

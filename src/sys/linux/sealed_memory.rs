@@ -13,7 +13,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 use super::shared_memory::file;
 use crate::sys::explain;
 
-/// After these seals nobody can write to the file, make it shorter or longer, or take a seal away; and nobody
+/// After these seals no process can write to the file, make it shorter or longer, or take a seal away; and none
 /// has it mapped for writing, or the first one would have been refused.
 const SEALS: SealFlags =
     SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
@@ -81,7 +81,7 @@ impl SealedMemory {
         let length = rustix::fs::fstat(&fd)?.st_size;
         let length = usize::try_from(length).map_err(|_| Errno::OVERFLOW)?;
         // Kernels before 6.7 refuse every shared mapping of such a file. Pages of a private one are the file's
-        // until somebody writes to them, which nobody can.
+        // until they are written to, which a mapping for reading does not allow.
         let map = |kind| Mapping::new(&fd, length, ProtFlags::READ, kind);
         let mapping = match map(MapFlags::SHARED) {
             Err(Errno::PERM) => map(MapFlags::PRIVATE),
@@ -97,7 +97,7 @@ impl Deref for SealedMemory {
     fn deref(&self) -> &[u8] {
         let Mapping { start, length } = self.0;
         // SAFETY: so many bytes are mapped for reading until `self` is dropped, or there are none and the
-        // pointer is not null; by the seals nobody can change them.
+        // pointer is not null; by the seals no process can change them.
         unsafe { NonNull::slice_from_raw_parts(start, length).as_ref() }
     }
 }
@@ -125,7 +125,7 @@ impl UnsealedMemory {
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
         let Mapping { start, length } = self.mapping;
-        // SAFETY: the same; and nobody else has the memory: the descriptor has not left this value, which has
+        // SAFETY: the same; and no other process has the memory: the descriptor has not left this value, which has
         // the only mapping.
         unsafe { NonNull::slice_from_raw_parts(start, length).as_mut() }
     }

@@ -158,7 +158,7 @@ pub(crate) fn length() -> io::Result<usize> {
     Ok(length)
 }
 
-/// A new file without a name, in memory, for so many bytes.
+/// A new file without a name, in memory, for `length` bytes.
 pub(crate) fn file(length: usize) -> io::Result<OwnedFd> {
     if length as u64 > longest_file() {
         return Err(too_long(&format!(

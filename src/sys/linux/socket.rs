@@ -46,7 +46,7 @@ pub(crate) fn send(fd: BorrowedFd<'_>, parts: &[IoSlice<'_>]) -> io::Result<usiz
 }
 
 /// As [`send`], and duplicates of the descriptors with the first byte, at most [`MOST_DESCRIPTORS`]. `ResourceBusy`:
-/// so many of this user's are under way that no more may be sent for now.
+/// the user has as many under way as the system allows.
 pub(crate) fn send_with(
     fd: BorrowedFd<'_>,
     parts: &[IoSlice<'_>],

@@ -111,6 +111,12 @@ impl State {
         self.live > 0 && self.active() == 0 && self.waiting() > 0
     }
 
+    /// Returns whether tasks wait and there is no worker. Without a task there is nothing to fail, and the next one
+    /// has a thread asked for.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.live == 0 && self.waiting() > 0
+    }
+
     /// Returns whether no thread is to be asked for, since one was refused a moment ago. A pool in which
     /// nobody looks at the queue, and nothing asks again, asks all the same.
     pub(super) fn pauses(&self) -> bool {

@@ -56,23 +56,24 @@ impl Pool {
 
     /// Handles the refusal of a thread for the worker at `seat`. The other workers do its work. If there are
     /// none, a timer asks again for [`STUCK`], and then all that waits ends with the system's reason.
-    pub(super) fn on_refusal(
-        self: &Arc<Self>,
-        mut state: MutexGuard<'_, State>,
+    pub(super) fn on_refusal<'a>(
+        self: &'a Arc<Self>,
+        mut state: MutexGuard<'a, State>,
         seat: &Arc<Seat>,
         refused: &std::io::Error,
     ) {
         state.ended(seat);
         let now = Instant::now();
-        // Without a task there is nothing to fail, and the next one has it tried again.
-        let is_stuck = state.live == 0 && state.waiting() > 0;
         let earlier = state.refused.take().and_then(|refused| refused.stuck_since);
-        let stuck_since = is_stuck.then(|| earlier.unwrap_or(now));
-        let retry = match stuck_since {
-            Some(since) if now.duration_since(since) < STUCK => self.retry_later(),
-            _ => None,
-        };
-        let cause = (is_stuck && retry.is_none()).then(|| {
+        let stuck_since = state.is_stuck().then(|| earlier.unwrap_or(now));
+        let mut retry = None;
+        if stuck_since.is_some_and(|since| now.duration_since(since) < STUCK) {
+            // Without the lock, since the timer may start its thread.
+            drop(state);
+            retry = self.retry_later();
+            state = self.state.lock();
+        }
+        let cause = (state.is_stuck() && retry.is_none()).then(|| {
             BrokenPool::new(format!("the system refused to start a worker thread: {refused}"))
         });
         state.refused = Some(Refused { at: now, stuck_since, retry, cause: cause.clone() });
@@ -99,7 +100,7 @@ impl Pool {
         let retry = move || {
             let Some(pool) = pool.upgrade() else { return };
             let mut state = pool.state.lock();
-            if state.live == 0 && state.waiting() > 0 {
+            if state.is_stuck() {
                 let (seat, own) = state.new_seat();
                 pool.rouse(state, Rouse::New(seat, own));
             }
