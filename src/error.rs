@@ -203,6 +203,7 @@ impl Error {
             Self::Codec(error) => match error.side {
                 CodecSide::EncodeArguments | CodecSide::DecodeArguments => HasRun::No,
                 CodecSide::EncodeResult | CodecSide::DecodeResult => HasRun::Yes,
+                CodecSide::EncodeItem | CodecSide::DecodeItem => HasRun::Unknown,
             },
             Self::ResultTaken => HasRun::Yes,
             Self::Cancelled | Self::WorkerLost(_) | Self::BrokenPool(_) => HasRun::Unknown,
@@ -552,7 +553,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     NAMES.iter().find(|(number, _)| *number == signal).map(|(_, name)| *name)
 }
 
-/// A value that could not be turned into bytes or back, on its way to or from a worker process.
+/// A value that could not be turned into bytes or back, on its way to or from another process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CodecError {
@@ -583,17 +584,31 @@ pub enum CodecSide {
     EncodeResult,
     /// The result, where it is wanted.
     DecodeResult,
+    /// An item of a channel, where it is sent.
+    EncodeItem,
+    /// An item of a channel, where it is received.
+    DecodeItem,
 }
 
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = match self.side {
-            CodecSide::EncodeArguments => "arguments could not be encoded for the worker process",
-            CodecSide::DecodeArguments => "arguments could not be decoded in the worker process",
-            CodecSide::EncodeResult => "result could not be encoded in the worker process",
-            CodecSide::DecodeResult => "result of the worker process could not be decoded",
+            CodecSide::EncodeArguments => {
+                "the task's arguments could not be encoded for the worker process"
+            }
+            CodecSide::DecodeArguments => {
+                "the task's arguments could not be decoded in the worker process"
+            }
+            CodecSide::EncodeResult => {
+                "the task's result could not be encoded in the worker process"
+            }
+            CodecSide::DecodeResult => {
+                "the task's result of the worker process could not be decoded"
+            }
+            CodecSide::EncodeItem => "the channel's item could not be encoded",
+            CodecSide::DecodeItem => "the channel's item could not be decoded",
         };
-        write!(f, "the task's {what} (type {}): {}", self.type_name, self.message)
+        write!(f, "{what} (type {}): {}", self.type_name, self.message)
     }
 }
 

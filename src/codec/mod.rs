@@ -71,6 +71,7 @@ pub(crate) mod buffer;
 mod decoder;
 mod encoder;
 mod error;
+mod guarded;
 pub(crate) mod handle;
 mod handover;
 mod segment;
@@ -83,6 +84,7 @@ use self::handle::Descriptor;
 pub(crate) use decoder::Decoder;
 pub(crate) use encoder::{Encoder, encode};
 pub(crate) use error::Error;
+pub(crate) use guarded::{codec_error, guarded};
 pub(crate) use segment::{Attached, BUFFER, Elements, Given, copy_elements, offer, take_given};
 
 pub(crate) use crate::sys::memory::{ReceivedSegment, Segment};

@@ -398,12 +398,14 @@ impl<'de> Entered<'de> {
 #[derive(Debug, Default)]
 pub(crate) struct Attached {
     pub(crate) segments: Vec<ReceivedSegment>,
+    /// In place of segments that were received: parts of sealed memory.
+    pub(crate) mapped: Vec<Segment>,
     pub(crate) descriptors: Vec<OwnedFd>,
 }
 
 impl From<Vec<ReceivedSegment>> for Attached {
     fn from(segments: Vec<ReceivedSegment>) -> Self {
-        Self { segments, descriptors: Vec::new() }
+        Self { segments, ..Self::default() }
     }
 }
 
@@ -427,9 +429,9 @@ fn descriptors(received: Vec<OwnedFd>) -> Vec<Descriptor> {
 
 impl From<Attached> for Received {
     #[inline]
-    fn from(Attached { segments, descriptors }: Attached) -> Self {
+    fn from(Attached { segments, mapped, descriptors }: Attached) -> Self {
         // Most messages have none.
-        let all = if segments.is_empty() { Vec::new() } else { shared(segments) };
+        let all = if segments.is_empty() { mapped } else { shared(segments) };
         let is_empty = descriptors.is_empty();
         let descriptors = if is_empty { Vec::new() } else { self::descriptors(descriptors) };
         Self { all, met: 0, descriptors }

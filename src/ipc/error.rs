@@ -19,6 +19,12 @@ pub enum Error {
         /// The system's reason.
         source: Arc<io::Error>,
     },
+    /// Another process has written nonsense into the shared memory.
+    #[error("a process has damaged the shared memory, and what was in it is lost")]
+    Damaged,
+    /// A setting is out of its range.
+    #[error("{0}")]
+    InvalidSetting(&'static str),
 }
 
 impl Error {

@@ -12,9 +12,16 @@
 //! free when the last process that has it is gone. Linux only so far; elsewhere making one is an
 //! [`Error`](enum@Error).
 
+mod channel;
 mod error;
+mod event_word;
 mod mapped;
 mod slice;
+mod waits;
 
+pub use channel::{
+    Duplex, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender,
+    TryRecvError, TrySendError, channel, duplex,
+};
 pub use error::Error;
 pub use slice::{SharedSlice, SharedVec};

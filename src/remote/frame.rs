@@ -260,7 +260,7 @@ impl Frame {
     pub(crate) fn into_content(self) -> Content {
         let mut body = self.body;
         body.drain(..self.values_at); // in place: there may be no memory for a copy
-        let Attached { segments, descriptors } = self.attached;
+        let Attached { segments, descriptors, .. } = self.attached;
         let segments = segments.into_iter().map(Into::into).collect();
         let descriptors = descriptors.into_iter().map(Into::into).collect();
         Content { code: self.code, values: Encoded { body, segments, descriptors } }

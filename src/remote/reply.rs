@@ -1,35 +1,15 @@
 //! Replies that are no values: what they say, and how that travels. Both ends.
 
-use std::any::type_name;
-
 use super::frame::{Frame, Kind, Unread};
 use crate::codec::{self, Encoded};
+pub(crate) use crate::codec::{codec_error, guarded};
 use crate::error::{CodecError, CodecSide, Error};
-use crate::panic::{PanicLocation, Panicked, Raised, catch};
+use crate::panic::{PanicLocation, Panicked, Raised};
 use crate::portable::Portable;
 
 /// Returns an error if the values of a frame, which are `what`, were skipped on arrival.
 pub(crate) fn check_read<T>(frame: &Frame, side: CodecSide, what: &str) -> Result<(), CodecError> {
     frame.unread.map_or(Ok(()), |unread| Err(codec_error::<T>(side, unread.describe(what))))
-}
-
-pub(crate) fn codec_error<T>(side: CodecSide, message: impl ToString) -> CodecError {
-    CodecError { side, type_name: type_name::<T>().to_owned(), message: message.to_string() }
-}
-
-/// Runs user code that encodes or decodes a `T`; its panics are failures like any other.
-pub(crate) fn guarded<T, R, E: ToString>(
-    side: CodecSide,
-    f: impl FnOnce() -> Result<R, E>,
-) -> Result<R, CodecError> {
-    match catch(f) {
-        Ok(Ok(done)) => Ok(done),
-        Ok(Err(error)) => Err(codec_error::<T>(side, error)),
-        Err(panicked) => {
-            let at = panicked.location().map(|at| format!(" at {at}")).unwrap_or_default();
-            Err(codec_error::<T>(side, format!("it panicked{at}: {}", panicked.message())))
-        }
-    }
 }
 
 /// The reply to a call, in the worker's process.

@@ -3,6 +3,8 @@
 #![cfg(all(feature = "process", target_os = "linux"))]
 #![allow(dead_code, reason = "modules shared with other test binaries, which use all of them")]
 
+mod channel_kills;
+mod channels;
 mod handles;
 mod hostile;
 #[path = "../crashes/program.rs"]

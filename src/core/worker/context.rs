@@ -418,7 +418,7 @@ fn next_frame() -> FrameId {
 }
 
 /// Begins a wait that blocks this thread; ended by [`resumed`].
-pub(super) fn about_to_block(awaited: impl Fn() -> Awaited) {
+pub(crate) fn about_to_block(awaited: impl Fn() -> Awaited) {
     with_top(|top| {
         let Some(frame) = top else { return };
         if !frame.blocked.replace(true) {

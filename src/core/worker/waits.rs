@@ -22,6 +22,8 @@ pub enum Awaited {
     Shutdown,
     /// A stop request.
     Stop,
+    /// An item of a channel between processes, or room for one.
+    Channel,
 }
 
 impl Awaited {
@@ -43,6 +45,7 @@ impl fmt::Display for Awaited {
             Awaited::Map => write!(f, "a map"),
             Awaited::Shutdown => write!(f, "the end of an executor"),
             Awaited::Stop => write!(f, "a stop request"),
+            Awaited::Channel => write!(f, "a channel"),
         }
     }
 }

@@ -14,12 +14,10 @@ use rustix::net::{
 };
 
 use super::descriptors::{above_standard, move_above_standard};
+use crate::sys::MOST_DESCRIPTORS;
 
 /// The longest message.
 pub(crate) const MAX_MESSAGE: usize = 16 * 1024;
-
-/// The most descriptors with a message.
-const MAX_DESCRIPTORS: usize = 2;
 
 /// Two ends, of which neither blocks.
 pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
@@ -37,13 +35,14 @@ pub(crate) fn is_control(fd: BorrowedFd<'_>) -> bool {
         && net::sockopt::socket_type(fd) == Ok(SocketType::SEQPACKET)
 }
 
-/// Sends one message, or nothing. If the other end is gone, the error is `BrokenPipe`.
+/// Sends one message, or nothing. If the other end is gone, the error is `BrokenPipe`; `ResourceBusy`: the user has as
+/// many descriptors under way as the system allows.
 pub(crate) fn send(
     fd: BorrowedFd<'_>,
     message: &[u8],
     descriptors: &[BorrowedFd<'_>],
 ) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
         return Err(io::ErrorKind::InvalidInput.into());
@@ -52,6 +51,7 @@ pub(crate) fn send(
     match retry_on_intr(|| net::sendmsg(fd, &parts, &mut ancillary, SendFlags::NOSIGNAL)) {
         // The system's first answer where the other end has left messages unread.
         Err(Errno::CONNRESET) => Err(Errno::PIPE.into()),
+        Err(Errno::TOOMANYREFS) => Err(io::ErrorKind::ResourceBusy.into()),
         sent => Ok(sent.map(drop)?),
     }
 }
@@ -59,7 +59,7 @@ pub(crate) fn send(
 /// Receives one message into `into`. Tells its length, 0 at the end, and gives the descriptors that
 /// came with it: fewer than were sent, if this process may not have that many.
 pub(crate) fn receive(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
-    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MOST_DESCRIPTORS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC;
     let received =
@@ -77,6 +77,21 @@ pub(crate) fn receive(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<(usize,
         return Err(io::Error::new(io::ErrorKind::InvalidData, "a control message is too long"));
     }
     Ok((received.bytes, descriptors))
+}
+
+/// Copies the begin of the message that would be received next, without its descriptors. `None`: there is none.
+pub(crate) fn peek(fd: BorrowedFd<'_>, into: &mut [u8]) -> io::Result<Option<usize>> {
+    match retry_on_intr(|| net::recv(fd, &mut *into, RecvFlags::PEEK)) {
+        Ok((0, _)) | Err(Errno::AGAIN) => Ok(None),
+        Ok((length, _)) => Ok(Some(length)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns whether nobody has the other end any more.
+pub(crate) fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
+    let mut watched = [PollFd::from_borrowed_fd(fd, PollFlags::empty())];
+    retry_on_intr(|| poll(&mut watched, Some(&Timespec::default()))).is_ok_and(|count| count > 0)
 }
 
 /// Waits until a message can be sent, up to `limit`. `false`: it can't.

@@ -8,6 +8,9 @@ mod futex;
 pub(crate) mod pipe;
 mod poller;
 pub(crate) mod process;
+mod robust_list;
+mod robust_lock;
+mod robust_memory;
 mod sealed_memory;
 mod shared_memory;
 pub(crate) mod signals;
@@ -20,13 +23,14 @@ pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub(crate) use attributes::Attributes;
 pub(crate) use descriptors::Kept;
-pub(crate) use futex::{wait_on, wake_all_on};
+pub(crate) use futex::{MOST_WORDS, wait_on, wait_on_any, wait_on_for, wake_all_on, wake_one_on};
 pub(crate) use poller::{Event, Poller};
 pub(crate) use process::{
     PidFd, SingleThreaded, adopt_orphans, ended_child, exit_now, has_children, is_frozen,
     kill_child, kill_group, lead_group, memory_size, monotonic_now, out_of_memory_kills,
     private_memory, reap, set_name, stopped_child, usage,
 };
+pub(crate) use robust_memory::{RobustGuard, RobustMemory, reserve};
 pub(crate) use sealed_memory::{SealedMemory, UnsealedMemory, identity};
 pub(crate) use shared_memory::{
     Shareable, SharedMemory, file as memory_file, length as shared_memory_length,

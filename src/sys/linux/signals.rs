@@ -57,6 +57,16 @@ pub(crate) fn unblock_all() -> io::Result<()> {
     }
 }
 
+/// This thread handles no signal from here on.
+pub(crate) fn block_all() -> io::Result<()> {
+    // SAFETY: `sigfillset` makes the set valid.
+    unsafe {
+        let mut all = MaybeUninit::<sigset_t>::uninit();
+        libc::sigfillset(all.as_mut_ptr());
+        set_mask(all.as_ptr())
+    }
+}
+
 /// Tells of children that have ended.
 pub(crate) struct ChildSignals(OwnedFd);
 

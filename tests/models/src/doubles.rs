@@ -7,9 +7,79 @@ pub(crate) mod sys {
         Duration::from_nanos(7)
     }
 
-    pub(crate) fn wait_on(_: &loom::sync::atomic::AtomicU32, _: u32) {}
+    pub(crate) use super::futex::{wait_on, wake_all_on, wake_one_on};
+}
 
-    pub(crate) fn wake_all_on(_: &loom::sync::atomic::AtomicU32) {}
+/// The kernel's waits for words: a table of those who wait, under one lock.
+pub(crate) mod futex {
+    use std::collections::HashMap;
+    use std::time::Duration;
+
+    use loom::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::Release};
+    use loom::sync::{Condvar, Mutex};
+
+    /// Of a word: those that wait, and how many of these were woken and are still in the table.
+    type Waits = HashMap<usize, (usize, usize)>;
+
+    loom::lazy_static! {
+        static ref WAITS: Mutex<Waits> = Mutex::new(HashMap::new());
+        static ref WOKEN: Condvar = Condvar::new();
+    }
+
+    fn address(word: &AtomicU32) -> usize {
+        std::ptr::from_ref(word).addr()
+    }
+
+    pub(crate) fn wait_on(word: &AtomicU32, value: u32) {
+        let mut waits = WAITS.lock().unwrap();
+        if word.load(Relaxed) != value {
+            return;
+        }
+        waits.entry(address(word)).or_default().0 += 1;
+        loop {
+            waits = WOKEN.wait(waits).unwrap();
+            let (waiting, woken) = waits.get_mut(&address(word)).unwrap();
+            if *woken > 0 {
+                *woken -= 1;
+                *waiting -= 1;
+                return;
+            }
+        }
+    }
+
+    /// Without a limit, so that a model hangs where one would help out.
+    pub(crate) fn wait_on_for(word: &AtomicU32, value: u32, _: Duration) {
+        wait_on(word, value);
+    }
+
+    fn wake(waits: &mut Waits, word: &AtomicU32, most: usize) -> bool {
+        let Some((waiting, woken)) = waits.get_mut(&address(word)) else { return false };
+        let count = most.min(*waiting - *woken);
+        *woken += count;
+        WOKEN.notify_all();
+        count > 0
+    }
+
+    pub(crate) fn wake_one_on(word: &AtomicU32) -> bool {
+        wake(&mut WAITS.lock().unwrap(), word, 1)
+    }
+
+    pub(crate) fn wake_all_on(word: &AtomicU32) {
+        wake(&mut WAITS.lock().unwrap(), word, usize::MAX);
+    }
+
+    pub(crate) fn clear_and_wake_one(word: &AtomicU32) {
+        let mut waits = WAITS.lock().unwrap();
+        word.store(0, Release);
+        wake(&mut waits, word, 1);
+    }
+}
+
+/// A thread that has locked is there.
+pub(crate) mod robust_list {
+    pub(crate) fn is_thread(_: u32) -> bool {
+        true
+    }
 }
 
 pub(crate) mod sync {

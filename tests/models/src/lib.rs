@@ -39,6 +39,7 @@ use doubles::{builder, clock, codec, fork, map, metrics, sync, sys, timer, worke
 extern crate self as tokio;
 
 mod core;
+mod ipc;
 
 #[path = "../../../src/lifecycle.rs"]
 mod lifecycle;
@@ -81,6 +82,8 @@ fn check_with(interruptions: usize, model: impl Fn() + Send + Sync + 'static) {
 mod claim_model;
 #[cfg(test)]
 mod finishing_model;
+#[cfg(test)]
+mod ipc_model;
 #[cfg(test)]
 mod local_queue_model;
 #[cfg(test)]

@@ -1,0 +1,399 @@
+//! A side of a channel in one process: it takes and puts items, and waits. In any process.
+//!
+//! Whether the other side is still there, in any process or on its way to one, the kernel knows: each side holds its
+//! end of a pair of sockets, the *lane*. Descriptors that items have go through it.
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use super::item::{Incoming, Outgoing};
+use super::ring::{Damaged, State};
+use super::shared::{CLOSED, Channel, Side};
+use crate::codec::handle::Descriptor;
+use crate::core::Awaited;
+use crate::core::context::Pending;
+use crate::core::waiters::Place;
+use crate::error::CodecError;
+use crate::ipc::waits::{BlockingWait, Watched};
+use crate::ipc::{Error, event_word};
+use crate::sys::{self, AsFd, RobustGuard, control};
+
+/// Number of items between two looks of a sender that never has to wait whether anybody can still receive.
+const SENDS: u32 = 64;
+
+/// Looks at the lock before a future gives up its turn.
+const TRIES: u32 = 100;
+
+/// The room that is asked for at a time, in words.
+const STEP: usize = 8 << 10;
+
+/// Why nothing was sent or received.
+pub(super) enum Failure {
+    WouldWait,
+    Disconnected,
+    Codec(CodecError),
+    Io(Error),
+}
+
+impl From<Damaged> for Failure {
+    fn from(_: Damaged) -> Self {
+        Self::Io(Error::Damaged)
+    }
+}
+
+fn refused(doing: &'static str) -> impl FnOnce(io::Error) -> Failure {
+    move |error| Failure::Io(Error::io(doing)(error))
+}
+
+/// A side, once in each process that has it.
+pub(super) struct End {
+    /// Dropped first: whoever is woken by the drop of the other field finds that it is closed.
+    pub(super) lane: Descriptor,
+    closing: Closing,
+    sends: AtomicU32,
+}
+
+struct Closing {
+    channel: Arc<Channel>,
+    side: Side,
+}
+
+impl Drop for Closing {
+    fn drop(&mut self) {
+        self.channel.wake_all(self.side.other() as usize);
+        if self.side == Side::Receiver {
+            self.channel.wake_all(CLOSED);
+        }
+    }
+}
+
+/// What an attempt came to.
+enum Attempt<R> {
+    Done(R),
+    /// The word, as it is while nothing happens.
+    Wait(u32),
+}
+
+impl End {
+    pub(super) fn new(channel: &Arc<Channel>, side: Side, lane: Descriptor) -> Arc<Self> {
+        let mut ends = channel.ends.lock();
+        // One that came here again is the one that is here.
+        if let Some(end) = ends[side as usize].upgrade() {
+            return end;
+        }
+        let closing = Closing { channel: Arc::clone(channel), side };
+        let end = Arc::new(Self { lane, closing, sends: AtomicU32::new(0) });
+        ends[side as usize] = Arc::downgrade(&end);
+        end
+    }
+
+    pub(super) fn channel(&self) -> &Arc<Channel> {
+        &self.closing.channel
+    }
+
+    pub(super) fn side(&self) -> Side {
+        self.closing.side
+    }
+
+    /// Returns whether nobody has the other side any more.
+    pub(super) fn is_alone(&self) -> bool {
+        control::is_hung_up(self.lane.as_fd())
+    }
+
+    // ---- Under the lock ----
+
+    /// Puts an item in. `None`: there is no room.
+    pub(super) fn put(&self, item: &Outgoing) -> Result<Option<()>, Failure> {
+        let ring = self.channel().ring();
+        let state = ring.state().inspect_err(|_| ring.clear())?;
+        let Some(mut writer) = ring.write(state, item.words()) else { return Ok(None) };
+        if let Some(words) = writer.must_reserve {
+            let all = self.channel().memory.words().len();
+            let words = words.next_multiple_of(STEP).min(all);
+            sys::reserve(&*self.channel().descriptor, words)
+                .map_err(refused("there is no memory for an item of the channel"))?;
+            writer.reserved(words);
+        }
+        let mut ticket = 0;
+        if !item.descriptors.is_empty() {
+            ticket = ring.next_ticket();
+            let descriptors: Vec<_> = item.descriptors.iter().map(|fd| fd.as_fd()).collect();
+            match control::send(self.lane.as_fd(), &ticket.to_ne_bytes(), &descriptors) {
+                // Full; or the user has too many descriptors under way, which a later look may find otherwise.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        io::ErrorKind::WouldBlock | io::ErrorKind::ResourceBusy
+                    ) =>
+                {
+                    return Ok(None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    return Err(Failure::Disconnected);
+                }
+                sent => sent.map_err(refused("the descriptors of an item can't be sent"))?,
+            }
+        }
+        item.write(&mut writer, ticket);
+        ring.commit(writer.after);
+        Ok(Some(()))
+    }
+
+    /// Takes an item out. `None`: there is none.
+    pub(super) fn take(&self) -> Result<Option<Incoming>, Failure> {
+        let taken = self.take_checked();
+        if let Err(Failure::Io(Error::Damaged)) = taken {
+            self.channel().ring().clear();
+        }
+        taken
+    }
+
+    fn take_checked(&self) -> Result<Option<Incoming>, Failure> {
+        let ring = self.channel().ring();
+        loop {
+            let state = ring.state()?;
+            let Some(mut reader) = ring.read_first(state) else {
+                self.clear_lane(state);
+                return Ok(None);
+            };
+            let mut item = Incoming::read(&mut reader)?;
+            let mut after = reader.after()?;
+            let mut is_whole = true;
+            if let Some((_, ticket)) = item.sent_with {
+                let received = self.descriptors_of(ticket);
+                let received = received.map_err(refused("descriptors can't be received"))?;
+                is_whole = received.is_some();
+                item.descriptors = received.unwrap_or_default();
+                after.seen = ticket;
+            }
+            ring.commit(after);
+            // A receiver that has taken its descriptors was killed before it had taken the item.
+            if is_whole {
+                return Ok(Some(item));
+            }
+        }
+    }
+
+    /// Receives the descriptors with this ticket. Those before are of items that never came to be, as their sender was
+    /// killed. `None`: they are not there.
+    fn descriptors_of(&self, ticket: u64) -> io::Result<Option<Vec<sys::OwnedFd>>> {
+        let mut sent = [0; 8];
+        while control::peek(self.lane.as_fd(), &mut sent)?.is_some() {
+            let ahead = u64::from_ne_bytes(sent).wrapping_sub(ticket);
+            if ahead != 0 && ahead < u64::MAX / 2 {
+                break;
+            }
+            let (_, descriptors) = control::receive(self.lane.as_fd(), &mut sent)?;
+            if ahead == 0 {
+                return Ok(Some(descriptors));
+            }
+        }
+        Ok(None)
+    }
+
+    /// With an empty queue, whatever is in the lane is of a sender that was killed. It may be the last sender of this
+    /// very channel.
+    fn clear_lane(&self, state: State) {
+        let ring = self.channel().ring();
+        let last = ring.last_ticket();
+        if last != state.seen {
+            let mut sent = [0; 8];
+            while control::receive(self.lane.as_fd(), &mut sent).is_ok_and(|(length, _)| length > 0)
+            {
+            }
+            let mut after = state;
+            after.seen = last;
+            ring.commit(after);
+        }
+    }
+
+    /// Does what is to be done under the lock, and releases it.
+    fn attempt<R>(
+        &self,
+        locked: RobustGuard<'_>,
+        operation: &mut impl FnMut(&Self) -> Result<Option<R>, Failure>,
+    ) -> Result<Attempt<R>, Failure> {
+        let (channel, side) = (self.channel(), self.side());
+        match operation(self)? {
+            None => {
+                let value = event_word::arm(channel.word(side as usize));
+                drop(locked);
+                Ok(Attempt::Wait(value))
+            }
+            Some(done) => {
+                let word = channel.word(side.other() as usize);
+                let notified = event_word::notify(word);
+                drop(locked);
+                if let Some(value) = notified {
+                    event_word::wake(word, value);
+                }
+                Ok(Attempt::Done(done))
+            }
+        }
+    }
+
+    // ---- Waiting ----
+
+    /// Returns whether it is time for a sender to look at the lane.
+    fn is_look_due(&self) -> bool {
+        self.side() == Side::Sender && self.sends.fetch_add(1, Relaxed) % SENDS == 0
+    }
+
+    /// Tries until it is done, the other side is gone, or `deadline` has come.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub(super) fn block<R>(
+        &self,
+        deadline: Option<Instant>,
+        mut operation: impl FnMut(&Self) -> Result<Option<R>, Failure>,
+    ) -> Result<R, Failure> {
+        let (channel, side) = (self.channel(), self.side());
+        let mut wait = BlockingWait::new(deadline);
+        // What was sent before the last sender went is there; so whether it has gone is looked at before.
+        let mut is_alone = self.is_look_due() && self.is_alone();
+        loop {
+            if is_alone && side == Side::Sender {
+                return Err(Failure::Disconnected);
+            }
+            let locked = channel.memory.lock(deadline).map_err(not_locked)?;
+            let value = match locked {
+                None => return Err(Failure::WouldWait),
+                Some(locked) => match self.attempt(locked, &mut operation)? {
+                    Attempt::Done(done) => return Ok(done),
+                    Attempt::Wait(value) => value,
+                },
+            };
+            if is_alone {
+                return Err(Failure::Disconnected);
+            }
+            is_alone = self.is_alone();
+            if is_alone {
+                continue;
+            }
+            if wait.is_over() {
+                return Err(Failure::WouldWait);
+            }
+            channel.event(side as usize).block(
+                channel,
+                channel.word(side as usize),
+                value,
+                &mut wait,
+            );
+        }
+    }
+
+    /// As [`block`](Self::block), for a future.
+    pub(super) fn poll<R>(
+        &self,
+        waiting: &mut Waiting,
+        cx: &mut Context<'_>,
+        operation: impl FnMut(&Self) -> Result<Option<R>, Failure>,
+    ) -> Poll<Result<R, Failure>> {
+        let polled = self.poll_here(waiting, cx, operation);
+        waiting.pending_here.note(&polled, cx, || Awaited::Channel);
+        polled
+    }
+
+    fn poll_here<R>(
+        &self,
+        waiting: &mut Waiting,
+        cx: &mut Context<'_>,
+        mut operation: impl FnMut(&Self) -> Result<Option<R>, Failure>,
+    ) -> Poll<Result<R, Failure>> {
+        let (channel, side) = (self.channel(), self.side());
+        let mut is_alone = self.is_look_due() && self.is_alone();
+        let armed = loop {
+            if is_alone && side == Side::Sender {
+                return waiting.over(Err(Failure::Disconnected));
+            }
+            let locked = match self.try_lock() {
+                Ok(locked) => locked,
+                Err(error) => return waiting.over(Err(not_locked(error))),
+            };
+            let Some(locked) = locked else { break None };
+            let value = match self.attempt(locked, &mut operation) {
+                Ok(Attempt::Done(done)) => return waiting.over(Ok(done)),
+                Err(failure) => return waiting.over(Err(failure)),
+                Ok(Attempt::Wait(value)) => value,
+            };
+            if is_alone {
+                return waiting.over(Err(Failure::Disconnected));
+            }
+            is_alone = self.is_alone();
+            if !is_alone {
+                break Some(value);
+            }
+        };
+        waiting.keep(channel, side as usize, cx, armed);
+        Poll::Pending
+    }
+
+    /// Waits until the other side is gone.
+    pub(super) fn poll_closed(&self, waiting: &mut Waiting, cx: &mut Context<'_>) -> Poll<()> {
+        let armed = event_word::arm(self.channel().word(CLOSED));
+        if self.is_alone() {
+            return waiting.over(());
+        }
+        waiting.keep(self.channel(), CLOSED, cx, Some(armed));
+        Poll::Pending
+    }
+
+    fn try_lock(&self) -> io::Result<Option<RobustGuard<'_>>> {
+        for _ in 0..TRIES {
+            if let Some(locked) = self.channel().memory.try_lock()? {
+                return Ok(Some(locked));
+            }
+            std::hint::spin_loop();
+        }
+        Ok(None)
+    }
+}
+
+fn not_locked(error: io::Error) -> Failure {
+    refused("the channel's lock needs a thread in this process")(error)
+}
+
+/// A future's wait for an end.
+#[derive(Default)]
+pub(super) struct Waiting {
+    place: Place,
+    /// The event.
+    on: Option<(Arc<Channel>, usize)>,
+    pending_here: Pending,
+}
+
+impl Waiting {
+    fn keep(
+        &mut self,
+        channel: &Arc<Channel>,
+        event: usize,
+        cx: &mut Context<'_>,
+        armed: Option<u32>,
+    ) {
+        channel.event(event).keep(channel, &mut self.place, cx.waker(), armed);
+        self.on = Some((Arc::clone(channel), event));
+    }
+
+    fn over<R>(&mut self, result: R) -> Poll<R> {
+        if let Some((channel, event)) = self.on.take() {
+            channel.event(event).give_up(&mut self.place);
+        }
+        Poll::Ready(result)
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let Some((channel, event)) = self.on.take() else { return };
+        if channel.event(event).give_up(&mut self.place) {
+            // It was woken, and has not looked. Somebody else may have been asleep.
+            sys::wake_one_on(channel.word(event));
+        }
+        self.pending_here.over(|| Awaited::Channel);
+    }
+}

@@ -1,0 +1,166 @@
+//! What both sides of a channel share: the memory with the queue. In any process.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
+
+use super::end::End;
+use super::ring::{Ring, words};
+use crate::codec::handle::Descriptor;
+use crate::fork::Own;
+use crate::ipc::event_word;
+use crate::ipc::waits::{Event, Listing, Look, Watched};
+use crate::shrink::shrink;
+use crate::sync::Mutex;
+use crate::sys::{self, RobustMemory};
+
+/// The first words of the memory: what it is, and the most items.
+const KIND: usize = 0;
+const CAPACITY: usize = 1;
+const CHANNEL: u64 = u64::from_le_bytes(*b"channel1");
+
+/// The event that the last receiver is gone; that there is room is another one, which is told to one sender at a time.
+pub(super) const CLOSED: usize = 2;
+
+/// A side of the channel; the number is that of the event that it waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// Waits for room.
+    Sender = 0,
+    /// Waits for items.
+    Receiver = 1,
+}
+
+impl Side {
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Sender => Self::Receiver,
+            Self::Receiver => Self::Sender,
+        }
+    }
+}
+
+/// A channel, once in each process that has ends of it.
+pub(super) struct Channel {
+    pub(super) memory: RobustMemory,
+    pub(super) descriptor: Descriptor,
+    pub(super) capacity: u64,
+    /// Of both sides, and of those who wait for [`CLOSED`].
+    events: [Event; 3],
+    listing: Listing,
+    /// The ends that this process has, one of each side.
+    pub(super) ends: Mutex<[Weak<End>; 2]>,
+}
+
+/// The channels of this process, by the identity of their files.
+static CHANNELS: Own<Mutex<Option<All>>> = Own::from_start(Mutex::new(None), || Mutex::new(None));
+
+type All = HashMap<(u64, u64), Weak<Channel>>;
+
+impl Channel {
+    /// A new one, for so many words.
+    pub(super) fn create(capacity: u64, ring: usize) -> io::Result<Arc<Self>> {
+        let (memory, descriptor) = RobustMemory::create(words(ring))?;
+        sys::reserve(&descriptor, words(0))?;
+        memory.words()[CAPACITY].store(capacity, Relaxed);
+        memory.words()[KIND].store(CHANNEL, Relaxed);
+        let channel = Self::new(memory, Descriptor::new(descriptor), capacity);
+        let identity = sys::identity(&*channel.descriptor)?;
+        CHANNELS.lock().get_or_insert_default().insert(identity, Arc::downgrade(&channel));
+        Ok(channel)
+    }
+
+    /// One that has arrived.
+    pub(super) fn of(descriptor: Descriptor) -> io::Result<Arc<Self>> {
+        let identity = sys::identity(&*descriptor)?;
+        let mut all = CHANNELS.lock();
+        let all = all.get_or_insert_default();
+        if let Some(channel) = all.get(&identity).and_then(Weak::upgrade) {
+            return Ok(channel);
+        }
+        // Under the lock, so that no two threads map it.
+        let memory = RobustMemory::map(&*descriptor)?;
+        let words = memory.words();
+        // Read once: another process may write there.
+        let constant = |at: usize| words.get(at).map_or(0, |word| word.load(Relaxed));
+        let (kind, capacity) = (constant(KIND), constant(CAPACITY));
+        if kind != CHANNEL || capacity == 0 || Ring::new(words, capacity).is_none() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a channel"));
+        }
+        let channel = Self::new(memory, descriptor, capacity);
+        all.insert(identity, Arc::downgrade(&channel));
+        Ok(channel)
+    }
+
+    fn new(memory: RobustMemory, descriptor: Descriptor, capacity: u64) -> Arc<Self> {
+        let (events, listing, ends) = Default::default();
+        Arc::new(Self { memory, descriptor, capacity, events, listing, ends })
+    }
+
+    pub(super) fn ring(&self) -> Ring<'_> {
+        match Ring::new(self.memory.words(), self.capacity) {
+            Some(ring) => ring,
+            None => unreachable!("it was looked at when it was made"),
+        }
+    }
+
+    /// The length of the longest record, in words.
+    pub(super) fn longest(&self) -> usize {
+        (self.memory.words().len() - words(0)) / 4
+    }
+
+    pub(super) fn event(&self, number: usize) -> &Event {
+        &self.events[number]
+    }
+
+    /// Wakes all who wait for an event, in all processes.
+    pub(super) fn wake_all(&self, number: usize) {
+        event_word::wake_all(self.word(number));
+        // At once, and not by way of the thread.
+        self.events[number].wake_futures();
+    }
+}
+
+impl Watched for Channel {
+    fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    fn word(&self, event: usize) -> &AtomicU32 {
+        self.memory.event(event)
+    }
+
+    fn look(&self, event: usize) -> Look {
+        let side = if event == Side::Receiver as usize { Side::Receiver } else { Side::Sender };
+        let end = self.ends.lock()[side as usize].upgrade();
+        if end.is_some_and(|end| end.is_alone()) {
+            return Look::All;
+        }
+        let count = self.ring().count();
+        let may_go_on = match side {
+            Side::Sender => event != CLOSED && count < self.capacity,
+            Side::Receiver => count > 0,
+        };
+        if may_go_on { Look::One } else { Look::None }
+    }
+
+    fn listing(&self) -> &Listing {
+        &self.listing
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        let mut all = CHANNELS.lock();
+        if let Some(all) = &mut *all {
+            if let Ok(identity) = sys::identity(&*self.descriptor) {
+                // Another thread may have mapped the file again by now.
+                if all.get(&identity).is_some_and(|channel| channel.strong_count() == 0) {
+                    all.remove(&identity);
+                }
+            }
+            shrink(all);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What processes share.
+
+use crate::doubles::{futex, robust_list};
+
+#[path = "../../../src/ipc/event_word.rs"]
+pub(crate) mod event_word;
+#[path = "../../../src/sys/linux/robust_lock.rs"]
+pub(crate) mod robust_lock;

@@ -1,0 +1,351 @@
+//! Between processes: the lock, and the word that says what has changed. Threads stand for the processes; one that is
+//! killed is a matter of the kernel's, which tests see to.
+
+use std::sync::Arc;
+
+use loom::sync::atomic::{
+    AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+};
+use loom::thread;
+
+use crate::check;
+use crate::doubles::futex;
+use crate::ipc::{event_word, robust_lock};
+use crate::sync::UnsafeCell;
+
+/// A queue as it is in the shared memory: a lock, a number of items, a word for those who wait for one.
+struct Queue {
+    lock: AtomicU32,
+    items: UnsafeCell<usize>,
+    word: AtomicU32,
+    is_closed: AtomicBool,
+}
+
+// SAFETY: the items are used under the lock. That is what the models check.
+unsafe impl Send for Queue {}
+// SAFETY: as above.
+unsafe impl Sync for Queue {}
+
+impl Queue {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            lock: AtomicU32::new(0),
+            items: UnsafeCell::new(0),
+            word: AtomicU32::new(0),
+            is_closed: AtomicBool::new(false),
+        })
+    }
+}
+
+/// The operations, of which a fault replaces one.
+trait Operations: 'static {
+    fn lock(queue: &Queue, process: u32) {
+        assert!(robust_lock::lock(&queue.lock, process, None));
+    }
+
+    fn unlock(queue: &Queue, process: u32) {
+        robust_lock::unlock(&queue.lock, process);
+    }
+
+    fn arm(queue: &Queue) -> u32 {
+        event_word::arm(&queue.word)
+    }
+
+    fn notify(queue: &Queue) -> Option<u32> {
+        event_word::notify(&queue.word)
+    }
+
+    fn wake(queue: &Queue, value: u32) {
+        event_word::wake(&queue.word, value);
+    }
+
+    fn close(queue: &Queue) {
+        queue.is_closed.store(true, Release);
+        event_word::wake_all(&queue.word);
+    }
+
+    fn put(queue: &Queue, process: u32) {
+        Self::lock(queue, process);
+        // SAFETY: under the lock.
+        queue.items.with_mut(|items| unsafe { *items += 1 });
+        let notified = Self::notify(queue);
+        Self::unlock(queue, process);
+        if let Some(value) = notified {
+            Self::wake(queue, value);
+        }
+    }
+
+    /// `false`: the queue is closed, and empty.
+    fn take(queue: &Queue, process: u32) -> bool {
+        let mut is_closed = false;
+        loop {
+            Self::lock(queue, process);
+            let is_taken = queue.items.with_mut(|items| {
+                // SAFETY: under the lock.
+                let items = unsafe { &mut *items };
+                let is_there = *items > 0;
+                *items -= usize::from(is_there);
+                is_there
+            });
+            if is_taken {
+                Self::unlock(queue, process);
+                return true;
+            }
+            let value = Self::arm(queue);
+            Self::unlock(queue, process);
+            if is_closed {
+                return false;
+            }
+            is_closed = queue.is_closed.load(Acquire);
+            if !is_closed {
+                futex::wait_on(&queue.word, value);
+            }
+        }
+    }
+}
+
+struct Shipped;
+impl Operations for Shipped {}
+
+fn run(threads: Vec<Box<dyn FnOnce() + Send>>) {
+    let mut threads = threads.into_iter();
+    let first = threads.next().unwrap();
+    let others: Vec<_> = threads.map(thread::spawn).collect();
+    first();
+    others.into_iter().for_each(|other| other.join().unwrap());
+}
+
+fn process(f: impl FnOnce() + Send + 'static) -> Box<dyn FnOnce() + Send> {
+    Box::new(f)
+}
+
+/// Three processes have the lock in turns.
+fn lock<O: Operations>() {
+    check(|| {
+        let queue = Queue::new();
+        let takes_turn = |id: u32| {
+            let queue = Arc::clone(&queue);
+            process(move || {
+                O::lock(&queue, id);
+                // SAFETY: under the lock.
+                queue.items.with_mut(|items| unsafe { *items += 1 });
+                O::unlock(&queue, id);
+            })
+        };
+        run(vec![takes_turn(1), takes_turn(2), takes_turn(3)]);
+        // SAFETY: the others have ended.
+        assert_eq!(queue.items.with(|items| unsafe { *items }), 3);
+    });
+}
+
+/// One receives what two others send.
+fn one_receives<O: Operations>() {
+    check(|| {
+        let queue = Queue::new();
+        let puts = |id: u32| {
+            let queue = Arc::clone(&queue);
+            process(move || O::put(&queue, id))
+        };
+        let takes = {
+            let queue = Arc::clone(&queue);
+            process(move || {
+                assert!(O::take(&queue, 1));
+                assert!(O::take(&queue, 1));
+            })
+        };
+        run(vec![takes, puts(2), puts(3)]);
+    });
+}
+
+/// Two receive what another sends.
+fn two_receive<O: Operations>() {
+    check(|| {
+        let queue = Queue::new();
+        let takes = |id: u32| {
+            let queue = Arc::clone(&queue);
+            process(move || assert!(O::take(&queue, id)))
+        };
+        let puts = {
+            let queue = Arc::clone(&queue);
+            process(move || {
+                O::put(&queue, 3);
+                O::put(&queue, 3);
+            })
+        };
+        run(vec![puts, takes(1), takes(2)]);
+    });
+}
+
+/// What was sent before the last sender went is received; then the end is.
+fn the_last_sender_goes<O: Operations>() {
+    check(|| {
+        let queue = Queue::new();
+        let takes = {
+            let queue = Arc::clone(&queue);
+            process(move || {
+                assert!(O::take(&queue, 1));
+                assert!(!O::take(&queue, 1));
+            })
+        };
+        let puts = {
+            let queue = Arc::clone(&queue);
+            process(move || {
+                O::put(&queue, 2);
+                O::close(&queue);
+            })
+        };
+        run(vec![takes, puts]);
+    });
+}
+
+#[test]
+fn the_lock_is_one_process_s_at_a_time_and_wakes_the_next() {
+    lock::<Shipped>();
+}
+
+#[test]
+fn no_item_is_left_while_one_waits() {
+    one_receives::<Shipped>();
+}
+
+#[test]
+fn no_item_is_left_while_two_wait() {
+    two_receive::<Shipped>();
+}
+
+#[test]
+fn the_end_is_told_behind_the_last_item() {
+    the_last_sender_goes::<Shipped>();
+}
+
+struct UnlockWakesNobody;
+impl Operations for UnlockWakesNobody {
+    fn unlock(queue: &Queue, _: u32) {
+        queue.lock.store(0, Release);
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_an_unlock_that_wakes_nobody() {
+    lock::<UnlockWakesNobody>();
+}
+
+struct LockForgetsOthers;
+impl Operations for LockForgetsOthers {
+    fn lock(queue: &Queue, process: u32) {
+        // One that has waited takes the lock without the mark that others may.
+        while queue.lock.compare_exchange(0, process, Acquire, Relaxed).is_err() {
+            let now = queue.lock.load(Relaxed);
+            if now != 0 && queue.lock.compare_exchange(now, now | 1 << 31, Relaxed, Relaxed).is_ok()
+            {
+                futex::wait_on(&queue.lock, now | 1 << 31);
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_lock_that_forgets_who_else_waits() {
+    lock::<LockForgetsOthers>();
+}
+
+struct UnlockIsRelaxed;
+impl Operations for UnlockIsRelaxed {
+    fn unlock(queue: &Queue, process: u32) {
+        if queue.lock.compare_exchange(process, 0, Relaxed, Relaxed).is_err() {
+            queue.lock.store(0, Relaxed);
+            futex::wake_one_on(&queue.lock);
+        }
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_an_unlock_that_publishes_nothing() {
+    lock::<UnlockIsRelaxed>();
+}
+
+struct NotifyIsNoChange;
+impl Operations for NotifyIsNoChange {
+    fn notify(queue: &Queue) -> Option<u32> {
+        let value = queue.word.load(Relaxed);
+        (value & 1 != 0).then_some(value & !2)
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_notification_that_changes_nothing() {
+    one_receives::<NotifyIsNoChange>();
+}
+
+struct WakeClearsAnyway;
+impl Operations for WakeClearsAnyway {
+    fn wake(queue: &Queue, _: u32) {
+        futex::wake_one_on(&queue.word);
+        queue.word.fetch_and(!1, Relaxed);
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_wake_up_that_forgets_who_else_waits() {
+    two_receive::<WakeClearsAnyway>();
+}
+
+struct ClearsForOneThatHasBegun;
+impl Operations for ClearsForOneThatHasBegun {
+    fn arm(queue: &Queue) -> u32 {
+        queue.word.fetch_or(1, Relaxed) | 1
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_wait_that_begins_unseen() {
+    one_receives::<ClearsForOneThatHasBegun>();
+}
+
+struct CloseWakesNobody;
+impl Operations for CloseWakesNobody {
+    fn close(queue: &Queue) {
+        queue.is_closed.store(true, Release);
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_close_that_wakes_nobody() {
+    the_last_sender_goes::<CloseWakesNobody>();
+}
+
+struct CloseIsRelaxed;
+impl Operations for CloseIsRelaxed {
+    fn close(queue: &Queue) {
+        queue.is_closed.store(true, Release);
+        queue.word.fetch_add(4, Relaxed);
+        futex::wake_all_on(&queue.word);
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_close_that_publishes_nothing() {
+    the_last_sender_goes::<CloseIsRelaxed>();
+}
+
+struct CloseBeforeTheLast;
+impl Operations for CloseBeforeTheLast {
+    fn take(queue: &Queue, process: u32) -> bool {
+        // Gives up as soon as it is closed, and does not look once more.
+        if queue.is_closed.load(Acquire) { false } else { Shipped::take(queue, process) }
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_an_end_before_the_last_item() {
+    the_last_sender_goes::<CloseBeforeTheLast>();
+}
