@@ -94,6 +94,7 @@
 //!    unwind_safe.rs      auto traits of the public types
 //!    guide.rs            the guide, of docs/guide
 //! 8  process_pool/       ProcessPoolExecutor, its builder and options
+//!    process/            Process: one call in a process of its own
 //! 7  local/              one worker process on this machine: the pool's record of it, shared memory
 //!    local/start/        how it comes to be: before main, the helper process, fork
 //! 6  remote/             calls that run in another process, whatever carries them
@@ -244,6 +245,8 @@ mod panic;
 mod portable;
 mod portable_error;
 #[cfg(feature = "process")]
+mod process;
+#[cfg(feature = "process")]
 mod process_pool;
 #[cfg(feature = "process")]
 mod reactor;
@@ -292,22 +295,28 @@ pub use job::{Call, Job, PortableCall};
 pub use label::Label;
 #[cfg(feature = "process")]
 pub use local::start::init;
+#[cfg(feature = "process")]
+pub use local::start::zygote::WorkerStderr;
 pub use map::{Map, MapFuture, TryMap, TryMapError, TryMapFuture, Unordered};
 pub use metrics::{Histogram, Metrics};
 pub use next::Next;
 pub use panic::{PanicLocation, Panicked};
 pub use portable::Portable;
 pub use portable_error::PortableError;
+#[cfg(feature = "process")]
+pub use process::{Process, ProcessBuilder, ProcessExit, ProcessHandle};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use process_pool::fuzzing;
 #[cfg(feature = "process")]
-pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerStderr};
+pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor};
 #[cfg(feature = "process")]
 pub use remote::parent_pool::ParentPool;
 pub use shared_task::SharedTask;
 pub use shutdown::{RunningTask, Shutdown, ShutdownFuture, ShutdownReport};
 pub use stop_token::{StopSource, StopToken, Stopped};
+#[cfg(feature = "process")]
+pub use sys::Usage;
 pub use task_handle::{TaskDone, TaskHandle};
 pub use task_options::TaskOptions;
 pub use task_set::{NextTimeout, TaskSet};

@@ -45,7 +45,7 @@ const LAYERS: [&[&str]; 24] = [
     &["local/worker"],
     &["local/start"],
     &["local/worker_handle"],
-    &["process_pool"],
+    &["process", "process_pool"],
     &["process_pool/fuzzing"],
     &["any_executor"],
     &["guide", "unwind_safe"],
