@@ -30,7 +30,8 @@ async fn main() -> Result<(), Error> {
         println!("{exit}, with the value {value}");
     }
 
-    let mut process = Process::builder().name("fails").stderr(WorkerStderr::Tail).spawn(call!(fail()));
+    let mut process =
+        Process::builder().name("fails").stderr(WorkerStderr::Tail).spawn(call!(fail()));
     println!("{:?}", (&mut process).await.unwrap_err());
     let exit = process.join().await;
     println!("exit code {:?}, stderr {:?}", exit.code(), exit.stderr());

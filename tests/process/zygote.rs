@@ -1,0 +1,109 @@
+//! The process that the others are forked from, and what many of these leave.
+
+use concurrent_futures::{Error, Process, call};
+
+use crate::support::{scaled, within_limit};
+use crate::tools::{lost, own_pid, parent_of};
+use crate::watch::{Belongings, Watched, assert_ended_soon, assert_is_gone_soon, kill};
+use crate::{alone, assert_exit};
+
+fn endless() {
+    loop {
+        std::thread::park();
+    }
+}
+
+/// PR-12.
+#[test]
+fn a_process_has_no_descriptors_of_others() {
+    fn descriptors() -> Vec<String> {
+        crate::watch::descriptors().into_iter().map(|it| kind(&it)).collect()
+    }
+    /// Without the number of what it is.
+    fn kind(descriptor: &str) -> String {
+        descriptor.split(['[', '(']).next().unwrap().to_owned()
+    }
+    within_limit(|| {
+        let first = Process::spawn(call!(descriptors())).result().unwrap();
+        let others: Vec<_> = (0..5).map(|_| Process::spawn(call!(endless()))).collect();
+        let last = Process::spawn(call!(descriptors())).result().unwrap();
+        assert_eq!(first, last);
+        others.into_iter().for_each(|process| {
+            process.kill();
+            process.join_blocking();
+        });
+    });
+}
+
+#[test]
+fn thousands_one_after_the_other_leave_nothing() {
+    fn resident() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/statm").unwrap();
+        4096 * status.split(' ').nth(1).unwrap().parse::<u64>().unwrap()
+    }
+    alone("zygote::thousands_one_after_the_other_leave_nothing", || {
+        let run = |count| {
+            for n in 0..count {
+                let process = Process::spawn(call!(own_pid()));
+                let exit = process.join_blocking();
+                assert_eq!(process.result().unwrap(), exit.pid().unwrap(), "of process {n}");
+            }
+        };
+        run(scaled(500));
+        let (before, memory) = (Belongings::now(), resident());
+        run(scaled(2000));
+        before.assert_unchanged();
+        let grown = resident().saturating_sub(memory);
+        assert!(grown < 2 << 20, "{grown} bytes more");
+        assert!(Process::running().is_empty());
+    });
+}
+
+#[test]
+fn thousands_with_a_helper_of_their_own_leave_nothing_either() {
+    alone("zygote::thousands_with_a_helper_of_their_own_leave_nothing_either", || {
+        // So that there is a thread that reads before and after.
+        Process::spawn(call!(own_pid())).join_blocking();
+        let before = Belongings::now();
+        for _ in 0..scaled(200) {
+            let process = Process::builder().env("A", "1").spawn(call!(own_pid()));
+            process.join_blocking();
+            process.result().unwrap();
+        }
+        before.assert_unchanged();
+    });
+}
+
+#[test]
+fn the_death_of_the_helper_ends_its_processes_and_the_next_one_has_another() {
+    alone(
+        "zygote::the_death_of_the_helper_ends_its_processes_and_the_next_one_has_another",
+        || {
+            for _ in 0..5 {
+                let processes = [(); 3].map(|()| Process::spawn(call!(endless())));
+                let pids = processes
+                    .each_ref()
+                    .map(|process| futures::executor::block_on(process.started()).unwrap());
+                let watched = Watched::all(&pids);
+                let zygote = parent_of(pids[0]).unwrap();
+                kill(zygote);
+                // Asked for before its death can have been seen.
+                let next = Process::spawn(call!(own_pid()));
+                for (process, pid) in processes.into_iter().zip(pids) {
+                    let exit = process.join_blocking();
+                    assert_eq!((exit.pid(), exit.code(), exit.signal()), (Some(pid), None, None));
+                    let lost = lost(process.result());
+                    assert!(lost.cause.unwrap().to_string().contains("SIGKILL"));
+                }
+                assert_ended_soon(&watched);
+                assert_is_gone_soon(zygote);
+                // The kill may take a moment, and then it was forked, or refused with the helper.
+                match next.result() {
+                    Ok(_) | Err(Error::BrokenPool(_) | Error::WorkerLost(_)) => {}
+                    other => panic!("{other:?}"),
+                }
+                assert_exit(&Process::spawn(call!(own_pid())).join_blocking(), Some(0), None);
+            }
+        },
+    );
+}
