@@ -604,7 +604,7 @@ impl std::error::Error for CodecError {}
 #[derive(Clone)]
 pub struct BrokenPool {
     cause: Arc<Quiet<Box<dyn std::error::Error + Send + Sync>>>,
-    /// It is no pool, but a [`Process`](crate::Process) that could not be started.
+    /// It is no pool, but a `Process` that could not be started.
     is_process: bool,
 }
 

@@ -63,7 +63,7 @@
 //! [`ProcessPoolExecutor`] runs calls of plain functions in worker processes: a crash fails one
 //! task, a task that runs can be killed, and memory is isolated; for that, arguments and results
 //! are serialised, and a task costs microseconds. It comes with the feature `process`, which is
-//! on by default, and needs Linux. [`InlineExecutor`] runs jobs on the caller's thread, for unit
+//! on by default, and needs Linux; so does [`Process`], one call in a process of its own. [`InlineExecutor`] runs jobs on the caller's thread, for unit
 //! tests. Code that is generic over [`Executor`] runs on all of them.
 //!
 //! Which function a worker process is to call, it learns from where that is in the program's file.
@@ -134,7 +134,10 @@
 //!    error.rs, executor_state.rs, label.rs, portable.rs, panic.rs, metrics.rs, instruments.rs, trace/, timer.rs, fork.rs,
 //!    clock.rs, sync.rs, shrink.rs, cache_padded.rs
 //! ```
-#![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]
+#![cfg_attr(
+    not(feature = "process"),
+    doc = "[`ProcessPoolExecutor`]: #which-executor\n[`Process`]: #which-executor"
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which feature an item needs
 #![deny(unsafe_code)]
 #![cfg_attr(

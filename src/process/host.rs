@@ -50,14 +50,16 @@ pub(super) struct Host {
 #[derive(Default)]
 struct State {
     zygote: Option<Zygote>,
-    /// The zygote's reason for not being able to serve.
+    /// It has told that it can fork.
+    is_ready: bool,
+    /// Its reason for not being able to.
     refusal: Option<String>,
+    /// Why there is no zygote any more, if it has ended before its processes. There is none after it.
+    lost: Option<String>,
+    /// What was to run in processes that were asked for as the zygote was ending.
+    stranded: Vec<(Spawn, Content)>,
     processes: BTreeMap<u32, Spawned>,
     next: u32,
-    /// No process is asked for any more.
-    is_closed: bool,
-    /// The end was left to the thread that reads.
-    has_left: bool,
 }
 
 /// A call that is to have a process of its own.
@@ -152,6 +154,22 @@ impl UserCode for Leave {
     }
 }
 
+/// The calls of processes that were asked for as the zygote was ending, and the reason why no other one is
+/// asked, if there is one.
+struct SpawnAgain(Vec<(Spawn, Content)>, Option<String>);
+
+impl UserCode for SpawnAgain {
+    fn run(self: Box<Self>) {
+        let Self(stranded, cause) = *self;
+        for (stranded, call) in stranded {
+            match &cause {
+                Some(cause) => stranded.refuse(BrokenPool::of_process(cause.clone()).into()),
+                None => spawn(&ZygoteSettings::default(), stranded, call),
+            }
+        }
+    }
+}
+
 /// The host of processes that need no zygote of their own.
 static DEFAULT: Own<Mutex<Option<Arc<Host>>>> =
     Own::from_start(Mutex::new(None), || Mutex::new(None));
@@ -159,28 +177,19 @@ static DEFAULT: Own<Mutex<Option<Arc<Host>>>> =
 /// Starts a process for a call, by the default host unless the settings need another one. An error is told
 /// to those who wait for the process.
 pub(super) fn spawn(settings: &ZygoteSettings, mut spawn: Spawn, mut call: Content) {
-    let mut is_retried = false;
-    let error = loop {
+    loop {
         let host = match host_for(settings) {
             Ok(host) => host,
-            Err(error) => break error,
+            Err(error) => return spawn.refuse(BrokenPool::of_process(error).into()),
         };
-        let error;
-        (spawn, call, error) = match host.start(spawn, call) {
+        match host.start(spawn, call) {
             Ok(()) => return,
-            Err(refused) => *refused,
-        };
-        let is_zygote_gone = error.kind() == ErrorKind::BrokenPipe;
-        if host.is_private || is_zygote_gone {
-            host.close(&mut host.state.lock());
+            Err(NotStarted::Refused(spawn, cause)) => {
+                return spawn.refuse(BrokenPool::of_process(cause).into());
+            }
+            Err(NotStarted::HostIsLost(back)) => (spawn, call) = *back,
         }
-        // Its death was not seen so far; another one takes its place.
-        if !is_zygote_gone || is_retried {
-            break error;
-        }
-        is_retried = true;
-    };
-    spawn.refuse(BrokenPool::of_process(error).into());
+    }
 }
 
 fn host_for(settings: &ZygoteSettings) -> io::Result<Arc<Host>> {
@@ -190,12 +199,19 @@ fn host_for(settings: &ZygoteSettings) -> io::Result<Arc<Host>> {
     }
     fork::watch();
     let mut default = DEFAULT.lock();
-    if let Some(host) = default.as_ref().filter(|host| !host.state.lock().is_closed) {
+    if let Some(host) = default.as_ref().filter(|host| host.state.lock().lost.is_none()) {
         return Ok(Arc::clone(host));
     }
     let host = Host::new(settings, false)?;
     *default = Some(Arc::clone(&host));
     Ok(host)
+}
+
+/// Why a process was not asked for, with what was to run there.
+enum NotStarted {
+    Refused(Spawn, Box<dyn std::error::Error + Send + Sync>),
+    /// The default zygote was lost; another one takes its place.
+    HostIsLost(Box<(Spawn, Content)>),
 }
 
 impl Host {
@@ -209,24 +225,34 @@ impl Host {
         let mut state = host.state.lock();
         state.zygote = Some(zygote);
         if let Err(error) = watched {
-            host.close(&mut state);
+            host.leave(&mut state);
             return Err(explain("the process that starts workers can't be waited for")(error));
         }
         drop(state);
         Ok(host)
     }
 
-    /// Asks for a process. An error gives back what was to run there.
-    fn start(
-        self: &Arc<Self>,
-        spawn: Spawn,
-        call: Content,
-    ) -> Result<(), Box<(Spawn, Content, io::Error)>> {
+    /// Asks for a process.
+    fn start(self: &Arc<Self>, spawn: Spawn, call: Content) -> Result<(), NotStarted> {
         let mut state = self.state.lock();
         let number = state.next;
-        let worker = match self.ask_for(&state, number, &spawn) {
-            Ok(worker) => worker,
-            Err(error) => return Err(Box::new((spawn, call, error))),
+        let worker = match (self.ask_for(&state, number, &spawn), &state.lost) {
+            (Ok(worker), _) => worker,
+            (Err(_), Some(cause)) if self.is_private => {
+                return Err(NotStarted::Refused(spawn, cause.clone().into()));
+            }
+            (Err(_), Some(_)) => return Err(NotStarted::HostIsLost(Box::new((spawn, call)))),
+            (Err(error), None) if error.kind() == ErrorKind::BrokenPipe => {
+                // The zygote has ended. Its last words are still to be read.
+                state.stranded.push((spawn, call));
+                return Ok(());
+            }
+            (Err(error), None) => {
+                if self.is_private {
+                    self.leave(&mut state);
+                }
+                return Err(NotStarted::Refused(spawn, error.into()));
+            }
         };
         state.next = number.wrapping_add(1) % ZYGOTE;
         let Spawn { handle, progress, task, sink, trace, memory_limit, stderr, .. } = spawn;
@@ -253,8 +279,7 @@ impl Host {
     }
 
     fn ask_for(&self, state: &State, number: u32, spawn: &Spawn) -> io::Result<WorkerHandle> {
-        let zygote = state.zygote.as_ref().filter(|_| !state.is_closed);
-        let zygote = zygote.ok_or(ErrorKind::BrokenPipe)?;
+        let zygote = state.zygote.as_ref().ok_or(ErrorKind::BrokenPipe)?;
         let settings = WorkerSettings {
             number,
             index: None,
@@ -267,12 +292,16 @@ impl Host {
         WorkerHandle::ask_for(&settings, zygote, &self.registration, most, |_| ())
     }
 
-    /// Has no process start from here on. Once the last one has ended, the zygote does.
-    fn close(self: &Arc<Self>, state: &mut State) {
-        state.is_closed = true;
-        if state.processes.is_empty() && !std::mem::replace(&mut state.has_left, true) {
-            let leave = Leave(Arc::clone(self), state.zygote.take());
-            self.deliver(Box::new(leave));
+    /// Ends the zygote, if there is one, and leaves the reactor.
+    fn leave(self: &Arc<Self>, state: &mut State) {
+        let leave = Leave(Arc::clone(self), state.zygote.take());
+        self.deliver(Box::new(leave));
+    }
+
+    /// Leaves the reactor after the last process, unless further ones may be asked for.
+    fn leave_if_done(self: &Arc<Self>, state: &mut State) {
+        if state.processes.is_empty() && (self.is_private || state.lost.is_some()) {
+            self.leave(state);
         }
     }
 
@@ -508,9 +537,7 @@ impl Host {
             handle.leave();
             progress.exited.complete(Ok(exited));
         });
-        if self.is_private || state.is_closed {
-            self.close(state);
-        }
+        self.leave_if_done(state);
     }
 
     /// Records that a process could not be started.
@@ -531,9 +558,7 @@ impl Host {
             }
             progress.exited.complete(Ok(ProcessExit::default()));
         });
-        if self.is_private || state.is_closed {
-            self.close(state);
-        }
+        self.leave_if_done(state);
     }
 
     /// Takes in what the zygote has to say.
@@ -543,7 +568,8 @@ impl Host {
             let Some(zygote) = &state.zygote else { return };
             match zygote.receive() {
                 Ok(None) => return,
-                Ok(Some(Notice::Ready | Notice::Stopped { .. })) => {}
+                Ok(Some(Notice::Ready)) => state.is_ready = true,
+                Ok(Some(Notice::Stopped { .. })) => {}
                 Ok(Some(Notice::Refused(text))) => state.refusal = Some(text),
                 Ok(Some(Notice::Spawned { number, pid, pidfd })) => {
                     self.on_spawned(&mut state, number, pid, pidfd);
@@ -570,7 +596,6 @@ impl Host {
                     self.on_exit(&mut self.state.lock(), number, Some(&exit));
                 }
                 Err(_gone) => {
-                    state.is_closed = true; // no process is asked for from here on
                     let zygote = state.zygote.take();
                     drop(state);
                     return self.on_zygote_lost(zygote);
@@ -591,6 +616,14 @@ impl Host {
         let killed = if families.is_empty() { Ok(()) } else { family::kill_families(&families) };
         let mut state = self.state.lock();
         let cause = state.refusal.take().unwrap_or_else(|| how.clone());
+        state.lost = Some(cause.clone());
+        let stranded = std::mem::take(&mut state.stranded);
+        if !stranded.is_empty() {
+            // One that could not begin would not the next time either.
+            let cause = (self.is_private || !state.is_ready).then(|| cause.clone());
+            self.deliver(Box::new(SpawnAgain(stranded, cause)));
+        }
+        let is_idle = state.processes.is_empty();
         let all: Vec<u32> = state.processes.keys().copied().collect();
         for number in all {
             let Some(spawned) = state.processes.get_mut(&number) else { continue };
@@ -605,7 +638,10 @@ impl Host {
                 self.on_exit(&mut state, number, None);
             }
         }
-        self.close(&mut state);
+        // Otherwise the last process does it.
+        if is_idle {
+            self.leave(&mut state);
+        }
     }
 }
 

@@ -49,7 +49,7 @@ fn a_terminated_process_ends_by_its_signal() {
     });
 }
 
-/// PR-5: and with it goes what it has started.
+/// PR-5. With it goes what it has started.
 #[test]
 fn a_killed_process_is_gone_with_what_it_has_started() {
     fn with_child(started: Reports) {
@@ -216,7 +216,7 @@ fn exit_codes_are_those_of_the_end() {
     });
 }
 
-/// PR-16: neither at the end of `main` nor when the program is killed.
+/// PR-16. Neither at the end of `main` nor when the program is killed.
 #[test]
 fn no_process_outlives_the_program() {
     let name = "ending::no_process_outlives_the_program";

@@ -1,11 +1,14 @@
 //! Processes that spawn processes, and forks.
 
-use concurrent_futures::{Error, Process, ThreadPoolExecutor, call};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::assert_exit;
+use concurrent_futures::{Error, Process, ThreadPoolExecutor, call};
+use rustix::process::WaitOptions;
+
 use crate::support::within_limit;
-use crate::tools::{end, own_pid, parent_of, pool};
+use crate::tools::{Gate, Reports, end, hold, own_pid, parent_of, pool};
 use crate::watch::assert_is_gone_soon;
+use crate::{alone, assert_exit};
 
 /// The numbers of the processes of a chain that is so deep.
 fn chain(depth: u32) -> Vec<u32> {
@@ -28,7 +31,7 @@ fn processes_spawn_processes() {
     });
 }
 
-/// PR-7: in a worker of a pool, and with the pool's own calls beside it.
+/// PR-7. In a worker of a pool, and with the pool's own calls beside it.
 #[test]
 fn tasks_of_pools_spawn_processes() {
     within_limit(|| {
@@ -72,5 +75,38 @@ fn a_preloaded_function_spawns_none() {
     within_limit(|| {
         let process = Process::builder().preload(call!(load())).spawn(call!(own_pid()));
         process.result().unwrap();
+    });
+}
+
+/// A bare `fork`: the processes stay those of the parent, and the child may have its own.
+#[test]
+fn a_forked_child_has_processes_of_its_own_and_leaves_others_alone() {
+    alone("nested::a_forked_child_has_processes_of_its_own_and_leaves_others_alone", || {
+        let gate = Gate::new();
+        let started = Reports::new();
+        let process = Process::spawn(call!(hold(started.clone(), gate.clone(), 6)));
+        started.wait_for(1);
+        // SAFETY: the child uses nothing that another thread may have been in the midst of, which is what
+        // this is about; the parent ends a child that hangs when it ends itself.
+        match unsafe { libc::fork() } {
+            0 => {
+                let is_right = catch_unwind(AssertUnwindSafe(|| {
+                    assert!(Process::running().is_empty());
+                    process.terminate();
+                    process.kill();
+                    assert_eq!(Process::spawn(call!(chain(1))).result().unwrap().len(), 2);
+                }));
+                // SAFETY: ends the process, and runs nothing of the parent's on the way.
+                unsafe { libc::_exit(i32::from(is_right.is_err())) }
+            }
+            child => {
+                let child = rustix::process::Pid::from_raw(child);
+                let status = rustix::process::waitpid(child, WaitOptions::empty());
+                assert_eq!(status.unwrap().unwrap().1.exit_status(), Some(0));
+            }
+        }
+        assert!(process.is_running());
+        gate.open();
+        assert_eq!(process.result().unwrap(), 6);
     });
 }

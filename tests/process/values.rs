@@ -17,12 +17,6 @@ use crate::assert_exit;
 use crate::support::{on_runtimes, within_limit};
 use crate::tools::{Gate, Reports, assert_cancelled, assert_panicked, hold, own_pid, parent_of};
 
-fn open_gate() -> Gate {
-    let gate = Gate::new();
-    gate.open();
-    gate
-}
-
 fn describe(name: String, numbers: Vec<u32>, by_name: BTreeMap<String, f64>) -> String {
     format!("{name} {numbers:?} {by_name:?}")
 }
@@ -60,7 +54,7 @@ fn it_runs_from_its_spawn_to_its_end_under_one_number() {
     });
 }
 
-/// PR-3, PR-17: and it is a worker of no pool.
+/// PR-3, PR-17. It is a worker of no pool.
 #[test]
 fn the_function_runs_on_the_main_thread_and_belongs_to_no_pool() {
     fn surroundings() -> (u32, bool, bool, Option<String>, u32) {
@@ -82,7 +76,7 @@ fn the_function_runs_on_the_main_thread_and_belongs_to_no_pool() {
     });
 }
 
-/// PR-8: and not before.
+/// PR-8. Not before.
 #[test]
 fn the_future_is_ready_when_the_function_has_ended() {
     within_limit(|| {
@@ -254,8 +248,8 @@ fn a_function_that_runs_sees_a_stop_request() {
 #[test]
 fn a_task_that_is_killed_is_cancelled_and_its_process_ended() {
     within_limit(|| {
-        let started = Reports::new();
-        let process = Process::spawn(call!(hold(started.clone(), Gate::new(), 1)));
+        let (started, gate) = (Reports::new(), Gate::new());
+        let process = Process::spawn(call!(hold(started.clone(), gate.clone(), 1)));
         let handle = process.handle();
         let task = process.into_task();
         started.wait_for(1);
@@ -291,9 +285,9 @@ fn awaiting_can_be_broken_off() {
 fn start_output_value_and_end_come_in_this_order() {
     within_limit(|| {
         for round in 0..20 {
-            let seen = Reports::new();
+            let (seen, gate) = (Reports::new(), Gate::new());
             let (sender, told) = mpsc::channel();
-            let process = Process::spawn(call!(hold(seen.clone(), open_gate(), round)));
+            let process = Process::spawn(call!(hold(seen.clone(), gate.clone(), round)));
             let handle = process.handle();
             let task = process.into_task();
             let (of_value, reports) = (handle.clone(), seen.clone());
@@ -304,6 +298,7 @@ fn start_output_value_and_end_come_in_this_order() {
             drop(task);
             let pid = seen.wait_for(1)[0];
             assert_eq!(handle.started().now_or_never().unwrap().unwrap(), pid);
+            gate.open();
             assert_eq!(handle.join_blocking().pid(), Some(pid));
             assert_eq!(told.try_recv().unwrap(), (round, 1, true));
         }
@@ -315,7 +310,8 @@ fn start_output_value_and_end_come_in_this_order() {
 fn the_end_is_not_told_before_a_callback_of_the_value_has_come_back() {
     within_limit(|| {
         let (done, is_done) = mpsc::channel::<()>();
-        let process = Process::spawn(call!(own_pid()));
+        let (started, gate) = (Reports::new(), Gate::new());
+        let process = Process::spawn(call!(hold(started.clone(), gate.clone(), 1)));
         let handle = process.handle();
         let task = process.into_task();
         let (called, in_callback) = mpsc::channel();
@@ -323,6 +319,7 @@ fn the_end_is_not_told_before_a_callback_of_the_value_has_come_back() {
             called.send(()).unwrap();
             let _ = is_done.recv();
         });
+        gate.open();
         in_callback.recv().unwrap();
         let pid = handle.pid().unwrap();
         crate::tools::until_ended(pid);
