@@ -311,6 +311,25 @@ fn a_process_that_is_ended_before_it_has_started_never_begins() {
 }
 
 #[test]
+fn a_process_that_takes_no_notice_and_was_ended_before_it_has_started_does_not_begin() {
+    fn ignore(gate: Gate) {
+        // SAFETY: no handler is installed, and the process has one thread.
+        unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+        gate.wait();
+    }
+    within_limit(|| {
+        let (begun, gate) = (Reports::new(), Gate::new());
+        let builder = Process::builder().preload(call!(ignore(gate.clone())));
+        let process = builder.spawn(call!(endless(begun.clone())));
+        process.terminate();
+        gate.open();
+        assert_exit(&process.join_blocking(), Some(1), None);
+        assert_eq!(lost(process.result()).exit_code, Some(1));
+        assert_eq!(begun.get(), []);
+    });
+}
+
+#[test]
 fn a_process_that_closes_its_socket_and_lives_on_is_ended() {
     fn closes_all() {
         for fd in 3..64 {
