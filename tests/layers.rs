@@ -377,8 +377,8 @@ const CYCLES: [(&[&str], &str); 8] = [
         "one of the two stands in for parts of the other where there are no worker processes",
     ),
     (
-        &["process/handle", "process/host"],
-        "a handle has its host end the process, of which the host tells by the handle",
+        &["process/handle", "process/host", "process/spawn"],
+        "a handle has its host end the process, of whose spawn and end the host tells by the handle",
     ),
     (&["remote/frame", "remote/message"], "a message holds frames, which its tests read again"),
     (

@@ -134,7 +134,7 @@ impl Connection {
     }
 }
 
-/// What the description of a worker's loss takes into account of its settings.
+/// The settings of a worker that the description of its loss takes into account.
 pub(crate) struct Limits {
     /// The most private memory that it may use, in bytes.
     pub(crate) memory: Option<u64>,

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::handle::ProcessHandle;
-use super::host::{self, Spawn};
+use super::host;
+use super::spawn::Spawn;
 use super::{Process, Value};
 use crate::core::{Extra, OnUnobserved, Promise};
 use crate::error::Error;

@@ -5,12 +5,14 @@
 //! code runs. What is told of one process, its start, its value or error, and its exit, goes through its
 //! [`Reports`], in this order.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 
 use super::exit::ProcessExit;
 use super::handle::{ProcessHandle, Progress};
+use super::reports::{Reports, Tell};
+use super::spawn::Spawn;
 use crate::error::{BrokenPool, Error, LossCause};
 use crate::fork::{self, Own};
 use crate::local::family::{self, Family};
@@ -22,7 +24,6 @@ use crate::local::start::zygote::{
 use crate::local::worker_handle::{
     Connection, DEATH_LIMIT, Limits, REPORT_LIMIT, Received, WorkerHandle,
 };
-use crate::panic::{catch, drop_quietly};
 use crate::reactor::{Reactor, Ready, Registration, UserCode};
 use crate::remote::frame::{Content, Frame, Header, Kind};
 use crate::remote::scheduler::transport::{EndBy, Hub, WorkerLink};
@@ -56,34 +57,10 @@ struct State {
     refusal: Option<String>,
     /// Why there is no zygote any more, if it has ended before its processes. There is none after it.
     lost: Option<String>,
-    /// What was to run in processes that were asked for as the zygote was ending.
+    /// Calls whose processes were asked for as the zygote was ending.
     stranded: Vec<(Spawn, Content)>,
     processes: BTreeMap<u32, Spawned>,
     next: u32,
-}
-
-/// A call that is to have a process of its own.
-pub(super) struct Spawn {
-    pub(super) handle: ProcessHandle,
-    pub(super) progress: Progress,
-    pub(super) task: u64,
-    pub(super) sink: Box<dyn ReplySink>,
-    pub(super) trace: TaskTrace,
-    pub(super) memory_limit: Option<u64>,
-    pub(super) max_result_size: u64,
-    pub(super) stderr: WorkerStderr,
-}
-
-impl Spawn {
-    /// Tells that there is no process, for this reason.
-    pub(super) fn refuse(self, error: Error) {
-        let Self { progress, sink, trace, .. } = self;
-        if let Some(started) = progress.started {
-            started.complete(Err(error.clone()));
-        }
-        sink.complete(Err(error), &trace, &|_| ());
-        progress.exited.complete(Ok(ProcessExit::default()));
-    }
 }
 
 /// A process, from the moment in which it is asked for.
@@ -96,48 +73,12 @@ struct Spawned {
     call: Option<Content>,
     /// Set until it is known whether there is a value.
     sink: Option<Box<dyn ReplySink>>,
-    has_replied: bool,
     trace: TaskTrace,
     limits: Limits,
     memory_timer: Option<Timer>,
     /// Nothing more is taken from it; how it ended is not known yet.
     is_gone: bool,
     reports: Arc<Reports>,
-}
-
-/// What is to be told of one process. User code that takes long is left behind by the thread that reads: what
-/// comes next waits for it here.
-#[derive(Default)]
-struct Reports(Mutex<Line>);
-
-#[derive(Default)]
-struct Line {
-    is_told: bool,
-    reports: VecDeque<Box<dyn FnOnce() + Send>>,
-}
-
-/// Tells what is in line.
-struct Tell(Arc<Reports>);
-
-impl UserCode for Tell {
-    fn run(self: Box<Self>) {
-        let Reports(line) = &*self.0;
-        loop {
-            let mut locked = line.lock();
-            // Another thread is in the midst of it, and goes on with the rest.
-            if locked.is_told {
-                return;
-            }
-            let Some(report) = locked.reports.pop_front() else { return };
-            locked.is_told = true;
-            drop(locked);
-            let told = catch(report);
-            line.lock().is_told = false;
-            if let Err(panicked) = told {
-                drop_quietly(panicked); // the hook has reported it
-            }
-        }
-    }
 }
 
 /// The end of a private host, which may take its time.
@@ -236,12 +177,14 @@ impl Host {
     fn start(self: &Arc<Self>, spawn: Spawn, call: Content) -> Result<(), NotStarted> {
         let mut state = self.state.lock();
         let number = state.next;
+        // Used up also if this fails: what has come of it all the same is told by this number.
+        state.next = number.wrapping_add(1) % ZYGOTE;
         let worker = match (self.ask_for(&state, number, &spawn), &state.lost) {
             (Ok(worker), _) => worker,
-            (Err(_), Some(cause)) if self.is_private => {
-                return Err(NotStarted::Refused(spawn, cause.clone().into()));
+            (Err(_), Some(_)) if self.may_have_successor(&state) => {
+                return Err(NotStarted::HostIsLost(Box::new((spawn, call))));
             }
-            (Err(_), Some(_)) => return Err(NotStarted::HostIsLost(Box::new((spawn, call)))),
+            (Err(_), Some(cause)) => return Err(NotStarted::Refused(spawn, cause.clone().into())),
             (Err(error), None) if error.kind() == ErrorKind::BrokenPipe => {
                 // The zygote has ended. Its last words are still to be read.
                 state.stranded.push((spawn, call));
@@ -254,7 +197,6 @@ impl Host {
                 return Err(NotStarted::Refused(spawn, error.into()));
             }
         };
-        state.next = number.wrapping_add(1) % ZYGOTE;
         let Spawn { handle, progress, task, sink, trace, memory_limit, stderr, .. } = spawn;
         let _first = handle.shared.place.set((Arc::downgrade(self), number));
         // Under the lock under which its end is taken in.
@@ -267,7 +209,6 @@ impl Host {
             task,
             call: Some(call),
             sink: Some(sink),
-            has_replied: false,
             trace,
             limits,
             memory_timer: None,
@@ -276,6 +217,12 @@ impl Host {
         };
         state.processes.insert(number, spawned);
         Ok(())
+    }
+
+    /// Returns whether another host may take the place of this one, whose zygote has ended. A zygote that could
+    /// not begin would not the next time either.
+    fn may_have_successor(&self, state: &State) -> bool {
+        !self.is_private && state.is_ready
     }
 
     fn ask_for(&self, state: &State, number: u32, spawn: &Spawn) -> io::Result<WorkerHandle> {
@@ -313,7 +260,7 @@ impl Host {
 
     /// Has something told of a process, after all that was to be told of it before.
     fn tell(&self, reports: &Arc<Reports>, report: impl FnOnce() + Send + 'static) {
-        reports.0.lock().reports.push_back(Box::new(report));
+        reports.push(report);
         self.deliver(Box::new(Tell(Arc::clone(reports))));
     }
 
@@ -404,10 +351,10 @@ impl Host {
             }
             kind if kind.is_reply() && kind != Kind::Skipped => {
                 let is_its = frame.header.number == spawned.task && spawned.call.is_none();
-                // One whose value is not wanted any more has no sink.
-                if !is_its || std::mem::replace(&mut spawned.has_replied, true) {
+                if !is_its {
                     return Err("a reply to a task that it was not given".to_owned());
                 }
+                // One whose value is not wanted any more has no sink.
                 if let Some(sink) = spawned.sink.take() {
                     let trace = std::mem::replace(&mut spawned.trace, TaskTrace::none());
                     trace.ran(frame.header.detail);
@@ -517,46 +464,27 @@ impl Host {
             // It may live on: it may have closed its socket itself.
             let _call = state.end(number, EndBy::Kill);
         }
-        let Some(spawned) = state.processes.remove(&number) else { return };
-        if !spawned.is_gone {
-            let _ = self.registration.remove(spawned.worker.connection.socket.as_fd());
-        }
-        let Spawned {
-            worker, handle, progress, sink, trace, limits, memory_timer, reports, ..
-        } = spawned;
-        let exited = ProcessExit::new(worker.pid(), exit);
-        let lost = worker.loss(exit, &limits).lost;
-        self.tell(&reports, move || {
-            drop((worker, memory_timer));
-            if let Some(started) = progress.started {
-                started.complete(Err(lost.clone().into()));
-            }
-            if let Some(sink) = sink {
-                sink.complete(Err(lost.into()), &trace, &|_| ());
-            }
-            handle.leave();
-            progress.exited.complete(Ok(exited));
-        });
-        self.leave_if_done(state);
+        let Some(Spawned { worker, limits, .. }) = state.processes.get(&number) else { return };
+        let (lost, exit) = (worker.loss(exit, limits).lost, ProcessExit::new(worker.pid(), exit));
+        self.on_over(state, number, lost.into(), exit);
     }
 
-    /// Records that a process could not be started.
-    fn on_refused(self: &Arc<Self>, state: &mut State, number: u32, error: Error) {
+    /// Lets go of a process. The error is for those to whom it still owes something.
+    fn on_over(self: &Arc<Self>, state: &mut State, number: u32, error: Error, exit: ProcessExit) {
         let Some(spawned) = state.processes.remove(&number) else { return };
-        if !spawned.is_gone {
-            let _ = self.registration.remove(spawned.worker.connection.socket.as_fd());
-        }
-        let Spawned { worker, handle, progress, sink, trace, reports, call, .. } = spawned;
+        let _ = self.registration.remove(spawned.worker.connection.socket.as_fd()); // if it is there
+        let reports = Arc::clone(&spawned.reports);
         self.tell(&reports, move || {
-            drop((worker, call));
-            handle.leave();
+            let Spawned { worker, handle, progress, call, sink, trace, memory_timer, .. } = spawned;
+            drop((worker, call, memory_timer));
             if let Some(started) = progress.started {
                 started.complete(Err(error.clone()));
             }
             if let Some(sink) = sink {
                 sink.complete(Err(error), &trace, &|_| ());
             }
-            progress.exited.complete(Ok(ProcessExit::default()));
+            handle.leave();
+            progress.exited.complete(Ok(exit));
         });
         self.leave_if_done(state);
     }
@@ -575,7 +503,8 @@ impl Host {
                     self.on_spawned(&mut state, number, pid, pidfd);
                 }
                 Ok(Some(Notice::SpawnFailed { number, error })) => {
-                    self.on_refused(&mut state, number, BrokenPool::of_process(error).into());
+                    let error = BrokenPool::of_process(error).into();
+                    self.on_over(&mut state, number, error, ProcessExit::default());
                 }
                 Ok(Some(Notice::KillFailed { number, error })) => {
                     if let Some(spawned) = state.processes.get_mut(&number) {
@@ -619,8 +548,7 @@ impl Host {
         state.lost = Some(cause.clone());
         let stranded = std::mem::take(&mut state.stranded);
         if !stranded.is_empty() {
-            // One that could not begin would not the next time either.
-            let cause = (self.is_private || !state.is_ready).then(|| cause.clone());
+            let cause = (!self.may_have_successor(&state)).then(|| cause.clone());
             self.deliver(Box::new(SpawnAgain(stranded, cause)));
         }
         let is_idle = state.processes.is_empty();
@@ -629,7 +557,7 @@ impl Host {
             let Some(spawned) = state.processes.get_mut(&number) else { continue };
             if spawned.worker.process.is_none() {
                 let error = BrokenPool::of_process(cause.clone()).into();
-                self.on_refused(&mut state, number, error);
+                self.on_over(&mut state, number, error, ProcessExit::default());
                 continue;
             }
             spawned.worker.on_zygote_lost(&how, &killed);

@@ -8,6 +8,8 @@ mod builder;
 mod exit;
 mod handle;
 mod host;
+mod reports;
+mod spawn;
 
 pub use builder::ProcessBuilder;
 pub use exit::ProcessExit;

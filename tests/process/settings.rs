@@ -77,8 +77,10 @@ fn the_preloaded_function_runs_before() {
 fn more_memory_than_the_limit_ends_it() {
     fn fill(bytes: usize, is_held: bool) -> usize {
         let all = std::hint::black_box(vec![1_u8; bytes]);
-        while is_held {
-            std::thread::park();
+        if is_held {
+            loop {
+                std::thread::park();
+            }
         }
         all.len()
     }
