@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use super::handle::ProcessHandle;
-use super::host;
-use super::spawn::Spawn;
+use super::spawn::{Spawn, spawn};
 use super::{Process, Value};
 use crate::core::{Extra, OnUnobserved, Promise};
 use crate::error::Error;
@@ -139,7 +138,7 @@ impl ProcessBuilder {
             on_unobserved: OnUnobserved::default(),
         });
         let task = promise.id().get();
-        let spawn = Spawn {
+        let to_spawn = Spawn {
             handle: handle.clone(),
             progress,
             task,
@@ -152,8 +151,8 @@ impl ProcessBuilder {
         // In any case, since that drops the arguments.
         let call = call::pack(call.into_call());
         match self.into_settings(&name).and_then(|settings| Ok((settings, call?))) {
-            Ok((settings, call)) => host::spawn(&settings, spawn, call),
-            Err(error) => spawn.refuse(error),
+            Ok((settings, call)) => spawn(&settings, to_spawn, call),
+            Err(error) => to_spawn.refuse(error),
         }
         Process { value: TaskFuture::new(outcome), handle }
     }

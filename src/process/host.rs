@@ -12,12 +12,11 @@ use std::sync::Arc;
 use super::exit::ProcessExit;
 use super::handle::{ProcessHandle, Progress};
 use super::reports::{Reports, Tell};
-use super::spawn::Spawn;
+use super::spawn::{NotStarted, Spawn, SpawnAgain};
 use crate::error::{BrokenPool, Error, LossCause};
-use crate::fork::{self, Own};
+use crate::fork::Own;
 use crate::local::family::{self, Family};
 use crate::local::memory_limit::{self, PAUSE};
-use crate::local::start;
 use crate::local::start::zygote::{
     Exit, Launch, Notice, WorkerSettings, WorkerStderr, Zygote, ZygoteSettings,
 };
@@ -95,68 +94,8 @@ impl UserCode for Leave {
     }
 }
 
-/// The calls of processes that were asked for as the zygote was ending, and the reason why no other one is
-/// asked, if there is one.
-struct SpawnAgain(Vec<(Spawn, Content)>, Option<String>);
-
-impl UserCode for SpawnAgain {
-    fn run(self: Box<Self>) {
-        let Self(stranded, cause) = *self;
-        for (stranded, call) in stranded {
-            match &cause {
-                Some(cause) => stranded.refuse(BrokenPool::of_process(cause.clone()).into()),
-                None => spawn(&ZygoteSettings::default(), stranded, call),
-            }
-        }
-    }
-}
-
-/// The host of processes that need no zygote of their own.
-static DEFAULT: Own<Mutex<Option<Arc<Host>>>> =
-    Own::from_start(Mutex::new(None), || Mutex::new(None));
-
-/// Starts a process for a call, by the default host unless the settings need another one. An error is told
-/// to those who wait for the process.
-pub(super) fn spawn(settings: &ZygoteSettings, mut spawn: Spawn, mut call: Content) {
-    loop {
-        let host = match host_for(settings) {
-            Ok(host) => host,
-            Err(error) => return spawn.refuse(BrokenPool::of_process(error).into()),
-        };
-        match host.start(spawn, call) {
-            Ok(()) => return,
-            Err(NotStarted::Refused(spawn, cause)) => {
-                return spawn.refuse(BrokenPool::of_process(cause).into());
-            }
-            Err(NotStarted::HostIsLost(back)) => (spawn, call) = *back,
-        }
-    }
-}
-
-fn host_for(settings: &ZygoteSettings) -> io::Result<Arc<Host>> {
-    start::check_can_start()?;
-    if !settings.is_default() {
-        return Host::new(settings, true);
-    }
-    fork::watch();
-    let mut default = DEFAULT.lock();
-    if let Some(host) = default.as_ref().filter(|host| host.state.lock().lost.is_none()) {
-        return Ok(Arc::clone(host));
-    }
-    let host = Host::new(settings, false)?;
-    *default = Some(Arc::clone(&host));
-    Ok(host)
-}
-
-/// Why a process was not asked for, with what was to run there.
-enum NotStarted {
-    Refused(Spawn, Box<dyn std::error::Error + Send + Sync>),
-    /// The default zygote was lost; another one takes its place.
-    HostIsLost(Box<(Spawn, Content)>),
-}
-
 impl Host {
-    fn new(settings: &ZygoteSettings, is_private: bool) -> io::Result<Arc<Self>> {
+    pub(super) fn new(settings: &ZygoteSettings, is_private: bool) -> io::Result<Arc<Self>> {
         let zygote = Zygote::start(&Launch::new(settings)?)?;
         let host = Reactor::join(|registration| {
             let state = Own::new(Mutex::new(State::default()), Mutex::default);
@@ -173,8 +112,13 @@ impl Host {
         Ok(host)
     }
 
+    /// Returns whether the zygote has ended.
+    pub(super) fn is_lost(&self) -> bool {
+        self.state.lock().lost.is_some()
+    }
+
     /// Asks for a process.
-    fn start(self: &Arc<Self>, spawn: Spawn, call: Content) -> Result<(), NotStarted> {
+    pub(super) fn start(self: &Arc<Self>, spawn: Spawn, call: Content) -> Result<(), NotStarted> {
         let mut state = self.state.lock();
         let number = state.next;
         // Used up also if this fails: what has come of it all the same is told by this number.
