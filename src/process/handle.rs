@@ -45,11 +45,18 @@ pub struct ProcessHandle {
 
 pub(super) struct Shared {
     pub(super) name: String,
-    /// The host, and its number for the process. Not set if the process was refused.
-    pub(super) place: OnceLock<(Weak<Host>, u32)>,
+    place: Mutex<Place>,
     pub(super) pid: OnceLock<u32>,
     started: SharedTask<u32>,
     exited: SharedTask<ProcessExit>,
+}
+
+#[derive(Default)]
+struct Place {
+    /// The host, and its number for the process, once that was asked for.
+    at: Option<(Weak<Host>, u32)>,
+    /// The way in which the process was ended, which may have been before it was asked for.
+    ended_by: Option<EndBy>,
 }
 
 /// The sides of a handle's results that give these.
@@ -67,7 +74,7 @@ impl ProcessHandle {
         let (to_start, started) = TaskFuture::promise();
         let (to_exit, exited) = TaskFuture::promise();
         let (started, exited) = (started.shared(), exited.shared());
-        let (place, pid) = (OnceLock::new(), OnceLock::new());
+        let (place, pid) = (Mutex::default(), OnceLock::new());
         let shared = Arc::new(Shared { name, place, pid, started, exited });
         (Self { shared }, Progress { started: Some(to_start), exited: to_exit })
     }
@@ -89,8 +96,15 @@ impl ProcessHandle {
 
     /// Returns the host of the process, and its number there, as long as there may be one.
     pub(super) fn place(&self) -> Option<(Arc<Host>, u32)> {
-        let (host, number) = self.shared.place.get()?;
-        Some((host.upgrade()?, *number))
+        let (host, number) = self.shared.place.lock().at.clone()?;
+        Some((host.upgrade()?, number))
+    }
+
+    /// Records that this host was asked for the process. Returns how that is to be ended, if it is.
+    pub(super) fn place_at(&self, host: &Arc<Host>, number: u32) -> Option<EndBy> {
+        let mut place = self.shared.place.lock();
+        place.at = Some((Arc::downgrade(host), number));
+        place.ended_by
     }
 
     /// The name of the process, as given to [`ProcessBuilder::name`](crate::ProcessBuilder::name).
@@ -160,6 +174,12 @@ impl ProcessHandle {
     }
 
     fn end(&self, how: EndBy) {
+        // Recorded before the look at the place, where it is looked at after that was set.
+        let mut place = self.shared.place.lock();
+        if place.ended_by != Some(EndBy::Kill) {
+            place.ended_by = Some(how);
+        }
+        drop(place);
         if let Some((host, number)) = self.place() {
             host.end(number, how);
         }

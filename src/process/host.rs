@@ -74,6 +74,7 @@ struct Spawned {
     sink: Option<Box<dyn ReplySink>>,
     trace: TaskTrace,
     limits: Limits,
+    max_result_size: u64,
     memory_timer: Option<Timer>,
     /// Nothing more is taken from it; how it ended is not known yet.
     is_gone: bool,
@@ -141,8 +142,9 @@ impl Host {
                 return Err(NotStarted::Refused(spawn, error.into()));
             }
         };
-        let Spawn { handle, progress, task, sink, trace, memory_limit, stderr, .. } = spawn;
-        let _first = handle.shared.place.set((Arc::downgrade(self), number));
+        let Spawn { handle, progress, task, sink, trace, memory_limit, max_result_size, stderr } =
+            spawn;
+        let ended_by = handle.place_at(self, number);
         // Under the lock under which its end is taken in.
         handle.enter();
         let limits = Limits { memory: memory_limit, keeps_stderr: stderr == WorkerStderr::Tail };
@@ -155,11 +157,15 @@ impl Host {
             sink: Some(sink),
             trace,
             limits,
+            max_result_size,
             memory_timer: None,
             is_gone: false,
             reports: Arc::default(),
         };
         state.processes.insert(number, spawned);
+        let ended = ended_by.and_then(|how| state.end(number, how));
+        drop(state);
+        drop(ended);
         Ok(())
     }
 
@@ -490,7 +496,15 @@ impl Host {
         let mut state = self.state.lock();
         let cause = state.refusal.take().unwrap_or_else(|| how.clone());
         state.lost = Some(cause.clone());
-        let stranded = std::mem::take(&mut state.stranded);
+        let mut stranded = std::mem::take(&mut state.stranded);
+        if self.may_have_successor(&state) {
+            // Nothing has run of those that have not announced themselves.
+            for spawned in state.take_unstarted() {
+                let _ = self.registration.remove(spawned.worker.connection.socket.as_fd());
+                spawned.handle.leave();
+                stranded.extend(spawned.into_spawn());
+            }
+        }
         if !stranded.is_empty() {
             let cause = (!self.may_have_successor(&state)).then(|| cause.clone());
             self.deliver(Box::new(SpawnAgain(stranded, cause)));
@@ -517,7 +531,32 @@ impl Host {
     }
 }
 
+impl Spawned {
+    /// Returns what was to run there, if it was not sent. Its value is still waited for then.
+    fn into_spawn(self) -> Option<(Spawn, Content)> {
+        let Self { handle, progress, task, trace, limits, max_result_size, .. } = self;
+        let stderr = match limits.keeps_stderr {
+            true => WorkerStderr::Tail,
+            false => WorkerStderr::Inherit,
+        };
+        let (memory_limit, sink) = (limits.memory, self.sink?);
+        let spawn =
+            Spawn { handle, progress, task, sink, trace, memory_limit, max_result_size, stderr };
+        Some((spawn, self.call?))
+    }
+}
+
 impl State {
+    /// Takes out the processes that have not announced themselves, and were not ended before that.
+    fn take_unstarted(&mut self) -> impl Iterator<Item = Spawned> + use<> {
+        let is_unstarted =
+            |(_, it): &(u32, Spawned)| it.worker.process.is_none() && it.call.is_some();
+        let (unstarted, others): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.processes).into_iter().partition(is_unstarted);
+        self.processes.extend(others);
+        unstarted.into_iter().map(|(_, spawned)| spawned)
+    }
+
     /// Ends a process, and returns its call if that was not sent.
     fn end(&mut self, number: u32, how: EndBy) -> Option<Content> {
         let spawned = self.processes.get_mut(&number)?;
