@@ -614,11 +614,13 @@ impl fmt::Display for CodecError {
 
 impl std::error::Error for CodecError {}
 
-/// A pool that can't run tasks any more, with the cause, which is its
+/// A pool that can't run tasks any more, or a process that could not be started, with the cause, which is its
 /// [`source`](std::error::Error::source) as well. Every task that the pool fails carries the same cause.
 #[derive(Clone)]
 pub struct BrokenPool {
     cause: Arc<Quiet<Box<dyn std::error::Error + Send + Sync>>>,
+    /// It is no pool, but a `Process` that could not be started.
+    is_process: bool,
 }
 
 impl BrokenPool {
@@ -634,7 +636,13 @@ impl BrokenPool {
     /// );
     /// ```
     pub fn new(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
-        Self { cause: Arc::new(Quiet::new(cause.into())) }
+        Self { cause: Arc::new(Quiet::new(cause.into())), is_process: false }
+    }
+
+    /// Of a process that could not be started.
+    #[cfg(feature = "process")]
+    pub(crate) fn of_process(cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self { is_process: true, ..Self::new(cause) }
     }
 
     /// Of a pool in a process that was forked from the one which has made it.
@@ -653,7 +661,11 @@ impl BrokenPool {
 
 impl fmt::Display for BrokenPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the pool is broken; create a new pool once the cause is fixed")
+        f.write_str(if self.is_process {
+            "the process could not be started; try again once the cause is fixed"
+        } else {
+            "the pool is broken; create a new pool once the cause is fixed"
+        })
     }
 }
 

@@ -63,7 +63,7 @@
 //! [`ProcessPoolExecutor`] runs calls of plain functions in worker processes: a crash fails one
 //! task, a task that runs can be killed, and memory is isolated; for that, arguments and results
 //! are serialised, and a task costs microseconds. It comes with the feature `process`, which is
-//! on by default, and needs Linux. [`InlineExecutor`] runs jobs on the caller's thread, for unit
+//! on by default, and needs Linux; so does [`Process`], one call in a process of its own. [`InlineExecutor`] runs jobs on the caller's thread, for unit
 //! tests. Code that is generic over [`Executor`] runs on all of them.
 //!
 //! Which function a worker process is to call, it learns from where that is in the program's file.
@@ -94,6 +94,7 @@
 //!    unwind_safe.rs      auto traits of the public types
 //!    guide.rs            the guide, of docs/guide
 //! 8  process_pool/       ProcessPoolExecutor, its builder and options
+//!    process/            Process: one call in a process of its own
 //! 7  local/              one worker process on this machine: the pool's record of it, shared memory
 //!    local/start/        how it comes to be: before main, the helper process, fork
 //! 6  remote/             calls that run in another process, whatever carries them
@@ -133,7 +134,10 @@
 //!    error.rs, executor_state.rs, label.rs, portable.rs, panic.rs, metrics.rs, instruments.rs, trace/, timer.rs, fork.rs,
 //!    clock.rs, sync.rs, shrink.rs, cache_padded.rs
 //! ```
-#![cfg_attr(not(feature = "process"), doc = "[`ProcessPoolExecutor`]: #which-executor")]
+#![cfg_attr(
+    not(feature = "process"),
+    doc = "[`ProcessPoolExecutor`]: #which-executor\n[`Process`]: #which-executor"
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))] // docs.rs shows which feature an item needs
 #![deny(unsafe_code)]
 #![cfg_attr(
@@ -244,6 +248,8 @@ mod panic;
 mod portable;
 mod portable_error;
 #[cfg(feature = "process")]
+mod process;
+#[cfg(feature = "process")]
 mod process_pool;
 #[cfg(feature = "process")]
 mod reactor;
@@ -292,22 +298,28 @@ pub use job::{Call, Job, PortableCall};
 pub use label::Label;
 #[cfg(feature = "process")]
 pub use local::start::init;
+#[cfg(feature = "process")]
+pub use local::start::zygote::WorkerStderr;
 pub use map::{Map, MapFuture, TryMap, TryMapError, TryMapFuture, Unordered};
 pub use metrics::{Histogram, Metrics};
 pub use next::Next;
 pub use panic::{PanicLocation, Panicked};
 pub use portable::Portable;
 pub use portable_error::PortableError;
+#[cfg(feature = "process")]
+pub use process::{Process, ProcessBuilder, ProcessExit, ProcessHandle};
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub use process_pool::fuzzing;
 #[cfg(feature = "process")]
-pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor, WorkerStderr};
+pub use process_pool::{ProcessPoolBuilder, ProcessPoolExecutor};
 #[cfg(feature = "process")]
 pub use remote::parent_pool::ParentPool;
 pub use shared_task::SharedTask;
 pub use shutdown::{RunningTask, Shutdown, ShutdownFuture, ShutdownReport};
 pub use stop_token::{StopSource, StopToken, Stopped};
+#[cfg(feature = "process")]
+pub use sys::Usage;
 pub use task_handle::{TaskDone, TaskHandle};
 pub use task_options::TaskOptions;
 pub use task_set::{NextTimeout, TaskSet};

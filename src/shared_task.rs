@@ -7,6 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
 
 use crate::core::{Awaited, TaskId, context, parker};
 use crate::error::Error;
@@ -14,6 +15,7 @@ use crate::future::TaskFuture;
 use crate::panic::{KeptWaker, wake_all};
 use crate::sync::Mutex;
 use crate::task_handle::TaskHandle;
+use crate::timer::deadline;
 
 /// A future whose clones all get the result of one task. Made by [`TaskFuture::shared`].
 ///
@@ -104,11 +106,35 @@ impl<T: Clone> SharedTask<T> {
         if let Some(task) = queued {
             task.runnable().run_in_place();
         }
-        let awaited = Awaited::Task(self.id());
-        match parker::block_on(|| awaited, None, |cx| self.poll_outcome(cx)) {
+        match self.clone().wait(None) {
             Some(outcome) => outcome,
             None => unreachable!("a wait without a limit ends with a result"),
         }
+    }
+
+    /// Waits for the result by blocking this thread, for at most `limit`. `None` if there is no result by
+    /// then.
+    ///
+    /// ```
+    /// use concurrent_futures::TaskFuture;
+    /// use std::time::Duration;
+    ///
+    /// let (completer, future) = TaskFuture::promise();
+    /// let shared = future.shared();
+    /// assert!(shared.result_timeout(Duration::from_millis(1)).is_none());
+    /// completer.complete(Ok(7));
+    /// assert!(matches!(shared.result_timeout(Duration::from_millis(1)), Some(Ok(7))));
+    /// ```
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn result_timeout(&self, limit: Duration) -> Option<Result<T, Error>> {
+        self.clone().wait(Some(limit))
+    }
+
+    /// Waits with a key of its own, since several threads may wait by one clone.
+    #[cfg_attr(debug_assertions, track_caller)]
+    fn wait(self, limit: Option<Duration>) -> Option<Result<T, Error>> {
+        let awaited = Awaited::Task(self.id());
+        parker::block_on(|| awaited, limit.map(deadline), |cx| self.poll_outcome(cx))
     }
 
     fn poll_outcome(&self, cx: &Context<'_>) -> Poll<Result<T, Error>> {

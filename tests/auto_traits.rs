@@ -93,8 +93,8 @@ fn executors_and_what_they_give() {
 #[test]
 fn worker_processes_and_what_goes_there() {
     use concurrent_futures::{
-        Buffer, BufferIntoIter, ParentPool, ProcessPoolBuilder, ProcessPoolExecutor, WorkerStderr,
-        ipc,
+        Buffer, BufferIntoIter, ParentPool, Process, ProcessBuilder, ProcessExit, ProcessHandle,
+        ProcessPoolBuilder, ProcessPoolExecutor, Usage, WorkerStderr, ipc,
     };
     all! {
         send: ProcessPoolExecutor, ProcessPoolBuilder, TaskBuilder<&'static ProcessPoolExecutor>, ParentPool,
@@ -118,6 +118,24 @@ fn worker_processes_and_what_goes_there() {
             Permit<ProcessPoolExecutor>, Permit<ParentPool>,
             Buffer<f64>, BufferIntoIter<f64>, WorkerStderr;
     }
+    all! {
+        send: Process<NotSync>, ProcessHandle, ProcessBuilder, ProcessExit, Usage;
+        sync: Process<NotSync>, ProcessHandle, ProcessBuilder, ProcessExit, Usage;
+        unpin: Process<NotDebug>, ProcessHandle, ProcessBuilder, ProcessExit, Usage;
+        unwind_safe: Process<NotSync>, ProcessHandle, ProcessBuilder, ProcessExit, Usage;
+        is_static: Process<u8>, ProcessHandle, ProcessBuilder, ProcessExit, Usage;
+        clone: ProcessHandle, ProcessBuilder, ProcessExit;
+        debug: Process<NotDebug>, ProcessHandle, ProcessBuilder, ProcessExit;
+        value: Usage;
+    }
+    fn waits_are_send(process: &Process<NotSync>) {
+        fn waits<T: Send + 'static>(_: T) {}
+        waits(process.started());
+        waits(process.join());
+        waits(process.handle().started());
+        waits(process.handle().join());
+    }
+    let _ = waits_are_send;
     all! {
         send: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
         sync: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;

@@ -5,7 +5,7 @@
 
 use std::io;
 
-use concurrent_futures::{Error, ProcessPoolExecutor, ThreadPoolExecutor, call};
+use concurrent_futures::{Error, Process, ProcessPoolExecutor, ThreadPoolExecutor, call};
 
 #[test]
 fn a_process_pool_is_refused_with_the_reason_and_a_way_out() {
@@ -17,6 +17,17 @@ fn a_process_pool_is_refused_with_the_reason_and_a_way_out() {
     assert_eq!(cause.kind(), io::ErrorKind::Unsupported);
     let text = cause.to_string();
     assert!(text.contains("Linux only") && text.contains("use ThreadPoolExecutor"), "{text}");
+}
+
+#[test]
+fn a_process_is_refused_by_the_error_of_its_value() {
+    let process = Process::spawn(call!(u64::pow(2, 10)));
+    assert!(!process.is_running() && Process::running().is_empty());
+    assert_eq!(process.join_blocking().pid(), None);
+    let Err(Error::BrokenPool(refused)) = process.result() else {
+        panic!("there are no worker processes here");
+    };
+    assert!(refused.cause().to_string().contains("Linux only"));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! | --- | --- | --- |
 //! | owner | [`worker_handle`] | the record of a worker, under the owner's lock |
 //! | | [`outgoing`] | frames that wait for room in its socket |
+//! | | [`memory_limit`] | looks at the memory that it uses |
 //! | owner, helper | [`start`] | how a worker comes to be |
 //! | worker | [`worker`], [`parent_connection`] | its main function; its connection to the owner |
 //! | | [`crash`] | the handler that notes the cause of a fault |
@@ -19,6 +20,7 @@ pub(crate) mod control_block;
 pub(crate) mod crash;
 #[cfg(all(target_os = "linux", not(no_process_pool)))]
 pub(crate) mod family;
+pub(crate) mod memory_limit;
 pub(crate) mod outgoing;
 pub(crate) mod parent_connection;
 pub(crate) mod start;

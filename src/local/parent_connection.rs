@@ -90,11 +90,16 @@ impl Inbox {
 impl ParentConnection {
     /// Makes this process a worker, whose tasks belong to the pool at the other end of `socket`.
     pub(crate) fn install(socket: OwnedFd, block: SharedControlBlock) -> Arc<Self> {
-        // Before the generation is read: without the watch a fork would go unnoticed.
-        fork::watch();
-        let channel = Self::new(socket, block);
+        let channel = Self::without_pool(socket, block);
         parent_pool::install(Arc::clone(&channel) as Arc<dyn Parent>);
         channel
+    }
+
+    /// The connection of a process whose call belongs to no pool.
+    pub(crate) fn without_pool(socket: OwnedFd, block: SharedControlBlock) -> Arc<Self> {
+        // Before the generation is read: without the watch a fork would go unnoticed.
+        fork::watch();
+        Self::new(socket, block)
     }
 
     fn new(socket: OwnedFd, block: SharedControlBlock) -> Arc<Self> {

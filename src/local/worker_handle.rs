@@ -1,26 +1,36 @@
 //! A worker process as its owner reaches it: its socket, its control block, its process. In the owner's
 //! process, under the owner's lock.
 
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 use std::time::Duration;
 
+use super::UNFIT;
 use super::claim::{self, Claim};
 use super::control_block::SharedControlBlock;
 use super::family::Family;
 use super::outgoing::Outgoing;
-use super::start::zygote::Zygote;
-use crate::error::LossCause;
+use super::start::zygote::{Exit, WorkerSettings, Zygote};
+use crate::error::{HowEnded, LossCause, WorkerLost};
+use crate::function::NamedCall;
 use crate::reactor::Registration;
 use crate::remote::frame::{Frame, FrameReader, Header};
 use crate::remote::message::{self, DESCRIPTORS_RETRY, Payload};
 use crate::remote::scheduler::CheckedCall;
-use crate::remote::scheduler::transport::{EndBy, Hub, Progress, Withdrawn, WorkerLink};
+use crate::remote::scheduler::transport::{EndBy, Hub, Loss, Progress, Withdrawn, WorkerLink};
+use crate::remote::slots::SLOTS;
 use crate::remote::trace_relay;
 use crate::sync::Mutex;
-use crate::sys::{AsFd, OwnedFd, PidFd, Signal, socket};
+use crate::sys::{AsFd, ExitStatus, OwnedFd, PidFd, Signal, explain, socket};
 use crate::timer::Timer;
+
+/// Longest time from the end of a worker's socket to the report of its exit. After that it is
+/// killed, since it may have closed the socket itself and live on.
+pub(crate) const DEATH_LIMIT: Duration = Duration::from_millis(500);
+
+/// Longest time from that kill to the report: as long as a machine with much else to do may take.
+pub(crate) const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
 /// The connection to a worker, used without the owner's lock: a system call under that lock would
 /// make other threads wait, above all if the call wakes a process that takes this CPU.
@@ -28,7 +38,7 @@ pub(crate) struct Connection {
     pub(crate) socket: OwnedFd,
     pub(crate) block: SharedControlBlock,
     // Uncontended: one thread at a time has the turn to read for all pools.
-    pub(crate) incoming: Mutex<Incoming>,
+    incoming: Mutex<Incoming>,
     outgoing: Outgoing,
     registration: Registration,
     /// The worker's number with the reactor.
@@ -39,12 +49,60 @@ pub(crate) struct Connection {
 
 /// The frames that come from a worker.
 pub(crate) struct Incoming {
-    pub(crate) reader: FrameReader,
+    reader: FrameReader,
     /// A list without entries, and the room that the last ones took.
-    pub(crate) room: Vec<(Option<CheckedCall>, Frame)>,
+    room: Vec<ReceivedFrame>,
+}
+
+/// A frame, with what its call was found to be.
+pub(crate) type ReceivedFrame = (Option<CheckedCall>, Frame);
+
+/// Frames that were read from a worker, and then perhaps its end, or garbage.
+pub(crate) struct Received {
+    pub(crate) frames: Vec<ReceivedFrame>,
+    pub(crate) is_end: bool,
+    pub(crate) garbage: Option<String>,
 }
 
 impl Connection {
+    /// Receives what a worker has sent: what there is, or, if it is dead, to the last byte.
+    pub(crate) fn receive(&self, to_the_end: bool) -> Received {
+        let mut incoming = self.incoming.lock();
+        let Incoming { reader, room } = &mut *incoming;
+        let mut frames = std::mem::take(room);
+        loop {
+            let is_end = match reader.fill(self.socket.as_fd()) {
+                Ok(0) => true,
+                Ok(_) => false,
+                // Of a dead worker this is all: a process that has inherited its socket may keep it
+                // open.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => to_the_end,
+                Err(_gone) => true,
+            };
+            let garbage = loop {
+                match reader.next() {
+                    // Checked without the lock: the check walks through the images of this process.
+                    Ok(Some(frame)) => frames.push((frame.code.map(NamedCall::check), frame)),
+                    Ok(None) => break None,
+                    Err(garbage) => break Some(garbage.to_string()),
+                }
+            };
+            // One read for each report of the poller, so that one busy worker does not hold up the
+            // others.
+            if is_end || garbage.is_some() || !to_the_end {
+                return Received { frames, is_end, garbage };
+            }
+        }
+    }
+
+    /// Keeps the room that received frames have taken, for the next ones.
+    pub(crate) fn reuse(&self, frames: Vec<ReceivedFrame>) {
+        // As many as a worker may have tasks; a list that has grown beyond is not kept.
+        if frames.capacity() <= 2 * SLOTS {
+            self.incoming.lock().room = frames;
+        }
+    }
+
     /// Sends what is in line, as far as the socket takes it.
     pub(crate) fn flush(self: &Arc<Self>) {
         /// After any other error the worker may live, as where the system has no memory for the send. An end
@@ -76,6 +134,13 @@ impl Connection {
     }
 }
 
+/// The settings of a worker that the description of its loss takes into account.
+pub(crate) struct Limits {
+    /// The most private memory that it may use, in bytes.
+    pub(crate) memory: Option<u64>,
+    pub(crate) keeps_stderr: bool,
+}
+
 /// A worker process, from the moment in which it is asked for.
 pub(crate) struct WorkerHandle {
     pub(crate) connection: Arc<Connection>,
@@ -97,6 +162,29 @@ pub(crate) struct WorkerHandle {
 }
 
 impl WorkerHandle {
+    /// Asks for a worker, with these settings in its control block.
+    pub(crate) fn ask_for(
+        settings: &WorkerSettings,
+        zygote: &Zygote,
+        registration: &Registration,
+        max_result_size: u64,
+        set_up: impl FnOnce(&SharedControlBlock),
+    ) -> io::Result<Self> {
+        let (ours, theirs) = socket::pair().map_err(explain("its socket can't be made"))?;
+        let (block, memory) = SharedControlBlock::create()
+            .map_err(explain("the memory that it shares with this process can't be made"))?;
+        set_up(&block);
+        zygote
+            .spawn(settings, theirs, memory.as_fd())
+            .map_err(explain("the process that starts workers can't be asked for it"))?;
+        // If this fails, `ours` is closed, and the worker that was asked for ends when it reads
+        // that. It reports under a number that no worker has.
+        let (number, registration) = (settings.number, registration.clone());
+        let watched = registration.add(ours.as_fd(), number);
+        watched.map_err(explain("its socket can't be waited for"))?;
+        Ok(Self::new(ours, block, settings.family, registration, number, max_result_size))
+    }
+
     /// A worker whose number with the reactor is `number`.
     pub(crate) fn new(
         socket: OwnedFd,
@@ -157,6 +245,67 @@ impl WorkerHandle {
             self.ended_by = Some(signal);
         }
         self.signal(signal, zygote);
+    }
+
+    /// Records that the zygote has ended, and this worker with it; `how` says how that was. Of what its
+    /// tasks had started, its group is killed here, and its family was, unless that has failed.
+    pub(crate) fn on_zygote_lost(&mut self, how: &str, family_killed: &io::Result<()>) {
+        self.is_orphaned = true;
+        let fault = self.fault.take().unwrap_or_else(|| LossCause::Other(format!("since {how}")));
+        // A worker that has not announced its process has run nothing. Of one that was reaped since,
+        // by who has adopted it, what is left is found by family.
+        let killed = self.process.as_ref().map_or(Ok(()), |(_, process)| process.kill_group());
+        let killed = killed.as_ref().and(family_killed.as_ref());
+        self.fault = Some(match killed {
+            Ok(_) => fault,
+            Err(error) => LossCause::Other(format!(
+                "{fault}; what its tasks had started could not be killed: {error}"
+            )),
+        });
+    }
+
+    /// Describes how the worker was lost. `None`: its end was not reported.
+    pub(crate) fn loss(&self, exit: Option<&Exit>, limits: &Limits) -> Loss {
+        let failed =
+            |exit: &Exit| ![ExitStatus::KILLED, ExitStatus::Code(UNFIT)].contains(&exit.status);
+        Loss {
+            lost: self.describe(exit, limits),
+            has_failed: exit.is_some_and(failed),
+            is_orphaned: self.is_orphaned,
+        }
+    }
+
+    fn describe(&self, exit: Option<&Exit>, limits: &Limits) -> WorkerLost {
+        let stderr = exit.map(|exit| String::from_utf8_lossy(&exit.stderr_tail).into_owned());
+        let stderr = stderr.unwrap_or_default();
+        let HowEnded { signal, exit_code } = ExitStatus::describe(exit.map(|exit| exit.status));
+        // The owner's own reason counts first; what follows are signs, the surest first.
+        let cause = self.fault.clone().or_else(|| {
+            if signal.is_some_and(|signal| self.connection.block.is_stack_overflow(signal)) {
+                return Some(LossCause::StackOverflow);
+            }
+            if exit.is_some_and(|exit| exit.out_of_memory) {
+                return Some(LossCause::OutOfMemory);
+            }
+            // It may as well have been dead for long, and the notice late: then this is not the signal.
+            if self.is_overdue && exit.is_none_or(|exit| exit.status == ExitStatus::KILLED) {
+                let text = "probably since it had closed its socket and lived on";
+                return Some(LossCause::Other(text.to_owned()));
+            }
+            // An allocation that fails is an abort like any other. What Rust's standard library says
+            // before it is known only where stderr is kept.
+            let aborted = exit.is_some_and(|exit| exit.status == ExitStatus::ABORTED);
+            let limit = limits.memory.filter(|_| aborted)?;
+            if limits.keeps_stderr && !stderr.contains("memory allocation of") {
+                return None;
+            }
+            Some(LossCause::MemoryLimit { limit, used: None, is_certain: limits.keeps_stderr })
+        });
+        let pid = exit.map(|exit| exit.pid).or(self.pid()).unwrap_or(0);
+        let cpu_time = exit.map(|exit| exit.usage.cpu_time);
+        let peak_memory = exit.map(|exit| exit.usage.peak_memory);
+        let earlier = Vec::new();
+        WorkerLost { pid, signal, exit_code, cause, cpu_time, peak_memory, stderr, earlier }
     }
 
     /// Signals the process, if it is known. Where this process may not do that, as after a

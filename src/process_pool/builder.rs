@@ -18,23 +18,11 @@ use crate::initializer::InitializerOutcome;
 use crate::instruments::Instruments;
 use crate::job::Call;
 use crate::local::control_block::{HIDES_PANICS, RETIRES_AFTER_PANIC};
-use crate::local::start::zygote::ZygoteSettings;
+use crate::local::start::zygote::{WorkerStderr, ZygoteSettings};
 use crate::portable::Portable;
 use crate::remote::frame::Content;
 use crate::remote::scheduler::config::Config;
 use crate::settings;
-
-/// The destination of what workers write to stderr.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum WorkerStderr {
-    /// To that of this process.
-    #[default]
-    Inherit,
-    /// To that of this process, through a helper that keeps the last 4 KiB for
-    /// [`WorkerLost`](crate::WorkerLost).
-    Tail,
-}
 
 /// Builds a [`ProcessPoolExecutor`]. From [`ProcessPoolExecutor::builder`].
 ///

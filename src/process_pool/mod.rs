@@ -13,7 +13,7 @@ pub(crate) mod builder;
 pub mod fuzzing;
 mod transport;
 
-pub use builder::{ProcessPoolBuilder, WorkerStderr};
+pub use builder::ProcessPoolBuilder;
 
 use std::fmt;
 use std::sync::Arc;

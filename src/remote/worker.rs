@@ -35,6 +35,32 @@ pub(crate) trait PoolLink: Desk + Parent + 'static {
 
 /// Runs what the pool sends, until it sends no more. An error means that the pool is gone.
 pub(crate) fn serve<C: PoolLink>(connection: &Arc<C>) -> io::Result<()> {
+    let served = as_worker(connection, |desk, worker| serve_tasks(&**connection, desk, worker));
+    if let Some(finalizer) = served? {
+        // Outside of the worker context: it is no task.
+        finalize(finalizer);
+    }
+    Ok(())
+}
+
+/// Makes one call, and returns the kind of the reply. `None`: there is no call. An error means that the
+/// owner is gone.
+pub(crate) fn serve_one<C: PoolLink>(connection: &Arc<C>) -> io::Result<Option<Kind>> {
+    as_worker(connection, |desk, worker| {
+        let Some(call) =
+            connection.next_task()?.filter(|frame| connection.start(frame.header.slot))
+        else {
+            return Ok(None);
+        };
+        run_and_reply(desk, worker, &Sender::new(desk), call, &mut Contexts::default()).map(Some)
+    })
+}
+
+/// Runs `serve` with this thread as the worker.
+fn as_worker<C: PoolLink, R>(
+    connection: &Arc<C>,
+    serve: impl FnOnce(&Arc<dyn Desk>, &Worker) -> io::Result<Option<R>>,
+) -> io::Result<Option<R>> {
     install_hook();
     let desk: Arc<dyn Desk> = Arc::clone(connection) as _;
     let mut served = Ok(None);
@@ -43,12 +69,8 @@ pub(crate) fn serve<C: PoolLink>(connection: &Arc<C>) -> io::Result<()> {
         runs_task: Cell::new(false),
         generation: fork::generation(),
     });
-    context::run_as_worker(worker.clone(), || served = serve_tasks(&**connection, &desk, &worker));
-    if let Some(finalizer) = served? {
-        // Outside of the worker context: it is no task.
-        finalize(finalizer);
-    }
-    Ok(())
+    context::run_as_worker(worker.clone(), || served = serve(&desk, &worker));
+    served
 }
 
 /// Returns the frame of the finalizer, if that is to run.
@@ -89,15 +111,7 @@ fn serve_tasks(
             desk.send(header, &Content::default())?;
             continue;
         }
-        events.begin(header);
-        let start = Instant::now();
-        worker.runs_task.set(header.kind != Kind::Initialize);
-        let (Reply { kind, values }, setup) = run(desk, frame, &mut contexts, start);
-        worker.runs_task.set(false);
-        events.end();
-        let time = start.elapsed().saturating_sub(setup);
-        let detail = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
-        desk.reply(Header { kind, detail, ..header }, &Content { code: None, values })?;
+        let kind = run_and_reply(desk, worker, &events, frame, &mut contexts)?;
         if header.kind == Kind::Initialize && kind != Kind::Value {
             break; // Tasks that were sent along are not to run, nor is the finalizer.
         }
@@ -105,6 +119,27 @@ fn serve_tasks(
     // Of maps that have not ended. What waits in there for tasks is told that the pool takes none.
     run_in_frame(desk, 0, None, Extra::new(Options::default()), || drop(contexts));
     Ok(finalizer)
+}
+
+/// Runs a task that this worker has claimed, and replies. Returns the kind of the reply.
+fn run_and_reply(
+    desk: &Arc<dyn Desk>,
+    worker: &Worker,
+    events: &Sender,
+    frame: Frame,
+    contexts: &mut Contexts,
+) -> io::Result<Kind> {
+    let header = frame.header;
+    events.begin(header);
+    let start = Instant::now();
+    worker.runs_task.set(header.kind != Kind::Initialize);
+    let (Reply { kind, values }, setup) = run(desk, frame, contexts, start);
+    worker.runs_task.set(false);
+    events.end();
+    let time = start.elapsed().saturating_sub(setup);
+    let detail = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    desk.reply(Header { kind, detail, ..header }, &Content { code: None, values })?;
+    Ok(kind)
 }
 
 fn finalize(frame: Frame) {

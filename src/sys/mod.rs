@@ -75,11 +75,12 @@ impl ExitStatus {
     }
 }
 
-/// The resources that a process has used.
+/// The resources that a process has used. From [`ProcessExit::usage`](crate::ProcessExit::usage).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Usage {
+#[non_exhaustive]
+pub struct Usage {
     /// The CPU time of all its threads, and of the children that it has reaped.
-    pub(crate) cpu_time: Duration,
+    pub cpu_time: Duration,
     /// The most memory that it held at a time, in bytes.
-    pub(crate) peak_memory: u64,
+    pub peak_memory: u64,
 }

@@ -1,8 +1,9 @@
 //! A task whose result many await, and a promise whose result is not wanted any more.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
 use std::thread;
+use std::time::Duration;
 
 use concurrent_futures::{Error, TaskFuture, ThreadPoolExecutor};
 use futures::executor::block_on;
@@ -159,5 +160,31 @@ fn a_clone_is_woken_also_if_another_one_is_polled_at_the_end() {
             waits = Wakes::new();
             assert_eq!(assert_ready!(waits.poll(&mut clone)).unwrap(), 7);
         }
+    });
+}
+
+#[test]
+fn several_threads_may_block_on_one_clone() {
+    within_limit(|| {
+        let (completer, future) = TaskFuture::promise();
+        let shared = future.shared();
+        assert!(shared.result_timeout(Duration::from_millis(1)).is_none());
+        thread::scope(|scope| {
+            let (sender, waiting) = mpsc::channel();
+            let waits = || {
+                let (shared, sender) = (&shared, sender.clone());
+                scope.spawn(move || {
+                    sender.send(()).unwrap();
+                    shared.result().unwrap()
+                })
+            };
+            let threads = [waits(), waits(), waits()];
+            (0..3).for_each(|_| waiting.recv().unwrap());
+            // So that they are within; were one of them late, it would find the result.
+            assert!(shared.result_timeout(Duration::from_millis(50)).is_none());
+            completer.complete(Ok(7));
+            threads.into_iter().for_each(|thread| assert_eq!(thread.join().unwrap(), 7));
+        });
+        assert_eq!(shared.result_timeout(Duration::ZERO).unwrap().unwrap(), 7);
     });
 }

@@ -90,6 +90,17 @@ class Bench:
             pool.shutdown()
         return [times[0] * 1e3, statistics.median(times[1:]) * 1e3]
 
+    def process(self, count):
+        def run():
+            process = self.context.Process(target=nothing)
+            process.start()
+            process.join()
+            assert process.exitcode == 0
+
+        times = [timed(run)[1] * 1e3 for _ in range(count)]
+        further = statistics.median(times[1:])
+        return [times[0], further, further]
+
     def replacement(self, count):
         with self.pool(1, max_tasks_per_child=1) as pool:
             worker, times = pool.submit(os.getpid).result(), []

@@ -342,7 +342,7 @@ fn zygote_settings() -> ZygoteSettings {
 }
 
 fn settings(script: &str) -> WorkerSettings {
-    let (number, index) = (7, 3);
+    let (number, index) = (7, Some(3));
     let (pool, family) = (script.to_owned(), Family::new().unwrap());
     WorkerSettings { number, index, pool, family, memory_limit: None, keep_stderr: false }
 }

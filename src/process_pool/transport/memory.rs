@@ -1,40 +1,18 @@
 //! The limit on the memory that a worker uses: the pool looks at it while there are tasks. In the pool's
 //! process.
 
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::{ProcessPool, Processes};
-use crate::error::{BrokenPool, Error, LossCause};
+use crate::error::{BrokenPool, Error};
+use crate::local::memory_limit::{self, PAUSE, UNKNOWN};
 use crate::local::start::zygote::Zygote;
 use crate::remote::scheduler::state::State;
 use crate::remote::scheduler::transport::{EndBy, WorkerLink};
 use crate::remote::scheduler::worker::{Life, Worker};
 use crate::sys::{self, ExitStatus, explain};
 use crate::timer::Timer;
-
-/// Number of bytes that a worker can come to use in a second: as much as a processor or two can
-/// fill. The next look is due when the limit can be reached at this rate.
-const FASTEST: f64 = (4_u64 << 30) as f64;
-
-/// The pause between two looks, at least and at most.
-const PAUSE: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(250)];
-
-/// In front of the system's reason.
-const UNKNOWN: &str =
-    "the memory of worker processes can't be read, so `memory_limit` can't be kept";
-
-/// Returns the time for which a worker that uses `used` of `limit` need not be looked at.
-fn pause(used: u64, limit: u64) -> Duration {
-    let [least, most] = PAUSE;
-    Duration::from_secs_f64(limit.saturating_sub(used) as f64 / FASTEST).clamp(least, most)
-}
-
-/// Returns whether a process is not to be looked at: `/proc` denies that it is there, or what it is.
-fn is_forbidden(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied)
-}
 
 /// Returns the helper once it can fork, if a worker uses less than `limit` bytes at its start.
 pub(super) fn check_limit(zygote: Zygote, limit: u64) -> Result<Zygote, Error> {
@@ -87,29 +65,13 @@ impl ProcessPool {
             let busy = state.workers.iter().filter(|(_, worker)| has_task(worker));
             busy.filter_map(|(number, worker)| Some((*number, worker.link.pid()?))).collect()
         };
-        // Not under the lock, since files are read. A process that has ended uses nothing; another
-        // one that has its number by now is not hit, as the kill goes to the worker.
-        let mut most = 0;
+        // Not under the lock, since files are read.
+        let mut pause = PAUSE[1];
         let mut over = Vec::new();
         for (number, pid) in busy {
-            match sys::private_memory(pid) {
-                Ok(memory) => {
-                    let used = memory.map_or(0, |memory| memory.used);
-                    most = most.max(used);
-                    if used > limit {
-                        let used = Some(used);
-                        over.push((
-                            number,
-                            LossCause::MemoryLimit { limit, used, is_certain: true },
-                        ));
-                    }
-                }
-                // It has other rights than this process has by now: a limit that nobody keeps is none.
-                Err(error) if is_forbidden(&error) => {
-                    over.push((number, LossCause::Other(format!("since {UNKNOWN}: {error}"))));
-                }
-                // For want of a descriptor, say, so the next look is soon.
-                Err(_) => most = limit,
+            match memory_limit::look(pid, limit) {
+                Ok(next) => pause = pause.min(next),
+                Err(reason) => over.push((number, reason)),
             }
         }
         let mut state = self.state();
@@ -120,7 +82,7 @@ impl ProcessPool {
         // this timer, or none and sets one.
         let next = state.workers.values().any(has_task).then(|| {
             let pool = Arc::clone(self);
-            self.timer(pause(most, limit), move || pool.look_at_memory(limit))
+            self.timer(pause, move || pool.look_at_memory(limit))
         });
         let old = std::mem::replace(&mut state.transport.memory.timer, next);
         self.release(state);

@@ -9,34 +9,26 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use self::memory::MemoryLimit;
-use super::WorkerStderr;
-use crate::error::{BrokenPool, Error, HowEnded, LossCause, WorkerLost};
-use crate::function::NamedCall;
-use crate::local::UNFIT;
-use crate::local::control_block::SharedControlBlock;
+use crate::error::{BrokenPool, Error, LossCause};
 use crate::local::family::{self, Family};
 use crate::local::start;
-use crate::local::start::zygote::{Exit, Launch, Notice, WorkerSettings, Zygote, ZygoteSettings};
-use crate::local::worker_handle::{Connection, Incoming, WorkerHandle};
+use crate::local::start::zygote::{
+    Exit, Launch, Notice, WorkerSettings, WorkerStderr, Zygote, ZygoteSettings,
+};
+use crate::local::worker_handle::{
+    Connection, DEATH_LIMIT, Limits, REPORT_LIMIT, Received, WorkerHandle,
+};
 use crate::reactor::{Reactor, Ready, Registration, UserCode};
 use crate::remote::scheduler::Pool;
 use crate::remote::scheduler::config::Config;
 use crate::remote::scheduler::state::State;
 use crate::remote::scheduler::transport::{EndBy, Hub, Loss, NotStarted, Transport, WorkerLink};
 use crate::remote::scheduler::worker::Life;
-use crate::remote::slots::SLOTS;
-use crate::sys::{self, AsFd, ExitStatus, Signal, explain, socket};
+use crate::sys::{self, AsFd, ExitStatus, Signal, explain};
 use crate::timer::{Timer, deadline};
 
 /// The number of the helper process's control socket in the reactor. Numbers of workers are lower.
 const HELPER: u32 = u32::MAX;
-
-/// Longest time from the end of a worker's socket to the report of its exit. After that it is
-/// killed, since it may have closed the socket itself and live on.
-const DEATH_LIMIT: Duration = Duration::from_millis(500);
-
-/// Longest time from that kill to the report: as long as a machine with much else to do may take.
-const REPORT_LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) type ProcessPool = Pool<Processes>;
 
@@ -255,73 +247,25 @@ impl Processes {
         let Some(zygote) = &self.zygote else { unreachable!("it was started above") };
         let Settings { max_workers, name, memory_limit, max_result_size, stderr, .. } =
             &self.settings;
-        let (ours, theirs) = socket::pair().map_err(explain("its socket can't be made"))?;
-        let (block, memory) = SharedControlBlock::create()
-            .map_err(explain("the memory that it shares with this process can't be made"))?;
-        let most = u32::try_from(*max_workers).unwrap_or(u32::MAX);
-        block.max_workers.store(most, Relaxed);
-        block.settings.store(self.settings.of_worker, Relaxed);
         let settings = WorkerSettings {
             number,
-            index,
+            index: Some(index),
             pool: name.clone(),
             family: Family::new().map_err(explain("there are no random numbers"))?,
             memory_limit: *memory_limit,
             keep_stderr: *stderr == WorkerStderr::Tail,
         };
-        zygote
-            .spawn(&settings, theirs, memory.as_fd())
-            .map_err(explain("the process that starts workers can't be asked for it"))?;
-        // If this fails, `ours` is closed, and the worker that was asked for ends when it reads
-        // that. It reports under a number that no worker has.
-        hub.add(ours.as_fd(), number).map_err(explain("its socket can't be waited for"))?;
-        let (hub, family) = (hub.clone(), settings.family);
-        Ok(WorkerHandle::new(ours, block, family, hub, number, *max_result_size))
+        WorkerHandle::ask_for(&settings, zygote, hub, *max_result_size, |block| {
+            let most = u32::try_from(*max_workers).unwrap_or(u32::MAX);
+            block.max_workers.store(most, Relaxed);
+            block.settings.store(self.settings.of_worker, Relaxed);
+        })
     }
 
     /// Describes how a worker was lost. `None`: its end was not reported.
     fn loss(&self, worker: &WorkerHandle, exit: Option<&Exit>) -> Loss {
-        let failed =
-            |exit: &Exit| ![ExitStatus::KILLED, ExitStatus::Code(UNFIT)].contains(&exit.status);
-        Loss {
-            lost: self.describe(worker, exit),
-            has_failed: exit.is_some_and(failed),
-            is_orphaned: worker.is_orphaned,
-        }
-    }
-
-    fn describe(&self, worker: &WorkerHandle, exit: Option<&Exit>) -> WorkerLost {
-        let stderr = exit.map(|exit| String::from_utf8_lossy(&exit.stderr_tail).into_owned());
-        let stderr = stderr.unwrap_or_default();
-        let HowEnded { signal, exit_code } = ExitStatus::describe(exit.map(|exit| exit.status));
-        // The pool's own reason counts first; what follows are signs, the surest first.
-        let cause = worker.fault.clone().or_else(|| {
-            if signal.is_some_and(|signal| worker.connection.block.is_stack_overflow(signal)) {
-                return Some(LossCause::StackOverflow);
-            }
-            if exit.is_some_and(|exit| exit.out_of_memory) {
-                return Some(LossCause::OutOfMemory);
-            }
-            // It may as well have been dead for long, and the notice late: then this is not the signal.
-            if worker.is_overdue && exit.is_none_or(|exit| exit.status == ExitStatus::KILLED) {
-                let text = "probably since it had closed its socket and lived on";
-                return Some(LossCause::Other(text.to_owned()));
-            }
-            // An allocation that fails is an abort like any other. What Rust's standard library says
-            // before it is known only where stderr is kept.
-            let aborted = exit.is_some_and(|exit| exit.status == ExitStatus::ABORTED);
-            let limit = self.settings.memory_limit.filter(|_| aborted)?;
-            let is_certain = self.settings.stderr == WorkerStderr::Tail;
-            if is_certain && !stderr.contains("memory allocation of") {
-                return None;
-            }
-            Some(LossCause::MemoryLimit { limit, used: None, is_certain })
-        });
-        let pid = exit.map(|exit| exit.pid).or(worker.pid()).unwrap_or(0);
-        let cpu_time = exit.map(|exit| exit.usage.cpu_time);
-        let peak_memory = exit.map(|exit| exit.usage.peak_memory);
-        let earlier = Vec::new();
-        WorkerLost { pid, signal, exit_code, cause, cpu_time, peak_memory, stderr, earlier }
+        let Settings { memory_limit: memory, stderr, .. } = self.settings;
+        worker.loss(exit, &Limits { memory, keeps_stderr: stderr == WorkerStderr::Tail })
     }
 }
 
@@ -346,46 +290,17 @@ impl Ready for ProcessPool {
 }
 
 impl ProcessPool {
-    /// Takes in what a worker has sent: what there is, or, if it is dead, to the last byte.
+    /// Takes in what a worker has sent, as [`Connection::receive`] does.
     fn read(
         self: &Arc<Self>,
         number: u32,
         worker: &Connection,
         to_the_end: bool,
     ) -> Option<Box<dyn UserCode>> {
-        let mut incoming = worker.incoming.lock();
-        let Incoming { reader, room } = &mut *incoming;
-        let mut frames = std::mem::take(room);
-        loop {
-            let end = match reader.fill(worker.socket.as_fd()) {
-                Ok(0) => true,
-                Ok(_) => false,
-                // Of a dead worker this is all: a process that has inherited its socket may keep it
-                // open.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => to_the_end,
-                Err(_gone) => true,
-            };
-            let garbage = loop {
-                match reader.next() {
-                    // Checked without the lock: the check walks through the images of this process.
-                    Ok(Some(frame)) => frames.push((frame.code.map(NamedCall::check), frame)),
-                    Ok(None) => break None,
-                    Err(garbage) => break Some(garbage.to_string()),
-                }
-            };
-            let is_over = end || garbage.is_some();
-            // One read for each report of the poller, so that one busy worker does not hold up the
-            // others.
-            if is_over || !to_the_end {
-                drop(incoming);
-                let first = self.received(number, &mut frames, end, garbage);
-                // As many as a worker may have tasks; a list that has grown beyond is not kept.
-                if frames.capacity() <= 2 * SLOTS {
-                    worker.incoming.lock().room = frames;
-                }
-                return first;
-            }
-        }
+        let Received { mut frames, is_end, garbage } = worker.receive(to_the_end);
+        let first = self.received(number, &mut frames, is_end, garbage);
+        worker.reuse(frames);
+        first
     }
 
     /// Kills a worker whose socket has been closed for long.
@@ -525,21 +440,7 @@ impl ProcessPool {
         let all: Vec<u32> = state.workers.keys().copied().collect();
         for number in all {
             let Some(worker) = state.workers.get_mut(&number) else { continue };
-            let handle = &mut worker.link;
-            handle.is_orphaned = true;
-            let fault =
-                handle.fault.take().unwrap_or_else(|| LossCause::Other(format!("since {how}")));
-            // A worker that has not announced its process has run nothing. Of one that was reaped since,
-            // by who has adopted it, what is left is found by family.
-            let killed =
-                handle.process.as_ref().map_or(Ok(()), |(_, process)| process.kill_group());
-            let killed = killed.as_ref().and(families_killed.as_ref());
-            handle.fault = Some(match killed {
-                Ok(_) => fault,
-                Err(error) => LossCause::Other(format!(
-                    "{fault}; what its tasks had started could not be killed: {error}"
-                )),
-            });
+            worker.link.on_zygote_lost(&how, families_killed);
             // A worker whose socket has not ended so far is handled by `on_gone` when it has.
             if worker.life == Life::Gone {
                 self.on_exit(state, number, None);

@@ -8,6 +8,7 @@ mod idle;
 mod kill;
 mod map;
 mod payload;
+mod process;
 mod replacement;
 mod round_trip;
 mod start;
@@ -19,6 +20,7 @@ use bench_common::comparison::{Better, Row, Subject};
 pub(crate) fn all() -> Vec<Measure> {
     vec![
         start::measure(),
+        process::measure(),
         replacement::measure(),
         replacement::after_kill(),
         round_trip::on_one_cpu(),

@@ -127,10 +127,12 @@ impl Fork<'_> {
             }
             OwnedFd::from_raw_fd(at)
         };
-        let info = WorkerInfo::new(self.settings.index as usize, &self.settings.pool);
+        let WorkerSettings { index, pool, .. } = self.settings;
+        let info = index.map(|index| WorkerInfo::new(index as usize, pool));
+        let name = info.as_ref().map_or_else(|| pool.clone(), WorkerInfo::worker_name);
         // Tools show 15 bytes of it.
-        process::set_name(&info.worker_name());
-        let start = WorkerStart { socket, block, info };
+        process::set_name(&name);
+        let start = WorkerStart { socket, block, name, info };
         if let Some(limit) = self.settings.memory_limit {
             limit_memory(limit)?;
         }

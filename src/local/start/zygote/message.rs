@@ -57,7 +57,7 @@ impl Request {
         let mut message = Writer::default();
         message.u8(Self::SPAWN);
         message.u32(settings.number);
-        message.u32(settings.index);
+        message.optional(settings.index, Writer::u32);
         message.u64(settings.family.0);
         message.optional(settings.memory_limit, Writer::u64);
         message.u8(settings.keep_stderr.into());
@@ -80,7 +80,7 @@ impl Request {
             Some(match rest.u8()? {
                 Self::SPAWN => Self::Spawn(WorkerSettings {
                     number: rest.u32()?,
-                    index: rest.u32()?,
+                    index: rest.optional(Reader::u32)?,
                     family: Family(rest.u64()?),
                     memory_limit: rest.optional(Reader::u64)?,
                     keep_stderr: rest.u8()? == 1,

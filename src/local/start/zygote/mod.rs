@@ -44,6 +44,18 @@ pub(crate) use handle::{Launch, Zygote};
 #[cfg(not(all(target_os = "linux", not(no_process_pool))))]
 pub(crate) use super::unsupported::{Launch, Zygote};
 
+/// The destination of what workers, or a process, write to stderr.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WorkerStderr {
+    /// To that of this process.
+    #[default]
+    Inherit,
+    /// To that of this process, through a helper that keeps the last 4 KiB for
+    /// [`WorkerLost`](crate::WorkerLost) and [`ProcessExit`](crate::ProcessExit).
+    Tail,
+}
+
 /// Settings of a zygote and its workers.
 #[derive(Clone, Default)]
 pub(crate) struct ZygoteSettings {
@@ -55,14 +67,21 @@ pub(crate) struct ZygoteSettings {
     pub(crate) preload: Option<Arc<Content>>,
 }
 
+impl ZygoteSettings {
+    /// Returns whether a zygote without settings serves as well.
+    pub(crate) fn is_default(&self) -> bool {
+        self.env.is_empty() && self.current_dir.is_none() && self.preload.is_none()
+    }
+}
+
 /// Settings of one worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WorkerSettings {
-    /// The pool's number for it, by which it is reported.
+    /// The owner's number for it, by which it is reported.
     pub(crate) number: u32,
-    /// Its place in the pool.
-    pub(crate) index: u32,
-    /// The name of the pool.
+    /// Its place in the pool. `None`: it belongs to no pool, and ends with the one call that it makes.
+    pub(crate) index: Option<u32>,
+    /// The name of the pool, or of the process.
     pub(crate) pool: String,
     /// The worker and all that its tasks start.
     pub(crate) family: Family,
