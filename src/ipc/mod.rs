@@ -8,6 +8,13 @@
 //! `Option`, a map's items. Other serialisers refuse it. On a thread pool and inline nothing is serialised, and
 //! the same code works.
 //!
+//! A handle that was moved into a task lives where the task has it, and nowhere else: the pool lets go of its own
+//! copy as soon as the task is sent. So such a task is sent only to a worker that begins with it at once, and it is
+//! [`WorkerLost`](crate::Error::WorkerLost) if that dies before it begins, where any other would go to the next
+//! worker. A task with [`retries`](crate::TaskBuilder::retries) is sent again, so the pool keeps its handles until
+//! the last try; a map keeps those of an item until that has its result, or its error; an initializer's live as
+//! long as the pool.
+//!
 //! Nothing here has a name in the file system, so nothing is left behind, however processes end: the memory is
 //! free when the last process that has it is gone. Linux only so far; elsewhere making one is an
 //! [`Error`](enum@Error).

@@ -34,6 +34,13 @@ impl From<Content> for Payload {
     }
 }
 
+impl Payload {
+    pub(crate) fn has_descriptors(&self) -> bool {
+        // All that has some is long.
+        matches!(self, Self::Long(content) if !content.values.descriptors.is_empty())
+    }
+}
+
 impl Borrow<Content> for Payload {
     fn borrow(&self) -> &Content {
         match self {

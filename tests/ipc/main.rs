@@ -5,6 +5,7 @@
 
 mod handles;
 mod hostile;
+mod moved;
 #[path = "../crashes/program.rs"]
 mod program;
 mod slices;

@@ -150,7 +150,9 @@ impl<T: Transport> Pool<T> {
         if let Some(context) = &task.context {
             worker.send_context(context);
         }
-        let Some(slot) = worker.send(task.kind, task_number, detail, &task.content) else {
+        let content = task.content.as_ref();
+        let slot = content.and_then(|it| worker.send(task.kind, task_number, detail, it));
+        let Some(slot) = slot else {
             // There are as many claims as a worker may have tasks, so this does not happen; the
             // task keeps its place.
             state.queue.push_front(task_number);
@@ -161,6 +163,7 @@ impl<T: Transport> Pool<T> {
         task.place = Place::Sent { worker: number, slot };
         if is_next {
             about_to_start(task, metrics, outbox, room_left, &self.config);
+            task.let_go(worker, slot);
         }
         if let Some(limit) = limit {
             let pool = Arc::clone(self);

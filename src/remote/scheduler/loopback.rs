@@ -421,6 +421,10 @@ impl Inner {
                 self.finalized += 1;
                 continue;
             }
+            if header.kind == Kind::Initialize {
+                self.reply(number, Header { kind: Kind::Value, detail: 0, ..header });
+                continue;
+            }
             if !matches!(header.kind, Kind::Call | Kind::Chunk) {
                 continue; // an answer to nobody
             }

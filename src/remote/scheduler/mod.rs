@@ -329,7 +329,7 @@ impl<T: Transport> Pool<T> {
             self.timer(limit, move || pool.queued_too_long(number, limit))
         });
         let task = Task {
-            content: submission.content.into(),
+            content: Some(submission.content.into()),
             kind: submission.kind,
             detail: submission.detail,
             sink: submission.sink,
