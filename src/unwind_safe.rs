@@ -50,5 +50,6 @@ unwind_safe! {
     [] crate::ParentPool,
     [T: crate::Element] crate::Buffer<T>,
     [T: crate::Element] crate::ipc::SharedSlice<T>,
+    [T: RefUnwindSafe] crate::ipc::Shared<T>,
     [] crate::ipc::Error,
 }

@@ -25,11 +25,23 @@ pub(crate) type Descriptor = Arc<OwnedFd>;
 
 thread_local! {
     static OFFERED: Cell<Option<Vec<Descriptor>>> = const { Cell::new(None) };
-    static GIVEN: Cell<Option<Vec<Descriptor>>> = const { Cell::new(None) };
+    static GIVEN: Cell<Option<Given>> = const { Cell::new(None) };
+}
+
+/// The descriptors of a handle, and the number of levels that there may be within it.
+pub(super) type Given = (Vec<Descriptor>, usize);
+
+/// A handle that has arrived.
+pub(crate) struct Carried<V> {
+    pub(crate) descriptors: Vec<Descriptor>,
+    /// The value that it was sent with.
+    pub(crate) value: V,
+    /// The number of levels that what it refers to may have, for [`decode_within`](super::decode_within).
+    pub(crate) depth: usize,
 }
 
 /// Serialises a handle: its descriptors, and a value that says the rest. `what` is the name of its type.
-pub(crate) fn serialize<V: Serialize, S: Serializer>(
+pub(crate) fn serialize<V: Serialize + ?Sized, S: Serializer>(
     what: &str,
     descriptors: Vec<Descriptor>,
     value: &V,
@@ -41,11 +53,11 @@ pub(crate) fn serialize<V: Serialize, S: Serializer>(
     serialized
 }
 
-/// Deserialises a handle: its descriptors, and the value that it was sent with.
+/// Deserialises a handle.
 pub(crate) fn deserialize<'de, V: Deserialize<'de>, D: Deserializer<'de>>(
     what: &'static str,
     deserializer: D,
-) -> Result<(Vec<Descriptor>, V), D::Error> {
+) -> Result<Carried<V>, D::Error> {
     deserializer.deserialize_newtype_struct(HANDLE, HandleVisitor { what, value: PhantomData })
 }
 
@@ -55,17 +67,17 @@ pub(super) fn take_offer() -> Option<Vec<Descriptor>> {
 }
 
 /// Gives descriptors to the handle that is asked to visit a newtype struct next.
-pub(super) fn give(descriptors: Vec<Descriptor>) -> Withdraw<Vec<Descriptor>> {
-    put(&GIVEN, descriptors)
+pub(super) fn give(given: Given) -> Withdraw<Given> {
+    put(&GIVEN, given)
 }
 
 /// The value of a handle, whose descriptors were offered.
-struct Offering<'a, V> {
+struct Offering<'a, V: ?Sized> {
     what: &'a str,
     value: &'a V,
 }
 
-impl<V: Serialize> Serialize for Offering<'_, V> {
+impl<V: Serialize + ?Sized> Serialize for Offering<'_, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match take_offer() {
             Some(_not_taken) => Err(S::Error::custom(Foreign(self.what))),
@@ -80,7 +92,7 @@ struct HandleVisitor<V> {
 }
 
 impl<'de, V: Deserialize<'de>> Visitor<'de> for HandleVisitor<V> {
-    type Value = (Vec<Descriptor>, V);
+    type Value = Carried<V>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a {}", self.what)
@@ -88,8 +100,8 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for HandleVisitor<V> {
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
         let given = GIVEN.try_with(Cell::take).ok().flatten();
-        let descriptors = given.ok_or_else(|| D::Error::custom(Foreign(self.what)))?;
-        Ok((descriptors, V::deserialize(value)?))
+        let (descriptors, depth) = given.ok_or_else(|| D::Error::custom(Foreign(self.what)))?;
+        Ok(Carried { descriptors, value: V::deserialize(value)?, depth })
     }
 }
 

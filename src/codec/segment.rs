@@ -409,7 +409,7 @@ impl From<Vec<ReceivedSegment>> for Attached {
 
 /// The segments of a message that is decoded. They were numbered as they were first met, and are
 /// met again in this order. The descriptors have the numbers in which they came.
-pub(super) struct Received {
+pub(crate) struct Received {
     all: Vec<Segment>,
     pub(super) met: usize,
     descriptors: Vec<Descriptor>,
@@ -432,6 +432,18 @@ impl From<Attached> for Received {
         let all = if segments.is_empty() { Vec::new() } else { shared(segments) };
         let is_empty = descriptors.is_empty();
         let descriptors = if is_empty { Vec::new() } else { self::descriptors(descriptors) };
+        Self { all, met: 0, descriptors }
+    }
+}
+
+impl From<Vec<ReceivedSegment>> for Received {
+    fn from(segments: Vec<ReceivedSegment>) -> Self {
+        Attached::from(segments).into()
+    }
+}
+
+impl From<(Vec<Segment>, Vec<Descriptor>)> for Received {
+    fn from((all, descriptors): (Vec<Segment>, Vec<Descriptor>)) -> Self {
         Self { all, met: 0, descriptors }
     }
 }

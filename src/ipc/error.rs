@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::error::CodecError;
+
 /// Why something that processes share can't be made, or used.
 ///
 /// It is cloned in O(1).
@@ -19,6 +21,10 @@ pub enum Error {
         /// The system's reason.
         source: Arc<io::Error>,
     },
+
+    /// The value can't be encoded.
+    #[error("the value can't be sent to another process")]
+    Codec(#[source] Box<CodecError>),
 }
 
 impl Error {

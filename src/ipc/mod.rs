@@ -1,7 +1,8 @@
 //! Handles to what processes share: they go to worker processes, and back, inside of arguments, results and items.
 //!
 //! [`SharedSlice`] is a large array that many tasks read: copied once into memory that all processes map, and
-//! that none can write to. [`SharedVec`] is its memory before that.
+//! that none can write to. [`SharedVec`] is its memory before that. [`Shared`] is a value of any type that many
+//! tasks read: encoded once, and decoded once in each worker.
 //!
 //! A handle has file descriptors, which go beside the message that it is in. So it travels with the process
 //! pool's own messages alone, in any value that a type made of serde's traits can have: in a struct, a `Vec`, an
@@ -20,8 +21,12 @@
 //! [`Error`](enum@Error).
 
 mod error;
+mod image;
 mod mapped;
+mod registry;
+mod shared;
 mod slice;
 
 pub use error::Error;
+pub use shared::Shared;
 pub use slice::{SharedSlice, SharedVec};

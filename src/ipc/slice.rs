@@ -12,8 +12,9 @@ use serde_core::ser::{Serialize, Serializer};
 
 use super::error::Error;
 use super::mapped::Mapped;
+use crate::codec::Segment;
 use crate::codec::buffer::{Buffer, Element};
-use crate::codec::{Segment, handle};
+use crate::codec::handle::{self, Carried};
 use crate::sys::memory::Shared;
 use crate::sys::{OwnedFd, SealedMemory, UnsealedMemory};
 
@@ -96,7 +97,7 @@ impl<T: Element> SharedSlice<T> {
     }
 
     fn of_sealed((memory, descriptor): (SealedMemory, OwnedFd)) -> io::Result<Self> {
-        let mapped = Mapped::new(memory, descriptor);
+        let mapped = Mapped::new(memory, descriptor)?;
         let elements = elements(&mapped)?;
         Ok(Self { elements, mapped })
     }
@@ -181,7 +182,7 @@ type Place<Name> = (Name, u64, u64);
 
 impl<T: Element> Serialize for SharedSlice<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Mapped { memory, descriptor } = &*self.mapped;
+        let Mapped { memory, descriptor, .. } = &*self.mapped;
         let from = self.as_ptr().addr() - memory.as_ptr().addr();
         let place: Place<&str> = (type_name::<T>(), from as u64, self.len() as u64);
         handle::serialize(&name::<T>(), vec![Arc::clone(descriptor)], &place, serializer)
@@ -190,9 +191,8 @@ impl<T: Element> Serialize for SharedSlice<T> {
 
 impl<'de, T: Element> Deserialize<'de> for SharedSlice<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (descriptors, place) =
+        let Carried { descriptors, value: (of, from, len), .. } =
             handle::deserialize::<Place<String>, D>("SharedSlice", deserializer)?;
-        let (of, from, len) = place;
         if of != type_name::<T>() {
             return Err(D::Error::custom(format_args!(
                 "a SharedSlice<{of}> instead of a {}",

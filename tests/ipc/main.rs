@@ -8,6 +8,7 @@ mod hostile;
 mod moved;
 #[path = "../crashes/program.rs"]
 mod program;
+mod shared;
 mod slices;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]
