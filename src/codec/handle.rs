@@ -9,19 +9,88 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use serde_core::de::{Deserialize, Deserializer, Error as _, Visitor};
 use serde_core::ser::{Error as _, Serialize, Serializer};
 
 use super::handover::{Withdraw, put};
-use crate::sys::OwnedFd;
+use crate::sync::Mutex;
+use crate::sys::{AsFd, BorrowedFd, OwnedFd};
 
 /// The name of a handle as a newtype struct. No other type has such a name.
 pub(super) const HANDLE: &str = "$concurrent_futures::Handle";
 
 /// A descriptor of a handle, of which duplicates are sent.
-pub(crate) type Descriptor = Arc<OwnedFd>;
+pub(crate) type Descriptor = Arc<HandleFd>;
+
+/// Tells files apart that are open at the same time: device and number.
+pub(crate) type Identity = (u64, u64);
+
+/// A descriptor, and those who are told when this process has no copy of it any more.
+pub(crate) struct HandleFd {
+    fd: OwnedFd,
+    kept: OnceLock<Kept>,
+}
+
+struct Kept {
+    identity: Identity,
+    watchers: Mutex<Vec<Weak<dyn OnGone>>>,
+}
+
+/// Somebody who has sent copies of a descriptor.
+pub(crate) trait OnGone: Send + Sync {
+    /// This process has no copy any more. Called under whatever lock, so it takes none that is held for long.
+    fn on_gone(self: Arc<Self>);
+}
+
+impl HandleFd {
+    /// Has the processes that it is sent to keep what they make of the file, until this one has no copy any more.
+    pub(crate) fn keep_as(&self, identity: Identity) {
+        self.kept.get_or_init(|| Kept { identity, watchers: Mutex::default() });
+    }
+
+    /// Returns the file that processes are to keep something of.
+    pub(crate) fn kept_as(&self) -> Option<Identity> {
+        self.kept.get().map(|kept| kept.identity)
+    }
+
+    /// Has somebody told when this process has no copy any more.
+    pub(crate) fn watch(&self, watcher: Weak<dyn OnGone>) {
+        let Some(kept) = self.kept.get() else { return };
+        let mut watchers = kept.watchers.lock();
+        if !watchers.iter().any(|other| Weak::ptr_eq(other, &watcher)) {
+            watchers.push(watcher);
+        }
+    }
+}
+
+impl Drop for HandleFd {
+    fn drop(&mut self) {
+        // Without the lock, which another thread may have had when this process was forked.
+        let watchers = self.kept.take().map(|kept| kept.watchers.into_inner());
+        let watchers = watchers.into_iter().flatten().filter_map(|watcher| watcher.upgrade());
+        watchers.for_each(OnGone::on_gone);
+    }
+}
+
+impl From<OwnedFd> for HandleFd {
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd, kept: OnceLock::new() }
+    }
+}
+
+impl fmt::Debug for HandleFd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fd.fmt(f)
+    }
+}
+
+impl AsFd for HandleFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
 
 thread_local! {
     static OFFERED: Cell<Option<Vec<Descriptor>>> = const { Cell::new(None) };

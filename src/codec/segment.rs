@@ -422,7 +422,7 @@ fn shared(received: Vec<ReceivedSegment>) -> Vec<Segment> {
 
 #[cold]
 fn descriptors(received: Vec<OwnedFd>) -> Vec<Descriptor> {
-    received.into_iter().map(Descriptor::from).collect()
+    received.into_iter().map(|fd| Descriptor::new(fd.into())).collect()
 }
 
 impl From<Attached> for Received {

@@ -7,6 +7,10 @@ use super::registry::{self, Entry};
 use crate::codec::handle::Descriptor;
 use crate::sys::{self, SealedMemory};
 
+/// In bytes. Memory from this length on stays mapped in a worker between its tasks: to map it again costs as much, for
+/// page faults, as to read it once.
+const KEPT: usize = 1 << 20;
+
 /// Sealed memory, and the descriptor that it is sent by.
 pub(super) struct Mapped {
     pub(super) memory: Arc<SealedMemory>,
@@ -15,13 +19,12 @@ pub(super) struct Mapped {
 }
 
 impl Mapped {
-    /// Memory that was made here.
-    pub(super) fn new(
-        memory: SealedMemory,
-        descriptor: impl Into<Descriptor>,
-    ) -> io::Result<Arc<Self>> {
-        let descriptor = descriptor.into();
+    /// Memory that was made here, or has arrived.
+    pub(super) fn new(memory: SealedMemory, descriptor: Descriptor) -> io::Result<Arc<Self>> {
         let (memory, identity) = (Arc::new(memory), sys::identity(&*descriptor)?);
+        if memory.len() >= KEPT {
+            descriptor.keep_as(identity);
+        }
         Ok(registry::enter(identity, |_entry| Self { memory, descriptor, _entry }))
     }
 

@@ -28,5 +28,6 @@ mod shared;
 mod slice;
 
 pub use error::Error;
+pub(crate) use registry::{forget, keep};
 pub use shared::Shared;
 pub use slice::{SharedSlice, SharedVec};

@@ -5,19 +5,22 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use crate::codec::handle::Identity;
 use crate::fork::Own;
 use crate::shrink::shrink;
 use crate::sync::Mutex;
 
-/// Tells files apart that are open at the same time: device and number.
-pub(super) type Identity = (u64, u64);
-
 /// Holds its file open, so that no other one has the identity.
 type Value = dyn Any + Send + Sync;
 
-static KNOWN: Own<Mutex<Option<All>>> = Own::from_start(Mutex::new(None), || Mutex::new(None));
+static ALL: Own<Mutex<Option<All>>> = Own::from_start(Mutex::new(None), || Mutex::new(None));
 
-type All = HashMap<Identity, Weak<Value>>;
+#[derive(Default)]
+struct All {
+    known: HashMap<Identity, Weak<Value>>,
+    /// Values that are kept beyond the handles of this process, as soon as they are made.
+    kept: HashMap<Identity, Option<Arc<Value>>>,
+}
 
 /// The entry of the value that this is a part of, which is removed with it.
 pub(super) struct Entry(Identity);
@@ -25,7 +28,11 @@ pub(super) struct Entry(Identity);
 /// Returns what was made of a file, if it is still there.
 pub(super) fn find<V: Any + Send + Sync>(identity: Identity) -> Option<Arc<V>> {
     // Without the lock from here on: if it is of another type, this may be its last reference.
-    let known = KNOWN.lock().as_ref().and_then(|all| all.get(&identity)?.upgrade());
+    let known = ALL.lock().as_mut().and_then(|all| {
+        let known = all.known.get(&identity)?.upgrade()?;
+        all.keep(identity, &known);
+        Some(known)
+    });
     known?.downcast().ok()
 }
 
@@ -36,29 +43,53 @@ pub(super) fn enter<V: Any + Send + Sync>(
 ) -> Arc<V> {
     let made = Arc::new(make(Entry(identity)));
     let known = {
-        let mut all = KNOWN.lock();
-        let entry = all.get_or_insert_default().entry(identity);
-        let weak: Weak<Value> = Arc::<V>::downgrade(&made);
-        let entry = entry.or_insert_with(|| Weak::clone(&weak));
-        let known = entry.upgrade();
+        let mut all = ALL.lock();
+        let all = all.get_or_insert_default();
+        let known = all.known.get(&identity).and_then(Weak::upgrade);
+        let value = known.clone().unwrap_or_else(|| Arc::<V>::clone(&made));
         if known.is_none() {
-            *entry = weak;
+            all.known.insert(identity, Arc::downgrade(&value));
         }
+        all.keep(identity, &value);
         known
     };
     // Without the lock, as this may drop either.
     known.and_then(|known| known.downcast().ok()).unwrap_or(made)
 }
 
+/// Keeps what this process makes of a file, until it is to [`forget`] it.
+pub(crate) fn keep(identity: Identity) {
+    let mut all = ALL.lock();
+    all.get_or_insert_default().kept.entry(identity).or_default();
+}
+
+/// Keeps nothing of a file any more. What was kept is to be dropped by the caller, as its destructor may be user
+/// code.
+pub(crate) fn forget(identity: Identity) -> impl Send {
+    let mut all = ALL.lock();
+    let all = all.get_or_insert_default();
+    let forgotten = all.kept.remove(&identity);
+    shrink(&mut all.kept);
+    forgotten
+}
+
+impl All {
+    fn keep(&mut self, identity: Identity, value: &Arc<Value>) {
+        if let Some(kept) = self.kept.get_mut(&identity) {
+            kept.get_or_insert_with(|| Arc::clone(value));
+        }
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
-        let mut all = KNOWN.lock();
-        if let Some(all) = &mut *all {
+        let mut all = ALL.lock();
+        if let Some(All { known, .. }) = &mut *all {
             // Another thread may have entered the file again by now.
-            if all.get(&self.0).is_some_and(|value| value.strong_count() == 0) {
-                all.remove(&self.0);
+            if known.get(&self.0).is_some_and(|value| value.strong_count() == 0) {
+                known.remove(&self.0);
             }
-            shrink(all);
+            shrink(known);
         }
     }
 }

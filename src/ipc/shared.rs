@@ -11,9 +11,9 @@ use serde_core::ser::{Serialize, Serializer};
 
 use super::error::Error;
 use super::image;
-use super::registry::{self, Entry, Identity};
+use super::registry::{self, Entry};
 use crate::codec;
-use crate::codec::handle::{self, Carried, Descriptor};
+use crate::codec::handle::{self, Carried, Descriptor, Identity};
 use crate::error::{CodecError, CodecSide};
 use crate::portable::Portable;
 use crate::sys::{self, SealedMemory};
@@ -22,7 +22,8 @@ use crate::sys::{self, SealedMemory};
 ///
 /// [`new`](Self::new) encodes it, into memory that all processes map and none can write to any more. What travels
 /// to a worker process is a handle, however large the value is: the worker decodes it with the first task that has
-/// a handle, and the tasks behind it find the value there. In one process, which includes the workers of a thread
+/// a handle, and the tasks behind it find the value there. It is dropped in the worker, between two tasks, when the
+/// process of the pool has no handle any more. In one process, which includes the workers of a thread
 /// pool, nothing is decoded: a clone is another reference to the value that was given to `new`.
 ///
 /// ```
@@ -80,7 +81,7 @@ impl<T: Portable + Sync> Shared<T> {
         let written = image::write(&values).and_then(|(_, fd)| Ok((sys::identity(&fd)?, fd)));
         let (identity, memory) =
             written.map_err(Error::io("the value can't be copied into shared memory"))?;
-        let mut descriptors = vec![Descriptor::from(memory)];
+        let mut descriptors = vec![Descriptor::new(memory.into())];
         descriptors.extend(values.descriptors);
         Ok(Self::enter(identity, value, descriptors))
     }
@@ -88,6 +89,8 @@ impl<T: Portable + Sync> Shared<T> {
 
 impl<T: Send + Sync + 'static> Shared<T> {
     fn enter(identity: Identity, value: T, descriptors: Vec<Descriptor>) -> Self {
+        // However small: it is decoded once in each worker.
+        descriptors.first().into_iter().for_each(|memory| memory.keep_as(identity));
         Self(registry::enter(identity, |_entry| Stored { value, descriptors, _entry }))
     }
 }
@@ -202,7 +205,7 @@ mod tests {
     /// A handle to memory of this body, as another process might send it, with these descriptors behind it.
     fn sent(body: Vec<u8>, behind: impl FnOnce(&Descriptor) -> Vec<Descriptor>) -> Encoded {
         let (_, memory) = image::write(&Encoded { body, ..Encoded::default() }).unwrap();
-        let memory = Descriptor::from(memory);
+        let memory = Descriptor::new(memory.into());
         let mut descriptors = vec![Descriptor::clone(&memory)];
         descriptors.extend(behind(&memory));
         codec::encode(&Shared::enter((0, 0), Node(vec![]), descriptors)).unwrap()

@@ -53,8 +53,9 @@ use crate::sys::{OwnedFd, SealedMemory, UnsealedMemory};
 /// internally tagged enum or a flattened field of serde's: that is an error of the task, and so is any other
 /// serialiser. The same handle several times in a message is one mapping there. A process needs a file descriptor
 /// for each array that it has; one that may not have any more gets the task's
-/// [`Codec`](crate::Error::Codec) error. The memory counts as shared memory, of which
-/// [`memory_limit`](crate::ProcessPoolBuilder::memory_limit) takes no notice.
+/// [`Codec`](crate::Error::Codec) error. A worker keeps an array of 1 MiB or more mapped between its tasks, until the
+/// process of the pool has no handle to it any more: to map it anew costs as much as to read it. The memory counts
+/// as shared memory, of which [`memory_limit`](crate::ProcessPoolBuilder::memory_limit) takes no notice.
 pub struct SharedSlice<T> {
     elements: Shared<T>,
     mapped: Arc<Mapped>,
@@ -97,7 +98,7 @@ impl<T: Element> SharedSlice<T> {
     }
 
     fn of_sealed((memory, descriptor): (SealedMemory, OwnedFd)) -> io::Result<Self> {
-        let mapped = Mapped::new(memory, descriptor)?;
+        let mapped = Mapped::new(memory, Arc::new(descriptor.into()))?;
         let elements = elements(&mapped)?;
         Ok(Self { elements, mapped })
     }

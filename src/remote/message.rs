@@ -36,8 +36,15 @@ impl From<Content> for Payload {
 
 impl Payload {
     pub(crate) fn has_descriptors(&self) -> bool {
-        // All that has some is long.
-        matches!(self, Self::Long(content) if !content.values.descriptors.is_empty())
+        !self.descriptors().is_empty()
+    }
+
+    pub(crate) fn descriptors(&self) -> &[Descriptor] {
+        match self {
+            // All that has some is long.
+            Self::Short(_) => &[],
+            Self::Long(content) => &content.values.descriptors,
+        }
     }
 }
 

@@ -5,6 +5,8 @@
 
 mod handles;
 mod hostile;
+mod kept;
+mod memory;
 mod moved;
 #[path = "../crashes/program.rs"]
 mod program;

@@ -27,6 +27,7 @@ mod dispatch;
 mod dump;
 mod ending;
 mod finishing;
+mod keeping;
 #[cfg(test)]
 mod loopback;
 mod loss;

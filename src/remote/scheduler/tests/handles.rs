@@ -5,11 +5,11 @@ use std::sync::{Arc, OnceLock};
 use super::{Fate, Options, Script, Simulation, is_lost, is_value};
 use crate::codec::Encoded;
 use crate::codec::handle::Descriptor;
-use crate::remote::frame::Content;
+use crate::remote::frame::{Content, Kind};
 use crate::sys;
 
 fn descriptor() -> Descriptor {
-    Descriptor::from(sys::memory_file(0).unwrap())
+    Descriptor::new(sys::memory_file(0).unwrap().into())
 }
 
 fn content(descriptor: &Descriptor) -> Content {
@@ -40,18 +40,24 @@ fn is_alone(descriptor: &Descriptor) -> bool {
 #[test]
 fn a_task_with_a_handle_lies_behind_no_other() {
     let simulation = Simulation::new(60, |config| config.max_workers = 1);
-    let (first, _) = simulation.send_behind(Fate::Returns, 1_000, &[]);
+    simulation.submit_all(100, 4);
+    simulation.run(); // now the worker is known to be quick
+    simulation.submit_all(1, 1);
+    let ahead = simulation.submit_all(3, 1_000);
     let (second, handle) = simulation.submit_handle(Fate::Returns, 1_000, 0);
     let behind = simulation.submit_all(3, 1);
+    simulation.run_until_started(ahead[0]);
     {
-        let state = simulation.pool.state();
-        assert!(!state.tasks[&first].is_queued() && state.tasks[&second].is_queued());
+        let is_queued = |task: &u64| simulation.pool.state().tasks[task].is_queued();
+        assert!(!ahead.iter().any(is_queued), "others lie behind the first one");
+        assert!(is_queued(&second) && behind.iter().all(is_queued));
     }
     simulation.run_until_started(second);
-    assert!(simulation.is_done(first) && is_alone(&handle), "what runs has the only copy");
+    assert!(is_alone(&handle), "what runs has the only copy");
     simulation.end();
     assert!(simulation.world.lock().order.is_sorted());
-    assert!(behind.into_iter().chain([second]).all(|task| is_value(&simulation.outcome(task))));
+    let mut all = ahead.into_iter().chain(behind).chain([second]);
+    assert!(all.all(|task| is_value(&simulation.outcome(task))));
 }
 
 #[test]
@@ -140,4 +146,64 @@ fn a_worker_that_is_stopped_keeps_the_task_whose_handle_it_has() {
     simulation.end();
     assert!(is_value(&simulation.outcome(task)));
     assert_eq!(simulation.starts(task), 1);
+}
+
+impl Simulation {
+    fn told(&self, of: Kind) -> Vec<(u32, u64)> {
+        let told = self.world.lock().told.clone();
+        let is_it = |(worker, kind, number)| (kind == of).then_some((worker, number));
+        told.into_iter().filter_map(is_it).collect()
+    }
+}
+
+#[test]
+fn each_worker_keeps_what_it_was_sent_until_the_last_handle_is_gone() {
+    let simulation = Simulation::new(66, |config| config.max_workers = 1);
+    let handle = descriptor();
+    handle.keep_as((0, 7));
+    let submit = |handle: &Descriptor| {
+        let script = Script { fate: Fate::Returns, micros: 10, level: 0 };
+        simulation.submit_content(script, Options::default(), content(handle));
+        simulation.run();
+    };
+    submit(&handle);
+    submit(&handle);
+    assert_eq!(simulation.told(Kind::Keep), [(0, 7)], "once");
+    // The same memory, known by another descriptor.
+    let again = descriptor();
+    again.keep_as((0, 7));
+    submit(&again);
+    drop(handle);
+    simulation.run();
+    assert_eq!(simulation.told(Kind::Forget), []);
+    drop(again);
+    assert_eq!(simulation.told(Kind::Forget), [], "by the thread that reads");
+    simulation.run();
+    assert_eq!(simulation.told(Kind::Forget), [(0, 7)]);
+    assert!(simulation.pool.state().workers.values().all(|worker| worker.kept.is_empty()));
+    let last = descriptor();
+    last.keep_as((0, 8));
+    submit(&last);
+    simulation.end();
+    let pool = Arc::downgrade(&simulation.pool);
+    drop(simulation);
+    assert!(pool.upgrade().is_none());
+    drop(last);
+}
+
+#[test]
+fn the_last_handle_may_go_with_a_task_under_the_pool_s_lock() {
+    let simulation = Simulation::new(67, |config| config.max_workers = 1);
+    simulation.submit_all(1, 1);
+    simulation.run();
+    let handle = descriptor();
+    handle.keep_as((0, 7));
+    let script = Script { fate: Fate::Returns, micros: 10, level: 0 };
+    let retried = Options { retries: 1, ..Options::default() };
+    simulation.submit_content(script, retried, content(&handle));
+    drop(handle);
+    assert_eq!(simulation.told(Kind::Keep).len(), 1);
+    simulation.run();
+    assert_eq!(simulation.told(Kind::Forget).len(), 1);
+    simulation.end();
 }
