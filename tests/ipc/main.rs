@@ -10,6 +10,7 @@ mod memory;
 mod moved;
 #[path = "../crashes/program.rs"]
 mod program;
+mod refused;
 mod shared;
 mod slices;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
