@@ -13,9 +13,9 @@
 //! copy as soon as the task is sent. So such a task is sent only to a worker that begins with it at once, and it is
 //! [`WorkerLost`](crate::Error::WorkerLost) if that dies before it begins, where any other would go to the next
 //! worker. No such task is sent ahead, so each costs a round trip: where they take microseconds, a map is quicker,
-//! which sends many items at a time. A task with [`retries`](crate::TaskBuilder::retries) is sent again, so the pool keeps its handles until
-//! the last try; a map keeps those of an item until that has its result, or its error; an initializer's live as
-//! long as the pool.
+//! which sends many items at a time. A task with [`retries`](crate::TaskBuilder::retries) is sent again, so the
+//! pool keeps its handles until the last try; a map keeps those of an item until that has its result, or its error;
+//! an initializer's live as long as the pool.
 //!
 //! Nothing here has a name in the file system, so nothing is left behind, however processes end: the memory is
 //! free when the last process that has it is gone. Linux only so far; elsewhere making one is an

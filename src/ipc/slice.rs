@@ -54,8 +54,9 @@ use crate::sys::{OwnedFd, SealedMemory, UnsealedMemory};
 /// serialiser. The same handle several times in a message is one mapping there. A process needs a file descriptor
 /// for each array that it has; one that may not have any more gets the task's
 /// [`Codec`](crate::Error::Codec) error. A worker keeps an array of 1 MiB or more mapped between its tasks, until the
-/// process of the pool has no handle to it any more: to map it anew costs as much as to read it. The memory counts
-/// as shared memory, of which [`memory_limit`](crate::ProcessPoolBuilder::memory_limit) takes no notice.
+/// process of the pool has no handle to it any more and the task that runs then is done: to map it anew costs as
+/// much as to read it. The memory counts as shared memory, of which
+/// [`memory_limit`](crate::ProcessPoolBuilder::memory_limit) takes no notice.
 pub struct SharedSlice<T> {
     elements: Shared<T>,
     mapped: Arc<Mapped>,
