@@ -53,5 +53,6 @@ unwind_safe! {
     [] crate::ProcessBuilder,
     [T: crate::Element] crate::Buffer<T>,
     [T: crate::Element] crate::ipc::SharedSlice<T>,
+    [T: RefUnwindSafe] crate::ipc::Shared<T>,
     [] crate::ipc::Error,
 }

@@ -137,13 +137,13 @@ fn worker_processes_and_what_goes_there() {
     }
     let _ = waits_are_send;
     all! {
-        send: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
-        sync: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
-        unpin: ipc::SharedSlice<u8>, ipc::SharedVec<u8>, ipc::Error;
-        unwind_safe: ipc::SharedSlice<u8>, ipc::SharedVec<u8>, ipc::Error;
-        is_static: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
-        clone: ipc::SharedSlice<u8>, ipc::Error;
-        debug: ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
+        send: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
+        sync: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
+        unpin: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>, ipc::Error;
+        unwind_safe: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>, ipc::Error;
+        is_static: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
+        clone: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::Error;
+        debug: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
         error: ipc::Error;
     }
 }

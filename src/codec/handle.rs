@@ -9,27 +9,108 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 
 use serde_core::de::{Deserialize, Deserializer, Error as _, Visitor};
 use serde_core::ser::{Error as _, Serialize, Serializer};
 
 use super::handover::{Withdraw, put};
-use crate::sys::OwnedFd;
+use crate::sync::Mutex;
+use crate::sys::{AsFd, BorrowedFd, OwnedFd};
 
 /// The name of a handle as a newtype struct. No other type has such a name.
 pub(super) const HANDLE: &str = "$concurrent_futures::Handle";
 
 /// A descriptor of a handle, of which duplicates are sent.
-pub(crate) type Descriptor = Arc<OwnedFd>;
+pub(crate) type Descriptor = Arc<HandleFd>;
+
+/// Tells files apart that are open at the same time: device and number.
+pub(crate) type Identity = (u64, u64);
+
+/// A descriptor, and those who are told when this process has no copy of it any more.
+pub(crate) struct HandleFd {
+    fd: OwnedFd,
+    kept: OnceLock<Kept>,
+}
+
+struct Kept {
+    identity: Identity,
+    watchers: Mutex<Vec<Weak<dyn OnGone>>>,
+}
+
+/// Somebody who has sent copies of a descriptor.
+pub(crate) trait OnGone: Send + Sync {
+    /// This process has no copy any more. Called under whatever lock, so it takes none that is held for long.
+    fn on_gone(self: Arc<Self>);
+}
+
+impl HandleFd {
+    /// Has the processes that it is sent to keep what they make of the file, until this one has no copy any more.
+    pub(crate) fn keep_as(&self, identity: Identity) {
+        self.kept.get_or_init(|| Kept { identity, watchers: Mutex::default() });
+    }
+
+    /// Returns the file that processes are to keep something of.
+    pub(crate) fn kept_as(&self) -> Option<Identity> {
+        self.kept.get().map(|kept| kept.identity)
+    }
+
+    /// Has somebody told when this process has no copy any more.
+    pub(crate) fn watch(&self, watcher: Weak<dyn OnGone>) {
+        let Some(kept) = self.kept.get() else { return };
+        let mut watchers = kept.watchers.lock();
+        if !watchers.iter().any(|other| Weak::ptr_eq(other, &watcher)) {
+            watchers.push(watcher);
+        }
+    }
+}
+
+impl Drop for HandleFd {
+    fn drop(&mut self) {
+        // Without the lock, which another thread may have had when this process was forked.
+        let watchers = self.kept.take().map(|kept| kept.watchers.into_inner());
+        let watchers = watchers.into_iter().flatten().filter_map(|watcher| watcher.upgrade());
+        watchers.for_each(OnGone::on_gone);
+    }
+}
+
+impl From<OwnedFd> for HandleFd {
+    fn from(fd: OwnedFd) -> Self {
+        Self { fd, kept: OnceLock::new() }
+    }
+}
+
+impl fmt::Debug for HandleFd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.fd.fmt(f)
+    }
+}
+
+impl AsFd for HandleFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
 
 thread_local! {
     static OFFERED: Cell<Option<Vec<Descriptor>>> = const { Cell::new(None) };
-    static GIVEN: Cell<Option<Vec<Descriptor>>> = const { Cell::new(None) };
+    static GIVEN: Cell<Option<Given>> = const { Cell::new(None) };
+}
+
+/// The descriptors of a handle, and the number of levels that there may be within it.
+pub(super) type Given = (Vec<Descriptor>, usize);
+
+/// A handle that has arrived.
+pub(crate) struct Carried<V> {
+    pub(crate) descriptors: Vec<Descriptor>,
+    /// The value that it was sent with.
+    pub(crate) value: V,
+    /// The number of levels that what it refers to may have, for [`decode_within`](super::decode_within).
+    pub(crate) depth: usize,
 }
 
 /// Serialises a handle: its descriptors, and a value that says the rest. `what` is the name of its type.
-pub(crate) fn serialize<V: Serialize, S: Serializer>(
+pub(crate) fn serialize<V: Serialize + ?Sized, S: Serializer>(
     what: &str,
     descriptors: Vec<Descriptor>,
     value: &V,
@@ -41,11 +122,11 @@ pub(crate) fn serialize<V: Serialize, S: Serializer>(
     serialized
 }
 
-/// Deserialises a handle: its descriptors, and the value that it was sent with.
+/// Deserialises a handle.
 pub(crate) fn deserialize<'de, V: Deserialize<'de>, D: Deserializer<'de>>(
     what: &'static str,
     deserializer: D,
-) -> Result<(Vec<Descriptor>, V), D::Error> {
+) -> Result<Carried<V>, D::Error> {
     deserializer.deserialize_newtype_struct(HANDLE, HandleVisitor { what, value: PhantomData })
 }
 
@@ -55,17 +136,17 @@ pub(super) fn take_offer() -> Option<Vec<Descriptor>> {
 }
 
 /// Gives descriptors to the handle that is asked to visit a newtype struct next.
-pub(super) fn give(descriptors: Vec<Descriptor>) -> Withdraw<Vec<Descriptor>> {
-    put(&GIVEN, descriptors)
+pub(super) fn give(given: Given) -> Withdraw<Given> {
+    put(&GIVEN, given)
 }
 
 /// The value of a handle, whose descriptors were offered.
-struct Offering<'a, V> {
+struct Offering<'a, V: ?Sized> {
     what: &'a str,
     value: &'a V,
 }
 
-impl<V: Serialize> Serialize for Offering<'_, V> {
+impl<V: Serialize + ?Sized> Serialize for Offering<'_, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match take_offer() {
             Some(_not_taken) => Err(S::Error::custom(Foreign(self.what))),
@@ -80,7 +161,7 @@ struct HandleVisitor<V> {
 }
 
 impl<'de, V: Deserialize<'de>> Visitor<'de> for HandleVisitor<V> {
-    type Value = (Vec<Descriptor>, V);
+    type Value = Carried<V>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a {}", self.what)
@@ -88,8 +169,8 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for HandleVisitor<V> {
 
     fn visit_newtype_struct<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
         let given = GIVEN.try_with(Cell::take).ok().flatten();
-        let descriptors = given.ok_or_else(|| D::Error::custom(Foreign(self.what)))?;
-        Ok((descriptors, V::deserialize(value)?))
+        let (descriptors, depth) = given.ok_or_else(|| D::Error::custom(Foreign(self.what)))?;
+        Ok(Carried { descriptors, value: V::deserialize(value)?, depth })
     }
 }
 

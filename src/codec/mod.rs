@@ -85,7 +85,9 @@ pub(crate) use decoder::Decoder;
 pub(crate) use encoder::{Encoder, encode};
 pub(crate) use error::Error;
 pub(crate) use guarded::{codec_error, guarded};
-pub(crate) use segment::{Attached, BUFFER, Elements, Given, copy_elements, offer, take_given};
+pub(crate) use segment::{
+    Attached, BUFFER, Elements, Given, Received, copy_elements, offer, take_given,
+};
 
 pub(crate) use crate::sys::memory::{ReceivedSegment, Segment};
 
@@ -114,9 +116,18 @@ impl Encoded {
 /// Decodes the value of a message that has one.
 pub(crate) fn decode<T: DeserializeOwned + 'static>(
     body: &[u8],
-    attached: impl Into<Attached>,
+    attached: impl Into<Received>,
 ) -> Result<T, Error> {
-    let mut values = Decoder::new(body, attached);
+    decode_within(body, attached, DEPTH)
+}
+
+/// As [`decode`], for a value within another one that has so many levels left.
+pub(crate) fn decode_within<T: DeserializeOwned + 'static>(
+    body: &[u8],
+    attached: impl Into<Received>,
+    depth: usize,
+) -> Result<T, Error> {
+    let mut values = Decoder::within(body, attached, depth);
     let value = values.next()?;
     values.finish().map(|()| value)
 }

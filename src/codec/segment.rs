@@ -398,8 +398,6 @@ impl<'de> Entered<'de> {
 #[derive(Debug, Default)]
 pub(crate) struct Attached {
     pub(crate) segments: Vec<ReceivedSegment>,
-    /// In place of segments that were received: parts of sealed memory.
-    pub(crate) mapped: Vec<Segment>,
     pub(crate) descriptors: Vec<OwnedFd>,
 }
 
@@ -411,7 +409,7 @@ impl From<Vec<ReceivedSegment>> for Attached {
 
 /// The segments of a message that is decoded. They were numbered as they were first met, and are
 /// met again in this order. The descriptors have the numbers in which they came.
-pub(super) struct Received {
+pub(crate) struct Received {
     all: Vec<Segment>,
     pub(super) met: usize,
     descriptors: Vec<Descriptor>,
@@ -424,16 +422,28 @@ fn shared(received: Vec<ReceivedSegment>) -> Vec<Segment> {
 
 #[cold]
 fn descriptors(received: Vec<OwnedFd>) -> Vec<Descriptor> {
-    received.into_iter().map(Descriptor::from).collect()
+    received.into_iter().map(|fd| Descriptor::new(fd.into())).collect()
 }
 
 impl From<Attached> for Received {
     #[inline]
-    fn from(Attached { segments, mapped, descriptors }: Attached) -> Self {
+    fn from(Attached { segments, descriptors }: Attached) -> Self {
         // Most messages have none.
-        let all = if segments.is_empty() { mapped } else { shared(segments) };
+        let all = if segments.is_empty() { Vec::new() } else { shared(segments) };
         let is_empty = descriptors.is_empty();
         let descriptors = if is_empty { Vec::new() } else { self::descriptors(descriptors) };
+        Self { all, met: 0, descriptors }
+    }
+}
+
+impl From<Vec<ReceivedSegment>> for Received {
+    fn from(segments: Vec<ReceivedSegment>) -> Self {
+        Attached::from(segments).into()
+    }
+}
+
+impl From<(Vec<Segment>, Vec<Descriptor>)> for Received {
+    fn from((all, descriptors): (Vec<Segment>, Vec<Descriptor>)) -> Self {
         Self { all, met: 0, descriptors }
     }
 }

@@ -3,6 +3,8 @@
 use std::io;
 use std::sync::Arc;
 
+use crate::error::CodecError;
+
 /// Why something that processes share can't be made, or used.
 ///
 /// It is cloned in O(1).
@@ -25,6 +27,9 @@ pub enum Error {
     /// A setting is out of its range.
     #[error("{0}")]
     InvalidSetting(&'static str),
+    /// The value can't be encoded.
+    #[error("the value can't be sent to another process")]
+    Codec(#[source] Box<CodecError>),
 }
 
 impl Error {

@@ -1,66 +1,40 @@
 //! The sealed memory that this process has mapped: each file once, however often it arrives. In any process.
 
-use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
+use super::registry::{self, Entry};
 use crate::codec::handle::Descriptor;
-use crate::fork::Own;
-use crate::shrink::shrink;
-use crate::sync::Mutex;
 use crate::sys::{self, SealedMemory};
+
+/// In bytes. Memory from this length on stays mapped in a worker between its tasks: to map it again costs as much, for
+/// page faults, as to read it once.
+const KEPT: usize = 1 << 20;
 
 /// Sealed memory, and the descriptor that it is sent by.
 pub(super) struct Mapped {
     pub(super) memory: Arc<SealedMemory>,
     pub(super) descriptor: Descriptor,
+    _entry: Entry,
 }
 
-/// By the identity of the file. One that is gone may have left an entry, whose identity another file has then.
-static MAPPED: Own<Mutex<Option<All>>> = Own::from_start(Mutex::new(None), || Mutex::new(None));
-
-type All = HashMap<(u64, u64), Weak<Mapped>>;
-
 impl Mapped {
-    /// Memory that was made here.
-    pub(super) fn new(memory: SealedMemory, descriptor: impl Into<Descriptor>) -> Arc<Self> {
-        let mapped = Arc::new(Self { memory: Arc::new(memory), descriptor: descriptor.into() });
-        // Without an identity it is mapped again when it comes back.
-        if let Ok(identity) = sys::identity(&*mapped.descriptor) {
-            let mut all = MAPPED.lock();
-            all.get_or_insert_default().insert(identity, Arc::downgrade(&mapped));
+    /// Memory that was made here, or has arrived.
+    pub(super) fn new(memory: SealedMemory, descriptor: Descriptor) -> io::Result<Arc<Self>> {
+        let (memory, identity) = (Arc::new(memory), sys::identity(&*descriptor)?);
+        if memory.len() >= KEPT {
+            descriptor.keep_as(identity);
         }
-        mapped
+        Ok(registry::enter(identity, |_entry| Self { memory, descriptor, _entry }))
     }
 
     /// Memory that has arrived.
     pub(super) fn of(descriptor: Descriptor) -> io::Result<Arc<Self>> {
-        let identity = sys::identity(&*descriptor)?;
-        let mut all = MAPPED.lock();
-        let all = all.get_or_insert_default();
         // As long as it is mapped the file is there, and no other one has its identity.
-        if let Some(mapped) = all.get(&identity).and_then(Weak::upgrade) {
-            return Ok(mapped);
-        }
-        // Under the lock, so that no two threads map it.
-        let memory = Arc::new(SealedMemory::map(&*descriptor)?);
-        let mapped = Arc::new(Self { memory, descriptor });
-        all.insert(identity, Arc::downgrade(&mapped));
-        Ok(mapped)
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        let mut all = MAPPED.lock();
-        if let Some(all) = &mut *all {
-            if let Ok(identity) = sys::identity(&*self.descriptor) {
-                // Another thread may have mapped the file again by now.
-                if all.get(&identity).is_some_and(|mapped| mapped.strong_count() == 0) {
-                    all.remove(&identity);
-                }
-            }
-            shrink(all);
+        let identity = sys::identity(&*descriptor)?;
+        match registry::find(identity) {
+            Some(mapped) => Ok(mapped),
+            None => Self::new(SealedMemory::map(&*descriptor)?, descriptor),
         }
     }
 }

@@ -1,12 +1,21 @@
 //! Handles to what processes share: they go to worker processes, and back, inside of arguments, results and items.
 //!
 //! [`SharedSlice`] is a large array that many tasks read: copied once into memory that all processes map, and
-//! that none can write to. [`SharedVec`] is its memory before that.
+//! that none can write to. [`SharedVec`] is its memory before that. [`Shared`] is a value of any type that many
+//! tasks read: encoded once, and decoded once in each worker.
 //!
 //! A handle has file descriptors, which go beside the message that it is in. So it travels with the process
 //! pool's own messages alone, in any value that a type made of serde's traits can have: in a struct, a `Vec`, an
 //! `Option`, a map's items. Other serialisers refuse it. On a thread pool and inline nothing is serialised, and
 //! the same code works.
+//!
+//! A handle that was moved into a task lives where the task has it, and nowhere else: the pool lets go of its own
+//! copy as soon as the task is sent. So such a task is sent only to a worker that begins with it at once, and it is
+//! [`WorkerLost`](crate::Error::WorkerLost) if that dies before it begins, where any other would go to the next
+//! worker. No such task is sent ahead, so each costs a round trip: where they take microseconds, a map is quicker,
+//! which sends many items at a time. A task with [`retries`](crate::TaskBuilder::retries) is sent again, so the
+//! pool keeps its handles until the last try; a map keeps those of an item until that has its result, or its error;
+//! an initializer's live as long as the pool.
 //!
 //! Nothing here has a name in the file system, so nothing is left behind, however processes end: the memory is
 //! free when the last process that has it is gone. Linux only so far; elsewhere making one is an
@@ -15,7 +24,10 @@
 mod channel;
 mod error;
 mod event_word;
+mod image;
 mod mapped;
+mod registry;
+mod shared;
 mod slice;
 mod waits;
 
@@ -24,4 +36,6 @@ pub use channel::{
     TryRecvError, TrySendError, channel, duplex,
 };
 pub use error::Error;
+pub(crate) use registry::{forget, keep};
+pub use shared::Shared;
 pub use slice::{SharedSlice, SharedVec};

@@ -12,8 +12,9 @@ use serde_core::ser::{Serialize, Serializer};
 
 use super::error::Error;
 use super::mapped::Mapped;
+use crate::codec::Segment;
 use crate::codec::buffer::{Buffer, Element};
-use crate::codec::{Segment, handle};
+use crate::codec::handle::{self, Carried};
 use crate::sys::memory::Shared;
 use crate::sys::{OwnedFd, SealedMemory, UnsealedMemory};
 
@@ -52,7 +53,9 @@ use crate::sys::{OwnedFd, SealedMemory, UnsealedMemory};
 /// internally tagged enum or a flattened field of serde's: that is an error of the task, and so is any other
 /// serialiser. The same handle several times in a message is one mapping there. A process needs a file descriptor
 /// for each array that it has; one that may not have any more gets the task's
-/// [`Codec`](crate::Error::Codec) error. The memory counts as shared memory, of which
+/// [`Codec`](crate::Error::Codec) error. A worker keeps an array of 1 MiB or more mapped between its tasks, until the
+/// process of the pool has no handle to it any more and the task that runs then is done: to map it anew costs as
+/// much as to read it. The memory counts as shared memory, of which
 /// [`memory_limit`](crate::ProcessPoolBuilder::memory_limit) takes no notice.
 pub struct SharedSlice<T> {
     elements: Shared<T>,
@@ -96,7 +99,7 @@ impl<T: Element> SharedSlice<T> {
     }
 
     fn of_sealed((memory, descriptor): (SealedMemory, OwnedFd)) -> io::Result<Self> {
-        let mapped = Mapped::new(memory, descriptor);
+        let mapped = Mapped::new(memory, Arc::new(descriptor.into()))?;
         let elements = elements(&mapped)?;
         Ok(Self { elements, mapped })
     }
@@ -181,7 +184,7 @@ type Place<Name> = (Name, u64, u64);
 
 impl<T: Element> Serialize for SharedSlice<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Mapped { memory, descriptor } = &*self.mapped;
+        let Mapped { memory, descriptor, .. } = &*self.mapped;
         let from = self.as_ptr().addr() - memory.as_ptr().addr();
         let place: Place<&str> = (type_name::<T>(), from as u64, self.len() as u64);
         handle::serialize(&name::<T>(), vec![Arc::clone(descriptor)], &place, serializer)
@@ -190,9 +193,8 @@ impl<T: Element> Serialize for SharedSlice<T> {
 
 impl<'de, T: Element> Deserialize<'de> for SharedSlice<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (descriptors, place) =
+        let Carried { descriptors, value: (of, from, len), .. } =
             handle::deserialize::<Place<String>, D>("SharedSlice", deserializer)?;
-        let (of, from, len) = place;
         if of != type_name::<T>() {
             return Err(D::Error::custom(format_args!(
                 "a SharedSlice<{of}> instead of a {}",

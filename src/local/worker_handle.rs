@@ -427,7 +427,7 @@ mod tests {
     #[test]
     fn a_frame_begins_a_call_of_its_own_if_it_has_descriptors_and_waits_if_they_are_too_many() {
         let outgoing = Outgoing::new();
-        let descriptor = Arc::new(sys::memory_file(0).unwrap());
+        let descriptor = Descriptor::new(sys::memory_file(0).unwrap().into());
         for count in [0, 2, 0, 1] {
             let descriptors = vec![Arc::clone(&descriptor); count];
             let values = Encoded { body: vec![7; 100], descriptors, ..Encoded::default() };

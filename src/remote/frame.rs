@@ -22,6 +22,7 @@
 use std::collections::VecDeque;
 use std::io;
 
+use crate::codec::handle::Descriptor;
 use crate::codec::{Attached, Encoded, ReceivedSegment};
 use crate::function::NamedCall;
 use crate::sys::socket::Batch;
@@ -42,7 +43,7 @@ const BUFFER: usize = 64 * 1024;
 const DIRECT: usize = 16 * 1024;
 
 /// The number of kinds.
-const KINDS: usize = 24;
+const KINDS: usize = 26;
 
 /// The kind of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +65,11 @@ pub(crate) enum Kind {
     TooLate = 5,
     /// Run the finalizer and end. Without this a worker ends at the end of its socket, and runs none.
     Finalize = 6,
+    /// Keep what this process makes of the file of a handle, beyond the tasks that have one. The number is the
+    /// file's, the detail its device.
+    Keep = 7,
+    /// The process of the pool has no such handle any more.
+    Forget = 8,
     // From the worker, one for each task that it was sent, in order; the detail is how long the
     // task ran, in nanoseconds:
     /// The value.
@@ -121,6 +127,8 @@ impl Kind {
             Kind::Answer,
             Kind::TooLate,
             Kind::Finalize,
+            Kind::Keep,
+            Kind::Forget,
             Kind::Value,
             Kind::Panicked,
             Kind::BadArguments,
@@ -260,9 +268,9 @@ impl Frame {
     pub(crate) fn into_content(self) -> Content {
         let mut body = self.body;
         body.drain(..self.values_at); // in place: there may be no memory for a copy
-        let Attached { segments, descriptors, .. } = self.attached;
+        let Attached { segments, descriptors } = self.attached;
         let segments = segments.into_iter().map(Into::into).collect();
-        let descriptors = descriptors.into_iter().map(Into::into).collect();
+        let descriptors = descriptors.into_iter().map(|fd| Descriptor::new(fd.into())).collect();
         Content { code: self.code, values: Encoded { body, segments, descriptors } }
     }
 
@@ -646,7 +654,6 @@ fn parse_body(
 #[cfg(all(test, target_os = "linux", not(no_process_pool)))]
 mod tests {
     use std::io::IoSlice;
-    use std::sync::Arc;
 
     use super::*;
     use crate::remote::message::{Message, SHORT, write};
@@ -1033,7 +1040,7 @@ mod tests {
         (0..count).map(|_| sys::memory_file(0).unwrap()).collect()
     }
 
-    fn identities<'a>(all: impl IntoIterator<Item = &'a OwnedFd>) -> Vec<(u64, u64)> {
+    fn identities(all: impl IntoIterator<Item = impl AsFd>) -> Vec<(u64, u64)> {
         all.into_iter().map(|fd| sys::identity(fd).unwrap()).collect()
     }
 
@@ -1079,8 +1086,9 @@ mod tests {
         let mut line = Line::new();
         let mut sent = Vec::new();
         for count in [2, 0, 1, 3, 0, 0, 1] {
-            let all: Vec<Arc<OwnedFd>> = descriptors(count).into_iter().map(Arc::new).collect();
-            sent.push(identities(all.iter().map(|fd| &**fd)));
+            let all: Vec<_> =
+                descriptors(count).into_iter().map(|fd| Descriptor::new(fd.into())).collect();
+            sent.push(identities(all.iter().map(|fd| fd.as_fd())));
             let frame = numbers.frame();
             let mut content = frame.content();
             content.values.descriptors = all;

@@ -34,6 +34,20 @@ impl From<Content> for Payload {
     }
 }
 
+impl Payload {
+    pub(crate) fn has_descriptors(&self) -> bool {
+        !self.descriptors().is_empty()
+    }
+
+    pub(crate) fn descriptors(&self) -> &[Descriptor] {
+        match self {
+            // All that has some is long.
+            Self::Short(_) => &[],
+            Self::Long(content) => &content.values.descriptors,
+        }
+    }
+}
+
 impl Borrow<Content> for Payload {
     fn borrow(&self) -> &Content {
         match self {

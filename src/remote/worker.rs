@@ -21,6 +21,7 @@ use crate::core::stop_flag::Remote;
 use crate::core::waits::Awaited;
 use crate::core::{Extra, Options, Promise, Source, StopFlag, TaskId, TaskRef};
 use crate::fork;
+use crate::ipc;
 use crate::label::Label;
 use crate::panic::{Panicked, install_hook};
 
@@ -97,6 +98,18 @@ fn serve_tasks(
                 // Its destructor is user code, and may wait for tasks of the pool as a job does.
                 run_in_frame(desk, header.slot, None, Extra::new(Options::default()), || {
                     drop(ended)
+                });
+                continue;
+            }
+            Kind::Keep => {
+                ipc::keep((header.detail, header.number));
+                continue;
+            }
+            Kind::Forget => {
+                let forgotten = ipc::forget((header.detail, header.number));
+                // As that of a context.
+                run_in_frame(desk, header.slot, None, Extra::new(Options::default()), || {
+                    drop(forgotten)
                 });
                 continue;
             }

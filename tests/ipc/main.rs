@@ -7,8 +7,13 @@ mod channel_kills;
 mod channels;
 mod handles;
 mod hostile;
+mod kept;
+mod memory;
+mod moved;
 #[path = "../crashes/program.rs"]
 mod program;
+mod refused;
+mod shared;
 mod slices;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]
 #[path = "../support/mod.rs"]

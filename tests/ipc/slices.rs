@@ -69,52 +69,55 @@ fn structs_and_parts_travel() {
     });
 }
 
+/// What a process that has the descriptor can try: the errors of each, and what has come of `mprotect`, with the line of
+/// the mapping.
+pub(super) fn attempts(slice: SharedSlice<u8>) -> Vec<String> {
+    let at = slice.as_ptr().addr();
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let is_there = |line: &&str| {
+        let (start, _) = line.split_once('-').unwrap();
+        usize::from_str_radix(start, 16).unwrap() == at
+    };
+    let line = maps.lines().find(is_there).unwrap().to_owned();
+    // By whatever descriptor the process has.
+    let files: Vec<_> = fs::read_dir("/proc/self/fd").unwrap().flatten().collect();
+    let is_file = |file: &&fs::DirEntry| {
+        fs::read_link(file.path()).is_ok_and(|to| to.to_string_lossy().contains("memfd"))
+    };
+    let writes = files.iter().filter(is_file).filter_map(|file| {
+        let file = OpenOptions::new().read(true).write(true).open(file.path()).ok()?;
+        let is_slice = file.metadata().unwrap().len() == slice.len() as u64;
+        is_slice.then(|| {
+            let write = rustix::io::pwrite(&file, b"x", 0).unwrap_err();
+            let shrink = rustix::fs::ftruncate(&file, 1).unwrap_err();
+            // SAFETY: a new mapping, if it is granted, at a place that the kernel chooses.
+            let map = unsafe {
+                rustix::mm::mmap(
+                    std::ptr::null_mut(),
+                    slice.len(),
+                    rustix::mm::ProtFlags::WRITE,
+                    rustix::mm::MapFlags::SHARED,
+                    &file,
+                    0,
+                )
+            };
+            let errors = [write, shrink, map.map(drop).unwrap_err()];
+            format!("{:?}", errors.map(Errno::raw_os_error))
+        })
+    });
+    let mut outcomes: Vec<String> = writes.collect();
+    // SAFETY: the pages of the slice; if this were granted, nothing writes to them all the same.
+    let protect = unsafe {
+        let flags = rustix::mm::MprotectFlags::READ | rustix::mm::MprotectFlags::WRITE;
+        rustix::mm::mprotect(slice.as_ptr().cast_mut().cast(), slice.len(), flags)
+    };
+    outcomes.push(format!("{:?} {line}", protect));
+    outcomes
+}
+
 /// M-9: what a process that has the descriptor can try.
 #[test]
 fn no_process_can_write_to_a_slice() {
-    fn attempts(slice: SharedSlice<u8>) -> Vec<String> {
-        let at = slice.as_ptr().addr();
-        let maps = fs::read_to_string("/proc/self/maps").unwrap();
-        let is_there = |line: &&str| {
-            let (start, _) = line.split_once('-').unwrap();
-            usize::from_str_radix(start, 16).unwrap() == at
-        };
-        let line = maps.lines().find(is_there).unwrap().to_owned();
-        // By whatever descriptor the process has.
-        let files: Vec<_> = fs::read_dir("/proc/self/fd").unwrap().flatten().collect();
-        let is_file = |file: &&fs::DirEntry| {
-            fs::read_link(file.path()).is_ok_and(|to| to.to_string_lossy().contains("memfd"))
-        };
-        let writes = files.iter().filter(is_file).filter_map(|file| {
-            let file = OpenOptions::new().read(true).write(true).open(file.path()).ok()?;
-            let is_slice = file.metadata().unwrap().len() == slice.len() as u64;
-            is_slice.then(|| {
-                let write = rustix::io::pwrite(&file, b"x", 0).unwrap_err();
-                let shrink = rustix::fs::ftruncate(&file, 1).unwrap_err();
-                // SAFETY: a new mapping, if it is granted, at a place that the kernel chooses.
-                let map = unsafe {
-                    rustix::mm::mmap(
-                        std::ptr::null_mut(),
-                        slice.len(),
-                        rustix::mm::ProtFlags::WRITE,
-                        rustix::mm::MapFlags::SHARED,
-                        &file,
-                        0,
-                    )
-                };
-                let errors = [write, shrink, map.map(drop).unwrap_err()];
-                format!("{:?}", errors.map(Errno::raw_os_error))
-            })
-        });
-        let mut outcomes: Vec<String> = writes.collect();
-        // SAFETY: the pages of the slice; if this were granted, nothing writes to them all the same.
-        let protect = unsafe {
-            let flags = rustix::mm::MprotectFlags::READ | rustix::mm::MprotectFlags::WRITE;
-            rustix::mm::mprotect(slice.as_ptr().cast_mut().cast(), slice.len(), flags)
-        };
-        outcomes.push(format!("{:?} {line}", protect));
-        outcomes
-    }
     within_limit(|| {
         let pool = pool(1);
         let slice = SharedSlice::new(vec![7; 12_345]).unwrap();

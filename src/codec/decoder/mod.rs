@@ -8,10 +8,10 @@ mod deserializer;
 use serde_core::de::{Deserialize, DeserializeOwned, IgnoredAny};
 
 use super::error::Error;
-use super::handle::{self, Descriptor};
+use super::handle::{self, Given};
 use super::handover::Withdraw;
 use super::segment::{ElementKind, Entered, Received};
-use super::{Attached, DEPTH, block, tag};
+use super::{DEPTH, block, tag};
 
 /// Reads the values of a message, one after the other.
 ///
@@ -20,8 +20,9 @@ pub(crate) struct Decoder<'de> {
     bytes: std::slice::Iter<'de, u8>,
     received: Received,
     shapes: Vec<Shape<'de>>,
-    /// Number of levels that there may be beyond this one.
+    /// Number of levels that there may be beyond this one, and that a value may have.
     depth: usize,
+    most_depth: usize,
     /// Set if structs are read by name, and not in order.
     by_name: bool,
     /// Set once a struct of this value has been read in order.
@@ -41,12 +42,18 @@ struct Shape<'de> {
 }
 
 impl<'de> Decoder<'de> {
-    pub(crate) fn new(body: &'de [u8], attached: impl Into<Attached>) -> Self {
+    pub(crate) fn new(body: &'de [u8], attached: impl Into<Received>) -> Self {
+        Self::within(body, attached, DEPTH)
+    }
+
+    /// For values that are within another one, of which so many levels are left.
+    pub(super) fn within(body: &'de [u8], attached: impl Into<Received>, depth: usize) -> Self {
         Self {
             bytes: body.iter(),
-            received: Received::from(attached.into()),
+            received: attached.into(),
             shapes: Vec::new(),
-            depth: DEPTH,
+            depth,
+            most_depth: depth,
             by_name: false,
             has_ordered: false,
             is_broken: false,
@@ -66,7 +73,7 @@ impl<'de> Decoder<'de> {
         if self.bytes.as_slice().first() == Some(&tag::SHAPES) {
             self.declarations()?;
         }
-        (self.depth, self.has_ordered) = (DEPTH, false);
+        (self.depth, self.has_ordered) = (self.most_depth, false);
         let (start, met, by_name) = (self.bytes.clone(), self.received.met, self.by_name);
         let attempt = Attempt { from: self, start, met, by_name };
         let value = T::deserialize(&mut *attempt.from);
@@ -213,12 +220,12 @@ impl<'de> Decoder<'de> {
     }
 
     /// Gives the descriptors of the handle whose tag was read to it.
-    fn give_descriptors(&mut self) -> Result<Withdraw<Vec<Descriptor>>, Error> {
+    fn give_descriptors(&mut self) -> Result<Withdraw<Given>, Error> {
         let count = self.len()?;
         let numbers = self.slice(count)?;
         let found = numbers.iter().map(|number| self.received.descriptor(usize::from(*number)));
         match found.collect() {
-            Some(descriptors) => Ok(handle::give(descriptors)),
+            Some(descriptors) => Ok(handle::give((descriptors, self.depth))),
             None => self.fail(Error::new("a handle has no descriptor")),
         }
     }
@@ -303,7 +310,7 @@ impl Attempt<'_, '_> {
     fn rewind(&mut self) {
         self.from.bytes = self.start.clone();
         self.from.received.met = self.met;
-        (self.from.depth, self.from.is_broken) = (DEPTH, false);
+        (self.from.depth, self.from.is_broken) = (self.from.most_depth, false);
     }
 }
 

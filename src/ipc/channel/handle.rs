@@ -32,14 +32,14 @@ fn deserialize<'de, T, D: Deserializer<'de>>(
         Side::Sender => "Sender",
         Side::Receiver => "Receiver",
     };
-    let (descriptors, (of, is_sender)) =
-        handle::deserialize::<(String, bool), D>(what, deserializer)?;
+    let carried = handle::deserialize::<(String, bool), D>(what, deserializer)?;
+    let (of, is_sender) = carried.value;
     if of != type_name::<T>() || is_sender != (side == Side::Sender) {
         let other = if is_sender { "Sender" } else { "Receiver" };
         let this = name::<T>(side);
         return Err(D::Error::custom(format_args!("a {other}<{of}> instead of a {this}")));
     }
-    let Ok([memory, lane]) = <[_; 2]>::try_from(descriptors) else {
+    let Ok([memory, lane]) = <[_; 2]>::try_from(carried.descriptors) else {
         return Err(D::Error::custom("the end of a channel has two descriptors"));
     };
     if !control::is_control(lane.as_fd()) {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use super::ring::{Damaged, Reader, Writer};
 use crate::codec::handle::Descriptor;
-use crate::codec::{Attached, Encoded, ReceivedSegment, Segment};
+use crate::codec::{Attached, Encoded, Received, ReceivedSegment, Segment};
 use crate::sys::{OwnedFd, SealedMemory, UnsealedMemory};
 
 /// In place of the length of the body: the item is in sealed memory.
@@ -55,7 +55,7 @@ impl Outgoing {
             bytes[place].copy_from_slice(segment);
         }
         let (_, descriptor) = memory.seal()?;
-        descriptors.push(Descriptor::new(descriptor));
+        descriptors.push(Descriptor::new(descriptor.into()));
         Ok(Self { body: Vec::new(), segments: Vec::new(), descriptors, is_large: true })
     }
 
@@ -131,7 +131,7 @@ impl Incoming {
     /// Calls `decode` with the body and what came beside it.
     pub(super) fn open<R>(
         mut self,
-        decode: impl FnOnce(&[u8], Attached) -> Result<R, String>,
+        decode: impl FnOnce(&[u8], Received) -> Result<R, String>,
     ) -> Result<R, String> {
         if let Some((count, _)) = self.sent_with {
             if self.descriptors.len() != count {
@@ -143,8 +143,8 @@ impl Incoming {
         }
         if !self.is_large {
             let Self { body, length, segments, descriptors, .. } = self;
-            let attached = Attached { segments, descriptors, mapped: Vec::new() };
-            return decode(&bytemuck::cast_slice(&body)[..length], attached);
+            let attached = Attached { segments, descriptors };
+            return decode(&bytemuck::cast_slice(&body)[..length], attached.into());
         }
         let garbled = || "it is garbled".to_owned();
         let memory = self.descriptors.pop().ok_or_else(garbled)?;
@@ -152,9 +152,9 @@ impl Incoming {
         let memory = memory.map_err(|error| format!("its memory can't be mapped: {error}"))?;
         let all = Segment::from(Arc::new(memory));
         let (body, places) = layout(&all).ok_or_else(garbled)?;
-        let mapped = places.into_iter().map(|place| all.slice(place)).collect();
-        let descriptors = self.descriptors;
-        decode(&all[body], Attached { segments: Vec::new(), descriptors, mapped })
+        let segments: Vec<_> = places.into_iter().map(|place| all.slice(place)).collect();
+        let descriptors = self.descriptors.into_iter().map(|fd| Descriptor::new(fd.into()));
+        decode(&all[body], (segments, descriptors.collect()).into())
     }
 }
 

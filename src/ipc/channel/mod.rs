@@ -82,8 +82,8 @@ pub fn channel<T: Portable>(capacity: usize) -> Result<(Sender<T>, Receiver<T>),
     let ends = || -> io::Result<_> {
         let channel = Channel::create(capacity as u64, BYTES / 8)?;
         let (sender, receiver) = control::pair()?;
-        let sender = End::new(&channel, Side::Sender, Descriptor::new(sender));
-        let receiver = End::new(&channel, Side::Receiver, Descriptor::new(receiver));
+        let sender = End::new(&channel, Side::Sender, Descriptor::new(sender.into()));
+        let receiver = End::new(&channel, Side::Receiver, Descriptor::new(receiver.into()));
         Ok((Sender::of(sender), Receiver::of(receiver)))
     };
     ends().map_err(Error::io("the channel can't be made"))

@@ -1,6 +1,5 @@
 //! What both sides of a channel share: the memory with the queue. In any process.
 
-use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -8,10 +7,9 @@ use std::sync::{Arc, Weak};
 use super::end::End;
 use super::ring::{Ring, words};
 use crate::codec::handle::Descriptor;
-use crate::fork::Own;
 use crate::ipc::event_word;
+use crate::ipc::registry::{self, Entry};
 use crate::ipc::waits::{Event, Listing, Look, Watched};
-use crate::shrink::shrink;
 use crate::sync::Mutex;
 use crate::sys::{self, RobustMemory};
 
@@ -51,12 +49,8 @@ pub(super) struct Channel {
     listing: Listing,
     /// The ends that this process has, one of each side.
     pub(super) ends: Mutex<[Weak<End>; 2]>,
+    _entry: Entry,
 }
-
-/// The channels of this process, by the identity of their files.
-static CHANNELS: Own<Mutex<Option<All>>> = Own::from_start(Mutex::new(None), || Mutex::new(None));
-
-type All = HashMap<(u64, u64), Weak<Channel>>;
 
 impl Channel {
     /// A new one, for so many words.
@@ -65,21 +59,15 @@ impl Channel {
         sys::reserve(&descriptor, words(0))?;
         memory.words()[CAPACITY].store(capacity, Relaxed);
         memory.words()[KIND].store(CHANNEL, Relaxed);
-        let channel = Self::new(memory, Descriptor::new(descriptor), capacity);
-        let identity = sys::identity(&*channel.descriptor)?;
-        CHANNELS.lock().get_or_insert_default().insert(identity, Arc::downgrade(&channel));
-        Ok(channel)
+        Self::enter(memory, Descriptor::new(descriptor.into()), capacity)
     }
 
     /// One that has arrived.
     pub(super) fn of(descriptor: Descriptor) -> io::Result<Arc<Self>> {
-        let identity = sys::identity(&*descriptor)?;
-        let mut all = CHANNELS.lock();
-        let all = all.get_or_insert_default();
-        if let Some(channel) = all.get(&identity).and_then(Weak::upgrade) {
+        // As long as it is mapped the file is there, and no other one has its identity.
+        if let Some(channel) = registry::find(sys::identity(&*descriptor)?) {
             return Ok(channel);
         }
-        // Under the lock, so that no two threads map it.
         let memory = RobustMemory::map(&*descriptor)?;
         let words = memory.words();
         // Read once: another process may write there.
@@ -88,14 +76,14 @@ impl Channel {
         if kind != CHANNEL || capacity == 0 || Ring::new(words, capacity).is_none() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a channel"));
         }
-        let channel = Self::new(memory, descriptor, capacity);
-        all.insert(identity, Arc::downgrade(&channel));
-        Ok(channel)
+        Self::enter(memory, descriptor, capacity)
     }
 
-    fn new(memory: RobustMemory, descriptor: Descriptor, capacity: u64) -> Arc<Self> {
+    fn enter(memory: RobustMemory, descriptor: Descriptor, capacity: u64) -> io::Result<Arc<Self>> {
+        let identity = sys::identity(&*descriptor)?;
         let (events, listing, ends) = Default::default();
-        Arc::new(Self { memory, descriptor, capacity, events, listing, ends })
+        let enter = |_entry| Self { memory, descriptor, capacity, events, listing, ends, _entry };
+        Ok(registry::enter(identity, enter))
     }
 
     pub(super) fn ring(&self) -> Ring<'_> {
@@ -147,20 +135,5 @@ impl Watched for Channel {
 
     fn listing(&self) -> &Listing {
         &self.listing
-    }
-}
-
-impl Drop for Channel {
-    fn drop(&mut self) {
-        let mut all = CHANNELS.lock();
-        if let Some(all) = &mut *all {
-            if let Ok(identity) = sys::identity(&*self.descriptor) {
-                // Another thread may have mapped the file again by now.
-                if all.get(&identity).is_some_and(|channel| channel.strong_count() == 0) {
-                    all.remove(&identity);
-                }
-            }
-            shrink(all);
-        }
     }
 }

@@ -148,9 +148,13 @@ impl<T: Transport> Pool<T> {
             detail = ChunkDetail::pack(task.context.as_deref(), detail);
         }
         if let Some(context) = &task.context {
+            self.announce(worker, context.payload());
             worker.send_context(context);
         }
-        let Some(slot) = worker.send(task.kind, task_number, detail, &task.content) else {
+        let content = task.content.as_ref();
+        content.into_iter().for_each(|content| self.announce(worker, content));
+        let slot = content.and_then(|it| worker.send(task.kind, task_number, detail, it));
+        let Some(slot) = slot else {
             // There are as many claims as a worker may have tasks, so this does not happen; the
             // task keeps its place.
             state.queue.push_front(task_number);
@@ -161,6 +165,7 @@ impl<T: Transport> Pool<T> {
         task.place = Place::Sent { worker: number, slot };
         if is_next {
             about_to_start(task, metrics, outbox, room_left, &self.config);
+            task.let_go(worker, slot);
         }
         if let Some(limit) = limit {
             let pool = Arc::clone(self);
@@ -172,7 +177,7 @@ impl<T: Transport> Pool<T> {
         true
     }
 
-    fn start_worker(&self, state: &mut State<T>) -> Result<u32, NotStarted> {
+    fn start_worker(self: &Arc<Self>, state: &mut State<T>) -> Result<u32, NotStarted> {
         let number = state.next_worker;
         // Used up also if the start fails: what has come of it all the same is told by this number.
         state.next_worker = number.wrapping_add(1) % MOST_NUMBER;
@@ -182,7 +187,9 @@ impl<T: Transport> Pool<T> {
         let (of_try, now) = (state.starts.current_try(), self.hub.now());
         let mut worker = Worker::new(link, index, of_try, max_tasks_per_worker, now);
         if let Some(initializer) = &self.config.initializer {
-            worker.send(Kind::Initialize, NO_TASK, 0, &Payload::Long(Arc::clone(initializer)));
+            let initializer = Payload::Long(Arc::clone(initializer));
+            self.announce(&mut worker, &initializer);
+            worker.send(Kind::Initialize, NO_TASK, 0, &initializer);
         }
         state.workers.insert(number, worker);
         Ok(number)

@@ -200,8 +200,8 @@ pub(super) struct Inner {
     pub(super) orders: BTreeMap<u32, Vec<u64>>,
     /// The calls of tasks may be of no function, as far as the pool knows.
     pub(super) has_suspects: bool,
-    /// The contexts that workers were sent, and their ends.
-    pub(super) contexts: Vec<(u32, Kind, u64)>,
+    /// What workers were sent of contexts, and of what they are to keep.
+    pub(super) told: Vec<(u32, Kind, u64)>,
     /// The most tasks that a worker had at a time, that ran at a time, and the most workers.
     pub(super) deepest: usize,
     pub(super) most_running: usize,
@@ -229,7 +229,7 @@ impl World {
                 order: Vec::new(),
                 orders: BTreeMap::new(),
                 has_suspects: false,
-                contexts: Vec::new(),
+                told: Vec::new(),
                 deepest: 0,
                 most_running: 0,
                 most_workers: 0,
@@ -419,6 +419,10 @@ impl Inner {
             if header.kind == Kind::Finalize {
                 worker.is_dismissed = true;
                 self.finalized += 1;
+                continue;
+            }
+            if header.kind == Kind::Initialize {
+                self.reply(number, Header { kind: Kind::Value, detail: 0, ..header });
                 continue;
             }
             if !matches!(header.kind, Kind::Call | Kind::Chunk) {
@@ -633,8 +637,8 @@ impl WorkerLink for LoopbackWorker {
         let mut inner = self.world.lock();
         let Some(worker) = inner.workers.get_mut(&self.number) else { return };
         worker.outgoing.push(header);
-        if matches!(header.kind, Kind::Context | Kind::EndContext) {
-            inner.contexts.push((self.number, header.kind, header.number));
+        if matches!(header.kind, Kind::Context | Kind::EndContext | Kind::Keep | Kind::Forget) {
+            inner.told.push((self.number, header.kind, header.number));
             return;
         }
         let running = usize::from(worker.running.is_some());

@@ -56,8 +56,8 @@ impl<T: Transport> Pool<T> {
         for sent in &worker.sent {
             let task = state.tasks.get_mut(&sent.number).filter(|task| task.is_with(number));
             let Some(task) = task else { continue };
-            // It was not taken back, so it had started.
-            had_begun = true;
+            // It was not taken back: it had started, or can't be sent again.
+            had_begun |= task.content.is_some() || worker.has_started(sent.slot);
             suspect = suspect.or(task.sink.suspect());
             state.workers_lost += 1;
             let mut lost = loss.lost.clone();

@@ -27,6 +27,7 @@ mod dispatch;
 mod dump;
 mod ending;
 mod finishing;
+mod keeping;
 #[cfg(test)]
 mod loopback;
 mod loss;
@@ -329,7 +330,7 @@ impl<T: Transport> Pool<T> {
             self.timer(limit, move || pool.queued_too_long(number, limit))
         });
         let task = Task {
-            content: submission.content.into(),
+            content: Some(submission.content.into()),
             kind: submission.kind,
             detail: submission.detail,
             sink: submission.sink,

@@ -101,7 +101,7 @@ impl<T: Transport> State<T> {
             Free::Anything => self.next_child(serves, is_idle),
         };
         if let Some((child, parent)) = child {
-            if !is_idle && serves != Some(parent) {
+            if !is_idle && (serves != Some(parent) || self.has_descriptors(child)) {
                 return None;
             }
             if let Some(worker) = self.workers.get_mut(&parent.worker) {
@@ -113,13 +113,17 @@ impl<T: Transport> State<T> {
             return Some(child);
         }
         let (oldest, parent) = self.oldest()?;
-        if !is_idle && serves != parent {
+        if !is_idle && (serves != parent || self.has_descriptors(oldest)) {
             return None;
         }
         self.queue.pop_front();
         shrink(&mut self.queue);
         self.queued -= 1;
         Some(oldest)
+    }
+
+    fn has_descriptors(&self, task: u64) -> bool {
+        self.tasks.get(&task).is_some_and(|task| task.has_descriptors())
     }
 
     /// A queued child of the parent that is served, or of one that has lent its place out.

@@ -410,6 +410,7 @@ impl<T: Transport> Pool<T> {
             // One that was taken back is queued or with another worker.
             if let Some(task) = tasks.get_mut(&next.number).filter(|task| task.place == place) {
                 about_to_start(task, metrics, outbox, room_left, &self.config);
+                task.let_go(worker, next.slot);
             }
         }
         // A worker that replies has not started in vain.

@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Pool;
-use super::state::State;
-use super::worker::Worker;
+use super::state::{Place, State};
+use super::worker::{Sent, Worker};
 use crate::remote::scheduler::transport::{Hub, Transport};
 
 /// The back-off after the first refusal. It doubles with each further one.
@@ -108,8 +108,14 @@ impl<T: Transport> Pool<T> {
 
     /// Records that a worker has begun: there may be further ones.
     pub(crate) fn on_spawned(self: &Arc<Self>, state: &mut State<T>, number: u32) {
-        if let Some(worker) = state.workers.get_mut(&number) {
+        let State { workers, tasks, .. } = state;
+        if let Some(worker) = workers.get_mut(&number) {
             worker.is_spawned = true;
+            if let Some(Sent { number: next, slot }) = worker.sent.front().copied() {
+                let place = Place::Sent { worker: number, slot };
+                let task = tasks.get_mut(&next).filter(|task| task.place == place);
+                task.into_iter().for_each(|task| task.let_go(worker, slot));
+            }
         }
         // The system grants workers again, so several may be asked for at a time.
         state.starts = Starts::default();

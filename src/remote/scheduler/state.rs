@@ -77,7 +77,8 @@ pub(super) struct RoomLeft {
 
 /// A task that is accepted and not done.
 pub(super) struct Task<T: Transport> {
-    pub(super) content: Payload,
+    /// `None`: its worker has the only copy, see [`let_go`](Self::let_go).
+    pub(super) content: Option<Payload>,
     pub(super) kind: Kind,
     pub(super) detail: u64,
     pub(super) sink: Box<dyn ReplySink>,
@@ -113,6 +114,24 @@ impl<T: Transport> Task<T> {
     /// Returns whether the worker was sent it, and it was not taken back.
     pub(super) fn is_with(&self, number: u32) -> bool {
         matches!(self.place, Place::Sent { worker, .. } if worker == number)
+    }
+
+    /// Returns whether there are handles in it. Such a task is sent only to a worker that begins with it at
+    /// once: while it lay behind another one, its handles would live on in the socket.
+    pub(super) fn has_descriptors(&self) -> bool {
+        self.content.as_ref().is_some_and(Payload::has_descriptors)
+    }
+
+    /// Drops the pool's copy of the handles in a call that its worker is to begin with next, so that they live
+    /// where the call has them and nowhere else. The call can't be sent again after that.
+    pub(super) fn let_go(&mut self, worker: &Worker<T>, slot: u16) {
+        // A map has its items until they have results, as those that a dead worker had not begun are sent again.
+        // A worker that is not there yet may be refused; one that is asked for the task may give it back.
+        let is_final = self.kind == Kind::Call && self.options.retries == 0;
+        let may_come_back = !worker.is_spawned || worker.is_asked_for(slot);
+        if self.has_descriptors() && is_final && !may_come_back {
+            self.content = None;
+        }
     }
 }
 
@@ -399,7 +418,8 @@ impl<T: Transport> State<T> {
             // One that was taken back before may be with another worker by now.
             let place = self.tasks.get(&sent.number).map(|task| task.place);
             let is_there = place == Some(Place::Sent { worker, slot: sent.slot });
-            if is_there && from.withdraw(sent, || IfWithdrawn::Requeue) {
+            let may_move = self.tasks.get(&sent.number).is_some_and(|task| task.content.is_some());
+            if is_there && may_move && from.withdraw(sent, || IfWithdrawn::Requeue) {
                 self.put_back(worker, sent.number);
             }
         }

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use super::state::Parent;
+use crate::codec::handle::{HandleFd, Identity};
 use crate::error::Error;
 use crate::remote::frame::{Content, Header, Kind, Unread};
 use crate::remote::map_context::MapContext;
@@ -75,6 +76,8 @@ pub(crate) struct Worker<T: Transport> {
     pub(super) contexts: Vec<(u64, Weak<MapContext>)>,
     /// Contexts of its tasks' maps, by what it calls them; or why one was skipped on arrival.
     pub(super) offered: Vec<(u64, Result<Arc<MapContext>, Unread>)>,
+    /// The descriptors of which it keeps what it makes of their files.
+    pub(super) kept: Vec<(Identity, Weak<HandleFd>)>,
     /// Dismisses it after the idle timeout; dropped when it is sent a task.
     pub(super) idle_timer: Option<super::TimerOf<T>>,
 }
@@ -158,6 +161,7 @@ impl<T: Transport> Worker<T> {
             answered: VecDeque::new(),
             contexts: Vec::new(),
             offered: Vec::new(),
+            kept: Vec::new(),
             idle_timer: None,
         }
     }

@@ -36,7 +36,7 @@ impl Simulation {
     /// Frames that the workers were sent: the context of each map, and its end.
     fn contexts(&self, kind: Kind) -> BTreeMap<(u64, u32), usize> {
         let mut contexts = BTreeMap::new();
-        for (worker, sent, number) in &self.world.lock().contexts {
+        for (worker, sent, number) in &self.world.lock().told {
             if *sent == kind {
                 *contexts.entry((*number, *worker)).or_default() += 1;
             }

@@ -3,6 +3,8 @@
 
 mod asked;
 mod counts;
+#[cfg(all(target_os = "linux", not(miri)))]
+mod handles;
 mod maps;
 mod min_workers;
 mod nesting;
@@ -88,6 +90,10 @@ impl Simulation {
     }
 
     fn submit_script(&self, script: Script, options: Options) -> u64 {
+        self.submit_content(script, options, Content::default())
+    }
+
+    fn submit_content(&self, script: Script, options: Options, content: Content) -> u64 {
         let number = TaskId::next().get();
         let sink = Box::new(Sink { number, outcomes: Arc::clone(&self.outcomes) });
         let room = self.pool.room();
@@ -95,7 +101,7 @@ impl Simulation {
         let accepted = self.pool.push(Submission {
             number,
             kind: Kind::Call,
-            content: Content::default(),
+            content,
             sink,
             options,
             holds_room: room.is_some(),

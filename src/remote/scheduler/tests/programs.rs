@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Fate, Options, Script, Simulation, is_value};
 use crate::error::Error;
 use crate::lifecycle::Accepting;
-use crate::remote::frame::Kind;
+use crate::remote::frame::{Content, Kind};
 use crate::remote::scheduler::config::Config;
 use crate::remote::scheduler::loopback::Random;
 use crate::room::Room;
@@ -21,6 +21,14 @@ struct Task {
     retries: u32,
     was_withdrawn: bool,
     was_killed: bool,
+}
+
+fn with_handle() -> Content {
+    #[cfg(all(target_os = "linux", not(miri)))]
+    let content = super::handles::any_content();
+    #[cfg(not(all(target_os = "linux", not(miri))))]
+    let content = Content::default();
+    content
 }
 
 fn run(seed: u64) {
@@ -63,7 +71,8 @@ fn run(seed: u64) {
                 let options = Options { label: None, timeout, queue_timeout, retries };
                 if simulation.pool.check_open().is_ok() && simulation.has_room() {
                     let script = Script { fate, micros, level: random.below(6) as u16 };
-                    let number = simulation.submit_script(script, options);
+                    let content = if random.one_in(3) { with_handle() } else { Content::default() };
+                    let number = simulation.submit_content(script, options, content);
                     let (was_withdrawn, was_killed) = (false, false);
                     tasks.push(Task { number, fate, retries, was_withdrawn, was_killed });
                 }
