@@ -122,7 +122,7 @@
 //!    next.rs             the next item of a stream, as a future
 //!    blocking.rs         iteration by blocking
 //!    closed.rs           the end of an executor, as a future
-//!    ipc/                what processes share: arrays, values
+//!    ipc/                what processes share: arrays, values, channels
 //!    worker_info.rs      the worker that code runs on
 //!    job.rs              Job, Call and call!
 //!    function/           how a plain function is named for another process

@@ -146,6 +146,36 @@ fn worker_processes_and_what_goes_there() {
         debug: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
         error: ipc::Error;
     }
+    all! {
+        send: ipc::Sender<NotSync>, ipc::Receiver<NotSync>;
+        sync: ipc::Sender<NotSync>, ipc::Receiver<NotSync>;
+        unpin: ipc::Sender<NotSync>, ipc::Receiver<NotSync>;
+        unwind_safe: ipc::Sender<NotSync>, ipc::Receiver<NotSync>;
+        is_static: ipc::Sender<u8>, ipc::Receiver<u8>;
+        clone: ipc::Sender<NotSync>, ipc::Receiver<NotSync>;
+        debug: ipc::Sender<NotDebug>, ipc::Receiver<NotDebug>;
+    }
+    all! {
+        send: ipc::SendError<NotSync>, ipc::TrySendError<NotSync>, ipc::SendTimeoutError<NotSync>;
+        sync: ipc::SendError<u8>, ipc::TrySendError<u8>, ipc::SendTimeoutError<u8>;
+        unpin: ipc::SendError<u8>, ipc::TrySendError<u8>, ipc::SendTimeoutError<u8>,
+            ipc::RecvError, ipc::TryRecvError, ipc::RecvTimeoutError;
+        unwind_safe: ipc::SendError<u8>, ipc::TrySendError<u8>, ipc::SendTimeoutError<u8>,
+            ipc::RecvError, ipc::TryRecvError, ipc::RecvTimeoutError;
+        is_static: ipc::SendError<u8>, ipc::TrySendError<u8>, ipc::SendTimeoutError<u8>;
+        clone: ipc::SendError<u8>, ipc::TrySendError<u8>, ipc::SendTimeoutError<u8>,
+            ipc::RecvError, ipc::TryRecvError, ipc::RecvTimeoutError;
+        debug: ipc::SendError<NotDebug>, ipc::TrySendError<NotDebug>, ipc::SendTimeoutError<NotDebug>;
+        error: ipc::RecvError, ipc::TryRecvError, ipc::RecvTimeoutError, ipc::SendError<u8>,
+            ipc::TrySendError<u8>, ipc::SendTimeoutError<u8>;
+    }
+    fn channel_waits_are_send(sender: &ipc::Sender<u8>, receiver: &ipc::Receiver<u8>) {
+        fn waits<T: Send>(_: T) {}
+        waits(sender.send(1));
+        waits(sender.closed());
+        waits(receiver.recv());
+    }
+    let _ = channel_waits_are_send;
 }
 
 #[test]
@@ -224,6 +254,10 @@ fn what_ends_says_so() {
             Next<'_, Map<NotSync>>, NextTimeout<'_, u8, NotSync>, MapFuture<NotSync>, TryMapFuture<NotSync, NotSync>;
         stream: AsCompleted<NotSync>, AsCompletedTimeout<NotSync>, Map<NotSync>,
             TryMap<NotSync, NotSync>, Unordered<NotSync>, TaskSet<u8, NotSync>;
+    }
+    #[cfg(feature = "process")]
+    all! {
+        stream: concurrent_futures::ipc::Receiver<u8>;
     }
 }
 

@@ -31,6 +31,13 @@ fn a_process_is_refused_by_the_error_of_its_value() {
 }
 
 #[test]
+fn a_channel_is_refused() {
+    let refused = concurrent_futures::ipc::channel::<u32>(1).unwrap_err();
+    let source = std::error::Error::source(&refused).unwrap().to_string();
+    assert!(source.contains("Linux only"), "{source}");
+}
+
+#[test]
 fn the_same_calls_run_on_threads() {
     let pool = ThreadPoolExecutor::new();
     assert_eq!(pool.submit(call!(u64::pow(2, 10))).result().unwrap(), 1024);

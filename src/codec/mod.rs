@@ -82,7 +82,7 @@ mod tests;
 use self::handle::Descriptor;
 
 pub(crate) use decoder::Decoder;
-pub(crate) use encoder::{Encoder, encode};
+pub(crate) use encoder::{Encoder, encode, encode_within};
 pub(crate) use error::Error;
 pub(crate) use guarded::{codec_error, guarded};
 pub(crate) use segment::{

@@ -2,10 +2,11 @@
 //!
 //! [`SharedSlice`] is a large array that many tasks read: copied once into memory that all processes map, and
 //! that none can write to. [`SharedVec`] is its memory before that. [`Shared`] is a value of any type that many
-//! tasks read: encoded once, and decoded once in each worker.
+//! tasks read: encoded once, and decoded once in each worker. [`channel()`] is a queue between any number of
+//! processes, [`duplex`] two of them.
 //!
-//! A handle has file descriptors, which go beside the message that it is in. So it travels with the process
-//! pool's own messages alone, in any value that a type made of serde's traits can have: in a struct, a `Vec`, an
+//! A handle has file descriptors, which go beside the message that it is in. So it travels with this crate's own
+//! messages alone, those of pools and channels, in any value that a type made of serde's traits can have: in a struct, a `Vec`, an
 //! `Option`, a map's items. Other serialisers refuse it. On a thread pool and inline nothing is serialised, and
 //! the same code works.
 //!

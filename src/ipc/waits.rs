@@ -227,9 +227,10 @@ impl Waits {
                 next_look = Instant::now() + LOOK;
             }
             let mut words = vec![(&self.bell, bell)];
-            let must_poll = objects.iter().fold(false, |must_poll, object| {
-                watch(&**object, &mut words, CAN_WAIT.load(Relaxed)) || must_poll
-            });
+            let mut must_poll = false;
+            for object in &objects {
+                must_poll |= watch(&**object, &mut words, CAN_WAIT.load(Relaxed));
+            }
             let left = next_look.saturating_duration_since(Instant::now());
             let limit = if must_poll { left.min(POLL) } else { left };
             if let [(bell, value)] = words[..] {

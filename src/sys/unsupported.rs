@@ -5,7 +5,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicU32, AtomicU64};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Signal, Usage};
 
@@ -22,7 +22,19 @@ pub(crate) enum None {}
 
 // No process shares memory with this one.
 
+pub(crate) const MOST_WORDS: usize = 1;
+
 pub(crate) fn wait_on(_: &AtomicU32, _: u32) {}
+
+pub(crate) fn wait_on_for(_: &AtomicU32, _: u32, _: Duration) {}
+
+pub(crate) fn wait_on_any(_: &[(&AtomicU32, u32)], _: Option<Duration>) -> io::Result<()> {
+    unsupported()
+}
+
+pub(crate) fn wake_one_on(_: &AtomicU32) -> bool {
+    false
+}
 
 pub(crate) fn wake_all_on(_: &AtomicU32) {}
 
@@ -141,6 +153,76 @@ impl UnsealedMemory {
     pub(crate) fn seal(self) -> io::Result<(SealedMemory, OwnedFd)> {
         match self.0 {}
     }
+}
+
+pub(crate) mod control {
+    use std::io;
+
+    use super::{BorrowedFd, OwnedFd};
+
+    pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+        super::unsupported()
+    }
+
+    pub(crate) fn is_control(fd: BorrowedFd<'_>) -> bool {
+        match *fd.0 {}
+    }
+
+    pub(crate) fn is_hung_up(fd: BorrowedFd<'_>) -> bool {
+        match *fd.0 {}
+    }
+
+    pub(crate) fn send(fd: BorrowedFd<'_>, _: &[u8], _: &[BorrowedFd<'_>]) -> io::Result<()> {
+        match *fd.0 {}
+    }
+
+    pub(crate) fn peek(fd: BorrowedFd<'_>, _: &mut [u8]) -> io::Result<Option<usize>> {
+        match *fd.0 {}
+    }
+
+    pub(crate) fn receive(fd: BorrowedFd<'_>, _: &mut [u8]) -> io::Result<(usize, Vec<OwnedFd>)> {
+        match *fd.0 {}
+    }
+}
+
+pub(crate) struct RobustMemory(None);
+
+pub(crate) struct RobustGuard<'a>(&'a None);
+
+impl Drop for RobustGuard<'_> {
+    fn drop(&mut self) {
+        match *self.0 {}
+    }
+}
+
+impl RobustMemory {
+    pub(crate) fn create(_: usize) -> io::Result<(Self, OwnedFd)> {
+        unsupported()
+    }
+
+    pub(crate) fn map(fd: impl AsFd) -> io::Result<Self> {
+        match *fd.as_fd().0 {}
+    }
+
+    pub(crate) fn event(&self, _: usize) -> &AtomicU32 {
+        match self.0 {}
+    }
+
+    pub(crate) fn words(&self) -> &[AtomicU64] {
+        match self.0 {}
+    }
+
+    pub(crate) fn lock(&self, _: Option<Instant>) -> io::Result<Option<RobustGuard<'_>>> {
+        match self.0 {}
+    }
+
+    pub(crate) fn try_lock(&self) -> io::Result<Option<RobustGuard<'_>>> {
+        match self.0 {}
+    }
+}
+
+pub(crate) fn reserve(fd: impl AsFd, _: usize) -> io::Result<()> {
+    match *fd.as_fd().0 {}
 }
 
 pub(crate) fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {

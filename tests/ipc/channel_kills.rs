@@ -288,7 +288,7 @@ fn memory_is_free_when_all_processes_were_killed() {
     }
     fn attached(hello: Sender<u32>, items: Receiver<String>, slice: SharedSlice<u8>) {
         hello.send_blocking(own_pid() + u32::from(slice[0])).unwrap();
-        while items.len() > 0 {
+        while !items.is_empty() {
             thread::park();
         }
     }

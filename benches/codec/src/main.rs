@@ -12,9 +12,11 @@
 
 #[path = "../../../src/codec/mod.rs"]
 mod codec;
+mod doubles;
 #[path = "../../../src/portable.rs"]
 mod portable;
 mod sys;
+use doubles::{error, panic, sync};
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -10,6 +10,14 @@ pub(crate) const MOST_DESCRIPTORS: usize = 253;
 #[derive(Debug)]
 pub(crate) enum OwnedFd {}
 
+pub(crate) use std::os::fd::{AsFd, BorrowedFd};
+
+impl AsFd for OwnedFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match *self {}
+    }
+}
+
 pub(crate) enum SealedMemory {}
 
 impl Deref for SealedMemory {

@@ -27,7 +27,8 @@ const MEASURES: [(&str, Work, usize, usize); 5] = [
 ];
 
 /// The rows; the first one is the crate.
-const SIDES: [&str; 6] = ["channel", "channel, async", "pipe", "stream socket", "ipc-channel", "mp.Queue"];
+const SIDES: [&str; 6] =
+    ["channel", "channel, async", "pipe", "stream socket", "ipc-channel", "mp.Queue"];
 
 /// Whether a side can do the work.
 fn does(side: &str, work: Work) -> bool {
@@ -44,7 +45,8 @@ fn main() {
     match *arguments.iter().map(String::as_str).collect::<Vec<_>>() {
         ["--one", side, measure, scale, here, there] => {
             let (_, work, size, count) = MEASURES[number(measure)];
-            let job = Other { work, size, count: count.div_ceil(number(scale)), cpu: number(there) };
+            let job =
+                Other { work, size, count: count.div_ceil(number(scale)), cpu: number(there) };
             println!("{}", sides::run(side, job, number(here)));
         }
         ["--other", side, work, size, count, cpu, ref address @ ..] => {
@@ -64,10 +66,14 @@ fn number(text: &str) -> usize {
 }
 
 fn compare(rounds: usize, scale: usize) {
-    println!("Microseconds for an item, median and spread of {rounds} rounds; ratio to the first row.\n");
+    println!(
+        "Microseconds for an item, median and spread of {rounds} rounds; ratio to the first row.\n"
+    );
     for (cpus, here, there) in [("one CPU", 0, 0), ("two CPUs", 0, 1)] {
         for (number, (name, work, ..)) in MEASURES.iter().enumerate() {
-            println!("## {name}, {cpus}\n\n| | us | from | to | ratio |\n| --- | --- | --- | --- | --- |");
+            println!(
+                "## {name}, {cpus}\n\n| | us | from | to | ratio |\n| --- | --- | --- | --- | --- |"
+            );
             let sides: Vec<_> = SIDES.into_iter().filter(|side| does(side, *work)).collect();
             let mut times = vec![Vec::new(); sides.len()];
             for round in 0..rounds {

@@ -108,7 +108,8 @@ fn channels(job: Other, cpu: usize, is_async: bool) -> Duration {
     let item = vec![7; job.size];
     let begin = Instant::now();
     if is_async {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("it can be made");
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().build().expect("it can be made");
         runtime.block_on(async {
             for _ in 0..job.count {
                 sender.send(item.clone()).await.expect("it is received");

@@ -12,6 +12,12 @@ use crate::codec::tag;
 pub(in crate::codec) struct Body(Vec<u8>);
 
 impl Body {
+    /// An empty one, which has room already.
+    pub(in crate::codec) fn within(mut room: Vec<u8>) -> Self {
+        room.clear();
+        Self(room)
+    }
+
     pub(in crate::codec) fn reserve(&mut self, count: usize) -> Result<(), Error> {
         self.0.try_reserve(count).map_err(|_| Error::no_memory())
     }

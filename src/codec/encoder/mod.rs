@@ -21,6 +21,14 @@ pub(crate) fn encode<T: Portable>(value: &T) -> Result<Encoded, Error> {
     Ok(encoder.finish())
 }
 
+/// Encodes a message with one value; its body takes the place of what is in `room`.
+pub(crate) fn encode_within<T: Portable>(value: &T, room: Vec<u8>) -> Result<Encoded, Error> {
+    let mut encoder = Encoder::new();
+    encoder.to.body = body::Body::within(room);
+    encoder.push(value)?;
+    Ok(encoder.finish())
+}
+
 /// Room for a small value and its tags; larger ones let it grow.
 const ROOM: usize = 64;
 

@@ -66,6 +66,11 @@ impl Outgoing {
         head + self.body.len().div_ceil(8) + segments.sum::<usize>()
     }
 
+    /// The memory of the body.
+    pub(super) fn into_room(self) -> Vec<u8> {
+        self.body
+    }
+
     pub(super) fn write(&self, writer: &mut Writer<'_>, ticket: u64) {
         let length = if self.is_large { LARGE } else { self.body.len() as u64 };
         let (segments, descriptors) = (self.segments.len() as u64, self.descriptors.len() as u64);
@@ -106,7 +111,8 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Damaged> {
+    /// Its body takes the place of what is in `room`.
+    pub(super) fn read(reader: &mut Reader<'_>, room: Vec<u64>) -> Result<Self, Damaged> {
         let head = reader.word()?;
         let (length, segments) = (head & LARGE, head >> 32 & 0xff_ffff);
         let (is_large, descriptors) = (length == LARGE, (head >> 56) as usize);
@@ -116,7 +122,8 @@ impl Incoming {
             lengths.push(usize::try_from(reader.word()?).map_err(|_| Damaged)?);
         }
         let length = if is_large { 0 } else { length as usize };
-        let body = reader.words(length)?;
+        let mut body = room;
+        reader.words(length, &mut body)?;
         let mut received = Vec::new();
         for length in lengths {
             reader.has(length)?;
@@ -128,9 +135,18 @@ impl Incoming {
         Ok(Self { body, length, segments: received, sent_with, descriptors, is_large })
     }
 
-    /// Calls `decode` with the body and what came beside it.
+    /// Calls `decode` with the body and what came beside it. Gives the memory of the body back.
     pub(super) fn open<R>(
         mut self,
+        decode: impl FnOnce(&[u8], Received) -> Result<R, String>,
+    ) -> (Result<R, String>, Vec<u64>) {
+        let body = std::mem::take(&mut self.body);
+        (self.open_body(&body, decode), body)
+    }
+
+    fn open_body<R>(
+        mut self,
+        body: &[u64],
         decode: impl FnOnce(&[u8], Received) -> Result<R, String>,
     ) -> Result<R, String> {
         if let Some((count, _)) = self.sent_with {
@@ -142,9 +158,9 @@ impl Incoming {
             }
         }
         if !self.is_large {
-            let Self { body, length, segments, descriptors, .. } = self;
+            let Self { length, segments, descriptors, .. } = self;
             let attached = Attached { segments, descriptors };
-            return decode(&bytemuck::cast_slice(&body)[..length], attached.into());
+            return decode(&bytemuck::cast_slice(body)[..length], attached.into());
         }
         let garbled = || "it is garbled".to_owned();
         let memory = self.descriptors.pop().ok_or_else(garbled)?;

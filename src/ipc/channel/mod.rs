@@ -108,6 +108,7 @@ pub type Duplex<Out, In> = (Sender<Out>, Receiver<In>);
 /// assert_eq!(answer.recv_blocking().unwrap(), 5);
 /// # Ok::<(), concurrent_futures::ipc::Error>(())
 /// ```
+#[allow(clippy::type_complexity, reason = "it is two of them")]
 pub fn duplex<A: Portable, B: Portable>(
     capacity: usize,
 ) -> Result<(Duplex<A, B>, Duplex<B, A>), Error> {

@@ -73,7 +73,7 @@ impl<T: Portable> Receiver<T> {
     pub async fn recv(&self) -> Result<T, RecvError> {
         let mut waiting = Waiting::default();
         let taken = std::future::poll_fn(|cx| self.end.poll(&mut waiting, cx, End::take)).await;
-        taken.and_then(decode).map_err(RecvError::from)
+        taken.and_then(|item| self.decode(item)).map_err(RecvError::from)
     }
 
     /// Receives the next item, if there is one now.
@@ -108,6 +108,7 @@ impl<T: Portable> Receiver<T> {
     }
 
     /// The next item of the stream; `None` at its end. As [`recv`](Self::recv) otherwise.
+    #[allow(clippy::should_implement_trait, reason = "it is `next` of a stream")]
     pub fn next(&mut self) -> Next<'_, Self> {
         Next::new(self)
     }
@@ -119,16 +120,18 @@ impl<T: Portable> Receiver<T> {
 
     #[cfg_attr(debug_assertions, track_caller)]
     fn block(&self, deadline: Option<Instant>) -> Result<T, Failure> {
-        self.end.block(deadline, End::take).and_then(decode)
+        self.end.block(deadline, End::take).and_then(|item| self.decode(item))
     }
-}
 
-fn decode<T: Portable>(item: Incoming) -> Result<T, Failure> {
-    let side = CodecSide::DecodeItem;
-    let decoded = item
-        .open(|body, attached| Ok(guarded::<T, _, _>(side, || codec::decode::<T>(body, attached))));
-    let decoded = decoded.unwrap_or_else(|error| Err(codec_error::<T>(side, error)));
-    decoded.map_err(Failure::Codec)
+    fn decode(&self, item: Incoming) -> Result<T, Failure> {
+        let side = CodecSide::DecodeItem;
+        let (decoded, room) = item.open(|body, attached| {
+            Ok(guarded::<T, _, _>(side, || codec::decode::<T>(body, attached)))
+        });
+        self.end.received.leave(room);
+        let decoded = decoded.unwrap_or_else(|error| Err(codec_error::<T>(side, error)));
+        decoded.map_err(Failure::Codec)
+    }
 }
 
 /// An item, or the end of the stream.
@@ -148,7 +151,7 @@ impl<T: Portable> Stream for Receiver<T> {
             return Poll::Ready(None);
         }
         let taken = ready!(this.end.poll(&mut this.waiting, cx, End::take));
-        let next = next_of(taken.and_then(decode).map_err(RecvError::from));
+        let next = next_of(taken.and_then(|item| this.decode(item)).map_err(RecvError::from));
         this.has_ended = next.is_none();
         Poll::Ready(next)
     }

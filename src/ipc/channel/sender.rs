@@ -90,6 +90,7 @@ impl<T: Portable> Sender<T> {
         };
         let mut waiting = Waiting::default();
         let sent = poll_fn(|cx| self.end.poll(&mut waiting, cx, |end| end.put(&outgoing))).await;
+        self.end.encoded.leave(outgoing.into_room());
         sent.map_err(|failure| SendError::new(item, failure))
     }
 
@@ -129,11 +130,15 @@ impl<T: Portable> Sender<T> {
     #[cfg_attr(debug_assertions, track_caller)]
     fn block(&self, item: &T, deadline: Option<Instant>) -> Result<(), Failure> {
         let outgoing = self.encode(item)?;
-        self.end.block(deadline, |end| end.put(&outgoing))
+        let sent = self.end.block(deadline, |end| end.put(&outgoing));
+        self.end.encoded.leave(outgoing.into_room());
+        sent
     }
 
     fn encode(&self, item: &T) -> Result<Outgoing, Failure> {
-        let encoded = guarded::<T, _, _>(CodecSide::EncodeItem, || codec::encode(item));
+        let room = self.end.encoded.take();
+        let encoded =
+            guarded::<T, _, _>(CodecSide::EncodeItem, || codec::encode_within(item, room));
         let encoded = encoded.map_err(Failure::Codec)?;
         let longest = self.end.channel().longest();
         let outgoing = Outgoing::new(encoded, longest);

@@ -84,7 +84,7 @@ impl Keeper {
         if set != 0 {
             return Err(io::Error::last_os_error());
         }
-        let thread = rustix::thread::gettid().as_raw_nonzero().get().cast_unsigned();
+        let thread = rustix::thread::gettid().as_raw_nonzero().get() as u32;
         Ok(Self { thread, head, nodes: 0 })
     }
 

@@ -22,6 +22,7 @@ use crate::core::waiters::Place;
 use crate::error::CodecError;
 use crate::ipc::waits::{BlockingWait, Watched};
 use crate::ipc::{Error, event_word};
+use crate::sync::Mutex;
 use crate::sys::{self, AsFd, RobustGuard, control};
 
 /// Number of items between two looks of a sender that never has to wait whether anybody can still receive.
@@ -57,6 +58,27 @@ pub(super) struct End {
     pub(super) lane: Descriptor,
     closing: Closing,
     sends: AtomicU32,
+    pub(super) encoded: Room<u8>,
+    pub(super) received: Room<u64>,
+}
+
+/// Memory that an item was in, for the next ones: fresh memory costs page faults.
+#[derive(Default)]
+pub(super) struct Room<T>(Mutex<Vec<T>>);
+
+/// More is not kept, in bytes.
+const LARGEST_ROOM: usize = (1 << 20) + 4096;
+
+impl<T> Room<T> {
+    pub(super) fn take(&self) -> Vec<T> {
+        std::mem::take(&mut self.0.lock())
+    }
+
+    pub(super) fn leave(&self, room: Vec<T>) {
+        if room.capacity() * size_of::<T>() <= LARGEST_ROOM {
+            *self.0.lock() = room;
+        }
+    }
 }
 
 struct Closing {
@@ -87,8 +109,9 @@ impl End {
         if let Some(end) = ends[side as usize].upgrade() {
             return end;
         }
+        let (encoded, received) = Default::default();
         let closing = Closing { channel: Arc::clone(channel), side };
-        let end = Arc::new(Self { lane, closing, sends: AtomicU32::new(0) });
+        let end = Arc::new(Self { lane, closing, sends: AtomicU32::new(0), encoded, received });
         ends[side as usize] = Arc::downgrade(&end);
         end
     }
@@ -156,13 +179,15 @@ impl End {
 
     fn take_checked(&self) -> Result<Option<Incoming>, Failure> {
         let ring = self.channel().ring();
+        let mut room = self.received.take();
         loop {
             let state = ring.state()?;
             let Some(mut reader) = ring.read_first(state) else {
                 self.clear_lane(state);
+                self.received.leave(room);
                 return Ok(None);
             };
-            let mut item = Incoming::read(&mut reader)?;
+            let mut item = Incoming::read(&mut reader, std::mem::take(&mut room))?;
             let mut after = reader.after()?;
             let mut is_whole = true;
             if let Some((_, ticket)) = item.sent_with {

@@ -1,3 +1,5 @@
+//! Ends whose other side was stopped, was killed between two steps, or has damaged the memory.
+
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc;
 use std::thread;
@@ -60,7 +62,7 @@ fn damage_is_told_once_and_the_channel_goes_on() {
     for places in [[16, 24], [17, 25], [18, 26], [48, 48]] {
         for is_received in [true, false] {
             sender.try_send(1).unwrap();
-            places.map(|at| words[at].store(u64::MAX, Relaxed));
+            places.iter().for_each(|at| words[*at].store(u64::MAX, Relaxed));
             if is_received {
                 let told = receiver.recv_blocking();
                 assert!(matches!(told, Err(RecvError::Io(Error::Damaged))), "{told:?}");

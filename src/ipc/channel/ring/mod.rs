@@ -229,10 +229,13 @@ impl Reader<'_> {
         if bytes.div_ceil(8) <= self.left { Ok(()) } else { Err(Damaged) }
     }
 
-    /// Reads words that bytes are in.
-    pub(super) fn words(&mut self, bytes: usize) -> Result<Vec<u64>, Damaged> {
-        let [part, other] = self.take(bytes.div_ceil(8))?;
-        Ok(part.iter().chain(other).map(|word| word.load(Relaxed)).collect())
+    /// Reads words that bytes are in, in the place of what is in `into`.
+    pub(super) fn words(&mut self, bytes: usize, into: &mut Vec<u64>) -> Result<(), Damaged> {
+        into.clear();
+        for part in self.take(bytes.div_ceil(8))? {
+            into.extend(part.iter().map(|word| word.load(Relaxed)));
+        }
+        Ok(())
     }
 
     /// Reads as many bytes as there is room for, and up to the next whole word.

@@ -1,3 +1,5 @@
+//! The ring at each of its stores, and with whatever in its words.
+
 use std::cell::RefCell;
 use std::ops::Range;
 
@@ -169,7 +171,7 @@ fn whatever_the_memory_says_nothing_is_read_beyond_it_and_it_can_be_cleared() {
             let length = reader.word()?;
             let length = usize::try_from(length).map_err(|_| Damaged)?;
             reader.has(length)?;
-            reader.words(length)?;
+            reader.words(length, &mut Vec::new())?;
             ring.commit(reader.after()?);
             Ok(())
         });
