@@ -256,8 +256,11 @@ fn what_ends_says_so() {
             TryMap<NotSync, NotSync>, Unordered<NotSync>, TaskSet<u8, NotSync>;
     }
     #[cfg(feature = "process")]
-    all! {
-        stream: concurrent_futures::ipc::Receiver<u8>;
+    {
+        use concurrent_futures::ipc;
+        all! {
+            stream: ipc::Receiver<u8>;
+        }
     }
 }
 

@@ -17,7 +17,7 @@ pub(crate) fn arm(word: &AtomicU32) -> u32 {
     word.fetch_or(WAITS | ARMED, Acquire) | WAITS | ARMED
 }
 
-/// Under the lock, by one who has changed something: the value to [wake](wake) with, once the lock is released.
+/// Under the lock, by one who has changed something: the value to [`wake`] with, once the lock is released.
 #[inline]
 pub(crate) fn notify(word: &AtomicU32) -> Option<u32> {
     let changed = |value: u32| (value & WAITS != 0).then(|| (value & !ARMED).wrapping_add(CHANGE));

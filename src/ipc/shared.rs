@@ -59,7 +59,7 @@ pub struct Shared<T>(Arc<Stored<T>>);
 /// The value of one process.
 struct Stored<T> {
     value: T,
-    /// That of the memory with the encoded value, and behind it those of the handles in the value.
+    /// The descriptor of the memory with the encoded value, and behind it those of the handles in the value.
     descriptors: Vec<Descriptor>,
     _entry: Entry,
 }

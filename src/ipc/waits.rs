@@ -30,7 +30,7 @@ const POLL: Duration = Duration::from_millis(1);
 /// Time for which a job blocks before its pool hears of it: most waits are shorter, and a stand-in costs more.
 const QUIET: Duration = Duration::from_millis(2);
 
-/// What threads and futures of this process may wait for: an object that processes share.
+/// An object that processes share, for which threads and futures of this process may wait.
 pub(super) trait Watched: Send + Sync {
     /// The words of the object, with those of this process that wait.
     fn events(&self) -> &[Event];
@@ -70,7 +70,7 @@ struct Futures {
     is_used: bool,
 }
 
-/// Whether the thread knows of an object: the process's [`fork::generation`] and 1, or 0.
+/// The mark of an object that the thread knows of: the process's [`fork::generation`] and 1, or 0.
 #[derive(Default)]
 pub(super) struct Listing(AtomicU32);
 

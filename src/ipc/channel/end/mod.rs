@@ -95,7 +95,7 @@ impl Drop for Closing {
     }
 }
 
-/// What an attempt came to.
+/// The outcome of an attempt.
 enum Attempt<R> {
     Done(R),
     /// The word, as it is while nothing happens.

@@ -36,7 +36,7 @@ pub(super) struct State {
     pub(super) seen: u64,
 }
 
-/// What the memory says can't be.
+/// The memory says what can't be.
 #[derive(Debug)]
 pub(super) struct Damaged;
 
