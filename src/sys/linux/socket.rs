@@ -152,6 +152,9 @@ mod tests {
     #[test]
     fn descriptors_of_which_too_many_are_under_way_are_refused_until_some_have_arrived() {
         const PART: &str = "CF_TEST_UNPRIVILEGED";
+        if !super::super::descriptors::may_have_many() {
+            return;
+        }
         if std::env::var_os(PART).is_none() {
             let name = std::thread::current().name().unwrap().to_owned();
             let mut program = Command::new(std::env::current_exe().unwrap());
