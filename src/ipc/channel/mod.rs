@@ -46,7 +46,8 @@ const BYTES: usize = 16 << 20;
 /// * **Large items**, from 4 MiB on, go through memory of their own, and their [`Buffer`](crate::Buffer)s are not
 ///   copied at the receiver.
 /// * **In a task** that waits for an item or for room, the worker's place is lent out, so a pool of one worker can run
-///   a consumer and its producer.
+///   a consumer and its producer. Each task that waits has a process of its own meanwhile: a thousand consumers that
+///   are submitted before their producer are a thousand processes.
 /// * **On threads** it works as well; a channel of your runtime's is quicker there.
 ///
 /// # Errors
