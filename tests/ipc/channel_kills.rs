@@ -130,7 +130,7 @@ fn processes_that_are_killed_at_any_moment_lose_at_most_an_item_each() {
         let (items, to_receive) = channel(10).unwrap();
         let (sent, all_sent) = channel(10).unwrap();
         let (received, all_received) = channel(10).unwrap();
-        let mut tasks: HashMap<u64, (TaskFuture<()>, Option<u32>)> = HashMap::new();
+        let mut tasks: HashMap<u64, TaskFuture<()>> = HashMap::new();
         let start = |id: u64| -> TaskFuture<()> {
             let (hello, items) = (hello.clone(), items.clone());
             if id % 5 < 2 {
@@ -147,29 +147,26 @@ fn processes_that_are_killed_at_any_moment_lose_at_most_an_item_each() {
 
         let mut next = 5_u64;
         for id in 0..5 {
-            tasks.insert(id, (start(id), None));
+            tasks.insert(id, start(id));
         }
         let kills = scaled(300);
         for round in 0..kills {
             let (id, pid) = greetings.recv_timeout(Duration::from_secs(20)).expect("it is wedged");
-            tasks.get_mut(&id).unwrap().1 = Some(pid);
             // Some microseconds up to some milliseconds later.
             for _ in 0..round % 97 * 10 {
                 thread::yield_now();
             }
-            let (task, pid) = tasks.remove(&id).unwrap();
-            kill(pid.unwrap());
-            lost(task.result());
+            kill(pid);
+            lost(tasks.remove(&id).unwrap().result());
             // In the same part.
             next += 5;
             let id = next - next % 5 + id % 5;
-            tasks.insert(id, (start(id), None));
+            tasks.insert(id, start(id));
         }
-        for (id, (task, _)) in tasks {
-            let (greeted, pid) = greetings.recv_timeout(Duration::from_secs(20)).unwrap();
-            let _ = (id, greeted);
+        while !tasks.is_empty() {
+            let (id, pid) = greetings.recv_timeout(Duration::from_secs(20)).expect("it is wedged");
             kill(pid);
-            drop(task);
+            lost(tasks.remove(&id).unwrap().result());
         }
         drop((hello, items, to_receive, sent, received));
         end(&pool);
