@@ -149,13 +149,11 @@ fn processes_that_are_killed_at_any_moment_lose_at_most_an_item_each() {
         for id in 0..5 {
             tasks.insert(id, start(id));
         }
-        let kills = scaled(300);
+        let kills = scaled(200);
         for round in 0..kills {
             let (id, pid) = greetings.recv_timeout(Duration::from_secs(20)).expect("it is wedged");
-            // Some microseconds up to some milliseconds later.
-            for _ in 0..round % 97 * 10 {
-                thread::yield_now();
-            }
+            // At any moment of what it does.
+            thread::sleep(Duration::from_micros(round as u64 % 97 * 20));
             kill(pid);
             lost(tasks.remove(&id).unwrap().result());
             // In the same part.
