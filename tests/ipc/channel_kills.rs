@@ -1,7 +1,6 @@
 //! Channels whose processes are killed, stopped, or at their end.
 
 use std::collections::{HashMap, HashSet};
-use std::os::unix::thread::JoinHandleExt;
 use std::process;
 use std::thread;
 use std::time::Duration;
@@ -232,11 +231,15 @@ fn signals_interrupt_no_wait() {
         // SAFETY: the handler does nothing.
         unsafe { libc::signal(libc::SIGUSR1, handler as libc::sighandler_t) };
         let (sender, receiver) = channel::<u32>(1).unwrap();
-        let waits = thread::spawn(move || receiver.recv_blocking());
-        let thread = waits.as_pthread_t();
+        let (tell, told) = std::sync::mpsc::channel();
+        let waits = thread::spawn(move || {
+            tell.send(rustix::thread::gettid()).unwrap();
+            receiver.recv_blocking()
+        });
+        let thread = told.recv().unwrap().as_raw_nonzero().get();
         for _ in 0..1_000 {
-            // SAFETY: the thread was not joined.
-            unsafe { libc::pthread_kill(thread, libc::SIGUSR1) };
+            // SAFETY: a call without memory. The thread does not end before the item is sent.
+            unsafe { libc::syscall(libc::SYS_tgkill, process::id(), thread, libc::SIGUSR1) };
             thread::yield_now();
         }
         sender.send_blocking(7).unwrap();
