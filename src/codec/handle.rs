@@ -38,7 +38,7 @@ struct Kept {
     watchers: Mutex<Vec<Weak<dyn OnGone>>>,
 }
 
-/// Somebody who has sent copies of a descriptor.
+/// A sender of copies of a descriptor.
 pub(crate) trait OnGone: Send + Sync {
     /// This process has no copy any more. Called under whatever lock, so it takes none that is held for long.
     fn on_gone(self: Arc<Self>);

@@ -1,9 +1,9 @@
 //! A word that says when what somebody waits for has changed; it is beside a lock between processes. In any process.
 //!
-//! Bit 0 is set while somebody waits, perhaps, and bit 1 if somebody has begun to since the last change; the rest
+//! Bit 0 is set while a thread or a future may wait, and bit 1 if one has begun to since the last change; the rest
 //! counts changes. Who waits has set both under the lock, and waits while the word stays as it was then. Who changes
 //! something under the lock looks at bit 0; and if it finds nobody to wake, it takes that bit away, unless bit 1 says
-//! that somebody has begun to wait meanwhile.
+//! that a wait has begun meanwhile.
 
 use crate::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 use crate::sys;

@@ -1,4 +1,4 @@
-//! What this process has made of the memory that it shares with others: once for each file, however often a
+//! The values that this process has made of the memory that it shares with others: once for each file, however often a
 //! handle to it arrives. In any process.
 
 use std::any::Any;

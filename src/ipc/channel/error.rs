@@ -2,10 +2,30 @@
 
 use std::error::Error as StdError;
 use std::fmt;
+use std::io;
 
-use super::end::Failure;
+use super::ring::Damaged;
 use crate::error::CodecError;
 use crate::ipc::Error;
+
+/// Why nothing was sent or received.
+pub(super) enum Failure {
+    WouldWait,
+    Disconnected,
+    Codec(CodecError),
+    Io(Error),
+}
+
+impl From<Damaged> for Failure {
+    fn from(_: Damaged) -> Self {
+        Self::Io(Error::Damaged)
+    }
+}
+
+/// For `map_err`.
+pub(super) fn refused(doing: &'static str) -> impl FnOnce(io::Error) -> Failure {
+    move |error| Failure::Io(Error::io(doing)(error))
+}
 
 macro_rules! send_error {
     ($(#[$doc:meta])* $name:ident, $($(#[$wait_doc:meta])* $wait:ident $text:literal)?) => {

@@ -1,4 +1,4 @@
-//! How the ends of a channel travel. In any process.
+//! The ends of a channel on their way to a process. In any process.
 
 use std::any::type_name;
 use std::sync::Arc;

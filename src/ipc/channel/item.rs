@@ -5,22 +5,19 @@
 //! segments and 8 for that of the descriptors; a ticket, if it has descriptors; the lengths of the segments; the body,
 //! and the segments, each from a word on. The ticket is that of the lane's message with the descriptors.
 //!
-//! A large item is in sealed memory of its own, whose descriptor is its last one: first the length of the body, and
-//! the number of segments, a word each; then the same.
+//! A large item is an [`image`] in sealed memory of its own, whose descriptor is its last one.
 
 use std::io;
-use std::sync::Arc;
 
+use super::error::{Failure, refused};
 use super::ring::{Damaged, Reader, Writer};
 use crate::codec::handle::Descriptor;
 use crate::codec::{Attached, Encoded, Received, ReceivedSegment, Segment};
-use crate::sys::{OwnedFd, SealedMemory, UnsealedMemory};
+use crate::ipc::image;
+use crate::sys::{OwnedFd, SealedMemory};
 
 /// In place of the length of the body: the item is in sealed memory.
 const LARGE: u64 = u32::MAX as u64;
-
-/// Segments in sealed memory are aligned for whatever their elements are.
-const ALIGNED: usize = 64;
 
 /// An item that is to be sent.
 pub(super) struct Outgoing {
@@ -40,22 +37,11 @@ impl Outgoing {
     }
 
     fn into_memory(self) -> io::Result<Self> {
-        let Self { body, segments, mut descriptors, .. } = self;
-        let lengths = segments.iter().map(|segment| segment.len());
-        let mut head: Vec<u64> = vec![body.len() as u64, segments.len() as u64];
-        head.extend(lengths.clone().map(|length| length as u64));
-        let places = places(8 * head.len() + body.len(), lengths);
-        let end = places.last().map_or(8 * head.len() + body.len(), |last| last.end);
-        let mut memory = UnsealedMemory::new(end)?;
-        let bytes = memory.bytes_mut();
-        let (first, rest) = bytes.split_at_mut(8 * head.len());
-        first.copy_from_slice(bytemuck::cast_slice(&head));
-        rest[..body.len()].copy_from_slice(&body);
-        for (segment, place) in segments.iter().zip(places) {
-            bytes[place].copy_from_slice(segment);
-        }
-        let (_, descriptor) = memory.seal()?;
-        descriptors.push(Descriptor::new(descriptor.into()));
+        let Self { body, segments, descriptors, .. } = self;
+        let mut encoded = Encoded { body, segments, descriptors };
+        let (_, memory) = image::write(&encoded)?;
+        encoded.descriptors.push(Descriptor::new(memory.into()));
+        let descriptors = encoded.descriptors;
         Ok(Self { body: Vec::new(), segments: Vec::new(), descriptors, is_large: true })
     }
 
@@ -88,17 +74,6 @@ impl Outgoing {
     }
 }
 
-/// Where the segments are in sealed memory, behind so many bytes.
-fn places(behind: usize, lengths: impl Iterator<Item = usize>) -> Vec<std::ops::Range<usize>> {
-    let place = |end: &mut usize, length: usize| {
-        let start = end.checked_next_multiple_of(ALIGNED)?;
-        *end = start.checked_add(length)?;
-        Some(start..*end)
-    };
-    // A sum that is too large ends the list before its end.
-    lengths.scan(behind, place).collect()
-}
-
 /// An item that was taken out of the ring, and is to be decoded.
 pub(super) struct Incoming {
     body: Vec<u64>,
@@ -112,7 +87,7 @@ pub(super) struct Incoming {
 
 impl Incoming {
     /// Its body takes the place of what is in `room`.
-    pub(super) fn read(reader: &mut Reader<'_>, room: Vec<u64>) -> Result<Self, Damaged> {
+    pub(super) fn read(reader: &mut Reader<'_>, room: Vec<u64>) -> Result<Self, Failure> {
         let head = reader.word()?;
         let (length, segments) = (head & LARGE, head >> 32 & 0xff_ffff);
         let (is_large, descriptors) = (length == LARGE, (head >> 56) as usize);
@@ -127,7 +102,9 @@ impl Incoming {
         let mut received = Vec::new();
         for length in lengths {
             reader.has(length)?;
-            let mut segment = ReceivedSegment::new(length).map_err(|_| Damaged)?;
+            // The item stays where it is.
+            let segment = ReceivedSegment::new(length);
+            let mut segment = segment.map_err(refused("there is no memory for an item"))?;
             reader.bytes(segment.as_mut())?;
             received.push(segment);
         }
@@ -166,29 +143,8 @@ impl Incoming {
         let memory = self.descriptors.pop().ok_or_else(garbled)?;
         let memory = SealedMemory::map(memory);
         let memory = memory.map_err(|error| format!("its memory can't be mapped: {error}"))?;
-        let all = Segment::from(Arc::new(memory));
-        let (body, places) = layout(&all).ok_or_else(garbled)?;
-        let segments: Vec<_> = places.into_iter().map(|place| all.slice(place)).collect();
+        let image = image::read(memory).ok_or_else(garbled)?;
         let descriptors = self.descriptors.into_iter().map(|fd| Descriptor::new(fd.into()));
-        decode(&all[body], (segments, descriptors.collect()).into())
+        decode(&image.body, (image.segments, descriptors.collect()).into())
     }
-}
-
-type Range = std::ops::Range<usize>;
-
-/// Where the body of a large item is, and its segments. `None`: it is no such item.
-fn layout(all: &[u8]) -> Option<(Range, Vec<Range>)> {
-    let word = |number: usize| {
-        let word = all.get(8 * number..)?.first_chunk()?;
-        usize::try_from(u64::from_ne_bytes(*word)).ok()
-    };
-    let (length, count) = (word(0)?, word(1)?);
-    // Each has a word at least.
-    let lengths = (0..count.min(all.len())).map(|number| word(2 + number));
-    let lengths = lengths.collect::<Option<Vec<_>>>()?;
-    let start = 8 * (2 + lengths.len());
-    let body = start..start.checked_add(length)?;
-    let places = places(body.end, lengths.into_iter());
-    let end = places.last().map_or(body.end, |last| last.end);
-    (places.len() == count && end <= all.len()).then_some((body, places))
 }

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
-use super::end::{End, Failure, Waiting};
-use super::error::{RecvError, RecvTimeoutError, TryRecvError};
+use super::end::{End, Waiting};
+use super::error::{Failure, RecvError, RecvTimeoutError, TryRecvError};
 use super::item::Incoming;
 use crate::blocking::{Blocking, BlockingNext};
 use crate::codec::{self, codec_error, guarded};

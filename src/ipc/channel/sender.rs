@@ -6,8 +6,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::end::{End, Failure, Waiting};
-use super::error::{SendError, SendTimeoutError, TrySendError};
+use super::end::{End, Waiting};
+use super::error::{Failure, SendError, SendTimeoutError, TrySendError};
 use super::item::Outgoing;
 use crate::codec::{self, guarded};
 use crate::error::CodecSide;

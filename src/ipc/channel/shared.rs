@@ -1,4 +1,4 @@
-//! What both sides of a channel share: the memory with the queue. In any process.
+//! The memory of a channel, which both sides share, with the queue. In any process.
 
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};

@@ -1,4 +1,4 @@
-//! What workers keep of handles: shared memory stays mapped, and decoded, for as long as the process of the pool has
+//! The handles of which workers keep something: shared memory stays mapped, and decoded, for as long as the process of the pool has
 //! a handle to it. In that process.
 //!
 //! A worker is told to keep what it makes of a file before the first frame with such a handle. Who drops the last

@@ -69,6 +69,12 @@ fn lock_contended(word: &AtomicU32, holder: u32, deadline: Option<Instant>) -> b
     }
 }
 
+/// Returns whether threads wait, or have waited since it was locked.
+#[cfg(test)]
+pub(super) fn has_waiters(word: &AtomicU32) -> bool {
+    word.load(Relaxed) & WAITERS != 0
+}
+
 #[inline]
 pub(crate) fn unlock(word: &AtomicU32, holder: u32) {
     if word.compare_exchange(holder, 0, Release, Relaxed).is_err() {

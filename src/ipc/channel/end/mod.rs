@@ -1,7 +1,7 @@
 //! A side of a channel in one process: it takes and puts items, and waits. In any process.
 //!
-//! Whether the other side is still there, in any process or on its way to one, the kernel knows: each side holds its
-//! end of a pair of sockets, the *lane*. Descriptors that items have go through it.
+//! Each side holds its end of a pair of sockets, the *lane*, by which the kernel knows whether the other side is still
+//! there, in any process or on its way to one. Descriptors that items have go through it.
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests;
@@ -12,14 +12,14 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use super::error::{Failure, refused};
 use super::item::{Incoming, Outgoing};
-use super::ring::{Damaged, State};
+use super::ring::State;
 use super::shared::{CLOSED, Channel, Side};
 use crate::codec::handle::Descriptor;
 use crate::core::Awaited;
 use crate::core::context::Pending;
 use crate::core::waiters::Place;
-use crate::error::CodecError;
 use crate::ipc::waits::{BlockingWait, Watched};
 use crate::ipc::{Error, event_word};
 use crate::sync::Mutex;
@@ -33,24 +33,6 @@ const TRIES: u32 = 100;
 
 /// The room that is asked for at a time, in words.
 const STEP: usize = 8 << 10;
-
-/// Why nothing was sent or received.
-pub(super) enum Failure {
-    WouldWait,
-    Disconnected,
-    Codec(CodecError),
-    Io(Error),
-}
-
-impl From<Damaged> for Failure {
-    fn from(_: Damaged) -> Self {
-        Self::Io(Error::Damaged)
-    }
-}
-
-fn refused(doing: &'static str) -> impl FnOnce(io::Error) -> Failure {
-    move |error| Failure::Io(Error::io(doing)(error))
-}
 
 /// A side, once in each process that has it.
 pub(super) struct End {
