@@ -25,11 +25,15 @@
 mod channel;
 mod error;
 mod event_word;
+mod held;
 mod image;
+mod lock;
 mod mapped;
+mod object;
 mod registry;
 mod shared;
 mod slice;
+mod waiting;
 mod waits;
 
 pub use channel::{
@@ -37,6 +41,7 @@ pub use channel::{
     TryRecvError, TrySendError, channel, duplex,
 };
 pub use error::Error;
+pub use lock::{Lock, LockGuard};
 pub(crate) use registry::{forget, keep};
 pub use shared::Shared;
 pub use slice::{SharedSlice, SharedVec};

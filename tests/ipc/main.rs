@@ -8,6 +8,7 @@ mod channels;
 mod handles;
 mod hostile;
 mod kept;
+mod locks;
 mod memory;
 mod moved;
 #[path = "../crashes/program.rs"]
