@@ -16,7 +16,7 @@ use crate::sys::robust_lock::{self, Holder};
 const TRIES: u32 = 100;
 
 /// Time after which a process that was forked asks again for a thread that stands for it.
-const ASK_AGAIN: Duration = Duration::from_millis(20);
+pub(super) const ASK_AGAIN: Duration = Duration::from_millis(20);
 
 /// An object with a lock.
 pub(super) trait Lockable: Watched + Sized + 'static {

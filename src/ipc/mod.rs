@@ -22,8 +22,10 @@
 //! free when the last process that has it is gone. Linux only so far; elsewhere making one is an
 //! [`Error`](enum@Error).
 
+mod barrier;
 mod channel;
 mod error;
+mod event;
 mod event_word;
 mod held;
 mod image;
@@ -31,17 +33,22 @@ mod lock;
 mod mapped;
 mod object;
 mod registry;
+mod semaphore;
 mod shared;
 mod slice;
+mod slots;
 mod waiting;
 mod waits;
 
+pub use barrier::{Barrier, BarrierWaitResult, BrokenBarrier};
 pub use channel::{
     Duplex, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender,
     TryRecvError, TrySendError, channel, duplex,
 };
 pub use error::Error;
+pub use event::Event;
 pub use lock::{Lock, LockGuard};
 pub(crate) use registry::{forget, keep};
+pub use semaphore::{Semaphore, SemaphorePermit};
 pub use shared::Shared;
 pub use slice::{SharedSlice, SharedVec};

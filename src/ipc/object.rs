@@ -3,17 +3,20 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Instant;
 
 use serde_core::de::{Deserializer, Error as _};
 use serde_core::ser::Serializer;
 
 use super::event_word;
-use super::held::Lockable;
+use super::held::{ASK_AGAIN, Lockable};
 use super::registry::{self, Entry};
-use super::waits::{Listing, Look, WaitList, Watched};
+use super::waiting::Waiting;
+use super::waits::{BlockingWait, Listing, Look, WaitList, Watched};
 use crate::codec::handle::{self, Descriptor};
 use crate::core::Awaited;
-use crate::sys::{self, RobustMemory, robust_lock};
+use crate::sys::{self, RobustGuard, RobustMemory, robust_lock};
 
 /// A kind of object, and what one process has of it.
 pub(super) trait Kind: Sized + Send + Sync + 'static {
@@ -93,8 +96,77 @@ impl<K: Kind> Object<K> {
         self.memory.words()
     }
 
-    pub(super) fn wait_list(&self, event: usize) -> &WaitList {
-        &self.waits[event]
+    /// Takes the lock for a moment.
+    pub(super) fn lock(&self) -> RobustGuard<'_> {
+        loop {
+            if let Ok(Some(locked)) = self.memory.lock(None) {
+                return locked;
+            }
+            // It was forked, and may not have a thread so far.
+            std::thread::sleep(ASK_AGAIN);
+        }
+    }
+
+    /// Calls `attempt` until it is done, or until `deadline`: `None`. Blocks until the event in between.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub(super) fn block<R>(
+        self: &Arc<Self>,
+        event: usize,
+        deadline: Option<Instant>,
+        mut attempt: impl FnMut(&Self) -> Attempt<R>,
+    ) -> Option<R> {
+        let mut wait = BlockingWait::new(deadline);
+        if let Attempt::Done(done) = attempt(self) {
+            return Some(done);
+        }
+        loop {
+            // What happens from here on changes the word.
+            let armed = self.arm(event);
+            let outcome = attempt(self);
+            match outcome {
+                Attempt::Done(done) => return Some(done),
+                _ if wait.is_over() => return None,
+                Attempt::Wait => WaitList::block(self, event, armed, &mut wait),
+                Attempt::Locked => std::thread::sleep(ASK_AGAIN),
+            }
+        }
+    }
+
+    /// As [`block`](Self::block), for a future.
+    pub(super) fn poll<R>(
+        self: &Arc<Self>,
+        event: usize,
+        waiting: &mut Waiting<Self>,
+        cx: &mut Context<'_>,
+        mut attempt: impl FnMut(&Self) -> Attempt<R>,
+    ) -> Poll<R> {
+        waiting.polled(self, event, cx, |waiting, cx| {
+            if let Attempt::Done(done) = attempt(self) {
+                return Poll::Ready(done);
+            }
+            let armed = self.arm(event);
+            let armed = match attempt(self) {
+                Attempt::Done(done) => return Poll::Ready(done),
+                Attempt::Wait => Some(armed),
+                Attempt::Locked => None,
+            };
+            waiting.keep(self, event, cx, armed);
+            Poll::Pending
+        })
+    }
+
+    /// An attempt under the lock, for which it blocks until `deadline`.
+    pub(super) fn locked<R>(
+        &self,
+        deadline: Option<Instant>,
+        attempt: impl FnOnce() -> Option<R>,
+    ) -> Attempt<R> {
+        Attempt::under(self.memory.lock(deadline), attempt)
+    }
+
+    /// An attempt under the lock, for which it does not block.
+    pub(super) fn locked_soon<R>(&self, attempt: impl FnOnce() -> Option<R>) -> Attempt<R> {
+        Attempt::under(self.memory.try_lock_soon(), attempt)
     }
 
     /// Wakes all who wait for an event, in all processes.
@@ -131,6 +203,31 @@ impl<K: Kind> Object<K> {
         Self::of(descriptor).map_err(|error| {
             D::Error::custom(format_args!("the memory of a {name} can't be mapped: {error}"))
         })
+    }
+}
+
+/// The outcome of an attempt at something that may have to wait for an event.
+pub(super) enum Attempt<R> {
+    Done(R),
+    Wait,
+    /// The object's lock could not be had.
+    Locked,
+}
+
+impl<R> Attempt<R> {
+    /// An error is that of a process that was forked, and may not have a thread so far.
+    fn under(
+        locked: io::Result<Option<RobustGuard<'_>>>,
+        attempt: impl FnOnce() -> Option<R>,
+    ) -> Self {
+        let Ok(Some(_locked)) = locked else { return Self::Locked };
+        Self::from(attempt())
+    }
+}
+
+impl<R> From<Option<R>> for Attempt<R> {
+    fn from(done: Option<R>) -> Self {
+        done.map_or(Self::Wait, Self::Done)
     }
 }
 

@@ -270,7 +270,7 @@ impl RobustMemory {
         match self.0 {}
     }
 
-    pub(crate) fn try_lock(&self) -> io::Result<Option<RobustGuard<'_>>> {
+    pub(crate) fn try_lock_soon(&self) -> io::Result<Option<RobustGuard<'_>>> {
         match self.0 {}
     }
 }

@@ -14,6 +14,7 @@ mod moved;
 #[path = "../crashes/program.rs"]
 mod program;
 mod refused;
+mod semaphores;
 mod shared;
 mod slices;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]

@@ -32,6 +32,9 @@ pub(crate) const SLOTS: usize = 128;
 const WORDS_AT: usize = 16 << 10;
 const _: () = assert!(LINES * LINE <= WORDS_AT);
 
+/// Looks at the lock before one that may not block gives up.
+const TRIES: u32 = 100;
+
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// The keepers of this process: one, but for programs that share very much.
@@ -175,6 +178,17 @@ impl RobustMemory {
         let (word, holder) = (self.line(0), self.holder()?);
         let is_locked = robust_lock::try_lock(word, holder);
         Ok(is_locked.then(|| RobustGuard { word, holder, not_send: PhantomData }))
+    }
+
+    /// Takes the lock, unless another has it for longer than a moment.
+    pub(crate) fn try_lock_soon(&self) -> io::Result<Option<RobustGuard<'_>>> {
+        for _ in 0..TRIES {
+            if let Some(locked) = self.try_lock()? {
+                return Ok(Some(locked));
+            }
+            std::hint::spin_loop();
+        }
+        Ok(None)
     }
 
     /// Puts the lock into the list of this process.

@@ -26,9 +26,6 @@ use crate::sys::{self, AsFd, RobustGuard, control};
 /// Number of items between two looks of a sender that never has to wait whether anybody can still receive.
 const SENDS: u32 = 64;
 
-/// Looks at the lock before a future gives up its turn.
-const TRIES: u32 = 100;
-
 /// The room that is asked for at a time, in words.
 const STEP: usize = 8 << 10;
 
@@ -301,7 +298,7 @@ impl End {
                 if is_alone && side == Side::Sender {
                     return Poll::Ready(Err(Failure::Disconnected));
                 }
-                let locked = self.try_lock().map_err(not_locked)?;
+                let locked = channel.memory.try_lock_soon().map_err(not_locked)?;
                 let Some(locked) = locked else { break None };
                 let value = match self.attempt(locked, &mut operation)? {
                     Attempt::Done(done) => return Poll::Ready(Ok(done)),
@@ -335,16 +332,6 @@ impl End {
             waiting.keep(channel, CLOSED, cx, Some(armed));
             Poll::Pending
         })
-    }
-
-    fn try_lock(&self) -> io::Result<Option<RobustGuard<'_>>> {
-        for _ in 0..TRIES {
-            if let Some(locked) = self.channel().memory.try_lock()? {
-                return Ok(Some(locked));
-            }
-            std::hint::spin_loop();
-        }
-        Ok(None)
     }
 }
 
