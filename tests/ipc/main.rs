@@ -22,5 +22,6 @@ mod slices;
 mod support;
 #[path = "../processes/tools.rs"]
 mod tools;
+mod values;
 #[path = "../crashes/watch.rs"]
 mod watch;
