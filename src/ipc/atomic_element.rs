@@ -255,7 +255,7 @@ mod tests {
         let each = if cfg!(miri) { 50 } else { 10_000 };
         std::thread::scope(|scope| {
             for _ in 0..2 {
-                scope.spawn(|| (0..each).for_each(|_| drop(Atomic::add(&word, 1.0_f32))));
+                scope.spawn(|| (0..each).for_each(|_| _ = Atomic::add(&word, 1.0_f32)));
             }
         });
         assert_eq!(f32::load(&word), 2.0 * each as f32);

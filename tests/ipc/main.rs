@@ -9,11 +9,13 @@ mod channels;
 mod handles;
 mod hostile;
 mod kept;
+mod locks;
 mod memory;
 mod moved;
 #[path = "../crashes/program.rs"]
 mod program;
 mod refused;
+mod semaphores;
 mod shared;
 mod slices;
 #[allow(unreachable_pub, reason = "each test binary is a crate of its own")]

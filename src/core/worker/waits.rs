@@ -24,6 +24,17 @@ pub enum Awaited {
     Stop,
     /// An item of a channel between processes, or room for one.
     Channel,
+    /// A lock between processes: a [`Lock`](crate::ipc::Lock), or the change of another process to a
+    /// [`Value`](crate::ipc::Value).
+    Lock,
+    /// A state of a [`Value`](crate::ipc::Value).
+    Value,
+    /// A permit of a [`Semaphore`](crate::ipc::Semaphore).
+    Permit,
+    /// An [`Event`](crate::ipc::Event).
+    Event,
+    /// The others at a [`Barrier`](crate::ipc::Barrier).
+    Barrier,
 }
 
 impl Awaited {
@@ -46,6 +57,11 @@ impl fmt::Display for Awaited {
             Awaited::Shutdown => write!(f, "the end of an executor"),
             Awaited::Stop => write!(f, "a stop request"),
             Awaited::Channel => write!(f, "a channel"),
+            Awaited::Lock => write!(f, "a lock between processes"),
+            Awaited::Value => write!(f, "a state of a value that processes share"),
+            Awaited::Permit => write!(f, "a permit of a semaphore between processes"),
+            Awaited::Event => write!(f, "an event between processes"),
+            Awaited::Barrier => write!(f, "a barrier between processes"),
         }
     }
 }

@@ -81,7 +81,7 @@ pub fn channel<T: Portable>(capacity: usize) -> Result<(Sender<T>, Receiver<T>),
         return Err(Error::InvalidSetting("the capacity of a channel is 1 to 1,048,576 items"));
     }
     let ends = || -> io::Result<_> {
-        let channel = Channel::create(capacity as u64, BYTES / 8)?;
+        let channel = Channel::new(capacity as u64, BYTES / 8)?;
         let (sender, receiver) = control::pair()?;
         let sender = End::new(&channel, Side::Sender, Descriptor::new(sender.into()));
         let receiver = End::new(&channel, Side::Receiver, Descriptor::new(receiver.into()));

@@ -10,7 +10,7 @@ pub(crate) mod pipe;
 mod poller;
 pub(crate) mod process;
 mod robust_list;
-mod robust_lock;
+pub(crate) mod robust_lock;
 mod robust_memory;
 mod sealed_memory;
 mod shared_memory;
@@ -32,7 +32,7 @@ pub(crate) use process::{
     kill_child, kill_group, lead_group, memory_size, monotonic_now, out_of_memory_kills,
     private_memory, reap, set_name, stopped_child, usage,
 };
-pub(crate) use robust_memory::{RobustGuard, RobustMemory, reserve};
+pub(crate) use robust_memory::{RobustGuard, RobustMemory, SLOTS, reserve};
 pub(crate) use sealed_memory::{SealedMemory, UnsealedMemory, identity};
 pub(crate) use shared_memory::{
     Shareable, SharedMemory, file as memory_file, length as shared_memory_length,
