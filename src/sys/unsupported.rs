@@ -7,6 +7,7 @@ use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
+use super::atomic_word::AtomicWord;
 use super::{Signal, Usage};
 
 pub(crate) fn unsupported<T>() -> io::Result<T> {
@@ -151,6 +152,30 @@ impl UnsealedMemory {
     }
 
     pub(crate) fn seal(self) -> io::Result<(SealedMemory, OwnedFd)> {
+        match self.0 {}
+    }
+}
+
+pub(crate) struct WritableMemory(None);
+
+impl WritableMemory {
+    pub(crate) fn create(_: usize) -> io::Result<(Self, OwnedFd)> {
+        unsupported()
+    }
+
+    pub(crate) fn map(fd: impl AsFd) -> io::Result<Self> {
+        match *fd.as_fd().0 {}
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub(crate) fn words<W: AtomicWord>(&self) -> Option<&[W]> {
+        match self.0 {}
+    }
+
+    pub(crate) fn seal(self, _: impl AsFd) -> Result<SealedMemory, (Self, io::Error)> {
         match self.0 {}
     }
 }

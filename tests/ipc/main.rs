@@ -3,6 +3,7 @@
 #![cfg(all(feature = "process", target_os = "linux"))]
 #![allow(dead_code, reason = "modules shared with other test binaries, which use all of them")]
 
+mod arrays;
 mod channel_kills;
 mod channels;
 mod handles;

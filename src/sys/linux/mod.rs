@@ -5,6 +5,7 @@ pub(crate) mod attributes;
 pub(crate) mod control;
 pub(crate) mod descriptors;
 mod futex;
+mod mapping;
 pub(crate) mod pipe;
 mod poller;
 pub(crate) mod process;
@@ -17,6 +18,7 @@ pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 mod stdio;
+mod writable_memory;
 
 pub(crate) use rustix::stdio::stdin;
 pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -37,3 +39,4 @@ pub(crate) use shared_memory::{
 };
 pub(crate) use signals::ChildSignals;
 pub(crate) use stdio::{flush_c_stdout, flush_c_streams, print_to_stderr};
+pub(crate) use writable_memory::WritableMemory;
