@@ -26,11 +26,22 @@ pub enum Error {
     /// Another process has written nonsense into the shared memory.
     #[error("a process has damaged the shared memory, and what was in it is lost")]
     Damaged,
+    /// The encoded value is larger than the memory that a [`Value`](super::Value) has for it. The value is as it was.
+    #[error(
+        "the value takes {size} bytes, and its memory has {capacity}; make it by `Value::with_capacity`"
+    )]
+    #[non_exhaustive]
+    TooLarge {
+        /// Of the encoded value, in bytes.
+        size: usize,
+        /// In bytes.
+        capacity: usize,
+    },
     /// A setting is out of its range.
     #[error("{0}")]
     InvalidSetting(&'static str),
-    /// The value can't be encoded.
-    #[error("the value can't be sent to another process")]
+    /// The value can't be encoded, or decoded.
+    #[error("the value can't go to another process")]
     Codec(#[source] Box<CodecError>),
 }
 

@@ -23,5 +23,6 @@ mod slices;
 mod support;
 #[path = "../processes/tools.rs"]
 mod tools;
+mod values;
 #[path = "../crashes/watch.rs"]
 mod watch;

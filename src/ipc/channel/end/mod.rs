@@ -17,10 +17,10 @@ use super::item::{Incoming, Outgoing};
 use super::ring::State;
 use super::shared::{CLOSED, Channel, Side};
 use crate::codec::handle::Descriptor;
+use crate::ipc::room::Room;
 use crate::ipc::waiting::Waiting;
 use crate::ipc::waits::{BlockingWait, WaitList, Watched};
 use crate::ipc::{Error, event_word};
-use crate::sync::Mutex;
 use crate::sys::{self, AsFd, RobustGuard, control};
 
 /// Number of items between two looks of a sender that never has to wait whether anybody can still receive.
@@ -37,25 +37,6 @@ pub(super) struct End {
     sends: AtomicU32,
     pub(super) encoded: Room<u8>,
     pub(super) received: Room<u64>,
-}
-
-/// Memory that an item was in, for the next ones: fresh memory costs page faults.
-#[derive(Default)]
-pub(super) struct Room<T>(Mutex<Vec<T>>);
-
-/// More is not kept, in bytes.
-const LARGEST_ROOM: usize = (1 << 20) + 4096;
-
-impl<T> Room<T> {
-    pub(super) fn take(&self) -> Vec<T> {
-        std::mem::take(&mut self.0.lock())
-    }
-
-    pub(super) fn leave(&self, room: Vec<T>) {
-        if room.capacity() * size_of::<T>() <= LARGEST_ROOM {
-            *self.0.lock() = room;
-        }
-    }
 }
 
 struct Closing {
