@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Fate, Options, Script, Simulation, is_value};
+use super::{Fate, Options, Script, Simulation, is_value, seeds};
 use crate::error::Error;
 use crate::function::Checked;
 use crate::reactor::UserCode;
@@ -35,9 +35,10 @@ fn most_workers(seed: u64, max_workers: usize, fate: Fate, level: u16) -> usize 
 
 /// Fibonacci's number of 15 by tasks that wait for others needs at most 14 workers for each place.
 fn check_fibonacci(max_workers: usize) {
-    let (seeds, level) = if cfg!(miri) { (1, 6) } else { (100, 15) };
-    let nests = (0..seeds).map(|seed| (seed, Fate::Nests));
-    for (seed, fate) in nests.chain((0..seeds / 10).map(|seed| (seed, Fate::NestsAndJoins))) {
+    let level = if cfg!(miri) { 6 } else { 15 };
+    // Each latency with each duration.
+    let nests = seeds(9).map(|seed| (seed, Fate::Nests));
+    for (seed, fate) in nests.chain(seeds(3).map(|seed| (seed, Fate::NestsAndJoins))) {
         let most = most_workers(seed, max_workers, fate, level);
         let bound = usize::from(level - 1) * max_workers;
         assert!(most <= bound, "seed {seed}: {most} workers, {fate:?}");
@@ -61,7 +62,7 @@ fn eight_places_need_eight_times_the_depth_of_workers() {
 
 #[test]
 fn one_place_needs_a_worker_for_each_level() {
-    for seed in 0..if cfg!(miri) { 1 } else { 50 } {
+    for seed in seeds(50) {
         assert_eq!(most_workers(seed, 1, Fate::Nests, 10), 10, "seed {seed}");
     }
 }
