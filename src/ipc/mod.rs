@@ -33,8 +33,8 @@ mod slice;
 mod waits;
 
 pub use channel::{
-    Duplex, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender,
-    TryRecvError, TrySendError, channel, duplex,
+    ChannelBuilder, Duplex, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError,
+    Sender, TryRecvError, TrySendError, channel, duplex,
 };
 pub use error::Error;
 pub(crate) use registry::{forget, keep};

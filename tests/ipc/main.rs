@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "modules shared with other test binaries, which use all of them")]
 
 mod channel_kills;
+mod channel_settings;
 mod channels;
 mod handles;
 mod hostile;

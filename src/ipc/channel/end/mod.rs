@@ -19,6 +19,8 @@ use super::shared::{CLOSED, Channel, Side};
 use crate::codec::handle::Descriptor;
 use crate::core::Awaited;
 use crate::core::context::Pending;
+#[cfg(all(feature = "tokio", debug_assertions))]
+use crate::core::runtime_poll;
 use crate::core::waiters::Place;
 use crate::ipc::waits::{BlockingWait, Watched};
 use crate::ipc::{Error, event_word};
@@ -285,6 +287,8 @@ impl End {
             if wait.is_over() {
                 return Err(Failure::WouldWait);
             }
+            #[cfg(all(feature = "tokio", debug_assertions))]
+            runtime_poll::report();
             channel.event(side as usize).block(
                 channel,
                 channel.word(side as usize),

@@ -77,6 +77,7 @@ impl Simulation {
         let mut config = Config {
             max_workers: 2,
             min_workers: 0,
+            max_waiting: 32,
             name: "w".to_owned(),
             initializer: None,
             finalizer: None,
