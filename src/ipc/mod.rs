@@ -51,8 +51,8 @@ pub use array::SharedArray;
 pub use atomic_element::AtomicElement;
 pub use barrier::{Barrier, BarrierWaitResult, BrokenBarrier};
 pub use channel::{
-    Duplex, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender,
-    TryRecvError, TrySendError, channel, duplex,
+    ChannelBuilder, Duplex, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError,
+    Sender, TryRecvError, TrySendError, channel, duplex,
 };
 pub use error::{Error, FreezeError};
 pub use event::Event;
