@@ -3,7 +3,7 @@
 //! [`SharedSlice`] is a large array that many tasks read: copied once into memory that all processes map, and
 //! that none can write to. [`SharedVec`] is its memory before that. [`Shared`] is a value of any type that many
 //! tasks read: encoded once, and decoded once in each worker. [`SharedArray`] is an array of numbers that all tasks
-//! write to. [`channel()`] is a queue between any number of processes, [`duplex`] two of them.
+//! write to, and [`SharedChunks`] one whose parts have a lock each. [`channel()`] is a queue between any number of processes, [`duplex`] two of them.
 //!
 //! A handle has file descriptors, which go beside the message that it is in. So it travels with this crate's own
 //! messages alone, those of pools and channels, in any value that a type made of serde's traits can have: in a struct, a `Vec`, an
@@ -26,6 +26,8 @@ mod array;
 mod atomic_element;
 mod barrier;
 mod channel;
+mod chunk;
+mod chunks;
 mod error;
 mod event;
 mod event_word;
@@ -54,10 +56,12 @@ pub use channel::{
     Duplex, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender,
     TryRecvError, TrySendError, channel, duplex,
 };
+pub use chunk::{Abandoned, Chunk, ChunkGuard};
+pub use chunks::SharedChunks;
 pub use error::{Error, FreezeError};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
-pub(crate) use registry::{forget, keep};
+pub(crate) use registry::{Items, forget, keep};
 pub use semaphore::{Semaphore, SemaphorePermit};
 pub use shared::Shared;
 pub use slice::{SharedSlice, SharedVec};

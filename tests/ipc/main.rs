@@ -6,6 +6,7 @@
 mod arrays;
 mod channel_kills;
 mod channels;
+mod chunks;
 mod handles;
 mod hostile;
 mod kept;
