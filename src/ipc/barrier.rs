@@ -16,6 +16,7 @@ use serde_core::de::{Deserialize, Deserializer};
 use serde_core::ser::{Serialize, Serializer};
 
 use super::error::Error;
+use super::journal::{step, store};
 use super::object::{Attempt, Kind, Object};
 use super::slots;
 use super::waiting::Waiting;
@@ -182,7 +183,7 @@ impl Object<Rounds> {
             return None;
         };
         let is_last = free.next().is_none();
-        place.store(round << ROUND | (slot as u64 + 1), SeqCst);
+        store(place, round << ROUND | (slot as u64 + 1), SeqCst);
         if is_last {
             self.begin_next(state, None);
         }
@@ -194,8 +195,9 @@ impl Object<Rounds> {
     fn begin_next(&self, state: u64, broken: Option<BrokenBarrier>) {
         let round = state >> ROUND;
         let end = broken.map_or(0, |broken| round << ROUND | u64::from(broken.number()));
-        self.end_of(round).store(end, SeqCst);
+        store(self.end_of(round), end, SeqCst);
         let next = round.wrapping_add(1) << ROUND;
+        step();
         let _ = self.state().compare_exchange(state, next, SeqCst, SeqCst);
         self.wake_all(ENDED);
     }
@@ -204,6 +206,7 @@ impl Object<Rounds> {
     fn break_round(&self, round: u64, why: BrokenBarrier) {
         let whole = round << ROUND;
         let broken = whole | u64::from(why.number());
+        step();
         if self.state().compare_exchange(whole, broken, SeqCst, SeqCst).is_ok() {
             self.wake_all(ENDED);
         }
@@ -238,7 +241,7 @@ impl Drop for Arrival {
         }
         let _locked = self.barrier.lock();
         if self.barrier.state().load(SeqCst) >> ROUND == self.round {
-            self.barrier.places()[self.index].store(0, SeqCst);
+            store(&self.barrier.places()[self.index], 0, SeqCst);
         }
     }
 }
@@ -429,6 +432,84 @@ impl BrokenBarrier {
             2 => Some(Self::Aborted),
             3 => Some(Self::TimedOut),
             _ => Some(Self::Reset),
+        }
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use super::super::journal::{part, was_killed};
+    use super::*;
+
+    /// C-1: a process is killed at each of its steps.
+    #[test]
+    fn a_round_goes_on_or_is_broken_whenever_a_process_is_killed() {
+        if let Some((memory, part, begin)) = part() {
+            let barrier = Barrier(Object::of(memory).unwrap());
+            begin();
+            match &*part {
+                "comes" => drop(barrier.wait_blocking()),
+                "withdraws" => {
+                    let mut wait = std::pin::pin!(barrier.wait());
+                    let waker = std::task::Waker::noop();
+                    let polled = wait.as_mut().poll(&mut Context::from_waker(waker));
+                    assert!(polled.is_pending());
+                }
+                "aborts" => barrier.abort(),
+                _ => barrier.reset(),
+            }
+            std::process::exit(0);
+        }
+        for part in ["comes", "withdraws", "aborts", "resets"] {
+            // One waits already, and comes again for as long as it takes.
+            let parties = if part == "withdraws" { 3 } else { 2 };
+            let mut steps = 0;
+            loop {
+                let barrier = Barrier::new(parties).unwrap();
+                let waits = std::thread::spawn({
+                    let barrier = barrier.clone();
+                    move || barrier.wait_blocking()
+                });
+                while barrier.waiting() == 0 {
+                    std::thread::yield_now();
+                }
+                let is_done = !was_killed(&barrier.0.descriptor, part, steps);
+                // It is broken, has let pass, or goes on as if nobody had come.
+                let is_broken = barrier.is_broken();
+                let goes_on = barrier.waiting() == 1;
+                if goes_on {
+                    (1..parties).for_each(|_| {
+                        let barrier = barrier.clone();
+                        drop(std::thread::spawn(move || barrier.wait_blocking()));
+                    });
+                }
+                let waited = waits.join().unwrap();
+                let expected = match (part, goes_on, is_broken) {
+                    (_, true, false) => waited.is_ok(),
+                    ("comes", false, true) => waited == Err(BrokenBarrier::Killed),
+                    ("comes", false, false) => waited.is_ok(),
+                    ("withdraws", false, true) => waited == Err(BrokenBarrier::Killed),
+                    ("aborts", false, true) => waited == Err(BrokenBarrier::Aborted),
+                    ("resets", false, false) => waited == Err(BrokenBarrier::Reset),
+                    _ => false,
+                };
+                assert!(expected, "{part}, step {steps}: {waited:?} {goes_on} {is_broken}");
+                // And the next round is one.
+                barrier.reset();
+                let others: Vec<_> = (1..parties)
+                    .map(|_| {
+                        let barrier = barrier.clone();
+                        std::thread::spawn(move || barrier.wait_blocking().unwrap())
+                    })
+                    .collect();
+                barrier.wait_blocking().unwrap();
+                others.into_iter().for_each(|other| drop(other.join()));
+                if is_done {
+                    break;
+                }
+                steps += 1;
+            }
+            assert!(steps > 0, "{part} has no step");
         }
     }
 }

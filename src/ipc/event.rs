@@ -10,6 +10,7 @@ use serde_core::de::{Deserialize, Deserializer};
 use serde_core::ser::{Serialize, Serializer};
 
 use super::error::Error;
+use super::journal::step;
 use super::object::{Attempt, Kind, Object};
 use super::waiting::Waiting;
 use super::waits::Look;
@@ -94,7 +95,9 @@ impl Event {
     /// Sets it, and wakes all who wait, in all processes. Does nothing if it is set.
     pub fn set(&self) {
         let set = |flag: u64| (flag & IS_SET == 0).then(|| flag.wrapping_add(2) | IS_SET);
+        step();
         if self.flag().fetch_update(SeqCst, SeqCst, set).is_ok() {
+            step();
             self.0.wake_all(SET);
         }
     }
@@ -160,5 +163,36 @@ impl Serialize for Event {
 impl<'de> Deserialize<'de> for Event {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Object::deserialize("Event", "Event", deserializer).map(Self)
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use super::super::journal::{part, was_killed};
+    use super::*;
+
+    /// C-1: a process is killed at each of its steps.
+    #[test]
+    fn an_event_is_set_or_not_whenever_a_process_is_killed() {
+        if let Some((memory, _, begin)) = part() {
+            let event = Event(Object::of(memory).unwrap());
+            begin();
+            event.set();
+            std::process::exit(0);
+        }
+        for step in 0..3 {
+            let event = Event::new().unwrap();
+            let waits = std::thread::spawn({
+                let event = event.clone();
+                move || event.wait_blocking()
+            });
+            assert_eq!(was_killed(&event.0.descriptor, "sets", step), step < 2);
+            assert_eq!(event.is_set(), step > 0);
+            event.clear();
+            if step == 0 {
+                event.set();
+            }
+            waits.join().unwrap();
+        }
     }
 }

@@ -11,6 +11,7 @@ use serde_core::de::{Deserialize, Deserializer};
 use serde_core::ser::{Serialize, Serializer};
 
 use super::error::Error;
+use super::journal::{step, store};
 use super::object::{Kind, Object};
 use super::waiting::Waiting;
 use super::waits::{Look, Watched};
@@ -127,7 +128,7 @@ impl Object<Permits> {
             return None;
         }
         // From here on a process that is killed has them.
-        self.words()[HELD + slot].store(self.word_of(HELD + slot) + count, Relaxed);
+        store(&self.words()[HELD + slot], self.word_of(HELD + slot) + count, Relaxed);
         Some(())
     }
 
@@ -139,6 +140,7 @@ impl Object<Permits> {
         let notified = event_word::notify(word);
         let to_wake = self.to_wake(count);
         drop(locked);
+        step();
         match notified {
             Some(value) if to_wake == Look::One => event_word::wake(word, value),
             Some(_) => sys::wake_all_on(word),
@@ -178,7 +180,7 @@ impl Semaphore {
         self.0.give(count as u64, || {
             let total = self.0.word_of(TOTAL).checked_add(count as u64).filter(|it| *it <= MOST);
             is_valid = total.is_some();
-            total.into_iter().for_each(|total| self.0.words()[TOTAL].store(total, Relaxed));
+            total.into_iter().for_each(|total| store(&self.0.words()[TOTAL], total, Relaxed));
         });
         if is_valid {
             Ok(())
@@ -348,7 +350,7 @@ impl SemaphorePermit {
         let total = &self.permits.words()[TOTAL];
         let locked = self.permits.lock();
         // Before it is given back, so that nobody gets it, nor if this process is killed in between.
-        total.store(total.load(Relaxed).saturating_sub(self.count), Relaxed);
+        store(total, total.load(Relaxed).saturating_sub(self.count), Relaxed);
         self.put_back();
         drop(locked);
         self.count = 0;
@@ -358,7 +360,7 @@ impl SemaphorePermit {
     fn put_back(&self) {
         let Some(slot) = self.permits.memory.own_slot() else { return };
         let held = &self.permits.words()[HELD + slot];
-        held.store(held.load(Relaxed).saturating_sub(self.count), Relaxed);
+        store(held, held.load(Relaxed).saturating_sub(self.count), Relaxed);
     }
 }
 
@@ -373,5 +375,62 @@ impl Drop for SemaphorePermit {
 impl fmt::Debug for SemaphorePermit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SemaphorePermit").field("count", &self.count()).finish()
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use super::super::journal::{part, was_killed};
+    use super::*;
+
+    /// C-1: a process is killed at each of its steps.
+    #[test]
+    fn permits_are_whole_whenever_a_process_is_killed() {
+        if let Some((memory, part, begin)) = part() {
+            let slots = Semaphore(Object::of(memory).unwrap());
+            let held = (part != "acquire").then(|| slots.acquire_many_blocking(2).unwrap());
+            begin();
+            match (&*part, held) {
+                ("acquire", _) => drop(slots.acquire_many_blocking(2).unwrap()),
+                ("forget", Some(held)) => held.forget(),
+                ("add", Some(_held)) => slots.add_permits(1).unwrap(),
+                (_, held) => drop(held),
+            }
+            // As a process that ends without a destructor.
+            std::process::exit(0);
+        }
+        let slots = Semaphore::new(5).unwrap();
+        for part in ["acquire", "release", "forget", "add"] {
+            let before = slots.available();
+            let mut steps = 0;
+            loop {
+                let before = slots.available();
+                // Somebody waits for all that can be there.
+                let held = slots.try_acquire().unwrap();
+                let waits = std::thread::spawn({
+                    let slots = slots.clone();
+                    move || slots.acquire_blocking().count()
+                });
+                let is_done = !was_killed(&slots.0.descriptor, part, steps);
+                drop(held);
+                waits.join().unwrap();
+                let after = slots.available();
+                let is_valid = match part {
+                    "forget" => after == before || after == before - 2,
+                    "add" => after == before || after == before + 1,
+                    _ => after == before,
+                };
+                assert!(is_valid, "{part}, step {steps}: {before}, then {after}");
+                drop(slots.acquire_many_blocking(after).unwrap());
+                if after < 5 {
+                    slots.add_permits(5 - after).unwrap();
+                }
+                if is_done {
+                    break;
+                }
+                steps += 1;
+            }
+            assert!(steps > 0, "{part} has no step, of {before}");
+        }
     }
 }

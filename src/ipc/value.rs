@@ -14,6 +14,7 @@ use serde_core::ser::{Serialize, Serializer};
 use super::error::Error;
 use super::halves::{self, Content, Halves};
 use super::held::Held;
+use super::journal::step;
 use super::object::{Attempt, Kind, Object};
 use super::room::Room;
 use super::waiting::Waiting;
@@ -346,6 +347,7 @@ impl<T: Portable> Value<T> {
     fn replace(&self, changing: Changing, value: &T) -> Result<(), Error> {
         let changed = self.write(value);
         drop(changing);
+        step();
         changed.map(|()| event_word::wake_waiting(self.object.word(CHANGED)))
     }
 
@@ -460,5 +462,41 @@ impl<'de, T: Portable> Deserialize<'de> for Value<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = Object::deserialize("Value", &name::<T>(), deserializer)?;
         Ok(Self { object, value: PhantomData })
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use super::super::journal::{part, was_killed};
+    use super::*;
+
+    /// C-1: a process is killed at each of its steps.
+    #[test]
+    fn a_value_is_the_old_or_the_new_one_whenever_a_process_is_killed() {
+        if let Some((memory, _, begin)) = part() {
+            let object = Object::of(memory).unwrap();
+            let value = Value::<Vec<u64>> { object, value: PhantomData };
+            begin();
+            value.with_blocking(|it| it.push(7)).unwrap();
+            std::process::exit(0);
+        }
+        for step in 0.. {
+            let value = Value::new(vec![1_u64]).unwrap();
+            let waits = std::thread::spawn({
+                let value = value.clone();
+                move || value.wait_until_blocking(|it| it.len() == 2).unwrap()
+            });
+            let is_done = !was_killed(&value.object.descriptor, "pushes", step);
+            let now = value.get().unwrap();
+            assert!(now == [1] || now == [1, 7], "{now:?}");
+            // The next one goes on, and who waits is told of what nobody was told of.
+            value.with_blocking(|it| it.resize(2, 7)).unwrap();
+            assert_eq!(waits.join().unwrap(), [1, 7]);
+            if is_done {
+                assert_eq!(now, [1, 7]);
+                assert!(step > 3, "{step}");
+                break;
+            }
+        }
     }
 }
