@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use serde_core::de::{Deserialize, Deserializer, Error as _};
 use serde_core::ser::{Serialize, Serializer};
 
-use super::chunks::Chunks;
 use super::error::{ABANDONED, Error};
 use super::held::{Held, Lockable};
+use super::mapped_chunks::MappedChunks;
 use super::waiting::Waiting;
 use super::waits::{Listing, Look, WaitList, Watched};
 use crate::codec::buffer::Element;
@@ -55,7 +55,7 @@ use crate::sys::{ChunkLocks, ChunkMemory, HeldChunk, robust_lock};
 /// As of a [`Lock`](super::Lock): there is no order among those who wait, a holder that locks again waits for itself,
 /// and in a task of a process pool that blocks the worker's place is lent out meanwhile.
 pub struct Chunk<T> {
-    chunks: Arc<Chunks<T>>,
+    chunks: Arc<MappedChunks<T>>,
     index: usize,
 }
 
@@ -63,7 +63,7 @@ pub struct Chunk<T> {
 type Locked<T> = Result<ChunkGuard<T>, Abandoned<ChunkGuard<T>>>;
 
 impl<T: Element> Chunk<T> {
-    pub(super) fn new(chunks: &Arc<Chunks<T>>, index: usize) -> Self {
+    pub(super) fn new(chunks: &Arc<MappedChunks<T>>, index: usize) -> Self {
         Self { chunks: Arc::clone(chunks), index }
     }
 
@@ -159,7 +159,7 @@ impl<T: Element> Serialize for Chunk<T> {
 
 impl<'de, T: Element> Deserialize<'de> for Chunk<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (chunks, index) = Chunks::deserialize::<u64, D>("Chunk", deserializer)?;
+        let (chunks, index) = MappedChunks::deserialize::<u64, D>("Chunk", deserializer)?;
         // A worker may have sent any number.
         match usize::try_from(index) {
             Ok(index) if index < chunks.memory.count() => Ok(Self { chunks, index }),

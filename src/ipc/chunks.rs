@@ -1,22 +1,18 @@
 //! Arrays whose parts are written to by one process at a time. In any process.
 
-use std::any::type_name;
 use std::fmt;
 use std::io;
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde_core::de::{Deserialize, DeserializeOwned, Deserializer, Error as _};
+use serde_core::de::{Deserialize, Deserializer};
 use serde_core::ser::{Serialize, Serializer};
 
 use super::chunk::Chunk;
 use super::error::{Error, FreezeError};
-use super::mapped::Mapped;
-use super::registry::{self, Entry};
+use super::mapped_chunks::MappedChunks;
 use super::slice::SharedSlice;
 use crate::codec::buffer::Element;
-use crate::codec::handle::{self, Carried, Descriptor, Identity};
-use crate::sys::{self, ChunkMemory, MOST_CHUNKS};
+use crate::sys::MOST_CHUNKS;
 
 /// An array in memory that all processes map, in chunks, each of which has a lock: whoever has that has a chunk as
 /// `&mut [T]`.
@@ -61,7 +57,7 @@ use crate::sys::{self, ChunkMemory, MOST_CHUNKS};
 /// write anywhere, as of an unsound C library, can write to a chunk that this one has as a slice. For such workers
 /// take a [`Buffer`](crate::Buffer) there and back.
 pub struct SharedChunks<T> {
-    chunks: Arc<Chunks<T>>,
+    chunks: Arc<MappedChunks<T>>,
 }
 
 impl<T: Element> SharedChunks<T> {
@@ -92,7 +88,7 @@ impl<T: Element> SharedChunks<T> {
         }
         // A chunk that is longer than all is as long.
         let chunk = chunk_len.min(len.max(1)) * size_of::<T>();
-        Chunks::create(bytes, chunk).map(|chunks| Self { chunks }).map_err(refused)
+        MappedChunks::create(bytes, chunk).map(|chunks| Self { chunks }).map_err(refused)
     }
 
     /// The number of elements.
@@ -173,111 +169,7 @@ impl<T: Element> Serialize for SharedChunks<T> {
 
 impl<'de, T: Element> Deserialize<'de> for SharedChunks<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (chunks, ()) = Chunks::deserialize("SharedChunks", deserializer)?;
+        let (chunks, ()) = MappedChunks::deserialize("SharedChunks", deserializer)?;
         Ok(Self { chunks })
     }
-}
-
-/// An array in chunks, once in each process that has a handle to it.
-pub(super) struct Chunks<T> {
-    pub(super) memory: Arc<ChunkMemory>,
-    /// Of the data, and of the locks.
-    descriptors: [Descriptor; 2],
-    entry: Entry,
-    elements: PhantomData<fn(T) -> T>,
-}
-
-impl<T: 'static> Chunks<T> {
-    fn create(bytes: usize, chunk: usize) -> io::Result<Arc<Self>> {
-        let (memory, descriptors) = ChunkMemory::create(bytes, chunk)?;
-        let identity = sys::identity(&descriptors[0])?;
-        let descriptors = descriptors.map(|descriptor| Descriptor::new(descriptor.into()));
-        Ok(Self::enter(identity, Arc::new(memory), descriptors))
-    }
-
-    /// An array that has arrived.
-    fn of(descriptors: [Descriptor; 2]) -> io::Result<Arc<Self>> {
-        let [data, locks] = &descriptors;
-        // As long as it is mapped the file is there, and no other one has its identity.
-        let identity = sys::identity(&**data)?;
-        registry::keep_for_items(identity);
-        let wrong = |why| io::Error::new(io::ErrorKind::InvalidData, why);
-        if let Some(chunks) = registry::find::<Self>(identity) {
-            let known = &chunks.descriptors[1];
-            let is_same =
-                Arc::ptr_eq(known, locks) || sys::identity(&**known)? == sys::identity(&**locks)?;
-            return is_same.then_some(chunks).ok_or_else(|| wrong("it has other locks here"));
-        }
-        let memory = ChunkMemory::map(&**data, &**locks)?;
-        if memory.len() % size_of::<T>() != 0 || memory.chunk_len() % size_of::<T>() != 0 {
-            return Err(wrong("not a whole number of elements"));
-        }
-        Ok(Self::enter(identity, Arc::new(memory), descriptors))
-    }
-
-    fn enter(
-        identity: Identity,
-        memory: Arc<ChunkMemory>,
-        descriptors: [Descriptor; 2],
-    ) -> Arc<Self> {
-        let elements = PhantomData;
-        registry::enter(identity, |entry| Self { memory, descriptors, entry, elements })
-    }
-
-    /// Seals the memory, if this is the only handle to it.
-    fn freeze(self: Arc<Self>) -> Result<Arc<Mapped>, FreezeError<Arc<Self>>> {
-        drop(registry::forget(self.entry.identity()));
-        let chunks = Arc::try_unwrap(self).map_err(FreezeError::OtherHandle)?;
-        let Self { memory, descriptors, entry, .. } = chunks;
-        let identity = entry.identity();
-        drop(entry);
-        let memory = Arc::try_unwrap(memory).map_err(|held| {
-            FreezeError::OtherHandle(Self::enter(identity, held, descriptors.clone()))
-        })?;
-        match memory.seal(&*descriptors[0]) {
-            Ok(sealed) => {
-                let [data, _] = descriptors;
-                Ok(Mapped::enter(identity, sealed, data))
-            }
-            Err((memory, error)) => {
-                let chunks = Self::enter(identity, Arc::new(memory), descriptors);
-                Err(FreezeError::of(error, chunks))
-            }
-        }
-    }
-
-    /// Serialises a handle to it, with `part`. `what` is the name of its type.
-    pub(super) fn serialize<P: Serialize, S: Serializer>(
-        &self,
-        what: &'static str,
-        part: P,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        let value = (type_name::<T>(), part);
-        handle::serialize(&name::<T>(what), self.descriptors.to_vec(), &value, serializer)
-    }
-
-    /// Deserialises a handle to it.
-    pub(super) fn deserialize<'de, P: DeserializeOwned, D: Deserializer<'de>>(
-        what: &'static str,
-        deserializer: D,
-    ) -> Result<(Arc<Self>, P), D::Error> {
-        let Carried { descriptors, value: (of, part), .. } =
-            handle::deserialize::<(String, P), D>(what, deserializer)?;
-        if of != type_name::<T>() {
-            let name = name::<T>(what);
-            return Err(D::Error::custom(format_args!("a {what}<{of}> instead of a {name}")));
-        }
-        let Ok(descriptors) = <[_; 2]>::try_from(descriptors) else {
-            return Err(D::Error::custom(format_args!("a {what} has two descriptors")));
-        };
-        let chunks = Self::of(descriptors).map_err(|error| {
-            D::Error::custom(format_args!("the memory of a {what} can't be mapped: {error}"))
-        })?;
-        Ok((chunks, part))
-    }
-}
-
-fn name<T>(what: &str) -> String {
-    format!("{what}<{}>", type_name::<T>())
 }

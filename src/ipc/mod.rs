@@ -37,6 +37,7 @@ mod image;
 mod journal;
 mod lock;
 mod mapped;
+mod mapped_chunks;
 mod object;
 mod registry;
 mod room;

@@ -152,7 +152,7 @@ impl RobustMemory {
         }
     }
 
-    /// The lock's word, for who holds it for longer than a call: see [`robust_lock`](super::robust_lock).
+    /// The lock's word, for who holds it for longer than a call: see [`robust_lock`].
     pub(crate) fn lock_word(&self) -> &AtomicU32 {
         self.line(0)
     }
