@@ -5,9 +5,9 @@
 //! [`SharedSlice`] is a large array that many tasks read: copied once into memory that all processes map, and
 //! that none can write to. [`SharedVec`] is its memory before that. [`Shared`] is a value of any type that many
 //! tasks read: encoded once, and decoded once in each worker. [`SharedArray`] is an array of numbers that all tasks
-//! write to. [`Value`] is a value of any type that processes change, as a whole or not at all. [`channel()`] is a queue
-//! between any number of processes, [`duplex`] two of them. [`Lock`], [`Semaphore`], [`Event`] and [`Barrier`] are
-//! what they wait for.
+//! write to, and [`SharedChunks`] one whose parts have a lock each. [`Value`] is a value of any type that processes
+//! change, as a whole or not at all. [`channel()`] is a queue between any number of processes, [`duplex`] two of them.
+//! [`Lock`], [`Semaphore`], [`Event`] and [`Barrier`] are what they wait for.
 //!
 //! A handle has file descriptors, which go beside the message that it is in. So it travels with this crate's own
 //! messages alone, those of pools and channels, in any value that a type made of serde's traits can have: in a struct,
@@ -31,6 +31,8 @@ mod array;
 mod atomic_element;
 mod barrier;
 mod channel;
+mod chunk;
+mod chunks;
 mod error;
 mod event;
 mod event_word;
@@ -40,6 +42,7 @@ mod image;
 mod journal;
 mod lock;
 mod mapped;
+mod mapped_chunks;
 mod object;
 mod registry;
 mod room;
@@ -59,10 +62,12 @@ pub use channel::{
     ChannelBuilder, Duplex, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError,
     Sender, TryRecvError, TrySendError, channel, duplex,
 };
+pub use chunk::{Abandoned, Chunk, ChunkGuard};
+pub use chunks::SharedChunks;
 pub use error::{Error, FreezeError};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
-pub(crate) use registry::{forget, keep};
+pub(crate) use registry::{Items, forget, keep};
 pub use semaphore::{Semaphore, SemaphorePermit};
 pub use shared::Shared;
 pub use slice::{SharedSlice, SharedVec};
