@@ -79,7 +79,7 @@ struct Permits;
 impl Kind for Permits {
     const MARK: u64 = u64::from_le_bytes(*b"permits1");
     const EVENTS: usize = 1;
-    const AWAITED: Awaited = Awaited::Permit;
+    const AWAITED: Awaited = Awaited::Semaphore;
 
     fn open(words: &[AtomicU64]) -> Option<Self> {
         (words.len() == WORDS).then_some(Self)
