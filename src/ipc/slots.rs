@@ -34,3 +34,27 @@ pub(super) fn own(
     drop(locked);
     Ok(free)
 }
+
+#[cfg(all(test, target_os = "linux", not(miri)))]
+mod tests {
+    use super::*;
+
+    /// Each mapping is as that of another process.
+    #[test]
+    fn a_process_beyond_the_slots_is_refused_until_one_has_left() {
+        let (memory, fd) = RobustMemory::create(8).unwrap();
+        let mut all = vec![memory];
+        all.extend((1..SLOTS).map(|_| RobustMemory::map(&fd).unwrap()));
+        let numbers: Vec<_> =
+            all.iter().map(|memory| own(memory, false, |_| ()).unwrap()).collect();
+        assert!(numbers.iter().copied().eq(0..SLOTS));
+        assert_eq!(own(&all[7], false, |_| unreachable!("it has one")).unwrap(), 7);
+        let further = RobustMemory::map(&fd).unwrap();
+        let refused = own(&further, false, |_| ()).unwrap_err();
+        assert_eq!(refused.to_string(), "128 processes have it, which is the most");
+        drop(all.remove(7));
+        let mut cleared = None;
+        assert_eq!(own(&further, false, |slot| cleared = Some(slot)).unwrap(), 7);
+        assert_eq!(cleared, Some(7));
+    }
+}
