@@ -213,6 +213,16 @@ impl Dump {
         self.workers.len().saturating_sub(self.max_workers)
     }
 
+    /// Returns whether there are tasks that run, and all of them wait for what other processes do.
+    fn all_wait_for_others(&self) -> bool {
+        let mut tasks = self.workers.iter().flat_map(|worker| &worker.tasks).peekable();
+        let waits = |task: &Running| match task.waits_for[..] {
+            [awaited] => awaited.is_of_others() && task.waits_for_more == 0,
+            _ => false,
+        };
+        tasks.peek().is_some() && tasks.all(waits)
+    }
+
     fn idle(&self) -> usize {
         self.workers.iter().filter(|worker| worker.is_idle()).count()
     }
@@ -250,6 +260,12 @@ impl fmt::Display for Dump {
                 writeln!(f, "  {task}")?;
             }
             and_more(f, self.suspended.len(), LISTED, "task")?;
+        }
+        if self.queue.count > 0 && self.all_wait_for_others() {
+            writeln!(
+                f,
+                "no task is begun: all that run wait for other processes (see `max_waiting`)"
+            )?;
         }
         write!(f, "{}", self.queue)
     }

@@ -426,7 +426,7 @@ fn a_pool_of_the_parent_refuses_in_the_child_and_says_why() {
 /// The thread that keeps the time is the parent's, and so are the limits that it knows.
 #[test]
 fn time_limits_hold_in_a_child() {
-    const LIMIT: Duration = Duration::from_millis(20);
+    const LIMIT: Duration = Duration::from_millis(5);
 
     fn use_limits(size: usize) {
         let pool = pool(size);

@@ -12,6 +12,8 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+#[cfg(all(feature = "tokio", debug_assertions))]
+use crate::core::runtime_poll;
 use crate::core::waiters::{Place, Waiters};
 use crate::core::{Awaited, context};
 use crate::fork::{self, Own};
@@ -97,12 +99,15 @@ static WAITS: Own<Waits> = Own::from_start(Waits::new(), Waits::new);
 
 impl WaitList {
     /// Blocks the thread while the word of an event is `value`, at most until the wait's deadline.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub(super) fn block(
         object: &Arc<impl Watched + 'static>,
         event: usize,
         value: u32,
         wait: &mut BlockingWait,
     ) {
+        #[cfg(all(feature = "tokio", debug_assertions))]
+        runtime_poll::report();
         let blocked = &object.wait_lists()[event].blocked;
         blocked.fetch_add(1, SeqCst);
         let is_looked_after = enlist(object);

@@ -55,6 +55,7 @@ pub struct ProcessPoolBuilder {
     queue_capacity: Option<usize>,
     idle_timeout: Option<Duration>,
     min_workers: Option<usize>,
+    max_waiting: Option<usize>,
     env: Vec<(OsString, Option<OsString>)>,
     current_dir: Option<PathBuf>,
     preload: Option<Result<Arc<Content>, Error>>,
@@ -303,6 +304,41 @@ impl ProcessPoolBuilder {
         self
     }
 
+    /// The number of processes that stand in, at most, for tasks that wait for what other processes do: for an item of a
+    /// [channel](crate::ipc::channel()), for room in one, for a lock or anything else of [`ipc`](crate::ipc). A task that waits lends its worker's place out, so that the
+    /// one which ends its wait may run; beyond this number it keeps the place, and other tasks wait in the queue.
+    /// Then a dump says that all tasks which run wait for other processes. With 0 no task lends its place out so; a pool
+    /// whose tasks talk to each other then needs a worker for each of them.
+    ///
+    /// A consumer that never gets an item, since its producer is behind too many others in the queue, waits for
+    /// ever: submit producers first, have fewer consumers, or raise this number. A wait for another task of
+    /// the pool does not count, and always finds a worker for that.
+    ///
+    /// Default: 32, or four times [`max_workers`](Self::max_workers) if that is more.
+    ///
+    /// ```
+    /// use concurrent_futures::ipc::{Receiver, channel};
+    /// use concurrent_futures::{ProcessPoolExecutor, call};
+    ///
+    /// fn first(queue: Receiver<u32>) -> u32 {
+    ///     queue.recv_blocking().unwrap()
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// // Up to 100 consumers wait, and another task runs.
+    /// let pool = ProcessPoolExecutor::builder().max_workers(1).max_waiting(100).build()?;
+    /// let (sender, receiver) = channel(1)?;
+    /// let consumer = pool.submit(call!(first(receiver)));
+    /// sender.send_blocking(7)?;
+    /// assert_eq!(consumer.result()?, 7);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn max_waiting(mut self, n: usize) -> Self {
+        self.max_waiting = Some(n);
+        self
+    }
+
     /// Sets a variable in the environment of the workers. What is not set or removed so is as it is in
     /// this process at [`build`](Self::build).
     ///
@@ -440,6 +476,7 @@ impl ProcessPoolBuilder {
         let config = Config {
             max_workers,
             min_workers,
+            max_waiting: self.max_waiting.unwrap_or_else(|| (4 * max_workers).max(32)),
             name,
             initializer,
             finalizer,
@@ -469,6 +506,7 @@ impl fmt::Debug for ProcessPoolBuilder {
             .field("queue_capacity", &self.queue_capacity)
             .field("idle_timeout", &self.idle_timeout)
             .field("min_workers", &self.min_workers)
+            .field("max_waiting", &self.max_waiting)
             .field("env", &self.env)
             .field("current_dir", &self.current_dir)
             .field("preload", &self.preload.is_some())

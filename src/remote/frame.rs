@@ -98,8 +98,10 @@ pub(crate) enum Kind {
     /// Submit a task to the pool. In place of a slot it has the kind of the task; the detail is
     /// that of the task.
     Submit = 32,
-    /// The task that runs waits. The number is that of what it waits for, which may be a call, or 0. With a
-    /// detail of 1 it goes on with the answer to that call, or, without a number, to all of its calls.
+    /// The task that runs waits. The number is that of what it waits for, which may be a call, or 0. With the
+    /// detail [`UNTIL`] it goes on with the answer to that call, or, without a number, to all of its calls; with
+    /// [`FOR_OTHERS`] it waits for what other processes do with something of [`ipc`](crate::ipc), and the number says
+    /// of what kind that is.
     Waits = 33,
     /// The task that runs goes on.
     GoesOn = 34,
@@ -170,6 +172,10 @@ impl Kind {
         (Kind::Value as u8..Kind::Submit as u8).contains(&(self as u8))
     }
 }
+
+/// Details of [`Kind::Waits`].
+pub(crate) const UNTIL: u64 = 1;
+pub(crate) const FOR_OTHERS: u64 = 2;
 
 /// The fixed part of a frame.
 #[derive(Clone, Copy, Debug)]

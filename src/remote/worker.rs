@@ -10,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::checkpoint::Checkpoint;
-use super::frame::{Content, Frame, Header, Kind};
+use super::frame::{Content, FOR_OTHERS, Frame, Header, Kind, UNTIL};
 use super::map_context::{ChunkDetail, Contexts};
 use super::parent_pool::Parent;
 use super::reply::Reply;
@@ -325,13 +325,16 @@ impl WorkerContext for Worker {
     // If the pool is gone, so is this process soon.
 
     fn wait_begin(&self, awaited: Option<Awaited>, until: bool) {
-        let (number, until) = match awaited {
-            Some(Awaited::Task(task)) => (task.get(), until),
+        let until = if until { UNTIL } else { 0 };
+        let others = awaited.and_then(Awaited::number_of_others);
+        let (number, detail) = match (awaited, others) {
+            (_, Some(number)) => (number, FOR_OTHERS),
+            (Some(Awaited::Task(task)), _) => (task.get(), until),
             // Without a number the pool takes the wait as one for all calls of the task.
-            Some(Awaited::Set(_)) => (0, until),
-            _ => (0, false),
+            (Some(Awaited::Set(_)), _) => (0, until),
+            _ => (0, 0),
         };
-        let _ = self.desk.tell(Kind::Waits, number, u64::from(until));
+        let _ = self.desk.tell(Kind::Waits, number, detail);
     }
 
     fn wait_end(&self) {

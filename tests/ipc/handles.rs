@@ -38,7 +38,7 @@ struct Everything {
 }
 
 /// Returns whether this process may have some hundred descriptors more. If not, says that a test is left out.
-fn may_have_many() -> bool {
+pub(crate) fn may_have_many() -> bool {
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let may = limit.is_none_or(|limit| limit >= 1000);
     if !may {

@@ -5,6 +5,7 @@
 
 mod arrays;
 mod channel_kills;
+mod channel_settings;
 mod channels;
 mod chunks;
 mod handles;

@@ -11,5 +11,5 @@ pub(crate) mod context;
 pub(crate) mod local_queue;
 pub(crate) mod parker;
 #[cfg(all(feature = "tokio", debug_assertions))]
-mod runtime_poll;
+pub(crate) mod runtime_poll;
 pub(crate) mod waits;

@@ -15,7 +15,7 @@ const MORE_THAN_A_BUDGET: usize = 256;
 
 /// Reports the caller, if this thread, which it is about to block, polls for a runtime.
 #[track_caller]
-pub(super) fn report() {
+pub(crate) fn report() {
     static REPORTED: Mutex<BTreeSet<Location<'static>>> = Mutex::new(BTreeSet::new());
     let here = *Location::caller();
     if is_in_poll() && REPORTED.lock().unwrap_or_else(PoisonError::into_inner).insert(here) {

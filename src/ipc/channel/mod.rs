@@ -3,6 +3,7 @@
 //! [`ring`] is the queue, in shared memory; [`shared`] a process's view of that; [`end`] a side of the channel, which
 //! takes, puts and waits; [`Sender`] and [`Receiver`] have values in place of bytes, which [`item`] carries.
 
+mod builder;
 mod end;
 mod error;
 mod handle;
@@ -12,28 +13,18 @@ mod ring;
 mod sender;
 mod shared;
 
+pub use builder::ChannelBuilder;
 pub use error::{
     RecvError, RecvTimeoutError, SendError, SendTimeoutError, TryRecvError, TrySendError,
 };
 pub use receiver::Receiver;
 pub use sender::Sender;
 
-use std::io;
-
-use self::end::End;
-use self::shared::{Channel, Side};
 use super::error::Error;
-use crate::codec::handle::Descriptor;
 use crate::portable::Portable;
-use crate::sys::control;
 
-/// The most items that a channel may have.
-const MOST: usize = 1 << 20;
-
-/// The bytes that wait in a channel; of these only what is used is memory.
-const BYTES: usize = 16 << 20;
-
-/// Makes a channel in which at most `capacity` items wait, and 16 MiB of them.
+/// Makes a channel in which at most `capacity` items wait, and 16 MiB of them; [`ChannelBuilder`] has another number
+/// of bytes.
 ///
 /// Its ends go to worker processes, in arguments, results, items of maps, and through channels; each can be cloned,
 /// so that there are many of both. Items are received in the order in which they were sent, each by one receiver.
@@ -43,12 +34,15 @@ const BYTES: usize = 16 << 20;
 ///   sender that you have no use for: one that is forgotten keeps the channel open.
 /// * **A killed process** wedges nothing, whatever it was about. What it had sent is there; what it had received and
 ///   not used is lost with it.
-/// * **Large items**, from 4 MiB on, go through memory of their own, and their [`Buffer`](crate::Buffer)s are not
-///   copied at the receiver.
+/// * **Large items**, of more than a quarter of the channel's bytes, go through memory of their own, and their
+///   [`Buffer`](crate::Buffer)s are not copied at the receiver.
 /// * **In a task** that waits for an item or for room, the worker's place is lent out, so a pool of one worker can run
-///   a consumer and its producer. Each task that waits has a process of its own meanwhile: a thousand consumers that
-///   are submitted before their producer are a thousand processes.
-/// * **On threads** it works as well; a channel of your runtime's is quicker there.
+///   a consumer and its producer. Each task that waits has a process of its own meanwhile, up to a
+///   [number](crate::ProcessPoolBuilder::max_waiting): beyond that, consumers that are submitted before their
+///   producer keep it in the queue.
+/// * **On threads** it works as well; a channel of your runtime's is quicker there. A task on the inline executor that
+///   blocks holds up the thread that submits it, so another thread or process must end its wait: nothing tells
+///   one that waits for ever from one whose item is about to come.
 ///
 /// # Errors
 ///
@@ -77,17 +71,7 @@ const BYTES: usize = 16 << 20;
 /// # Ok::<(), concurrent_futures::ipc::Error>(())
 /// ```
 pub fn channel<T: Portable>(capacity: usize) -> Result<(Sender<T>, Receiver<T>), Error> {
-    if !(1..=MOST).contains(&capacity) {
-        return Err(Error::InvalidSetting("the capacity of a channel is 1 to 1,048,576 items"));
-    }
-    let ends = || -> io::Result<_> {
-        let channel = Channel::new(capacity as u64, BYTES / 8)?;
-        let (sender, receiver) = control::pair()?;
-        let sender = End::new(&channel, Side::Sender, Descriptor::new(sender.into()));
-        let receiver = End::new(&channel, Side::Receiver, Descriptor::new(receiver.into()));
-        Ok((Sender::of(sender), Receiver::of(receiver)))
-    };
-    ends().map_err(Error::io("the channel can't be made"))
+    ChannelBuilder::new(capacity).build()
 }
 
 /// One end of a [`duplex`] connection.
@@ -113,7 +97,5 @@ pub type Duplex<Out, In> = (Sender<Out>, Receiver<In>);
 pub fn duplex<A: Portable, B: Portable>(
     capacity: usize,
 ) -> Result<(Duplex<A, B>, Duplex<B, A>), Error> {
-    let (to, from) = channel(capacity)?;
-    let (back, answer) = channel(capacity)?;
-    Ok(((to, answer), (back, from)))
+    ChannelBuilder::new(capacity).build_duplex()
 }

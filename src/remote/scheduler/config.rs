@@ -10,6 +10,8 @@ use crate::remote::frame::Content;
 pub(crate) struct Config {
     pub(crate) max_workers: usize,
     pub(crate) min_workers: usize,
+    /// Places that are lent out at most by tasks that wait for other processes.
+    pub(crate) max_waiting: usize,
     pub(crate) name: String,
     pub(crate) initializer: Option<Arc<Content>>,
     pub(crate) finalizer: Option<Arc<Content>>,

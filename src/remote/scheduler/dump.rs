@@ -2,7 +2,7 @@
 
 use super::Pool;
 use super::state::State;
-use super::worker::{Life, Worker};
+use super::worker::{Life, Wait, Worker};
 use crate::clock;
 use crate::core::TaskId;
 use crate::dump::{self, Awaited, Dump, Noted};
@@ -63,12 +63,13 @@ struct Seen {
 impl<T: Transport> State<T> {
     fn seen(&self, number: u32, worker: &Worker<T>) -> Seen {
         // With a wait for one child its other calls are named too: a dump does not tell them apart.
-        let named: Vec<_> = worker
-            .calls
-            .iter()
-            .filter(|_| worker.is_blocked())
+        let children = worker.calls.iter().filter(|_| worker.is_blocked());
+        let mut named: Vec<_> = children
             .filter_map(|(_, call)| TaskId::from_number(*call).map(Awaited::Task))
             .collect();
+        if let Wait::ForOthers(awaited) = worker.wait {
+            named = vec![awaited];
+        }
         let started = worker.sent.iter().filter_map(|sent| {
             let progress = worker.link.progress(sent.slot);
             let task = self.tasks.get(&sent.number)?;

@@ -254,7 +254,7 @@ thread_local! {
 impl<T: Transport> Pool<T> {
     pub(crate) fn new(config: Config, transport: T, hub: T::Hub) -> Arc<Self> {
         let room = config.queue_capacity.map(|capacity| Room::new(capacity, config.max_workers));
-        let mut state = State::new(Lifecycle::new(Phase::Open), transport);
+        let mut state = State::new(Lifecycle::new(Phase::Open), transport, config.max_waiting);
         state.finalizer.clone_from(&config.finalizer);
         let pool = Arc::new(Self {
             config,

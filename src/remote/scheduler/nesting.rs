@@ -7,7 +7,8 @@
 use super::Pool;
 use super::state::{Parent, Place, State};
 use super::worker::{IfWithdrawn, Life, NO_TASK, Sent, Wait, Worker};
-use crate::remote::frame::Header;
+use crate::dump::Awaited;
+use crate::remote::frame::{FOR_OTHERS, Header, UNTIL};
 use crate::remote::scheduler::transport::{EndBy, Transport};
 use crate::shrink::shrink;
 
@@ -15,7 +16,7 @@ use crate::shrink::shrink;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Free {
     Nothing,
-    /// A child of a task that is about to go on, in the place of that.
+    /// A child in the place of its parent, which is about to go on, or has none working for it.
     Child,
     Anything,
 }
@@ -34,6 +35,9 @@ impl<T: Transport> Pool<T> {
         if busy <= places {
             Free::Anything
         } else if busy <= places + state.answered() && state.answered_child().is_some() {
+            Free::Child
+        } else if busy - state.held_back() <= places && state.stalled_child().is_some() {
+            // A task that waits for another one is not held up by those that wait for other processes.
             Free::Child
         } else {
             Free::Nothing
@@ -71,8 +75,11 @@ impl<T: Transport> State<T> {
         let is_answered = worker.answered.contains(&request);
         let child = call.map(|(_, child)| *child).or(is_answered.then_some(NO_TASK));
         // A future that is none of the pool's has a number too; nothing here tells when it is done.
-        let until = detail != 0 && (child.is_some() || (request == 0 && has_calls));
-        worker.wait = Wait::For { child, until };
+        let until = detail == UNTIL && (child.is_some() || (request == 0 && has_calls));
+        worker.wait = match detail {
+            FOR_OTHERS => Wait::ForOthers(Awaited::of_others(request)),
+            _ => Wait::For { child, until },
+        };
         // What was sent ahead would wait for this task, and this task perhaps for that.
         self.take_back(number, 0);
         if let Some(child) = child {
@@ -97,7 +104,7 @@ impl<T: Transport> State<T> {
         let (serves, is_idle) = (worker.serves, worker.is_idle());
         let child = match free {
             Free::Nothing => return None,
-            Free::Child => Some(self.answered_child()?),
+            Free::Child => Some(self.answered_child().or_else(|| self.stalled_child())?),
             Free::Anything => self.next_child(serves, is_idle),
         };
         if let Some((child, parent)) = child {
@@ -143,6 +150,18 @@ impl<T: Transport> State<T> {
         self.answered.iter().rev().find_map(|number| {
             self.worker(*number).filter(|worker| worker.wait == Wait::Answered)?;
             self.child_of(self.waiting(*number)?)
+        })
+    }
+
+    /// The child that a task waits for, or one of its children, if it waits for any and none has started.
+    fn stalled_child(&self) -> Option<(u64, Parent)> {
+        self.workers.iter().rev().find_map(|(number, worker)| {
+            let Wait::For { child: awaited, .. } = worker.wait else { return None };
+            let parent = self.waiting(*number)?;
+            let queued = self.child_of(parent)?;
+            let mut calls = worker.calls.iter().filter_map(|(_, call)| self.tasks.get(call));
+            let has_started = calls.any(|task| task.parent == Some(parent) && !task.is_queued());
+            (awaited == Some(queued.0) || !has_started).then_some(queued)
         })
     }
 

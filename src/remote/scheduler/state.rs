@@ -40,6 +40,7 @@ pub(crate) struct State<T: Transport> {
     /// Workers for which frames were put in line.
     pub(super) to_flush: Vec<(u32, FlushOf<T>)>,
     pub(super) next_worker: u32,
+    max_waiting: usize,
     /// Sent to each worker that is dismissed; `None` once workers are ended by force.
     pub(super) finalizer: Option<Arc<Content>>,
     /// Number of the worker at which the search for stuck workers goes on.
@@ -153,7 +154,7 @@ pub(super) enum Place {
 const MOST_SUSPECT_DEATHS: u32 = 2;
 
 impl<T: Transport> State<T> {
-    pub(super) fn new(life: Lifecycle, transport: T) -> Self {
+    pub(super) fn new(life: Lifecycle, transport: T, max_waiting: usize) -> Self {
         Self {
             life,
             transport,
@@ -166,6 +167,7 @@ impl<T: Transport> State<T> {
             answered: Vec::new(),
             to_flush: Vec::new(),
             next_worker: 0,
+            max_waiting,
             finalizer: None,
             next_look: 0,
             failed_starts: 0,
@@ -185,13 +187,29 @@ impl<T: Transport> State<T> {
 
     /// The state of the pool in a forked child, where the workers are the parent's.
     pub(super) fn abroad() -> Mutex<Self> {
-        let state = Self::new(Lifecycle::abroad(), T::abroad());
+        let state = Self::new(Lifecycle::abroad(), T::abroad(), 0);
         Mutex::new(Self { has_ended: true, is_over: true, ..state })
     }
 
     /// Workers that count against `max_workers`.
     pub(super) fn active(&self) -> usize {
-        self.workers.values().filter(|worker| worker.is_active()).count()
+        self.count_of(Worker::is_active)
+    }
+
+    /// The number of such workers, and of those that wait for other processes and are too many to be replaced.
+    fn count_of(&self, is_one: impl Fn(&Worker<T>) -> bool) -> usize {
+        let mut waiting = 0;
+        let is_counted = |worker: &&Worker<T>| {
+            waiting += usize::from(worker.waits_for_others());
+            is_one(worker)
+        };
+        let count = self.workers.values().filter(is_counted).count();
+        count + waiting.saturating_sub(self.max_waiting)
+    }
+
+    /// The number of workers that wait for other processes and keep their places.
+    pub(super) fn held_back(&self) -> usize {
+        self.count_of(|_| false)
     }
 
     /// Workers that take tasks, or will when their own goes on.
@@ -201,7 +219,7 @@ impl<T: Transport> State<T> {
 
     /// Workers that run tasks and get on with them.
     pub(super) fn busy(&self) -> usize {
-        self.workers.values().filter(|worker| worker.is_active() && !worker.is_idle()).count()
+        self.count_of(|worker| worker.is_active() && !worker.is_idle())
     }
 
     /// Returns whether a worker was asked for that has not begun.

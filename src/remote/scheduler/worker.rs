@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::state::Parent;
 use crate::codec::handle::{HandleFd, Identity};
+use crate::dump::Awaited;
 use crate::error::Error;
 use crate::remote::frame::{Content, Header, Kind, Unread};
 use crate::remote::map_context::MapContext;
@@ -101,6 +102,8 @@ pub(super) enum Wait {
         child: Option<u64>,
         until: bool,
     },
+    /// For what other processes do with something of [`ipc`](crate::ipc).
+    ForOthers(Awaited),
     /// The awaited task has ended, but the one that waits has not said yet that it goes on.
     Answered,
     Over,
@@ -203,9 +206,16 @@ impl<T: Transport> Worker<T> {
         self.life == Life::Working && !self.is_blocked() && !self.is_stopped
     }
 
-    /// Returns whether its task waits for another one.
+    /// Returns whether its task waits: for another one, or for other processes. Of the latter, those beyond
+    /// `max_waiting` count against `max_workers` all the same.
     pub(super) fn is_blocked(&self) -> bool {
-        matches!(self.wait, Wait::For { .. })
+        matches!(self.wait, Wait::For { .. } | Wait::ForOthers(_))
+    }
+
+    /// Returns whether its task waits for what other processes do.
+    pub(super) fn waits_for_others(&self) -> bool {
+        let waits = matches!(self.wait, Wait::ForOthers(_));
+        self.life == Life::Working && waits && !self.is_stopped
     }
 
     /// Returns whether its task ends without any other worker, as far as is known.

@@ -11,6 +11,7 @@ mod nesting;
 mod programs;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,11 +65,19 @@ impl ReplySink for Sink {
     }
 }
 
+/// The seeds of a test: so many, or as many as the variable `TEST_SEEDS` says. A seed gives the same run
+/// each time, so few tell of a change, and many are for a change of what they are about.
+fn seeds(few: u64) -> Range<u64> {
+    let number = std::env::var("TEST_SEEDS").map(|number| number.parse().expect("a number"));
+    0..number.unwrap_or(if cfg!(miri) { few.div_ceil(100) } else { few })
+}
+
 impl Simulation {
     fn new(seed: u64, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
             max_workers: 2,
             min_workers: 0,
+            max_waiting: 32,
             name: "w".to_owned(),
             initializer: None,
             finalizer: None,

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{Fate, Options, Script, Simulation, is_value};
+use super::{Fate, Options, Script, Simulation, is_value, seeds};
 use crate::error::Error;
 use crate::function::Checked;
 use crate::reactor::UserCode;
-use crate::remote::frame::{Frame, Header, Kind};
+use crate::remote::frame::{FOR_OTHERS, Frame, Header, Kind, UNTIL};
 use crate::remote::options_codec::{self, HAS_OPTIONS};
 
 /// The number of tasks of one that nests.
@@ -35,9 +35,10 @@ fn most_workers(seed: u64, max_workers: usize, fate: Fate, level: u16) -> usize 
 
 /// Fibonacci's number of 15 by tasks that wait for others needs at most 14 workers for each place.
 fn check_fibonacci(max_workers: usize) {
-    let (seeds, level) = if cfg!(miri) { (1, 6) } else { (100, 15) };
-    let nests = (0..seeds).map(|seed| (seed, Fate::Nests));
-    for (seed, fate) in nests.chain((0..seeds / 10).map(|seed| (seed, Fate::NestsAndJoins))) {
+    let level = if cfg!(miri) { 6 } else { 15 };
+    // Each latency with each duration.
+    let nests = seeds(9).map(|seed| (seed, Fate::Nests));
+    for (seed, fate) in nests.chain(seeds(3).map(|seed| (seed, Fate::NestsAndJoins))) {
         let most = most_workers(seed, max_workers, fate, level);
         let bound = usize::from(level - 1) * max_workers;
         assert!(most <= bound, "seed {seed}: {most} workers, {fate:?}");
@@ -61,7 +62,7 @@ fn eight_places_need_eight_times_the_depth_of_workers() {
 
 #[test]
 fn one_place_needs_a_worker_for_each_level() {
-    for seed in 0..if cfg!(miri) { 1 } else { 50 } {
+    for seed in seeds(50) {
         assert_eq!(most_workers(seed, 1, Fate::Nests, 10), 10, "seed {seed}");
     }
 }
@@ -100,8 +101,17 @@ impl Simulation {
 
     /// Has the worker that runs `parent` tell that this waits for a call.
     fn wait_for(&self, parent: u64, request: u64, until: bool) {
-        let (kind, detail) = (Kind::Waits, u64::from(until));
+        let (kind, detail) = (Kind::Waits, if until { UNTIL } else { 0 });
         self.say(parent, Header { kind, slot: 0, number: request, detail });
+    }
+
+    /// Has the worker that runs `task` tell that this waits for other processes.
+    fn wait_for_others(&self, task: u64) {
+        self.say(task, Header { kind: Kind::Waits, slot: 0, number: 0, detail: FOR_OTHERS });
+    }
+
+    fn go_on(&self, task: u64) {
+        self.say(task, Header { kind: Kind::GoesOn, slot: 0, number: 0, detail: 0 });
     }
 
     fn say(&self, parent: u64, header: Header) {
@@ -215,4 +225,51 @@ fn a_child_that_was_sent_ahead_is_fetched_when_it_is_waited_for() {
     simulation.end();
     let inner = simulation.world.lock();
     assert_eq!(inner.order[inner.order.len() - 4..], children);
+}
+
+#[test]
+fn tasks_that_wait_for_other_processes_lend_so_many_places_out_and_no_more() {
+    let simulation =
+        Simulation::new(35, |config| (config.max_workers, config.max_waiting) = (2, 3));
+    let consumers: Vec<u64> = (0..7).map(|_| simulation.submit(Fate::Returns, 1_000_000)).collect();
+    for task in &consumers[..5] {
+        simulation.run_until_started(*task);
+        simulation.wait_for_others(*task);
+    }
+    // Three places are lent out, and two tasks keep theirs.
+    assert_eq!(simulation.pool.state().queued, 2);
+    assert_eq!(simulation.pool.state().workers.len(), 5);
+    let text = simulation.pool.dump().to_string();
+    assert!(text.contains("all that run wait for other processes"), "{text}");
+    // One that goes on has its place from one that kept its own.
+    simulation.go_on(consumers[0]);
+    assert_eq!(simulation.pool.state().active(), 2);
+    let text = simulation.pool.dump().to_string();
+    assert!(!text.contains("channels"), "{text}");
+    assert!(simulation.pool.kill(consumers[0]));
+    simulation.run_until_started(consumers[5]);
+    assert_eq!(simulation.pool.state().queued, 1);
+    simulation.end();
+    assert!(consumers[1..].iter().all(|task| is_value(&simulation.outcome(*task))));
+}
+
+#[test]
+fn a_task_that_waits_for_its_child_is_not_held_up_by_those_that_wait_for_other_processes() {
+    let simulation =
+        Simulation::new(36, |config| (config.max_workers, config.max_waiting) = (1, 0));
+    let [first, parent, queued] = [1_000_000; 3].map(|time| simulation.submit(Fate::Returns, time));
+    simulation.run_until_started(first);
+    simulation.wait_for(first, 0, false);
+    simulation.run_until_started(parent);
+    // The parent's place is taken when it waits for its child.
+    simulation.go_on(first);
+    let children = simulation.submit_children(parent, &[1_000_000, 5]);
+    simulation.wait_for(parent, 2, false);
+    assert_eq!(simulation.pool.state().queued, 3);
+    simulation.wait_for_others(first);
+    simulation.run_until_started(children[1]);
+    assert_eq!(simulation.starts(children[0]), 0, "it is not the one that is waited for");
+    assert_eq!(simulation.starts(queued), 0, "it is nobody's child");
+    simulation.end();
+    assert!(is_value(&simulation.outcome(parent)) && is_value(&simulation.outcome(queued)));
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Fate, Options, Script, Simulation, is_value};
+use super::{Fate, Options, Script, Simulation, is_value, seeds};
 use crate::error::Error;
 use crate::lifecycle::Accepting;
 use crate::remote::frame::{Content, Kind};
@@ -12,8 +12,6 @@ use crate::remote::scheduler::config::Config;
 use crate::remote::scheduler::loopback::Random;
 use crate::room::Room;
 use crate::shutdown::Shutdown;
-
-const PROGRAMS: u64 = if cfg!(miri) { 20 } else { 10_000 };
 
 struct Task {
     number: u64,
@@ -167,7 +165,7 @@ fn run(seed: u64) {
 #[test]
 fn random_programs_lose_nothing_and_run_nothing_twice() {
     let first = std::env::var("TEST_SEED").ok().map(|seed| seed.parse().expect("a number"));
-    for seed in first.map_or(0..PROGRAMS, |seed: u64| seed..seed + 1) {
+    for seed in first.map_or(seeds(2_000), |seed: u64| seed..seed + 1) {
         run(seed);
     }
 }
