@@ -220,14 +220,14 @@ fn a_worker_freezes_what_it_was_given() {
 
 /// M-10: the items of a message share a mapping, until the last of them is there.
 #[test]
-fn items_that_come_together_are_mapped_once_and_each_may_freeze_its_own() {
+fn items_that_come_together_are_mapped_once_which_is_no_handle_of_theirs() {
     fn mappings_without(array: SharedArray<u8>) -> usize {
         drop(array);
         let maps = fs::read_to_string("/proc/self/maps").unwrap();
         maps.lines().filter(|line| line.contains("memfd")).count()
     }
-    fn freeze(array: SharedArray<u8>) -> Option<u8> {
-        Some(array.freeze().ok()?[2])
+    fn is_elsewhere(array: SharedArray<u8>) -> bool {
+        matches!(array.freeze(), Err(FreezeError::OtherProcess(_)))
     }
     within_limit(|| {
         let pool = pool(1);
@@ -237,9 +237,11 @@ fn items_that_come_together_are_mapped_once_and_each_may_freeze_its_own() {
         let (last, others) = counts.split_last().unwrap();
         assert_eq!(others, [last + 1; 9]);
         array.freeze().unwrap();
-        let arrays: Vec<_> = (0..3).map(|n| SharedArray::new([n; 3]).unwrap()).collect();
-        let frozen = pool.map(freeze, arrays).chunk_size(3).result().unwrap();
-        assert_eq!(frozen, [Some(0), Some(1), Some(2)]);
+        // A map has its items until their results are there. In the worker an item has no other handle.
+        let arrays = (0..3).map(|n| SharedArray::new([n; 3]).unwrap());
+        let items: Vec<_> = arrays.flat_map(|array| [array.clone(), array]).collect();
+        let is_elsewhere = pool.map(is_elsewhere, items).chunk_size(6).result().unwrap();
+        assert_eq!(is_elsewhere, [true; 6]);
         end(&pool);
     });
 }

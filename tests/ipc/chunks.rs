@@ -160,7 +160,7 @@ fn the_next_holder_after_one_that_was_killed_is_told() {
         let pool = pool(1);
         let array = SharedChunks::zeroed(4, 2).unwrap();
         let chunk = array.chunk(1);
-        for round in 0..kills() {
+        for round in 0..scaled(200) {
             let ((held, is_held), (_go_on, goes_on)) = (channel(1).unwrap(), channel(1).unwrap());
             let holds = pool.submit(call!(hold(chunk.clone(), held, goes_on)));
             let pid = is_held.recv_blocking().unwrap();
@@ -188,12 +188,6 @@ fn the_next_holder_after_one_that_was_killed_is_told() {
         assert_eq!(array.freeze().unwrap()[..], [0; 4]);
         end(&pool);
     });
-}
-
-/// 200, or more by hand.
-fn kills() -> usize {
-    let kills = std::env::var("CF_TEST_KILLS").ok().map(|kills| kills.parse().unwrap());
-    kills.unwrap_or_else(|| scaled(200))
 }
 
 /// M-12: processes that are killed at any moment, while four of them change two numbers of one chunk.
@@ -224,7 +218,7 @@ fn a_chunk_that_is_half_written_is_seen_only_by_one_that_is_told() {
         let start = || pool.submit(call!(change(chunk.clone(), sender.clone())));
         let mut running: Vec<_> =
             (0..4).map(|_| (start(), pids.recv_blocking().unwrap())).collect();
-        for round in 0..kills() {
+        for round in 0..scaled(200) {
             // Something was done since the last kill.
             let before = read(&chunk);
             while read(&chunk) == before {
