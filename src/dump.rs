@@ -213,11 +213,13 @@ impl Dump {
         self.workers.len().saturating_sub(self.max_workers)
     }
 
-    /// Returns whether there are tasks that run, and all of them wait for channels.
-    fn all_wait_for_channels(&self) -> bool {
+    /// Returns whether there are tasks that run, and all of them wait for what other processes do.
+    fn all_wait_for_processes(&self) -> bool {
         let mut tasks = self.workers.iter().flat_map(|worker| &worker.tasks).peekable();
-        let waits =
-            |task: &Running| task.waits_for == [Awaited::Channel] && task.waits_for_more == 0;
+        let waits = |task: &Running| {
+            let mut awaited = task.waits_for.iter();
+            awaited.len() > 0 && awaited.all(|awaited| awaited.to_number().is_some())
+        };
         tasks.peek().is_some() && tasks.all(waits)
     }
 
@@ -259,8 +261,8 @@ impl fmt::Display for Dump {
             }
             and_more(f, self.suspended.len(), LISTED, "task")?;
         }
-        if self.queue.count > 0 && self.all_wait_for_channels() {
-            writeln!(f, "no task is begun: all that run wait for channels (see `max_waiting`)")?;
+        if self.queue.count > 0 && self.all_wait_for_processes() {
+            writeln!(f, "none begins: all that run wait for other processes (see `max_waiting`)")?;
         }
         write!(f, "{}", self.queue)
     }

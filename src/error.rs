@@ -203,7 +203,10 @@ impl Error {
             Self::Codec(error) => match error.side {
                 CodecSide::EncodeArguments | CodecSide::DecodeArguments => HasRun::No,
                 CodecSide::EncodeResult | CodecSide::DecodeResult => HasRun::Yes,
-                CodecSide::EncodeItem | CodecSide::DecodeItem => HasRun::Unknown,
+                CodecSide::EncodeItem
+                | CodecSide::DecodeItem
+                | CodecSide::EncodeShared
+                | CodecSide::DecodeShared => HasRun::Unknown,
             },
             Self::ResultTaken => HasRun::Yes,
             Self::Cancelled | Self::WorkerLost(_) | Self::BrokenPool(_) => HasRun::Unknown,
@@ -588,6 +591,10 @@ pub enum CodecSide {
     EncodeItem,
     /// An item of a channel, where it is received.
     DecodeItem,
+    /// A value that processes share, where it is written.
+    EncodeShared,
+    /// A value that processes share, where it is read.
+    DecodeShared,
 }
 
 impl fmt::Display for CodecError {
@@ -607,6 +614,8 @@ impl fmt::Display for CodecError {
             }
             CodecSide::EncodeItem => "the channel's item could not be encoded",
             CodecSide::DecodeItem => "the channel's item could not be decoded",
+            CodecSide::EncodeShared => "the shared value could not be encoded",
+            CodecSide::DecodeShared => "the shared value could not be decoded",
         };
         write!(f, "{what} (type {}): {}", self.type_name, self.message)
     }

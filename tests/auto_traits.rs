@@ -137,14 +137,24 @@ fn worker_processes_and_what_goes_there() {
     }
     let _ = waits_are_send;
     all! {
-        send: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
-        sync: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
-        unpin: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>, ipc::Error;
-        unwind_safe: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>, ipc::Error;
-        is_static: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
-        clone: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::Error;
-        debug: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedVec<u8>;
+        send: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedVec<u8>;
+        sync: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedVec<u8>;
+        unpin: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedVec<u8>, ipc::Error;
+        unwind_safe: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedVec<u8>, ipc::Error;
+        is_static: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedVec<u8>;
+        clone: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::Error;
+        debug: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedVec<u8>;
         error: ipc::Error;
+    }
+    all! {
+        send: ipc::FreezeError<u8>;
+        sync: ipc::FreezeError<u8>;
+        unpin: ipc::FreezeError<u8>;
+        unwind_safe: ipc::FreezeError<u8>;
+        is_static: ipc::FreezeError<u8>;
+        clone: ipc::FreezeError<u8>;
+        debug: ipc::FreezeError<NotDebug>;
+        error: ipc::FreezeError<u8>;
     }
     all! {
         send: ipc::Sender<NotSync>, ipc::Receiver<NotSync>;

@@ -1,5 +1,7 @@
 //! The error of what processes share. In any process.
 
+use std::error::Error as StdError;
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
@@ -24,11 +26,22 @@ pub enum Error {
     /// Another process has written nonsense into the shared memory.
     #[error("a process has damaged the shared memory, and what was in it is lost")]
     Damaged,
+    /// The encoded value is larger than the memory that a [`Value`](super::Value) has for it. The value is as it was.
+    #[error(
+        "the value takes {size} bytes, and its memory has {capacity}; make it by `Value::with_capacity`"
+    )]
+    #[non_exhaustive]
+    TooLarge {
+        /// Of the encoded value, in bytes.
+        size: usize,
+        /// In bytes.
+        capacity: usize,
+    },
     /// A setting is out of its range.
     #[error("{0}")]
     InvalidSetting(&'static str),
-    /// The value can't be encoded.
-    #[error("the value can't be sent to another process")]
+    /// The value can't be encoded, or decoded.
+    #[error("the value can't go to another process")]
     Codec(#[source] Box<CodecError>),
 }
 
@@ -36,5 +49,59 @@ impl Error {
     /// For `map_err`.
     pub(super) fn io(doing: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Self::Io { doing, source: Arc::new(error) }
+    }
+}
+
+/// Why an array can't be frozen yet. It comes back, and is as it was.
+///
+/// From [`SharedArray::freeze`](super::SharedArray::freeze).
+#[derive(Clone)]
+#[non_exhaustive]
+pub enum FreezeError<A> {
+    /// Another process has the array mapped: a task that runs has it, or one that waits in a worker.
+    OtherProcess(A),
+    /// This process has another handle to the array. It may be the argument of a task that was not sent yet, or that
+    /// has [`retries`](crate::TaskBuilder::retries), or an item of a map.
+    OtherHandle(A),
+    /// The system has refused something else.
+    Io(A, Error),
+}
+
+impl<A> FreezeError<A> {
+    /// The array.
+    pub fn into_inner(self) -> A {
+        match self {
+            Self::OtherProcess(array) | Self::OtherHandle(array) | Self::Io(array, _) => array,
+        }
+    }
+}
+
+impl<A> fmt::Display for FreezeError<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OtherProcess(_) => {
+                "the array can't be frozen: another process has it mapped; wait for the tasks that have it"
+            }
+            Self::OtherHandle(_) => {
+                "the array can't be frozen: this process has another handle to it; drop that, or wait for the task \
+                 that it goes to"
+            }
+            Self::Io(_, error) => return error.fmt(f),
+        })
+    }
+}
+
+impl<A> fmt::Debug for FreezeError<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FreezeError: {self}")
+    }
+}
+
+impl<A> StdError for FreezeError<A> {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Io(_, error) => error.source(),
+            Self::OtherProcess(_) | Self::OtherHandle(_) => None,
+        }
     }
 }

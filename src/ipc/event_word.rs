@@ -5,7 +5,9 @@
 //! something under the lock looks at bit 0; and if it finds nobody to wake, it takes that bit away, unless bit 1 says
 //! that a wait has begun meanwhile.
 
-use crate::sync::atomic::{AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
+use crate::sync::atomic::{
+    AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst, fence,
+};
 use crate::sys;
 
 const WAITS: u32 = 1;
@@ -31,6 +33,17 @@ pub(crate) fn notify(word: &AtomicU32) -> Option<u32> {
 pub(crate) fn wake(word: &AtomicU32, value: u32) {
     if !sys::wake_one_on(word) {
         let _ = word.compare_exchange(value, value & !WAITS, Relaxed, Relaxed);
+    }
+}
+
+/// Wakes all of them, if there are any. Without a lock: one that begins to wait after this, and has a fence (SeqCst)
+/// before it looks at what has changed, sees that.
+pub(crate) fn wake_waiting(word: &AtomicU32) {
+    fence(SeqCst);
+    let changed =
+        |value: u32| (value & WAITS != 0).then(|| (value & !(WAITS | ARMED)).wrapping_add(CHANGE));
+    if word.fetch_update(Relaxed, Relaxed, changed).is_ok() {
+        sys::wake_all_on(word);
     }
 }
 

@@ -7,7 +7,6 @@
 //! ```
 
 use std::io;
-use std::sync::Arc;
 
 use crate::codec::Encoded;
 use crate::sys::memory::Segment;
@@ -26,26 +25,37 @@ pub(super) struct Image {
 
 /// Copies an encoded value into memory that no process can write to any more.
 pub(super) fn write(values: &Encoded) -> io::Result<(SealedMemory, OwnedFd)> {
-    let Encoded { body, segments, .. } = values;
-    let parts = || [&body[..]].into_iter().chain(segments.iter().map(|segment| &segment[..]));
     let too_long = || io::Error::from(io::ErrorKind::OutOfMemory);
-    let lengths: Vec<usize> = parts().map(<[u8]>::len).collect();
-    let places = places(&lengths).ok_or_else(too_long)?;
-    let mut memory = UnsealedMemory::new(places.last().map_or(0, |place| place.end))?;
-    let bytes = memory.bytes_mut();
-    let words = [segments.len()].into_iter().chain(lengths);
-    for (word, to) in words.zip(bytes.chunks_exact_mut(WORD)) {
-        to.copy_from_slice(&(word as u64).to_ne_bytes());
-    }
-    for (part, place) in parts().zip(places) {
-        bytes[place].copy_from_slice(part);
-    }
+    let mut memory = UnsealedMemory::new(length(values).ok_or_else(too_long)?)?;
+    write_to(values, memory.bytes_mut());
     memory.seal()
 }
 
+fn parts(values: &Encoded) -> impl Iterator<Item = &[u8]> {
+    [&values.body[..]].into_iter().chain(values.segments.iter().map(|segment| &segment[..]))
+}
+
+/// The length of the image of a value, in bytes.
+pub(super) fn length(values: &Encoded) -> Option<usize> {
+    let lengths: Vec<usize> = parts(values).map(<[u8]>::len).collect();
+    places(&lengths)?.last().map(|place| place.end)
+}
+
+/// Writes the image of a value into memory of its [`length`].
+pub(super) fn write_to(values: &Encoded, bytes: &mut [u8]) {
+    let lengths: Vec<usize> = parts(values).map(<[u8]>::len).collect();
+    let places = places(&lengths).unwrap_or_default();
+    let words = [values.segments.len()].into_iter().chain(lengths);
+    for (word, to) in words.zip(bytes.chunks_exact_mut(WORD)) {
+        to.copy_from_slice(&(word as u64).to_ne_bytes());
+    }
+    for (part, place) in parts(values).zip(places) {
+        bytes[place].copy_from_slice(part);
+    }
+}
+
 /// Finds the parts in memory that came from another process, which may have put in anything.
-pub(super) fn read(memory: SealedMemory) -> Option<Image> {
-    let all = Segment::from(Arc::new(memory));
+pub(super) fn read(all: Segment) -> Option<Image> {
     let mut words = all.chunks_exact(WORD).map(|word| {
         let word = word.try_into().ok().map(u64::from_ne_bytes)?;
         usize::try_from(word).ok()
@@ -74,6 +84,8 @@ fn places(lengths: &[usize]) -> Option<Vec<std::ops::Range<usize>>> {
 
 #[cfg(all(test, target_os = "linux", not(miri)))]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
@@ -83,7 +95,7 @@ mod tests {
             let segments: Vec<Segment> = lengths.iter().map(part).collect();
             let values = Encoded { body: vec![9; 11], segments, ..Encoded::default() };
             let (memory, _) = write(&values).unwrap();
-            let image = read(memory).unwrap();
+            let image = read(Segment::from(Arc::new(memory))).unwrap();
             assert_eq!(image.body[..], values.body);
             assert_eq!(image.segments.len(), lengths.len());
             for (read, written) in image.segments.iter().zip(&values.segments) {
@@ -109,9 +121,9 @@ mod tests {
         ];
         for words in wrong {
             let (memory, _) = SealedMemory::of(bytemuck::cast_slice(words)).unwrap();
-            assert!(read(memory).is_none(), "{words:?}");
+            assert!(read(Segment::from(Arc::new(memory))).is_none(), "{words:?}");
         }
         let (memory, _) = SealedMemory::of(&[0; 7]).unwrap();
-        assert!(read(memory).is_none());
+        assert!(read(Segment::from(Arc::new(memory))).is_none());
     }
 }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::registry::{self, Entry};
-use crate::codec::handle::Descriptor;
+use crate::codec::handle::{Descriptor, Identity};
 use crate::sys::{self, SealedMemory};
 
 /// In bytes. Memory from this length on stays mapped in a worker between its tasks: to map it again costs as much, for
@@ -19,13 +19,21 @@ pub(super) struct Mapped {
 }
 
 impl Mapped {
-    /// Memory that was made here, or has arrived.
+    /// Memory that was made here.
     pub(super) fn new(memory: SealedMemory, descriptor: Descriptor) -> io::Result<Arc<Self>> {
-        let (memory, identity) = (Arc::new(memory), sys::identity(&*descriptor)?);
+        Ok(Self::enter(sys::identity(&*descriptor)?, memory, descriptor))
+    }
+
+    pub(super) fn enter(
+        identity: Identity,
+        memory: SealedMemory,
+        descriptor: Descriptor,
+    ) -> Arc<Self> {
+        let memory = Arc::new(memory);
         if memory.len() >= KEPT {
             descriptor.keep_as(identity);
         }
-        Ok(registry::enter(identity, |_entry| Self { memory, descriptor, _entry }))
+        registry::enter(identity, |_entry| Self { memory, descriptor, _entry })
     }
 
     /// Memory that has arrived.
@@ -34,7 +42,7 @@ impl Mapped {
         let identity = sys::identity(&*descriptor)?;
         match registry::find(identity) {
             Some(mapped) => Ok(mapped),
-            None => Self::new(SealedMemory::map(&*descriptor)?, descriptor),
+            None => Ok(Self::enter(identity, SealedMemory::map(&*descriptor)?, descriptor)),
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! [`SharedSlice`] is a large array that many tasks read: copied once into memory that all processes map, and
 //! that none can write to. [`SharedVec`] is its memory before that. [`Shared`] is a value of any type that many
-//! tasks read: encoded once, and decoded once in each worker. [`channel()`] is a queue between any number of
-//! processes, [`duplex`] two of them.
+//! tasks read: encoded once, and decoded once in each worker. [`SharedArray`] is an array of numbers that all tasks
+//! write to. [`channel()`] is a queue between any number of processes, [`duplex`] two of them.
 //!
 //! A handle has file descriptors, which go beside the message that it is in. So it travels with this crate's own
 //! messages alone, those of pools and channels, in any value that a type made of serde's traits can have: in a struct, a `Vec`, an
@@ -22,21 +22,43 @@
 //! free when the last process that has it is gone. Linux only so far; elsewhere making one is an
 //! [`Error`](enum@Error).
 
+mod array;
+mod atomic_element;
+mod barrier;
 mod channel;
 mod error;
+mod event;
 mod event_word;
+mod halves;
+mod held;
 mod image;
+mod journal;
+mod lock;
 mod mapped;
+mod object;
 mod registry;
+mod room;
+mod semaphore;
 mod shared;
 mod slice;
+mod slots;
+mod value;
+mod waiting;
 mod waits;
+mod writable;
 
+pub use array::SharedArray;
+pub use atomic_element::AtomicElement;
+pub use barrier::{Barrier, BarrierWaitResult, BrokenBarrier};
 pub use channel::{
     ChannelBuilder, Duplex, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError,
     Sender, TryRecvError, TrySendError, channel, duplex,
 };
-pub use error::Error;
+pub use error::{Error, FreezeError};
+pub use event::Event;
+pub use lock::{Lock, LockGuard};
 pub(crate) use registry::{forget, keep};
+pub use semaphore::{Semaphore, SemaphorePermit};
 pub use shared::Shared;
 pub use slice::{SharedSlice, SharedVec};
+pub use value::Value;

@@ -81,6 +81,12 @@ impl All {
     }
 }
 
+impl Entry {
+    pub(super) fn identity(&self) -> Identity {
+        self.0
+    }
+}
+
 impl Drop for Entry {
     fn drop(&mut self) {
         let mut all = ALL.lock();

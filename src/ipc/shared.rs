@@ -75,7 +75,7 @@ impl<T: Portable + Sync> Shared<T> {
     pub fn new(value: T) -> Result<Self, Error> {
         let values = codec::encode(&value).map_err(|error| {
             let error =
-                CodecError::new(CodecSide::EncodeArguments, type_name::<T>(), error.to_string());
+                CodecError::new(CodecSide::EncodeShared, type_name::<T>(), error.to_string());
             Error::Codec(Box::new(error))
         })?;
         let written = image::write(&values).and_then(|(_, fd)| Ok((sys::identity(&fd)?, fd)));
@@ -151,7 +151,7 @@ impl<'de, T: Portable + Sync> Deserialize<'de> for Shared<T> {
         let _decoding = Decoding::begin(identity)
             .ok_or_else(|| D::Error::custom("a Shared can't be within itself"))?;
         let memory = SealedMemory::map(&**memory).map_err(not_mapped)?;
-        let image = image::read(memory)
+        let image = image::read(codec::Segment::from(Arc::new(memory)))
             .ok_or_else(|| D::Error::custom("a Shared has other memory than it says"))?;
         let attached = (image.segments, inner.to_vec());
         let value = codec::decode_within(&image.body, attached, depth).map_err(D::Error::custom)?;

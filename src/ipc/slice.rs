@@ -99,7 +99,11 @@ impl<T: Element> SharedSlice<T> {
     }
 
     fn of_sealed((memory, descriptor): (SealedMemory, OwnedFd)) -> io::Result<Self> {
-        let mapped = Mapped::new(memory, Arc::new(descriptor.into()))?;
+        Self::of_mapped(Mapped::new(memory, Arc::new(descriptor.into()))?)
+    }
+
+    /// All of the memory.
+    pub(super) fn of_mapped(mapped: Arc<Mapped>) -> io::Result<Self> {
         let elements = elements(&mapped)?;
         Ok(Self { elements, mapped })
     }

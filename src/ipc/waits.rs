@@ -12,7 +12,6 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::event_word;
 use crate::core::waiters::{Place, Waiters};
 use crate::core::{Awaited, context};
 use crate::fork::{self, Own};
@@ -32,10 +31,16 @@ const QUIET: Duration = Duration::from_millis(2);
 
 /// An object that processes share, for which threads and futures of this process may wait.
 pub(super) trait Watched: Send + Sync {
-    /// The words of the object, with those of this process that wait.
-    fn events(&self) -> &[Event];
+    /// What a dump says of those who wait for an event.
+    fn awaited(&self, event: usize) -> Awaited;
+
+    /// Those of this process that wait, for each event.
+    fn wait_lists(&self) -> &[WaitList];
 
     fn word(&self, event: usize) -> &AtomicU32;
+
+    /// Notes in the word of an event that somebody waits for it. Returns the value to wait with.
+    fn arm(&self, event: usize) -> u32;
 
     /// Returns who of those that wait may go on.
     fn look(&self, event: usize) -> Look;
@@ -52,7 +57,7 @@ pub(super) enum Look {
 
 /// Those of this process that wait for one word.
 #[derive(Default)]
-pub(super) struct Event {
+pub(super) struct WaitList {
     /// The number of threads that block.
     blocked: AtomicUsize,
     futures: Mutex<Futures>,
@@ -90,36 +95,42 @@ struct List {
 
 static WAITS: Own<Waits> = Own::from_start(Waits::new(), Waits::new);
 
-impl Event {
-    /// Blocks the thread while the object's word is `value`, at most until `deadline`.
+impl WaitList {
+    /// Blocks the thread while the word of an event is `value`, at most until the wait's deadline.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub(super) fn block(
-        &self,
         object: &Arc<impl Watched + 'static>,
-        word: &AtomicU32,
+        event: usize,
         value: u32,
         wait: &mut BlockingWait,
     ) {
-        self.blocked.fetch_add(1, SeqCst);
+        #[cfg(all(feature = "tokio", debug_assertions))]
+        crate::core::runtime_poll::report();
+        let blocked = &object.wait_lists()[event].blocked;
+        blocked.fetch_add(1, SeqCst);
         let is_looked_after = enlist(object);
-        let limit = wait.begin().into_iter().chain((!is_looked_after).then_some(LOOK)).min();
-        match limit {
-            None => sys::wait_on(word, value),
-            Some(limit) => sys::wait_on_for(word, value, limit),
+        let limit = wait
+            .begin(|| object.awaited(event))
+            .into_iter()
+            .chain((!is_looked_after).then_some(LOOK));
+        match limit.min() {
+            None => sys::wait_on(object.word(event), value),
+            Some(limit) => sys::wait_on_for(object.word(event), value, limit),
         }
-        self.blocked.fetch_sub(1, SeqCst);
+        blocked.fetch_sub(1, SeqCst);
     }
 
-    /// Keeps the waker until something happens. `armed` is the object's word while nothing does; `None`: it is
+    /// Keeps the waker until something happens. `armed` is the word of the event while nothing does; `None`: it is
     /// not known.
     pub(super) fn keep(
-        &self,
         object: &Arc<impl Watched + 'static>,
+        event: usize,
         place: &mut Place,
         waker: &Waker,
         armed: Option<u32>,
     ) {
         let waker_here = KeptWaker::new(waker);
-        let mut futures = self.futures.lock();
+        let mut futures = object.wait_lists()[event].futures.lock();
         let before = futures.waiters.leave(place, waker_here);
         futures.count += usize::from(before.is_none());
         futures.armed = armed;
@@ -251,7 +262,7 @@ impl Waits {
             let Some(object) = object.upgrade() else { return false };
             object.listing().0.store(0, SeqCst);
             // Whoever waits from here on finds that the object is in no list.
-            let is_awaited = object.events().iter().any(Event::is_awaited);
+            let is_awaited = object.wait_lists().iter().any(WaitList::is_awaited);
             if is_awaited {
                 object.listing().0.store(fork::generation() + 1, SeqCst);
                 objects.push(object);
@@ -269,7 +280,7 @@ impl Waits {
 /// to be looked at soon.
 fn watch<'a>(object: &'a dyn Watched, words: &mut Vec<(&'a AtomicU32, u32)>, can: bool) -> bool {
     let mut must_poll = false;
-    for (number, event) in object.events().iter().enumerate() {
+    for (number, event) in object.wait_lists().iter().enumerate() {
         let word = object.word(number);
         let mut futures = event.futures.lock();
         futures.watched = None;
@@ -277,7 +288,7 @@ fn watch<'a>(object: &'a dyn Watched, words: &mut Vec<(&'a AtomicU32, u32)>, can
             continue;
         }
         // So that a future which begins to wait meanwhile finds the thread waiting with its value.
-        let value = event_word::arm(word);
+        let value = object.arm(number);
         let has_changed = futures.armed.is_some_and(|armed| armed != value);
         if has_changed && futures.count == 0 {
             // The wake-up was for a future that has gone on meanwhile. Another process may wait.
@@ -306,7 +317,7 @@ fn watch<'a>(object: &'a dyn Watched, words: &mut Vec<(&'a AtomicU32, u32)>, can
 }
 
 fn look(object: &dyn Watched) {
-    for (number, event) in object.events().iter().enumerate() {
+    for (number, event) in object.wait_lists().iter().enumerate() {
         event.futures.lock().is_used = false;
         if !event.is_awaited() {
             continue;
@@ -337,7 +348,7 @@ impl BlockingWait {
     }
 
     /// Begins a wait; at most for so long.
-    fn begin(&mut self) -> Option<Duration> {
+    fn begin(&mut self, awaited: impl Fn() -> Awaited) -> Option<Duration> {
         let now = Instant::now();
         let since = *self.since.get_or_insert(now);
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(now));
@@ -347,7 +358,7 @@ impl BlockingWait {
         let quiet = QUIET.saturating_sub(now.duration_since(since));
         if quiet.is_zero() {
             self.is_told = true;
-            context::about_to_block(|| Awaited::Channel);
+            context::about_to_block(awaited);
             return left;
         }
         Some(left.map_or(quiet, |left| left.min(quiet)))

@@ -330,8 +330,7 @@ impl WorkerContext for Worker {
             Some(Awaited::Task(task)) => (task.get(), until),
             // Without a number the pool takes the wait as one for all calls of the task.
             Some(Awaited::Set(_)) => (0, until),
-            Some(Awaited::Channel) => (0, FOR_OTHERS),
-            _ => (0, 0),
+            other => (0, other.and_then(Awaited::to_number).map_or(0, |it| FOR_OTHERS + it)),
         };
         let _ = self.desk.tell(Kind::Waits, number, detail);
     }

@@ -1,13 +1,15 @@
 //! Calls of the operating system as safe functions. In any process; none of them takes a lock of this crate.
 //!
 //! * [`socket`]: a stream to another process; [`Poller`]: waiting for many of them;
-//! * [`SharedMemory`]: memory that two processes share; [`memory`]: large blocks of this process's own;
+//! * [`SharedMemory`]: memory that two processes share; [`WritableMemory`], [`SealedMemory`]: large arrays that any
+//!   number of them do; [`memory`]: large blocks of this process's own;
 //! * [`process`]: process numbers, signals, ends of children; [`spawn`]: starting a program;
 //! * [`descriptors`], [`signals`], [`attributes`]: what a process has and leaves to its children.
 //!
 //! Linux has all of it. Elsewhere, `unsupported` has what code for all systems names, and answers that
 //! it is not there yet.
 
+pub(crate) mod atomic_word;
 pub(crate) mod memory;
 
 #[cfg(all(target_os = "linux", not(no_process_pool)))]

@@ -3,10 +3,11 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::ops::Deref;
+use std::ops::{Deref, Range};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
+use super::atomic_word::AtomicWord;
 use super::{Signal, Usage};
 
 pub(crate) fn unsupported<T>() -> io::Result<T> {
@@ -155,6 +156,30 @@ impl UnsealedMemory {
     }
 }
 
+pub(crate) struct WritableMemory(None);
+
+impl WritableMemory {
+    pub(crate) fn create(_: usize) -> io::Result<(Self, OwnedFd)> {
+        unsupported()
+    }
+
+    pub(crate) fn map(fd: impl AsFd) -> io::Result<Self> {
+        match *fd.as_fd().0 {}
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub(crate) fn words<W: AtomicWord>(&self) -> Option<&[W]> {
+        match self.0 {}
+    }
+
+    pub(crate) fn seal(self, _: impl AsFd) -> Result<SealedMemory, (Self, io::Error)> {
+        match self.0 {}
+    }
+}
+
 pub(crate) mod control {
     use std::io;
 
@@ -185,6 +210,40 @@ pub(crate) mod control {
     }
 }
 
+pub(crate) const SLOTS: usize = 0;
+
+/// There is no lock.
+pub(crate) mod robust_lock {
+    use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub(crate) enum Holder {
+        None,
+        Alive,
+        Died,
+    }
+
+    pub(crate) fn take(_: &AtomicU32, _: u32, _: bool) -> Option<bool> {
+        None
+    }
+
+    pub(crate) fn arm(word: &AtomicU32) -> u32 {
+        word.load(Relaxed)
+    }
+
+    pub(crate) fn is_held(_: u32) -> bool {
+        false
+    }
+
+    pub(crate) fn holder_of(_: &AtomicU32) -> Holder {
+        Holder::None
+    }
+
+    pub(crate) fn free_nonsense(_: &AtomicU32) {}
+
+    pub(crate) fn unlock(_: &AtomicU32, _: u32) {}
+}
+
 pub(crate) struct RobustMemory(None);
 
 pub(crate) struct RobustGuard<'a>(&'a None);
@@ -208,6 +267,26 @@ impl RobustMemory {
         match self.0 {}
     }
 
+    pub(crate) fn lock_word(&self) -> &AtomicU32 {
+        match self.0 {}
+    }
+
+    pub(crate) fn holder(&self) -> io::Result<u32> {
+        match self.0 {}
+    }
+
+    pub(crate) fn slot(&self, _: usize) -> &AtomicU32 {
+        match self.0 {}
+    }
+
+    pub(crate) fn own_slot(&self) -> Option<usize> {
+        match self.0 {}
+    }
+
+    pub(crate) fn take_slot(&self, _: usize) -> io::Result<()> {
+        match self.0 {}
+    }
+
     pub(crate) fn words(&self) -> &[AtomicU64] {
         match self.0 {}
     }
@@ -216,12 +295,12 @@ impl RobustMemory {
         match self.0 {}
     }
 
-    pub(crate) fn try_lock(&self) -> io::Result<Option<RobustGuard<'_>>> {
+    pub(crate) fn try_lock_soon(&self) -> io::Result<Option<RobustGuard<'_>>> {
         match self.0 {}
     }
 }
 
-pub(crate) fn reserve(fd: impl AsFd, _: usize) -> io::Result<()> {
+pub(crate) fn reserve(fd: impl AsFd, _: Range<usize>) -> io::Result<()> {
     match *fd.as_fd().0 {}
 }
 

@@ -46,7 +46,10 @@ fn so_many_tasks_that_wait_for_channels_have_another_process_stand_in() {
         assert_eq!((dump.workers.len(), dump.queue.count), (3, 1), "{dump}");
         let text = dump.to_string();
         assert!(text.contains("waits for a channel\n"), "{text}");
-        assert!(text.contains("all that run wait for channels (see `max_waiting`)\n"), "{text}");
+        assert!(
+            text.contains("all that run wait for other processes (see `max_waiting`)\n"),
+            "{text}"
+        );
         // With the first out of the way the third one's place is lent out.
         channels[0].0.try_send(0).unwrap();
         producer.result().unwrap();

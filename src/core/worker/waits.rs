@@ -24,9 +24,33 @@ pub enum Awaited {
     Stop,
     /// An item of a channel between processes, or room for one.
     Channel,
+    /// A lock between processes: a [`Lock`](crate::ipc::Lock), or the change of another process to a
+    /// [`Value`](crate::ipc::Value).
+    Lock,
+    /// A state of a [`Value`](crate::ipc::Value).
+    Value,
+    /// A permit of a [`Semaphore`](crate::ipc::Semaphore).
+    Permit,
+    /// An [`Event`](crate::ipc::Event).
+    Event,
+    /// The others at a [`Barrier`](crate::ipc::Barrier).
+    Barrier,
 }
 
 impl Awaited {
+    /// What other processes do ends the wait, and not a task's end.
+    const OF_PROCESSES: [Self; 6] =
+        [Self::Channel, Self::Lock, Self::Value, Self::Permit, Self::Event, Self::Barrier];
+
+    /// A number for a wait that other processes end; `None` for others.
+    pub(crate) fn to_number(self) -> Option<u64> {
+        Self::OF_PROCESSES.iter().position(|other| *other == self).map(|place| place as u64)
+    }
+
+    pub(crate) fn from_number(number: u64) -> Option<Self> {
+        usize::try_from(number).ok().and_then(|place| Self::OF_PROCESSES.get(place)).copied()
+    }
+
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Awaited::Task(one), Awaited::Task(other)) => one == other,
@@ -46,6 +70,11 @@ impl fmt::Display for Awaited {
             Awaited::Shutdown => write!(f, "the end of an executor"),
             Awaited::Stop => write!(f, "a stop request"),
             Awaited::Channel => write!(f, "a channel"),
+            Awaited::Lock => write!(f, "a lock between processes"),
+            Awaited::Value => write!(f, "a state of a value that processes share"),
+            Awaited::Permit => write!(f, "a permit of a semaphore between processes"),
+            Awaited::Event => write!(f, "an event between processes"),
+            Awaited::Barrier => write!(f, "a barrier between processes"),
         }
     }
 }

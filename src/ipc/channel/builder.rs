@@ -71,7 +71,7 @@ impl ChannelBuilder {
             return Err(Error::InvalidSetting("the bytes of a channel are 4,096 to 1,073,741,824"));
         }
         let ends = || -> io::Result<_> {
-            let channel = Channel::create(capacity as u64, bytes.div_ceil(8))?;
+            let channel = Channel::new(capacity as u64, bytes.div_ceil(8))?;
             let (sender, receiver) = control::pair()?;
             let sender = End::new(&channel, Side::Sender, Descriptor::new(sender.into()));
             let receiver = End::new(&channel, Side::Receiver, Descriptor::new(receiver.into()));

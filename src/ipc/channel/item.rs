@@ -8,6 +8,7 @@
 //! A large item is an [`image`] in sealed memory of its own, whose descriptor is its last one.
 
 use std::io;
+use std::sync::Arc;
 
 use super::error::{Failure, refused};
 use super::ring::{Damaged, Reader, Writer};
@@ -143,7 +144,7 @@ impl Incoming {
         let memory = self.descriptors.pop().ok_or_else(garbled)?;
         let memory = SealedMemory::map(memory);
         let memory = memory.map_err(|error| format!("its memory can't be mapped: {error}"))?;
-        let image = image::read(memory).ok_or_else(garbled)?;
+        let image = image::read(Segment::from(Arc::new(memory))).ok_or_else(garbled)?;
         let descriptors = self.descriptors.into_iter().map(|fd| Descriptor::new(fd.into()));
         decode(&image.body, (image.segments, descriptors.collect()).into())
     }

@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
-use super::end::{End, Waiting};
+use super::end::End;
 use super::error::{Failure, RecvError, RecvTimeoutError, TryRecvError};
 use super::item::Incoming;
+use super::shared::Channel;
 use crate::blocking::{Blocking, BlockingNext};
 use crate::codec::{self, codec_error, guarded};
 use crate::error::CodecSide;
+use crate::ipc::waiting::Waiting;
 use crate::next::Next;
 use crate::portable::Portable;
 
@@ -31,7 +33,7 @@ use crate::portable::Portable;
 pub struct Receiver<T> {
     pub(super) end: Arc<End>,
     /// Of the stream.
-    waiting: Waiting,
+    waiting: Waiting<Channel>,
     has_ended: bool,
     items: PhantomData<fn() -> T>,
 }
@@ -53,7 +55,7 @@ impl<T> Receiver<T> {
 
     /// The most items that wait in the channel.
     pub fn capacity(&self) -> usize {
-        self.end.channel().capacity as usize
+        self.end.channel().capacity() as usize
     }
 }
 

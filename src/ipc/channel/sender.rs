@@ -6,12 +6,13 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::end::{End, Waiting};
+use super::end::End;
 use super::error::{Failure, SendError, SendTimeoutError, TrySendError};
 use super::item::Outgoing;
 use crate::codec::{self, guarded};
 use crate::error::CodecSide;
 use crate::ipc::Error;
+use crate::ipc::waiting::Waiting;
 use crate::portable::Portable;
 
 /// The sending side of a [`channel`](super::channel()).
@@ -49,7 +50,7 @@ impl<T> Sender<T> {
 
     /// The most items that wait in the channel.
     pub fn capacity(&self) -> usize {
-        self.end.channel().capacity as usize
+        self.end.channel().capacity() as usize
     }
 
     /// Returns whether there is no receiver any more, in any process: nothing that is sent now can arrive.

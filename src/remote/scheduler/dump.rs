@@ -67,8 +67,8 @@ impl<T: Transport> State<T> {
         let mut named: Vec<_> = children
             .filter_map(|(_, call)| TaskId::from_number(*call).map(Awaited::Task))
             .collect();
-        if worker.wait == Wait::ForOthers {
-            named = vec![Awaited::Channel];
+        if let Wait::ForOthers(awaited) = worker.wait {
+            named = vec![awaited];
         }
         let started = worker.sent.iter().filter_map(|sent| {
             let progress = worker.link.progress(sent.slot);

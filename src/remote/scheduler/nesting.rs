@@ -7,6 +7,7 @@
 use super::Pool;
 use super::state::{Parent, Place, State};
 use super::worker::{IfWithdrawn, Life, NO_TASK, Sent, Wait, Worker};
+use crate::core::Awaited;
 use crate::remote::frame::{FOR_OTHERS, Header, UNTIL};
 use crate::remote::scheduler::transport::{EndBy, Transport};
 use crate::shrink::shrink;
@@ -75,8 +76,8 @@ impl<T: Transport> State<T> {
         let child = call.map(|(_, child)| *child).or(is_answered.then_some(NO_TASK));
         // A future that is none of the pool's has a number too; nothing here tells when it is done.
         let until = detail == UNTIL && (child.is_some() || (request == 0 && has_calls));
-        worker.wait =
-            if detail == FOR_OTHERS { Wait::ForOthers } else { Wait::For { child, until } };
+        let of_others = detail.checked_sub(FOR_OTHERS).and_then(Awaited::from_number);
+        worker.wait = of_others.map_or(Wait::For { child, until }, Wait::ForOthers);
         // What was sent ahead would wait for this task, and this task perhaps for that.
         self.take_back(number, 0);
         if let Some(child) = child {

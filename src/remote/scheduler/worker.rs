@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::state::Parent;
 use crate::codec::handle::{HandleFd, Identity};
+use crate::core::Awaited;
 use crate::error::Error;
 use crate::remote::frame::{Content, Header, Kind, Unread};
 use crate::remote::map_context::MapContext;
@@ -102,7 +103,7 @@ pub(super) enum Wait {
         until: bool,
     },
     /// For what other processes do with something of [`ipc`](crate::ipc).
-    ForOthers,
+    ForOthers(Awaited),
     /// The awaited task has ended, but the one that waits has not said yet that it goes on.
     Answered,
     Over,
@@ -208,12 +209,13 @@ impl<T: Transport> Worker<T> {
     /// Returns whether its task waits: for another one, or for other processes. Of the latter, those beyond
     /// `max_waiting` count against `max_workers` all the same.
     pub(super) fn is_blocked(&self) -> bool {
-        matches!(self.wait, Wait::For { .. } | Wait::ForOthers)
+        matches!(self.wait, Wait::For { .. } | Wait::ForOthers(_))
     }
 
     /// Returns whether its task waits for what other processes do.
     pub(super) fn waits_for_others(&self) -> bool {
-        self.life == Life::Working && self.wait == Wait::ForOthers && !self.is_stopped
+        let waits = matches!(self.wait, Wait::ForOthers(_));
+        self.life == Life::Working && waits && !self.is_stopped
     }
 
     /// Returns whether its task ends without any other worker, as far as is known.

@@ -5,11 +5,12 @@ pub(crate) mod attributes;
 pub(crate) mod control;
 pub(crate) mod descriptors;
 mod futex;
+mod mapping;
 pub(crate) mod pipe;
 mod poller;
 pub(crate) mod process;
 mod robust_list;
-mod robust_lock;
+pub(crate) mod robust_lock;
 mod robust_memory;
 mod sealed_memory;
 mod shared_memory;
@@ -17,6 +18,7 @@ pub(crate) mod signals;
 pub(crate) mod socket;
 pub(crate) mod spawn;
 mod stdio;
+mod writable_memory;
 
 pub(crate) use rustix::stdio::stdin;
 pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,10 +32,11 @@ pub(crate) use process::{
     kill_child, kill_group, lead_group, memory_size, monotonic_now, out_of_memory_kills,
     private_memory, reap, set_name, stopped_child, usage,
 };
-pub(crate) use robust_memory::{RobustGuard, RobustMemory, reserve};
+pub(crate) use robust_memory::{RobustGuard, RobustMemory, SLOTS, reserve};
 pub(crate) use sealed_memory::{SealedMemory, UnsealedMemory, identity};
 pub(crate) use shared_memory::{
     Shareable, SharedMemory, file as memory_file, length as shared_memory_length,
 };
 pub(crate) use signals::ChildSignals;
 pub(crate) use stdio::{flush_c_stdout, flush_c_streams, print_to_stderr};
+pub(crate) use writable_memory::WritableMemory;

@@ -2,9 +2,10 @@
 
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::Release};
 use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, SealFlags};
@@ -20,11 +21,19 @@ use crate::sync::{Mutex, MutexGuard};
 /// Words between which no two processes get into each other's way have lines of their own.
 const LINE: usize = 64;
 
-/// The lines for single words: the lock, and those of [`event`](RobustMemory::event).
-const LINES: usize = 64;
+/// The lines for single words: the lock, those of [`event`](RobustMemory::event), and the [slots](RobustMemory::slot).
+const LINES: usize = FIRST_SLOT + SLOTS;
+const FIRST_SLOT: usize = 64;
+
+/// The number of slots, which is the most processes that can have one of the same memory.
+pub(crate) const SLOTS: usize = 128;
 
 /// The part with the lines. Its pages, and the nodes of the list before it, are no others' (16 KiB pages too).
 const WORDS_AT: usize = 16 << 10;
+const _: () = assert!(LINES * LINE <= WORDS_AT);
+
+/// Looks at the lock before one that may not block gives up.
+const TRIES: u32 = 100;
 
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
@@ -35,20 +44,28 @@ static KEEPERS: Own<Mutex<Vec<Keeper>>> =
 /// One process's mapping of the memory. It costs what is touched of it.
 ///
 /// ```text
-/// node of the list | nothing | lock and event words | words
-/// ^ start           <- DISTANCE ->^                  ^ WORDS_AT behind it
+/// nodes of the list | nothing | lock, event words, slots | words
+/// ^ start            <- DISTANCE ->^                     ^ WORDS_AT behind it
 /// ```
 pub(crate) struct RobustMemory {
-    /// This process's own page; the shared memory is [`DISTANCE`] behind it.
+    /// This process's own pages; the shared memory is [`DISTANCE`] behind it.
     start: NonNull<u8>,
     /// Of the shared memory, in bytes: at least [`WORDS_AT`], a multiple of 8.
     length: usize,
     /// The keeper's thread that stands for this process, and the process: one that was forked needs its own.
     holder: AtomicU32,
     generation: AtomicU32,
+    slot: Mutex<Option<Slot>>,
 }
 
-// SAFETY: all that it gives access to are atomics, which any thread may use, for as long as it is there; the node is
+/// The slot that a process has, and as [`RobustMemory`].
+struct Slot {
+    number: usize,
+    holder: u32,
+    generation: u32,
+}
+
+// SAFETY: all that it gives access to are atomics, which any thread may use, for as long as it is there; the nodes are
 // used under the lock of `KEEPERS` only.
 unsafe impl Send for RobustMemory {}
 // SAFETY: as above.
@@ -64,7 +81,7 @@ impl RobustMemory {
         let length = length.ok_or(io::ErrorKind::OutOfMemory)?;
         let fd = file(length)?;
         rustix::fs::ftruncate(&fd, length as u64)?;
-        allocate(&fd, WORDS_AT)?;
+        allocate(&fd, 0, WORDS_AT)?;
         rustix::fs::fcntl_add_seals(&fd, SEALS)?;
         Ok((Self::map(&fd)?, fd))
     }
@@ -88,7 +105,8 @@ impl RobustMemory {
         let start = NonNull::new(start.cast::<u8>()).ok_or(Errno::NOMEM)?;
         // From here on it is removed if a step fails.
         let generation = fork::generation();
-        let memory = Self { start, length, holder: 0.into(), generation: generation.into() };
+        let (holder, generation) = (0.into(), generation.into());
+        let memory = Self { start, length, holder, generation, slot: Mutex::new(None) };
         let access = ProtFlags::READ | ProtFlags::WRITE;
         let own = MapFlags::PRIVATE | MapFlags::FIXED;
         let shared = MapFlags::SHARED | MapFlags::FIXED;
@@ -130,9 +148,15 @@ impl RobustMemory {
         }
     }
 
-    /// Returns the number of the thread that holds the lock if this process does.
+    /// The lock's word, for who holds it for longer than a call: see [`robust_lock`](super::robust_lock).
+    pub(crate) fn lock_word(&self) -> &AtomicU32 {
+        self.line(0)
+    }
+
+    /// Returns the number of the thread that holds the lock if this process does. An error: it was forked, and has no
+    /// thread for the list.
     #[inline]
-    fn holder(&self) -> io::Result<u32> {
+    pub(crate) fn holder(&self) -> io::Result<u32> {
         if self.generation.load(Relaxed) != fork::generation() {
             self.link()?;
         }
@@ -156,6 +180,17 @@ impl RobustMemory {
         Ok(is_locked.then(|| RobustGuard { word, holder, not_send: PhantomData }))
     }
 
+    /// Takes the lock, unless another has it for longer than a moment.
+    pub(crate) fn try_lock_soon(&self) -> io::Result<Option<RobustGuard<'_>>> {
+        for _ in 0..TRIES {
+            if let Some(locked) = self.try_lock()? {
+                return Ok(Some(locked));
+            }
+            std::hint::spin_loop();
+        }
+        Ok(None)
+    }
+
     /// Puts the lock into the list of this process.
     #[cold]
     fn link(&self) -> io::Result<()> {
@@ -169,9 +204,46 @@ impl RobustMemory {
         // SAFETY: it is in no list: new, or in the list of a process that this one was forked from, whose memory this
         // one has a copy of. Its page is this value's own, can be written to, and is used for nothing else; `drop`
         // unlinks it before the mapping goes. The lock is at the distance.
-        unsafe { keeper.link(self.start.cast::<Node>()) };
+        unsafe { keeper.link(self.node(0)) };
         self.holder.store(keeper.thread, Relaxed);
         self.generation.store(generation, Relaxed);
+        Ok(())
+    }
+
+    /// The node of a line.
+    fn node(&self, line: usize) -> NonNull<Node> {
+        assert!(line < LINES);
+        // SAFETY: the mapping begins with a page of its own for each page of the lines.
+        unsafe { self.start.byte_add(line * LINE).cast() }
+    }
+
+    /// The word of a slot, of which [`holder_of`](super::robust_lock::holder_of) says whether a process has it, and whether that has died.
+    pub(crate) fn slot(&self, number: usize) -> &AtomicU32 {
+        assert!(number < SLOTS);
+        self.line(FIRST_SLOT + number)
+    }
+
+    /// The number of this process's slot.
+    pub(crate) fn own_slot(&self) -> Option<usize> {
+        let slot = self.slot.lock();
+        slot.as_ref().filter(|slot| slot.generation == fork::generation()).map(|slot| slot.number)
+    }
+
+    /// Takes a slot that no process has, for this one, which has none. By the caller that has the lock.
+    pub(crate) fn take_slot(&self, number: usize) -> io::Result<()> {
+        let word = self.slot(number);
+        fork::watch();
+        let mut slot = self.slot.lock();
+        let mut keepers = KEEPERS.lock();
+        let keeper = with_room(&mut keepers)?;
+        // SAFETY: it is in no list of this process, which has no slot, or left it. Its page is this value's own, can be
+        // written to, and is used for nothing else; `drop` unlinks it before the mapping goes, as `slot` says which it
+        // is. The word is at the distance.
+        unsafe { keeper.link(self.node(FIRST_SLOT + number)) };
+        let generation = fork::generation();
+        *slot = Some(Slot { number, holder: keeper.thread, generation });
+        // Behind that: a process that is killed before has not had the slot.
+        word.store(keeper.thread, Release);
         Ok(())
     }
 }
@@ -190,6 +262,16 @@ fn with_room<'a>(keepers: &'a mut MutexGuard<'_, Vec<Keeper>>) -> io::Result<&'a
 
 impl Drop for RobustMemory {
     fn drop(&mut self) {
+        if let Some(Slot { number, holder, generation }) = self.slot.lock().take() {
+            if generation == fork::generation() {
+                self.slot(number).store(0, Release);
+                let mut keepers = KEEPERS.lock();
+                if let Some(keeper) = keepers.iter_mut().find(|keeper| keeper.thread == holder) {
+                    // SAFETY: this process has put it into that list, as its number and the generation say.
+                    unsafe { keeper.unlink(self.node(FIRST_SLOT + number)) };
+                }
+            }
+        }
         let holder = *self.holder.get_mut();
         if holder != 0 && *self.generation.get_mut() == fork::generation() {
             let mut keepers = KEEPERS.lock();
@@ -219,14 +301,15 @@ impl Drop for RobustGuard<'_> {
     }
 }
 
-/// Has the system set aside what the first so many words need. An access to a word for which there is no memory would
-/// be the death of the process (SIGBUS).
-pub(crate) fn reserve(fd: impl AsFd, words: usize) -> io::Result<()> {
-    allocate(fd, WORDS_AT + words * size_of::<AtomicU64>())
+/// Has the system set aside what these words need. An access to a word for which there is no memory would be the death
+/// of the process (SIGBUS).
+pub(crate) fn reserve(fd: impl AsFd, words: Range<usize>) -> io::Result<()> {
+    let [start, end] = [words.start, words.end].map(|at| WORDS_AT + at * size_of::<AtomicU64>());
+    allocate(fd, start, end - start)
 }
 
-fn allocate(fd: impl AsFd, length: usize) -> io::Result<()> {
-    match rustix::fs::fallocate(fd, FallocateFlags::empty(), 0, length as u64) {
+fn allocate(fd: impl AsFd, from: usize, length: usize) -> io::Result<()> {
+    match rustix::fs::fallocate(fd, FallocateFlags::empty(), from as u64, length as u64) {
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
         reserved => Ok(reserved?),
     }
@@ -286,7 +369,7 @@ mod tests {
             hold(&memory);
         }
         let (memory, fd) = RobustMemory::create(512).unwrap();
-        reserve(&fd, 512).unwrap();
+        reserve(&fd, 0..512).unwrap();
         for round in 0..20 {
             let mut child = child(&fd, if round % 4 == 3 { "forks" } else { "holds" });
             while memory.words()[0].swap(0, Relaxed) == 0 {
@@ -334,7 +417,7 @@ mod tests {
             }
         }
         let (memory, fd) = RobustMemory::create(512).unwrap();
-        reserve(&fd, 512).unwrap();
+        reserve(&fd, 0..512).unwrap();
         let mut children: Vec<_> = (0..4).map(|_| child(&fd, "")).collect();
         for round in 0..40 {
             let before = memory.words()[2].load(Relaxed);

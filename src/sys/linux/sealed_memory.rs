@@ -4,62 +4,25 @@
 use std::io;
 use std::ops::Deref;
 use std::os::fd::{AsFd, OwnedFd};
-use std::ptr::NonNull;
 
-use rustix::fs::{FallocateFlags, SealFlags};
+use rustix::fs::SealFlags;
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+use rustix::mm::{MapFlags, ProtFlags};
 
-use super::shared_memory::file;
-use crate::sys::explain;
+use super::mapping::{Mapping, reserved_file};
 
 /// After these seals no process can write to the file, make it shorter or longer, or take a seal away; and none
 /// has it mapped for writing, or the first one would have been refused.
-const SEALS: SealFlags =
+pub(super) const SEALS: SealFlags =
     SealFlags::WRITE.union(SealFlags::SHRINK).union(SealFlags::GROW).union(SealFlags::SEAL);
 
-/// Where no bytes are, aligned as mappings are.
-#[repr(align(4096))]
-struct Page;
-
-/// A mapping, which is removed with its owner. `length` bytes from `start` on, or none.
-struct Mapping {
-    start: NonNull<u8>,
-    length: usize,
-}
-
-// SAFETY: it is the sole owner of a part of the address space, and any thread may remove it.
-unsafe impl Send for Mapping {}
-// SAFETY: a reference to it gives access to nothing.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    fn new(fd: impl AsFd, length: usize, access: ProtFlags, kind: MapFlags) -> Result<Self, Errno> {
-        if length == 0 {
-            return Ok(Self { start: NonNull::<Page>::dangling().cast(), length });
-        }
-        // SAFETY: a new mapping at a place that the kernel chooses, so that no other memory is touched.
-        let start = unsafe { mmap(std::ptr::null_mut(), length, access, kind, fd, 0)? };
-        Ok(Self { start: NonNull::new(start.cast()).ok_or(Errno::NOMEM)?, length })
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        if self.length > 0 {
-            // SAFETY: it is this value's own mapping, and no reference to its bytes outlives its owner.
-            let _ = unsafe { munmap(self.start.as_ptr().cast(), self.length) };
-        }
-    }
-}
-
 /// One process's mapping of sealed memory, whose file has all of [`SEALS`].
-pub(crate) struct SealedMemory(Mapping);
+pub(crate) struct SealedMemory(pub(super) Mapping);
 
 impl SealedMemory {
     /// Copies bytes into new memory, and seals it. Another process can [`map`](Self::map) the descriptor.
     pub(crate) fn of(bytes: &[u8]) -> io::Result<(Self, OwnedFd)> {
-        let fd = new_file(bytes.len())?;
+        let fd = reserved_file(bytes.len())?;
         let mut written = 0;
         while written < bytes.len() {
             written += rustix::io::pwrite(&fd, &bytes[written..], written as u64)?;
@@ -95,10 +58,9 @@ impl Deref for SealedMemory {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        let Mapping { start, length } = self.0;
         // SAFETY: so many bytes are mapped for reading until `self` is dropped, or there are none and the
         // pointer is not null; by the seals no process can change them.
-        unsafe { NonNull::slice_from_raw_parts(start, length).as_ref() }
+        unsafe { self.0.bytes().as_ref() }
     }
 }
 
@@ -110,24 +72,22 @@ pub(crate) struct UnsealedMemory {
 
 impl UnsealedMemory {
     pub(crate) fn new(length: usize) -> io::Result<Self> {
-        let fd = new_file(length)?;
+        let fd = reserved_file(length)?;
         let access = ProtFlags::READ | ProtFlags::WRITE;
         let mapping = Mapping::new(&fd, length, access, MapFlags::SHARED)?;
         Ok(Self { fd, mapping })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        let Mapping { start, length } = self.mapping;
         // SAFETY: so many bytes are mapped until `self` is dropped, or there are none; all are initialised, as
         // the file begins with zeros; and who may write to them has `self` mutably borrowed.
-        unsafe { NonNull::slice_from_raw_parts(start, length).as_ref() }
+        unsafe { self.mapping.bytes().as_ref() }
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        let Mapping { start, length } = self.mapping;
         // SAFETY: the same; and no other process has the memory: the descriptor has not left this value, which has
         // the only mapping.
-        unsafe { NonNull::slice_from_raw_parts(start, length).as_mut() }
+        unsafe { self.mapping.bytes().as_mut() }
     }
 
     /// Seals the memory.
@@ -143,22 +103,4 @@ impl UnsealedMemory {
 pub(crate) fn identity(fd: impl AsFd) -> io::Result<(u64, u64)> {
     let stat = rustix::fs::fstat(fd)?;
     Ok((stat.st_dev, stat.st_ino))
-}
-
-/// A file in memory whose pages are there: without, an access would be the death of the process (SIGBUS).
-fn new_file(length: usize) -> io::Result<OwnedFd> {
-    let fd = file(length)?;
-    let sysinfo = rustix::system::sysinfo();
-    let pages = (sysinfo.totalram as u64).saturating_add(sysinfo.totalswap as u64);
-    if length as u64 > pages.saturating_mul(sysinfo.mem_unit.into()) {
-        // The kernel would find that out by taking what there is, and then kill processes.
-        return Err(Errno::NOMEM.into());
-    }
-    if length > 0 {
-        match rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, length as u64) {
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => rustix::fs::ftruncate(&fd, length as u64)?,
-            reserved => reserved.map_err(explain(format!("no memory for {length} bytes")))?,
-        }
-    }
-    Ok(fd)
 }

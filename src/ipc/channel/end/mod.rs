@@ -17,21 +17,14 @@ use super::item::{Incoming, Outgoing};
 use super::ring::State;
 use super::shared::{CLOSED, Channel, Side};
 use crate::codec::handle::Descriptor;
-use crate::core::Awaited;
-use crate::core::context::Pending;
-#[cfg(all(feature = "tokio", debug_assertions))]
-use crate::core::runtime_poll;
-use crate::core::waiters::Place;
-use crate::ipc::waits::{BlockingWait, Watched};
+use crate::ipc::room::Room;
+use crate::ipc::waiting::Waiting;
+use crate::ipc::waits::{BlockingWait, WaitList, Watched};
 use crate::ipc::{Error, event_word};
-use crate::sync::Mutex;
 use crate::sys::{self, AsFd, RobustGuard, control};
 
 /// Number of items between two looks of a sender that never has to wait whether anybody can still receive.
 const SENDS: u32 = 64;
-
-/// Looks at the lock before a future gives up its turn.
-const TRIES: u32 = 100;
 
 /// The room that is asked for at a time, in words.
 const STEP: usize = 8 << 10;
@@ -44,25 +37,6 @@ pub(super) struct End {
     sends: AtomicU32,
     pub(super) encoded: Room<u8>,
     pub(super) received: Room<u64>,
-}
-
-/// Memory that an item was in, for the next ones: fresh memory costs page faults.
-#[derive(Default)]
-pub(super) struct Room<T>(Mutex<Vec<T>>);
-
-/// More is not kept, in bytes.
-const LARGEST_ROOM: usize = (1 << 20) + 4096;
-
-impl<T> Room<T> {
-    pub(super) fn take(&self) -> Vec<T> {
-        std::mem::take(&mut self.0.lock())
-    }
-
-    pub(super) fn leave(&self, room: Vec<T>) {
-        if room.capacity() * size_of::<T>() <= LARGEST_ROOM {
-            *self.0.lock() = room;
-        }
-    }
 }
 
 struct Closing {
@@ -88,7 +62,7 @@ enum Attempt<R> {
 
 impl End {
     pub(super) fn new(channel: &Arc<Channel>, side: Side, lane: Descriptor) -> Arc<Self> {
-        let mut ends = channel.ends.lock();
+        let mut ends = channel.kind.ends.lock();
         // One that came here again is the one that is here.
         if let Some(end) = ends[side as usize].upgrade() {
             return end;
@@ -121,9 +95,9 @@ impl End {
         let state = ring.state().inspect_err(|_| ring.clear())?;
         let Some(mut writer) = ring.write(state, item.words()) else { return Ok(None) };
         if let Some(words) = writer.must_reserve {
-            let all = self.channel().memory.words().len();
+            let all = self.channel().words().len();
             let words = words.next_multiple_of(STEP).min(all);
-            sys::reserve(&*self.channel().descriptor, words)
+            sys::reserve(&*self.channel().descriptor, 0..words)
                 .map_err(refused("there is no memory for an item of the channel"))?;
             writer.reserved(words);
         }
@@ -231,7 +205,7 @@ impl End {
         let (channel, side) = (self.channel(), self.side());
         match operation(self)? {
             None => {
-                let value = event_word::arm(channel.word(side as usize));
+                let value = channel.arm(side as usize);
                 drop(locked);
                 Ok(Attempt::Wait(value))
             }
@@ -287,124 +261,61 @@ impl End {
             if wait.is_over() {
                 return Err(Failure::WouldWait);
             }
-            #[cfg(all(feature = "tokio", debug_assertions))]
-            runtime_poll::report();
-            channel.event(side as usize).block(
-                channel,
-                channel.word(side as usize),
-                value,
-                &mut wait,
-            );
+            WaitList::block(channel, side as usize, value, &mut wait);
         }
     }
 
     /// As [`block`](Self::block), for a future.
     pub(super) fn poll<R>(
         &self,
-        waiting: &mut Waiting,
-        cx: &mut Context<'_>,
-        operation: impl FnMut(&Self) -> Result<Option<R>, Failure>,
-    ) -> Poll<Result<R, Failure>> {
-        let polled = self.poll_here(waiting, cx, operation);
-        waiting.pending_here.note(&polled, cx, || Awaited::Channel);
-        polled
-    }
-
-    fn poll_here<R>(
-        &self,
-        waiting: &mut Waiting,
+        waiting: &mut Waiting<Channel>,
         cx: &mut Context<'_>,
         mut operation: impl FnMut(&Self) -> Result<Option<R>, Failure>,
     ) -> Poll<Result<R, Failure>> {
         let (channel, side) = (self.channel(), self.side());
-        let mut is_alone = self.is_look_due() && self.is_alone();
-        let armed = loop {
-            if is_alone && side == Side::Sender {
-                return waiting.over(Err(Failure::Disconnected));
-            }
-            let locked = match self.try_lock() {
-                Ok(locked) => locked,
-                Err(error) => return waiting.over(Err(not_locked(error))),
+        waiting.polled(channel, side as usize, cx, |waiting, cx| {
+            let mut is_alone = self.is_look_due() && self.is_alone();
+            let armed = loop {
+                if is_alone && side == Side::Sender {
+                    return Poll::Ready(Err(Failure::Disconnected));
+                }
+                let locked = channel.memory.try_lock_soon().map_err(not_locked)?;
+                let Some(locked) = locked else { break None };
+                let value = match self.attempt(locked, &mut operation)? {
+                    Attempt::Done(done) => return Poll::Ready(Ok(done)),
+                    Attempt::Wait(value) => value,
+                };
+                if is_alone {
+                    return Poll::Ready(Err(Failure::Disconnected));
+                }
+                is_alone = self.is_alone();
+                if !is_alone {
+                    break Some(value);
+                }
             };
-            let Some(locked) = locked else { break None };
-            let value = match self.attempt(locked, &mut operation) {
-                Ok(Attempt::Done(done)) => return waiting.over(Ok(done)),
-                Err(failure) => return waiting.over(Err(failure)),
-                Ok(Attempt::Wait(value)) => value,
-            };
-            if is_alone {
-                return waiting.over(Err(Failure::Disconnected));
-            }
-            is_alone = self.is_alone();
-            if !is_alone {
-                break Some(value);
-            }
-        };
-        waiting.keep(channel, side as usize, cx, armed);
-        Poll::Pending
+            waiting.keep(channel, side as usize, cx, armed);
+            Poll::Pending
+        })
     }
 
     /// Waits until the other side is gone.
-    pub(super) fn poll_closed(&self, waiting: &mut Waiting, cx: &mut Context<'_>) -> Poll<()> {
-        let armed = event_word::arm(self.channel().word(CLOSED));
-        if self.is_alone() {
-            return waiting.over(());
-        }
-        waiting.keep(self.channel(), CLOSED, cx, Some(armed));
-        Poll::Pending
-    }
-
-    fn try_lock(&self) -> io::Result<Option<RobustGuard<'_>>> {
-        for _ in 0..TRIES {
-            if let Some(locked) = self.channel().memory.try_lock()? {
-                return Ok(Some(locked));
+    pub(super) fn poll_closed(
+        &self,
+        waiting: &mut Waiting<Channel>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let channel = self.channel();
+        waiting.polled(channel, CLOSED, cx, |waiting, cx| {
+            let armed = channel.arm(CLOSED);
+            if self.is_alone() {
+                return Poll::Ready(());
             }
-            std::hint::spin_loop();
-        }
-        Ok(None)
+            waiting.keep(channel, CLOSED, cx, Some(armed));
+            Poll::Pending
+        })
     }
 }
 
 fn not_locked(error: io::Error) -> Failure {
     refused("the channel's lock needs a thread in this process")(error)
-}
-
-/// A future's wait for an end.
-#[derive(Default)]
-pub(super) struct Waiting {
-    place: Place,
-    /// The event.
-    on: Option<(Arc<Channel>, usize)>,
-    pending_here: Pending,
-}
-
-impl Waiting {
-    fn keep(
-        &mut self,
-        channel: &Arc<Channel>,
-        event: usize,
-        cx: &mut Context<'_>,
-        armed: Option<u32>,
-    ) {
-        channel.event(event).keep(channel, &mut self.place, cx.waker(), armed);
-        self.on = Some((Arc::clone(channel), event));
-    }
-
-    fn over<R>(&mut self, result: R) -> Poll<R> {
-        if let Some((channel, event)) = self.on.take() {
-            channel.event(event).give_up(&mut self.place);
-        }
-        Poll::Ready(result)
-    }
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        let Some((channel, event)) = self.on.take() else { return };
-        if channel.event(event).give_up(&mut self.place) {
-            // It was woken, and has not looked. Somebody else may have been asleep.
-            sys::wake_one_on(channel.word(event));
-        }
-        self.pending_here.over(|| Awaited::Channel);
-    }
 }

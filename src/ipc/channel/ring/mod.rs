@@ -12,6 +12,8 @@ mod tests;
 
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
+use crate::ipc::journal::store;
+
 /// The places of what is not in the ring; each with a line of its own.
 const INDEX: usize = 8;
 const COPIES: [usize; 2] = [16, 24];
@@ -56,12 +58,6 @@ impl<'a> Ring<'a> {
         Some(Self { all, ring, capacity })
     }
 
-    fn store(self, word: &AtomicU64, value: u64, order: std::sync::atomic::Ordering) {
-        #[cfg(test)]
-        tests::journal(self.all, word, value);
-        word.store(value, order);
-    }
-
     fn copy(self, index: u64) -> &'a [AtomicU64] {
         &self.all[COPIES[index as usize % 2]..][..4]
     }
@@ -101,9 +97,9 @@ impl<'a> Ring<'a> {
         let copy = self.copy(next);
         let State { head, used, count, seen } = state;
         for (word, value) in copy.iter().zip([head, used, count, seen]) {
-            self.store(word, value, Relaxed);
+            store(word, value, Relaxed);
         }
-        self.store(&self.all[INDEX], next, Release);
+        store(&self.all[INDEX], next, Release);
     }
 
     /// Makes the queue an empty one, after damage.
@@ -114,7 +110,7 @@ impl<'a> Ring<'a> {
     /// A number that no message in the lane has.
     pub(super) fn next_ticket(self) -> u64 {
         let next = self.all[TICKET].load(Relaxed).wrapping_add(1);
-        self.store(&self.all[TICKET], next, Relaxed);
+        store(&self.all[TICKET], next, Relaxed);
         next
     }
 
@@ -172,11 +168,11 @@ pub(super) struct Writer<'a> {
 impl Writer<'_> {
     /// Takes note that there is memory for so many words.
     pub(super) fn reserved(&self, words: usize) {
-        self.ring.store(&self.ring.all[RESERVED], words as u64, Relaxed);
+        store(&self.ring.all[RESERVED], words as u64, Relaxed);
     }
 
     pub(super) fn word(&mut self, word: u64) {
-        self.ring.store(&self.ring.ring[self.at], word, Relaxed);
+        store(&self.ring.ring[self.at], word, Relaxed);
         self.at = (self.at + 1) % self.ring.ring.len();
     }
 
@@ -187,13 +183,13 @@ impl Writer<'_> {
             let whole = bytes.chunks_exact(8);
             let count = whole.len().min(part.len());
             for (word, bytes) in part.iter().zip(whole) {
-                self.ring.store(word, bytemuck::pod_read_unaligned(bytes), Relaxed);
+                store(word, bytemuck::pod_read_unaligned(bytes), Relaxed);
             }
             bytes = &bytes[8 * count..];
             if let Some(word) = part.get(count).filter(|_| !bytes.is_empty()) {
                 let mut last = [0; 8];
                 last[..bytes.len()].copy_from_slice(bytes);
-                self.ring.store(word, u64::from_ne_bytes(last), Relaxed);
+                store(word, u64::from_ne_bytes(last), Relaxed);
                 bytes = &[];
             }
         }

@@ -1,32 +1,9 @@
 //! The ring at each of its stores, and with whatever in its words.
 
-use std::cell::RefCell;
 use std::ops::Range;
 
 use super::*;
-
-/// The stores of an operation, as places and values, in their order.
-type Journal = Vec<(usize, u64)>;
-
-thread_local! {
-    static JOURNAL: RefCell<Option<Journal>> = const { RefCell::new(None) };
-}
-
-/// Notes a store, if this thread keeps a journal.
-pub(super) fn journal(all: &[AtomicU64], word: &AtomicU64, value: u64) {
-    JOURNAL.with_borrow_mut(|journal| {
-        if let Some(journal) = journal {
-            let from = std::ptr::from_ref(word).addr() - all.as_ptr().addr();
-            journal.push((from / size_of::<AtomicU64>(), value));
-        }
-    });
-}
-
-fn journal_of(operation: impl FnOnce()) -> Journal {
-    JOURNAL.set(Some(Vec::new()));
-    operation();
-    JOURNAL.take().unwrap()
-}
+use crate::ipc::journal::journal_of;
 
 const SIZE: usize = 13;
 const CAPACITY: u64 = 4;
@@ -119,8 +96,9 @@ fn an_operation_that_ends_at_any_store_has_happened_or_not() {
             let after = memory.items();
             for count in 0..=stores.len() {
                 let killed = before.copy();
-                for (at, value) in &stores[..count] {
-                    killed.0[*at].store(*value, Relaxed);
+                for (address, value) in &stores[..count] {
+                    let at = (address - memory.0.as_ptr().addr()) / size_of::<AtomicU64>();
+                    killed.0[at].store(*value, Relaxed);
                 }
                 let left = killed.items();
                 let is_done = count == stores.len();

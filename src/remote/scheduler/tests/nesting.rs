@@ -240,12 +240,12 @@ fn tasks_that_wait_for_other_processes_lend_so_many_places_out_and_no_more() {
     assert_eq!(simulation.pool.state().queued, 2);
     assert_eq!(simulation.pool.state().workers.len(), 5);
     let text = simulation.pool.dump().to_string();
-    assert!(text.contains("all that run wait for channels"), "{text}");
+    assert!(text.contains("all that run wait for other processes"), "{text}");
     // One that goes on has its place from one that kept its own.
     simulation.go_on(consumers[0]);
     assert_eq!(simulation.pool.state().active(), 2);
     let text = simulation.pool.dump().to_string();
-    assert!(!text.contains("channels"), "{text}");
+    assert!(!text.contains("other processes"), "{text}");
     assert!(simulation.pool.kill(consumers[0]));
     simulation.run_until_started(consumers[5]);
     assert_eq!(simulation.pool.state().queued, 1);
