@@ -214,11 +214,11 @@ impl Dump {
     }
 
     /// Returns whether there are tasks that run, and all of them wait for what other processes do.
-    fn all_wait_for_processes(&self) -> bool {
+    fn all_wait_for_others(&self) -> bool {
         let mut tasks = self.workers.iter().flat_map(|worker| &worker.tasks).peekable();
-        let waits = |task: &Running| {
-            let mut awaited = task.waits_for.iter();
-            awaited.len() > 0 && awaited.all(|awaited| awaited.to_number().is_some())
+        let waits = |task: &Running| match task.waits_for[..] {
+            [awaited] => awaited.is_of_others() && task.waits_for_more == 0,
+            _ => false,
         };
         tasks.peek().is_some() && tasks.all(waits)
     }
@@ -261,8 +261,11 @@ impl fmt::Display for Dump {
             }
             and_more(f, self.suspended.len(), LISTED, "task")?;
         }
-        if self.queue.count > 0 && self.all_wait_for_processes() {
-            writeln!(f, "none begins: all that run wait for other processes (see `max_waiting`)")?;
+        if self.queue.count > 0 && self.all_wait_for_others() {
+            writeln!(
+                f,
+                "no task is begun: all that run wait for other processes (see `max_waiting`)"
+            )?;
         }
         write!(f, "{}", self.queue)
     }

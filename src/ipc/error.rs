@@ -60,8 +60,7 @@ impl Error {
 pub enum FreezeError<A> {
     /// Another process has the array mapped: a task that runs has it, or one that waits in a worker.
     OtherProcess(A),
-    /// This process has another handle to the array. It may be the argument of a task that was not sent yet, or that
-    /// has [`retries`](crate::TaskBuilder::retries), or an item of a map.
+    /// This process has another handle to the array.
     OtherHandle(A),
     /// The system has refused something else.
     Io(A, Error),
@@ -83,8 +82,7 @@ impl<A> fmt::Display for FreezeError<A> {
                 "the array can't be frozen: another process has it mapped; wait for the tasks that have it"
             }
             Self::OtherHandle(_) => {
-                "the array can't be frozen: this process has another handle to it; drop that, or wait for the task \
-                 that it goes to"
+                "the array can't be frozen: this process has another handle to it; drop that first"
             }
             Self::Io(_, error) => return error.fmt(f),
         })

@@ -4,12 +4,12 @@
 //! the other half, and then the version. If it is killed before that, nothing has changed. A reader needs no lock: it
 //! copies the half, and looks whether the version is still the same; a half is only written to again when it is not.
 
-use std::ops::Range;
-use std::sync::atomic::{
+use super::journal::store;
+use crate::sync::atomic::{
     AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, fence,
 };
-
-use super::journal::store;
+use crate::sync::pause;
+use std::ops::Range;
 
 const VERSION: usize = 2;
 /// The words of each half that have been set aside.
@@ -17,19 +17,19 @@ const RESERVED: [usize; 2] = [3, 4];
 const HALVES: usize = 8;
 
 /// The number of words for bytes of this capacity.
-pub(super) fn words(capacity: usize) -> usize {
+pub(crate) fn words(capacity: usize) -> usize {
     HALVES + 2 * (1 + capacity.div_ceil(8))
 }
 
 /// The words until the halves.
-pub(super) const HEAD: usize = HALVES;
+pub(crate) const HEAD: usize = HALVES;
 
 /// The memory says what can't be.
 #[derive(Debug)]
-pub(super) struct Damaged;
+pub(crate) struct Damaged;
 
 #[derive(Clone, Copy)]
-pub(super) struct Halves<'a> {
+pub(crate) struct Halves<'a> {
     all: &'a [AtomicU64],
     /// Of a half, in words. The first one is the length of its bytes, and one bit of the caller's.
     size: usize,
@@ -40,14 +40,14 @@ const MARK: u64 = 1 << 63;
 
 /// What was read: words that bytes are in, of this length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Content {
-    pub(super) length: usize,
-    pub(super) is_marked: bool,
-    pub(super) version: u64,
+pub(crate) struct Content {
+    pub(crate) length: usize,
+    pub(crate) is_marked: bool,
+    pub(crate) version: u64,
 }
 
 impl<'a> Halves<'a> {
-    pub(super) fn new(all: &'a [AtomicU64]) -> Self {
+    pub(crate) fn new(all: &'a [AtomicU64]) -> Self {
         Self { all, size: (all.len() - HALVES) / 2 }
     }
 
@@ -55,12 +55,13 @@ impl<'a> Halves<'a> {
         &self.all[HALVES + (version % 2) as usize * self.size..][..self.size]
     }
 
-    pub(super) fn version(self) -> u64 {
+    pub(crate) fn version(self) -> u64 {
         self.all[VERSION].load(Acquire)
     }
 
     /// Copies the bytes, in the place of what is in `into`. It takes as long as it meets others who change them.
-    pub(super) fn read(self, into: &mut Vec<u64>) -> Result<Content, Damaged> {
+    pub(crate) fn read(self, into: &mut Vec<u64>) -> Result<Content, Damaged> {
+        let mut tries = 0;
         loop {
             let version = self.version();
             let (head, words) = match self.half(version).split_first() {
@@ -77,14 +78,14 @@ impl<'a> Halves<'a> {
                 let length = length.filter(|_| words.is_some()).ok_or(Damaged)?;
                 return Ok(Content { length, is_marked: head & MARK != 0, version });
             }
-            // It takes two changes to come here; those who make them may need this CPU.
-            std::thread::yield_now();
+            tries += 1;
+            pause(tries);
         }
     }
 
     /// By the holder of the lock: the words for which the system has to be asked for memory before bytes of this
     /// length are written.
-    pub(super) fn must_reserve(self, length: usize) -> Option<Range<usize>> {
+    pub(crate) fn must_reserve(self, length: usize) -> Option<Range<usize>> {
         let half = (self.all[VERSION].load(Relaxed).wrapping_add(1) % 2) as usize;
         let reserved = usize::try_from(self.all[RESERVED[half]].load(Relaxed)).unwrap_or(0);
         let needed = 1 + length.div_ceil(8);
@@ -93,7 +94,7 @@ impl<'a> Halves<'a> {
     }
 
     /// By the holder of the lock, once that memory is there: makes these the bytes. They fit.
-    pub(super) fn write(self, bytes: &[u8], is_marked: bool) {
+    pub(crate) fn write(self, bytes: &[u8], is_marked: bool) {
         let next = self.all[VERSION].load(Relaxed).wrapping_add(1);
         let half = self.half(next);
         let length = bytes.len().div_ceil(8);
@@ -115,7 +116,7 @@ impl<'a> Halves<'a> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::ipc::journal::journal_of;

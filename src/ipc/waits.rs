@@ -12,6 +12,8 @@ use std::sync::{Arc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+#[cfg(all(feature = "tokio", debug_assertions))]
+use crate::core::runtime_poll;
 use crate::core::waiters::{Place, Waiters};
 use crate::core::{Awaited, context};
 use crate::fork::{self, Own};
@@ -105,7 +107,7 @@ impl WaitList {
         wait: &mut BlockingWait,
     ) {
         #[cfg(all(feature = "tokio", debug_assertions))]
-        crate::core::runtime_poll::report();
+        runtime_poll::report();
         let blocked = &object.wait_lists()[event].blocked;
         blocked.fetch_add(1, SeqCst);
         let is_looked_after = enlist(object);

@@ -57,10 +57,8 @@ impl<T: 'static> Writable<T> {
         self: Arc<Self>,
         array: impl Fn(Arc<Self>) -> A,
     ) -> Result<Arc<Mapped>, FreezeError<A>> {
-        // What is on its way to another process has the descriptor alone.
-        if Arc::strong_count(&self.descriptor) > 1 {
-            return Err(FreezeError::OtherHandle(array(self)));
-        }
+        // What is on its way to another process has the descriptor alone, which a pool may keep for a moment longer than
+        // the task: that keeps nobody from writing, and so is none.
         let writable = Arc::try_unwrap(self);
         let writable = writable.map_err(|shared| FreezeError::OtherHandle(array(shared)))?;
         let Self { memory, descriptor, entry, .. } = writable;

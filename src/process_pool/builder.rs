@@ -304,11 +304,11 @@ impl ProcessPoolBuilder {
         self
     }
 
-    /// The number of processes that stand in, at most, for tasks that wait for what other processes do with something
-    /// of [`ipc`](crate::ipc): for an item of a channel, a lock, a permit. A task that waits lends its worker's place
-    /// out, so that the one which ends its wait may run; beyond this number it keeps the place, and other tasks wait
-    /// in the queue. Then a dump says that all tasks which run wait for other processes. With 0 no task lends its
-    /// place out so; a pool whose tasks talk to each other then needs a worker for each of them.
+    /// The number of processes that stand in, at most, for tasks that wait for what other processes do: for an item of a
+    /// [channel](crate::ipc::channel()), for room in one, for a lock or anything else of [`ipc`](crate::ipc). A task that waits lends its worker's place out, so that the
+    /// one which ends its wait may run; beyond this number it keeps the place, and other tasks wait in the queue.
+    /// Then a dump says that all tasks which run wait for other processes. With 0 no task lends its place out so; a pool
+    /// whose tasks talk to each other then needs a worker for each of them.
     ///
     /// A consumer that never gets an item, since its producer is behind too many others in the queue, waits for
     /// ever: submit producers first, have fewer consumers, or raise this number. A wait for another task of

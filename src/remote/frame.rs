@@ -100,8 +100,8 @@ pub(crate) enum Kind {
     Submit = 32,
     /// The task that runs waits. The number is that of what it waits for, which may be a call, or 0. With the
     /// detail [`UNTIL`] it goes on with the answer to that call, or, without a number, to all of its calls; with
-    /// [`FOR_OTHERS`] it waits for other processes; what is above that is the number of the kind of wait, of
-    /// [`Awaited`](crate::core::Awaited).
+    /// [`FOR_OTHERS`] it waits for what other processes do with something of [`ipc`](crate::ipc), and the number says
+    /// of what kind that is.
     Waits = 33,
     /// The task that runs goes on.
     GoesOn = 34,

@@ -326,11 +326,13 @@ impl WorkerContext for Worker {
 
     fn wait_begin(&self, awaited: Option<Awaited>, until: bool) {
         let until = if until { UNTIL } else { 0 };
-        let (number, detail) = match awaited {
-            Some(Awaited::Task(task)) => (task.get(), until),
+        let others = awaited.and_then(Awaited::number_of_others);
+        let (number, detail) = match (awaited, others) {
+            (_, Some(number)) => (number, FOR_OTHERS),
+            (Some(Awaited::Task(task)), _) => (task.get(), until),
             // Without a number the pool takes the wait as one for all calls of the task.
-            Some(Awaited::Set(_)) => (0, until),
-            other => (0, other.and_then(Awaited::to_number).map_or(0, |it| FOR_OTHERS + it)),
+            (Some(Awaited::Set(_)), _) => (0, until),
+            _ => (0, 0),
         };
         let _ = self.desk.tell(Kind::Waits, number, detail);
     }

@@ -210,7 +210,7 @@ pub(crate) mod control {
     }
 }
 
-pub(crate) const SLOTS: usize = 0;
+pub(crate) const SLOTS: usize = 128;
 
 /// There is no lock.
 pub(crate) mod robust_lock {

@@ -169,9 +169,9 @@ fn an_array_is_frozen_when_no_other_process_has_it() {
     });
 }
 
-/// M-10: by a task that waits in the queue, and by one whose worker dies.
+/// M-10: a task that waits in the queue has none, and nor has one whose worker dies.
 #[test]
-fn what_is_on_its_way_to_a_task_is_a_handle_and_a_process_that_dies_has_none() {
+fn what_is_on_its_way_to_a_task_and_what_a_process_had_that_died_is_no_handle() {
     fn len(array: SharedArray<u32>) -> usize {
         array.len()
     }
@@ -185,11 +185,14 @@ fn what_is_on_its_way_to_a_task_is_a_handle_and_a_process_that_dies_has_none() {
         let held = crate::tools::occupy(&pool, &gate);
         let array = SharedArray::zeroed(10).unwrap();
         let queued = pool.submit(call!(len(array.clone())));
-        let error = array.freeze().unwrap_err();
-        let FreezeError::OtherHandle(array) = error else { panic!("{error}") };
+        let slice = array.freeze().unwrap();
         gate.open();
         held.result().unwrap();
-        assert_eq!(queued.result().unwrap(), 10);
+        let error = queued.result().unwrap_err();
+        let Error::Codec(codec) = &error else { panic!("{error}") };
+        assert!(codec.message.contains("frozen"), "{error}");
+        assert_eq!(slice.len(), 10);
+        let array = SharedArray::zeroed(10).unwrap();
         assert!(pool.submit(call!(die(array.clone()))).result().is_err());
         assert_eq!(array.freeze().unwrap()[..2], [1, 0]);
         end(&pool);

@@ -37,20 +37,37 @@ pub enum Awaited {
     Barrier,
 }
 
+/// What other processes do, and no task.
+const OF_OTHERS: [Awaited; 6] = [
+    Awaited::Channel,
+    Awaited::Lock,
+    Awaited::Value,
+    Awaited::Permit,
+    Awaited::Event,
+    Awaited::Barrier,
+];
+
 impl Awaited {
-    /// What other processes do ends the wait, and not a task's end.
-    const OF_PROCESSES: [Self; 6] =
-        [Self::Channel, Self::Lock, Self::Value, Self::Permit, Self::Event, Self::Barrier];
+    /// Returns whether it is what other processes do, with something of `ipc`.
+    pub(crate) fn is_of_others(self) -> bool {
+        OF_OTHERS.contains(&self)
+    }
+}
 
-    /// A number for a wait that other processes end; `None` for others.
-    pub(crate) fn to_number(self) -> Option<u64> {
-        Self::OF_PROCESSES.iter().position(|other| *other == self).map(|place| place as u64)
+#[cfg(feature = "process")]
+impl Awaited {
+    /// Returns its number among the waits for what other processes do; `None`: it is another.
+    pub(crate) fn number_of_others(self) -> Option<u64> {
+        (0..).zip(OF_OTHERS).find(|(_, other)| *other == self).map(|(number, _)| number)
     }
 
-    pub(crate) fn from_number(number: u64) -> Option<Self> {
-        usize::try_from(number).ok().and_then(|place| Self::OF_PROCESSES.get(place)).copied()
+    /// The inverse of [`number_of_others`](Self::number_of_others), for whatever number a worker has sent.
+    pub(crate) fn of_others(number: u64) -> Self {
+        usize::try_from(number).ok().and_then(|at| OF_OTHERS.get(at)).copied().unwrap_or(Self::Lock)
     }
+}
 
+impl Awaited {
     fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Awaited::Task(one), Awaited::Task(other)) => one == other,

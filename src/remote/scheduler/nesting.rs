@@ -7,7 +7,7 @@
 use super::Pool;
 use super::state::{Parent, Place, State};
 use super::worker::{IfWithdrawn, Life, NO_TASK, Sent, Wait, Worker};
-use crate::core::Awaited;
+use crate::dump::Awaited;
 use crate::remote::frame::{FOR_OTHERS, Header, UNTIL};
 use crate::remote::scheduler::transport::{EndBy, Transport};
 use crate::shrink::shrink;
@@ -76,8 +76,10 @@ impl<T: Transport> State<T> {
         let child = call.map(|(_, child)| *child).or(is_answered.then_some(NO_TASK));
         // A future that is none of the pool's has a number too; nothing here tells when it is done.
         let until = detail == UNTIL && (child.is_some() || (request == 0 && has_calls));
-        let of_others = detail.checked_sub(FOR_OTHERS).and_then(Awaited::from_number);
-        worker.wait = of_others.map_or(Wait::For { child, until }, Wait::ForOthers);
+        worker.wait = match detail {
+            FOR_OTHERS => Wait::ForOthers(Awaited::of_others(request)),
+            _ => Wait::For { child, until },
+        };
         // What was sent ahead would wait for this task, and this task perhaps for that.
         self.take_back(number, 0);
         if let Some(child) = child {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::state::Parent;
 use crate::codec::handle::{HandleFd, Identity};
-use crate::core::Awaited;
+use crate::dump::Awaited;
 use crate::error::Error;
 use crate::remote::frame::{Content, Header, Kind, Unread};
 use crate::remote::map_context::MapContext;

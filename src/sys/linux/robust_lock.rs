@@ -42,10 +42,10 @@ pub(crate) fn take(word: &AtomicU32, holder: u32, has_waited: bool) -> Option<bo
 /// Marks the lock as one that somebody waits for, unless it is free. Returns its value, to wait with if it
 /// [is held](is_held).
 pub(crate) fn arm(word: &AtomicU32) -> u32 {
-    let wait = |now: u32| (now & THREAD != 0).then_some(now | WAITERS);
+    let wait = |now: u32| (now & THREAD != 0 && now & WAITERS == 0).then_some(now | WAITERS);
     match word.fetch_update(Relaxed, Relaxed, wait) {
         Ok(now) => now | WAITERS,
-        Err(free) => free,
+        Err(free_or_marked) => free_or_marked,
     }
 }
 

@@ -82,6 +82,15 @@ pub(crate) mod robust_list {
     }
 }
 
+/// No process is killed at a store.
+pub(crate) mod journal {
+    use loom::sync::atomic::{AtomicU64, Ordering};
+
+    pub(crate) fn store(word: &AtomicU64, value: u64, order: Ordering) {
+        word.store(value, order);
+    }
+}
+
 pub(crate) mod sync {
     use std::sync::PoisonError;
     use std::time::Instant;

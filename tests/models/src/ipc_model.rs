@@ -4,12 +4,14 @@
 use std::sync::Arc;
 
 use loom::sync::atomic::{
-    AtomicBool, AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    AtomicBool, AtomicU32, AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release,
+    Ordering::SeqCst, fence,
 };
 use loom::thread;
 
 use crate::check;
 use crate::doubles::futex;
+use crate::ipc::halves::{self, Halves};
 use crate::ipc::{event_word, robust_lock};
 use crate::sync::UnsafeCell;
 
@@ -348,4 +350,252 @@ impl Operations for CloseBeforeTheLast {
 #[should_panic]
 fn fault_an_end_before_the_last_item() {
     the_last_sender_goes::<CloseBeforeTheLast>();
+}
+
+/// A lock that is held for long: who waits does so for the word itself.
+trait Holding: 'static {
+    fn take(word: &AtomicU32, process: u32, has_waited: bool) -> bool {
+        robust_lock::take(word, process, has_waited).is_some()
+    }
+
+    fn arm(word: &AtomicU32) -> u32 {
+        robust_lock::arm(word)
+    }
+
+    fn hold(word: &AtomicU32, process: u32) {
+        let mut has_waited = false;
+        while !Self::take(word, process, has_waited) {
+            let value = Self::arm(word);
+            has_waited = true;
+            if robust_lock::is_held(value) {
+                futex::wait_on(word, value);
+            }
+        }
+    }
+}
+
+struct ShippedHolding;
+impl Holding for ShippedHolding {}
+
+/// Three processes hold the lock in turns.
+fn hold<O: Holding>() {
+    check(|| {
+        let queue = Queue::new();
+        let takes_turn = |id: u32| {
+            let queue = Arc::clone(&queue);
+            process(move || {
+                O::hold(&queue.lock, id);
+                // SAFETY: under the lock.
+                queue.items.with_mut(|items| unsafe { *items += 1 });
+                robust_lock::unlock(&queue.lock, id);
+            })
+        };
+        run(vec![takes_turn(1), takes_turn(2), takes_turn(3)]);
+        // SAFETY: the others have ended.
+        assert_eq!(queue.items.with(|items| unsafe { *items }), 3);
+    });
+}
+
+#[test]
+fn a_lock_that_is_held_for_long_is_one_process_s_at_a_time_and_wakes_the_next() {
+    hold::<ShippedHolding>();
+}
+
+struct TakeForgetsOthers;
+impl Holding for TakeForgetsOthers {
+    fn take(word: &AtomicU32, process: u32, _: bool) -> bool {
+        robust_lock::take(word, process, false).is_some()
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_holder_that_has_waited_and_forgets_who_else_waits() {
+    hold::<TakeForgetsOthers>();
+}
+
+struct ArmsNothing;
+impl Holding for ArmsNothing {
+    fn arm(word: &AtomicU32) -> u32 {
+        word.load(Relaxed)
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_wait_for_a_lock_that_its_holder_does_not_see() {
+    hold::<ArmsNothing>();
+}
+
+/// A change that is made without a lock, and that two wait for.
+trait Changing: 'static {
+    fn change(queue: &Queue) {
+        queue.is_closed.store(true, Release);
+        event_word::wake_waiting(&queue.word);
+    }
+
+    fn has_changed(queue: &Queue) -> bool {
+        fence(SeqCst);
+        queue.is_closed.load(Acquire)
+    }
+
+    fn wait(queue: &Queue) {
+        loop {
+            let value = event_word::arm(&queue.word);
+            if Self::has_changed(queue) {
+                return;
+            }
+            futex::wait_on(&queue.word, value);
+        }
+    }
+}
+
+struct ShippedChanging;
+impl Changing for ShippedChanging {}
+
+fn two_wait_for_a_change<O: Changing>() {
+    check(|| {
+        let queue = Queue::new();
+        let waits = || {
+            let queue = Arc::clone(&queue);
+            process(move || O::wait(&queue))
+        };
+        let changes = {
+            let queue = Arc::clone(&queue);
+            process(move || O::change(&queue))
+        };
+        run(vec![changes, waits(), waits()]);
+    });
+}
+
+#[test]
+fn a_change_is_seen_by_all_who_wait() {
+    two_wait_for_a_change::<ShippedChanging>();
+}
+
+struct ChangeWakesOne;
+impl Changing for ChangeWakesOne {
+    fn change(queue: &Queue) {
+        queue.is_closed.store(true, Release);
+        if let Some(value) = event_word::notify(&queue.word) {
+            event_word::wake(&queue.word, value);
+        }
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_change_that_wakes_one() {
+    two_wait_for_a_change::<ChangeWakesOne>();
+}
+
+struct WakesBeforeTheChange;
+impl Changing for WakesBeforeTheChange {
+    fn change(queue: &Queue) {
+        event_word::wake_waiting(&queue.word);
+        queue.is_closed.store(true, Release);
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_change_that_comes_behind_its_wake_up() {
+    two_wait_for_a_change::<WakesBeforeTheChange>();
+}
+
+/// Two words that only ever change together, and that one reads while another changes them twice.
+trait Pair: 'static {
+    fn write(all: &[AtomicU64], value: u64) {
+        let bytes = [value; 2].map(u64::to_ne_bytes).concat();
+        Halves::new(all).write(&bytes, false);
+    }
+
+    fn read(all: &[AtomicU64]) -> Vec<u64> {
+        let mut words = Vec::new();
+        Halves::new(all).read(&mut words).unwrap();
+        words
+    }
+}
+
+struct ShippedPair;
+impl Pair for ShippedPair {}
+
+fn one_reads_what_another_changes<O: Pair>() {
+    check(|| {
+        let all: Arc<Vec<_>> =
+            Arc::new((0..halves::words(16)).map(|_| AtomicU64::new(0)).collect());
+        O::write(&all, 1);
+        let writes = {
+            let all = Arc::clone(&all);
+            process(move || {
+                O::write(&all, 2);
+                O::write(&all, 3);
+            })
+        };
+        let reads = process(move || {
+            let words = O::read(&all);
+            assert!(words.len() == 2 && words[0] == words[1], "{words:?}");
+        });
+        run(vec![writes, reads]);
+    });
+}
+
+#[test]
+fn a_value_is_read_as_a_whole() {
+    one_reads_what_another_changes::<ShippedPair>();
+}
+
+/// Where the halves are, and their length, as `halves.rs` has it.
+const VERSION: usize = 2;
+
+struct VersionGoesFirst;
+impl Pair for VersionGoesFirst {
+    fn write(all: &[AtomicU64], value: u64) {
+        let version = all[VERSION].load(Relaxed);
+        all[VERSION].store(version + 1, Release);
+        let half = &all[8 + (version + 1) as usize % 2 * 3..][..3];
+        fence(Release);
+        half[0].store(16, Relaxed);
+        half[1].store(value, Relaxed);
+        half[2].store(value, Relaxed);
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_version_that_goes_before_its_value() {
+    one_reads_what_another_changes::<VersionGoesFirst>();
+}
+
+struct ReadsWithoutALookBack;
+impl Pair for ReadsWithoutALookBack {
+    fn read(all: &[AtomicU64]) -> Vec<u64> {
+        let version = all[VERSION].load(Acquire) as usize;
+        let half = &all[8 + version % 2 * 3..][..3];
+        half[1..].iter().map(|word| word.load(Relaxed)).collect()
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_reader_that_does_not_look_back() {
+    one_reads_what_another_changes::<ReadsWithoutALookBack>();
+}
+
+struct WriteHasNoFence;
+impl Pair for WriteHasNoFence {
+    fn write(all: &[AtomicU64], value: u64) {
+        let next = all[VERSION].load(Relaxed) + 1;
+        let half = &all[8 + next as usize % 2 * 3..][..3];
+        half[0].store(16, Relaxed);
+        half[1].store(value, Relaxed);
+        half[2].store(value, Relaxed);
+        all[VERSION].store(next, Release);
+    }
+}
+
+#[test]
+#[should_panic]
+fn fault_a_writer_without_a_fence() {
+    one_reads_what_another_changes::<WriteHasNoFence>();
 }

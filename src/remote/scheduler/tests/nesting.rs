@@ -245,7 +245,7 @@ fn tasks_that_wait_for_other_processes_lend_so_many_places_out_and_no_more() {
     simulation.go_on(consumers[0]);
     assert_eq!(simulation.pool.state().active(), 2);
     let text = simulation.pool.dump().to_string();
-    assert!(!text.contains("other processes"), "{text}");
+    assert!(!text.contains("channels"), "{text}");
     assert!(simulation.pool.kill(consumers[0]));
     simulation.run_until_started(consumers[5]);
     assert_eq!(simulation.pool.state().queued, 1);
