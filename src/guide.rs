@@ -37,6 +37,7 @@ pages! {
     #[tested_elsewhere] tracing
     failures
     worker_processes
+    sharing
     from_concurrent_futures
     from_multiprocessing
     from_joblib

@@ -137,14 +137,35 @@ fn worker_processes_and_what_goes_there() {
     }
     let _ = waits_are_send;
     all! {
-        send: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedVec<u8>;
-        sync: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedVec<u8>;
-        unpin: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedVec<u8>, ipc::Error;
-        unwind_safe: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedVec<u8>, ipc::Error;
-        is_static: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedVec<u8>;
-        clone: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::Error;
-        debug: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedVec<u8>;
+        send: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedChunks<u8>,
+            ipc::Chunk<u8>, ipc::SharedVec<u8>;
+        sync: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedChunks<u8>,
+            ipc::Chunk<u8>, ipc::SharedVec<u8>;
+        unpin: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedChunks<u8>,
+            ipc::Chunk<u8>, ipc::SharedVec<u8>, ipc::Error;
+        unwind_safe: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedChunks<u8>,
+            ipc::Chunk<u8>, ipc::SharedVec<u8>, ipc::Error;
+        is_static: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedChunks<u8>,
+            ipc::Chunk<u8>, ipc::SharedVec<u8>;
+        clone: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedChunks<u8>,
+            ipc::Chunk<u8>, ipc::Error;
+        debug: ipc::Shared<u8>, ipc::SharedSlice<u8>, ipc::SharedArray<u8>, ipc::SharedChunks<u8>,
+            ipc::Chunk<u8>, ipc::SharedVec<u8>;
         error: ipc::Error;
+    }
+    all! {
+        send: ipc::ChunkGuard<u8>, ipc::Abandoned<u8>;
+        sync: ipc::ChunkGuard<u8>, ipc::Abandoned<u8>;
+        unpin: ipc::ChunkGuard<u8>, ipc::Abandoned<u8>;
+        unwind_safe: ipc::ChunkGuard<u8>, ipc::Abandoned<u8>;
+        is_static: ipc::ChunkGuard<u8>, ipc::Abandoned<u8>;
+        debug: ipc::ChunkGuard<u8>, ipc::Abandoned<NotDebug>;
+        error: ipc::Abandoned<NotDebug>;
+    }
+    let _ = chunk_waits_are_send;
+    fn chunk_waits_are_send(chunk: &ipc::Chunk<u8>) {
+        fn waits<T: Send>(_: T) {}
+        waits(chunk.lock());
     }
     all! {
         send: ipc::FreezeError<u8>;

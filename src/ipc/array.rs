@@ -58,8 +58,9 @@ use crate::codec::handle::{self, Carried};
 ///
 /// As a [`SharedSlice`](SharedSlice#how-it-travels): in any value that is sent to a worker process, or back, or on to
 /// another worker. But a worker does not keep it mapped between its tasks, however large it is, as nobody could freeze
-/// it then. Where many small tasks write to a large array, give it to all of them by
-/// [`map_with`](crate::ProcessPoolExecutor::map_with), which has it mapped once in each worker.
+/// it then; items of a map that come to a worker together have one mapping. Where many small tasks write to a large
+/// array, give it to all of them by [`map_with`](crate::ProcessPoolExecutor::map_with), which has it mapped once in
+/// each worker.
 pub struct SharedArray<T> {
     writable: Arc<Writable<T>>,
 }
@@ -292,7 +293,8 @@ impl<T: AtomicElement> SharedArray<T> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn freeze(self) -> Result<SharedSlice<T>, FreezeError<Self>> {
-        let sealed = self.writable.freeze(|writable| Self { writable })?;
+        let sealed = self.writable.freeze();
+        let sealed = sealed.map_err(|error| error.map(|writable| Self { writable }))?;
         match SharedSlice::of_mapped(sealed) {
             Ok(slice) => Ok(slice),
             Err(_) => unreachable!("the memory has a whole number of elements"),

@@ -441,7 +441,7 @@ mod tests {
     use super::super::journal::{part, was_killed};
     use super::*;
 
-    /// C-1: a process is killed at each of its steps.
+    /// C-1. A process is killed at each of its steps.
     #[test]
     fn a_round_goes_on_or_is_broken_whenever_a_process_is_killed() {
         if let Some((memory, part, begin)) = part() {

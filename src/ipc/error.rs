@@ -37,6 +37,23 @@ pub enum Error {
         /// In bytes.
         capacity: usize,
     },
+    /// An array would have more chunks than it may have.
+    #[error(
+        "{chunks} chunks are more than {most}, the most that an array may have; make each at least {chunk_len} \
+         elements long"
+    )]
+    #[non_exhaustive]
+    TooManyChunks {
+        /// The number of chunks.
+        chunks: usize,
+        /// The most that an array may have.
+        most: usize,
+        /// The length that they need at least, in elements.
+        chunk_len: usize,
+    },
+    /// A process was killed while it had a chunk locked, which may be half written.
+    #[error("{ABANDONED}")]
+    Abandoned,
     /// A setting is out of its range.
     #[error("{0}")]
     InvalidSetting(&'static str),
@@ -44,6 +61,9 @@ pub enum Error {
     #[error("the value can't go to another process")]
     Codec(#[source] Box<CodecError>),
 }
+
+pub(super) const ABANDONED: &str =
+    "a process was killed while it had the chunk locked, so what is in it may be half written";
 
 impl Error {
     /// For `map_err`.
@@ -54,19 +74,35 @@ impl Error {
 
 /// Why an array can't be frozen yet. It comes back, and is as it was.
 ///
-/// From [`SharedArray::freeze`](super::SharedArray::freeze).
+/// From [`SharedArray::freeze`](super::SharedArray::freeze) and [`SharedChunks::freeze`](super::SharedChunks::freeze).
 #[derive(Clone)]
 #[non_exhaustive]
 pub enum FreezeError<A> {
     /// Another process has the array mapped: a task that runs has it, or one that waits in a worker.
     OtherProcess(A),
-    /// This process has another handle to the array.
+    /// This process has another handle to the array: a clone, or a chunk, or the guard of one.
     OtherHandle(A),
     /// The system has refused something else.
     Io(A, Error),
 }
 
 impl<A> FreezeError<A> {
+    /// The system has refused the seal.
+    pub(super) fn of(error: io::Error, array: A) -> Self {
+        match error.kind() {
+            io::ErrorKind::ResourceBusy => Self::OtherProcess(array),
+            _ => Self::Io(array, Error::io("the array can't be frozen")(error)),
+        }
+    }
+
+    pub(super) fn map<B>(self, array: impl FnOnce(A) -> B) -> FreezeError<B> {
+        match self {
+            Self::OtherProcess(it) => FreezeError::OtherProcess(array(it)),
+            Self::OtherHandle(it) => FreezeError::OtherHandle(array(it)),
+            Self::Io(it, error) => FreezeError::Io(array(it), error),
+        }
+    }
+
     /// The array.
     pub fn into_inner(self) -> A {
         match self {

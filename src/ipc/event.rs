@@ -171,7 +171,7 @@ mod tests {
     use super::super::journal::{part, was_killed};
     use super::*;
 
-    /// C-1: a process is killed at each of its steps.
+    /// C-1. A process is killed at each of its steps.
     #[test]
     fn an_event_is_set_or_not_whenever_a_process_is_killed() {
         if let Some((memory, _, begin)) = part() {

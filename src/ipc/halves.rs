@@ -131,7 +131,7 @@ mod tests {
         bytemuck::cast_slice(&words)[..content.length].to_vec()
     }
 
-    /// C-1: a process that is killed at any store has changed all of it, or nothing.
+    /// C-1. A process that is killed at any store has changed all of it, or nothing.
     #[test]
     fn a_change_that_ends_at_any_store_has_happened_or_not() {
         let memory = memory(40);

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,18 @@ pub(super) trait Lockable: Watched + Sized + 'static {
     /// The event that the lock is free. Its word is the lock.
     const LOCK: usize;
 
+    /// What a process has that has taken the lock.
+    type Taken;
+
     /// Returns the number that stands for this process. An error: it was forked, and may not have a thread.
     fn holder(&self) -> io::Result<u32>;
+
+    /// Takes the lock, unless another has it. `has_waited`: the caller has waited, so others may wait as well. Returns
+    /// also whether the last holder was killed.
+    fn take(&self, has_waited: bool) -> Option<(Self::Taken, bool)>;
+
+    /// Frees the lock.
+    fn release(&self, taken: &Self::Taken);
 
     /// Returns who of those that wait for the lock may go on.
     fn look_at_lock(&self) -> Look {
@@ -34,12 +45,32 @@ pub(super) trait Lockable: Watched + Sized + 'static {
     }
 }
 
-/// The lock of an object, until it is dropped, by whichever thread.
-pub(super) struct Held<L: Lockable> {
-    pub(super) object: Arc<L>,
+/// A lock that is a word alone, and was taken.
+pub(super) struct TakenWord {
     holder: u32,
     /// A process that was forked meanwhile has a copy of this, and not the lock.
     generation: u32,
+}
+
+impl TakenWord {
+    #[inline]
+    pub(super) fn take(word: &AtomicU32, holder: u32, has_waited: bool) -> Option<(Self, bool)> {
+        let was_abandoned = robust_lock::take(word, holder, has_waited)?;
+        Some((Self { holder, generation: fork::generation() }, was_abandoned))
+    }
+
+    #[inline]
+    pub(super) fn release(&self, word: &AtomicU32) {
+        if self.generation == fork::generation() {
+            robust_lock::unlock(word, self.holder);
+        }
+    }
+}
+
+/// The lock of an object, until it is dropped, by whichever thread.
+pub(super) struct Held<L: Lockable> {
+    pub(super) object: Arc<L>,
+    pub(super) taken: L::Taken,
     /// The last holder was killed.
     pub(super) was_abandoned: bool,
 }
@@ -51,10 +82,8 @@ impl<L: Lockable> Held<L> {
 
     #[inline]
     fn take(object: &Arc<L>, has_waited: bool) -> Option<Self> {
-        let holder = object.holder().ok()?;
-        let was_abandoned = robust_lock::take(object.word(L::LOCK), holder, has_waited)?;
-        let object = Arc::clone(object);
-        Some(Self { object, holder, generation: fork::generation(), was_abandoned })
+        let (taken, was_abandoned) = object.take(has_waited)?;
+        Some(Self { object: Arc::clone(object), taken, was_abandoned })
     }
 
     /// As [`take`](Self::take), for a moment.
@@ -115,8 +144,6 @@ impl<L: Lockable> Held<L> {
 
 impl<L: Lockable> Drop for Held<L> {
     fn drop(&mut self) {
-        if self.generation == fork::generation() {
-            robust_lock::unlock(self.object.word(L::LOCK), self.holder);
-        }
+        self.object.release(&self.taken);
     }
 }

@@ -10,7 +10,7 @@ use serde_core::de::{Deserializer, Error as _};
 use serde_core::ser::Serializer;
 
 use super::event_word;
-use super::held::{ASK_AGAIN, Lockable};
+use super::held::{ASK_AGAIN, Lockable, TakenWord};
 use super::registry::{self, Entry};
 use super::waiting::Waiting;
 use super::waits::{BlockingWait, Listing, Look, WaitList, Watched};
@@ -261,7 +261,19 @@ impl<K: Kind> Watched for Object<K> {
 impl<K: Kind> Lockable for Object<K> {
     const LOCK: usize = K::EVENTS;
 
+    type Taken = TakenWord;
+
     fn holder(&self) -> io::Result<u32> {
         self.memory.holder()
+    }
+
+    #[inline]
+    fn take(&self, has_waited: bool) -> Option<(TakenWord, bool)> {
+        TakenWord::take(self.memory.lock_word(), self.holder().ok()?, has_waited)
+    }
+
+    #[inline]
+    fn release(&self, taken: &TakenWord) {
+        taken.release(self.memory.lock_word());
     }
 }

@@ -2,6 +2,7 @@
 //! handle to it arrives. In any process.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
@@ -71,6 +72,48 @@ pub(crate) fn forget(identity: Identity) -> impl Send {
     let forgotten = all.kept.remove(&identity);
     shrink(&mut all.kept);
     forgotten
+}
+
+/// The items of one message, while they are decoded and used one after the other. What they have in common is mapped
+/// once for all of them.
+#[derive(Default)]
+pub(crate) struct Items(Vec<Identity>);
+
+thread_local! {
+    /// The files of the items, one of which this thread decodes.
+    static ITEMS: Cell<Option<Vec<Identity>>> = const { Cell::new(None) };
+}
+
+impl Items {
+    /// Decodes one. What was mapped for it stays so.
+    pub(crate) fn decode<R>(&mut self, decode: impl FnOnce() -> R) -> R {
+        struct Back<'a>(&'a mut Items);
+        impl Drop for Back<'_> {
+            fn drop(&mut self) {
+                self.0.0 = ITEMS.take().unwrap_or_default();
+            }
+        }
+        ITEMS.set(Some(std::mem::take(&mut self.0)));
+        let _back = Back(self);
+        decode()
+    }
+}
+
+impl Drop for Items {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(|identity| drop(forget(identity)));
+    }
+}
+
+/// Before something is made of a file that has arrived: if that is for an item, it is kept for those behind it.
+pub(super) fn keep_for_items(identity: Identity) {
+    if let Some(mut files) = ITEMS.take() {
+        if !files.contains(&identity) {
+            files.push(identity);
+            keep(identity);
+        }
+        ITEMS.set(Some(files));
+    }
 }
 
 impl All {

@@ -79,7 +79,7 @@ struct Permits;
 impl Kind for Permits {
     const MARK: u64 = u64::from_le_bytes(*b"permits1");
     const EVENTS: usize = 1;
-    const AWAITED: Awaited = Awaited::Permit;
+    const AWAITED: Awaited = Awaited::Semaphore;
 
     fn open(words: &[AtomicU64]) -> Option<Self> {
         (words.len() == WORDS).then_some(Self)
@@ -383,7 +383,7 @@ mod tests {
     use super::super::journal::{part, was_killed};
     use super::*;
 
-    /// C-1: a process is killed at each of its steps.
+    /// C-1. A process is killed at each of its steps.
     #[test]
     fn permits_are_whole_whenever_a_process_is_killed() {
         if let Some((memory, part, begin)) = part() {

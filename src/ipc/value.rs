@@ -470,7 +470,7 @@ mod tests {
     use super::super::journal::{part, was_killed};
     use super::*;
 
-    /// C-1: a process is killed at each of its steps.
+    /// C-1. A process is killed at each of its steps.
     #[test]
     fn a_value_is_the_old_or_the_new_one_whenever_a_process_is_killed() {
         if let Some((memory, _, begin)) = part() {

@@ -5,7 +5,7 @@ use std::io;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use super::error::{Error, FreezeError};
+use super::error::FreezeError;
 use super::mapped::Mapped;
 use super::registry::{self, Entry};
 use crate::codec::handle::{Descriptor, Identity};
@@ -34,6 +34,7 @@ impl<T: 'static> Writable<T> {
     pub(super) fn of(descriptor: Descriptor) -> io::Result<Arc<Self>> {
         // As long as it is mapped the file is there, and no other one has its identity.
         let identity = sys::identity(&*descriptor)?;
+        registry::keep_for_items(identity);
         if let Some(writable) = registry::find(identity) {
             return Ok(writable);
         }
@@ -52,26 +53,19 @@ impl<T: 'static> Writable<T> {
         registry::enter(identity, |entry| Self { memory, descriptor, entry, elements })
     }
 
-    /// Seals the memory, if this is the only handle to it. `array` makes a handle again.
-    pub(super) fn freeze<A>(
-        self: Arc<Self>,
-        array: impl Fn(Arc<Self>) -> A,
-    ) -> Result<Arc<Mapped>, FreezeError<A>> {
+    /// Seals the memory, if this is the only handle to it.
+    pub(super) fn freeze(self: Arc<Self>) -> Result<Arc<Mapped>, FreezeError<Arc<Self>>> {
+        drop(registry::forget(self.entry.identity()));
         // What is on its way to another process has the descriptor alone, which a pool may keep for a moment longer than
         // the task: that keeps nobody from writing, and so is none.
-        let writable = Arc::try_unwrap(self);
-        let writable = writable.map_err(|shared| FreezeError::OtherHandle(array(shared)))?;
+        let writable = Arc::try_unwrap(self).map_err(FreezeError::OtherHandle)?;
         let Self { memory, descriptor, entry, .. } = writable;
         let identity = entry.identity();
         drop(entry);
         match memory.seal(&*descriptor) {
             Ok(sealed) => Ok(Mapped::enter(identity, sealed, descriptor)),
             Err((memory, error)) => {
-                let array = array(Self::enter(identity, memory, descriptor));
-                Err(match error.kind() {
-                    io::ErrorKind::ResourceBusy => FreezeError::OtherProcess(array),
-                    _ => FreezeError::Io(array, Error::io("the array can't be frozen")(error)),
-                })
+                Err(FreezeError::of(error, Self::enter(identity, memory, descriptor)))
             }
         }
     }

@@ -232,20 +232,23 @@ where
         };
         // The items that came before a panic are kept: they are in `items`.
         let pulled = F::pull(|| catch(ask));
+        let mut input = Some(input);
+        if !matches!(pulled, Ok(true)) {
+            // Before the map can be done: what the input has is gone then.
+            drop_quietly(input.take());
+        }
 
         let mut state = self.state.lock();
         state.pulling = false;
-        let mut spent = None;
         let count = items.len();
         // First the items, so that the error of a panic comes in the place behind them.
         let batch = (count > 0).then(|| state.take(Items::Values(items.into()), count));
         state.drivers -= usize::from(batch.is_none());
         match pulled {
             // `stop` sets `stopped` before it takes the input, so it finds one that is put back.
-            Ok(true) if !self.is_stopped() => state.input = Some(Input::Unknown(input)),
-            Ok(_) => spent = Some(input),
+            Ok(_) if !self.is_stopped() => state.input = input.take().map(Input::Unknown),
+            Ok(_) => {}
             Err(panicked) => {
-                spent = Some(input);
                 let at = state.taken;
                 state.taken += 1;
                 let error = Error::Panicked(Box::new(panicked));
@@ -254,7 +257,7 @@ where
         }
         self.publish(state);
         // The input's destructor is user code: `publish` has released the lock.
-        drop_quietly(spent);
+        drop_quietly(input);
         batch
     }
 

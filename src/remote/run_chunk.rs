@@ -13,6 +13,7 @@ use super::run::Running;
 use crate::codec::{self, Decoder, Encoded, Encoder};
 use crate::error::{CodecError, CodecSide};
 use crate::function::Trampoline;
+use crate::ipc;
 use crate::panic::{Panicked, catch, drop_quietly};
 use crate::portable::Portable;
 
@@ -62,6 +63,7 @@ fn run_chunk<A: Portable, R: Portable>(
     let call = &*call;
     let frame = &call.frame;
     let ChunkDetail { items: count, .. } = ChunkDetail::unpack(frame.header.detail);
+    let mut handles = (!attached.descriptors.is_empty()).then(ipc::Items::default);
     let mut items = Decoder::new(frame.values(), attached);
     let mut results = Results::new(call);
     let mut index = 0;
@@ -73,7 +75,15 @@ fn run_chunk<A: Portable, R: Portable>(
                 // Before the item is decoded, since that may kill the process as well.
                 results.checkpoint.begin(index);
                 step.set(Step::Decode);
-                let item = items.next::<A>().map_err(Step::Decode.failed::<A>())?;
+                let item = match &mut handles {
+                    None => items.next::<A>(),
+                    Some(handles) => handles.decode(|| items.next::<A>()),
+                };
+                if index + 1 == count {
+                    // Before the last result: when that has come, the items have nothing here any more.
+                    handles = None;
+                }
+                let item = item.map_err(Step::Decode.failed::<A>())?;
                 step.set(Step::Run);
                 let value = function(item);
                 step.set(Step::Encode);

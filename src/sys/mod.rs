@@ -39,6 +39,9 @@ pub(crate) fn explain<E: Into<io::Error>>(what: impl Display) -> impl FnOnce(E) 
 /// The size of the area behind the value in [`SharedMemory`], in bytes, unless the system allows less.
 pub(crate) const AREA: usize = 256 * 1024;
 
+/// The most chunks of a [`ChunkMemory`]: the nodes of their locks are before these, at a distance.
+pub(crate) const MOST_CHUNKS: usize = 128 * 1024;
+
 /// The most descriptors that go with one byte through a socket (`SCM_MAX_FD` on Linux).
 pub(crate) const MOST_DESCRIPTORS: usize = 253;
 

@@ -3,7 +3,8 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::ops::{Deref, Range};
+use std::ops::{Deref, DerefMut, Range};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
@@ -176,6 +177,78 @@ impl WritableMemory {
     }
 
     pub(crate) fn seal(self, _: impl AsFd) -> Result<SealedMemory, (Self, io::Error)> {
+        match self.0 {}
+    }
+}
+
+pub(crate) struct ChunkMemory(None);
+
+impl ChunkMemory {
+    pub(crate) fn create(_: usize, _: usize) -> io::Result<(Self, [OwnedFd; 2])> {
+        unsupported()
+    }
+
+    pub(crate) fn map(data: impl AsFd, _: impl AsFd) -> io::Result<Self> {
+        match *data.as_fd().0 {}
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub(crate) fn chunk_len(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self.0 {}
+    }
+
+    pub(crate) fn range(&self, _: usize) -> Range<usize> {
+        match self.0 {}
+    }
+
+    pub(crate) fn locks(&self) -> &Arc<ChunkLocks> {
+        match self.0 {}
+    }
+
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        _: usize,
+        _: bool,
+    ) -> io::Result<Option<(HeldChunk, bool)>> {
+        match self.0 {}
+    }
+
+    pub(crate) fn seal(self, _: impl AsFd) -> Result<SealedMemory, (Self, io::Error)> {
+        match self.0 {}
+    }
+}
+
+pub(crate) struct ChunkLocks(None);
+
+impl ChunkLocks {
+    pub(crate) fn word(&self, _: usize) -> &AtomicU32 {
+        match self.0 {}
+    }
+
+    pub(crate) fn holder(&self) -> io::Result<u32> {
+        match self.0 {}
+    }
+}
+
+pub(crate) struct HeldChunk(None);
+
+impl Deref for HeldChunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self.0 {}
+    }
+}
+
+impl DerefMut for HeldChunk {
+    fn deref_mut(&mut self) -> &mut [u8] {
         match self.0 {}
     }
 }

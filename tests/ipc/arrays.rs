@@ -143,7 +143,8 @@ fn an_array_is_frozen_when_no_other_process_has_it() {
             for _ in 0..20 {
                 let array = SharedArray::zeroed(1000).unwrap();
                 // What is written before the result is there, and so is the end of the mapping.
-                let items: Vec<_> = (0..1000).step_by(100).map(|n| (array.clone(), n)).collect();
+                let all = array.clone();
+                let items = (0..1000).step_by(100).map(move |n| (all.clone(), n));
                 pool.map(fill, items).result().unwrap();
                 let slice = array.freeze().unwrap();
                 assert!(slice.iter().copied().eq(0..1000));
@@ -213,6 +214,32 @@ fn a_worker_freezes_what_it_was_given() {
         assert!(refused.contains("another process has it mapped"), "{refused}");
         let slice = pool.submit(call!(freeze(array))).result().unwrap().unwrap();
         assert_eq!(slice[..], [0, 1, 0]);
+        end(&pool);
+    });
+}
+
+/// M-10: the items of a message share a mapping, until the last of them is there.
+#[test]
+fn items_that_come_together_are_mapped_once_and_each_may_freeze_its_own() {
+    fn mappings_without(array: SharedArray<u8>) -> usize {
+        drop(array);
+        let maps = fs::read_to_string("/proc/self/maps").unwrap();
+        maps.lines().filter(|line| line.contains("memfd")).count()
+    }
+    fn freeze(array: SharedArray<u8>) -> Option<u8> {
+        Some(array.freeze().ok()?[2])
+    }
+    within_limit(|| {
+        let pool = pool(1);
+        let array = SharedArray::<u8>::zeroed(3).unwrap();
+        let counts = pool.map(mappings_without, vec![array.clone(); 10]).chunk_size(10);
+        let counts = counts.result().unwrap();
+        let (last, others) = counts.split_last().unwrap();
+        assert_eq!(others, [last + 1; 9]);
+        array.freeze().unwrap();
+        let arrays: Vec<_> = (0..3).map(|n| SharedArray::new([n; 3]).unwrap()).collect();
+        let frozen = pool.map(freeze, arrays).chunk_size(3).result().unwrap();
+        assert_eq!(frozen, [Some(0), Some(1), Some(2)]);
         end(&pool);
     });
 }

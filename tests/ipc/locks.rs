@@ -72,7 +72,7 @@ fn a_guard_goes_across_awaits_and_threads() {
     });
 }
 
-/// L-4, C-2: one that waits in any way has the lock when its holder is killed, and learns of it.
+/// L-4, C-2. One that waits in any way has the lock when its holder is killed, and learns of it.
 #[test]
 fn the_next_holder_after_one_that_was_killed_is_told() {
     within_limit(|| {

@@ -7,6 +7,7 @@ mod arrays;
 mod channel_kills;
 mod channel_settings;
 mod channels;
+mod chunks;
 mod handles;
 mod hostile;
 mod kept;

@@ -86,7 +86,7 @@ fn what_can_never_come_is_not_waited_for() {
     });
 }
 
-/// S-5, with waits of each kind, for one permit and for all.
+/// S-5. With waits of each kind, for one permit and for all.
 #[test]
 fn permits_of_a_process_that_is_killed_come_back() {
     within_limit(|| {
@@ -249,7 +249,7 @@ fn rounds(barrier: Barrier, count: usize, is_async: bool) -> Vec<usize> {
     (0..count).map(|_| wait().unwrap().index()).collect()
 }
 
-/// B-1, B-2, B-3, B-9, Q-16 in the manner of a barrier: on a pool of one worker as well.
+/// B-1, B-2, B-3, B-9. On a pool of one worker as well.
 #[test]
 fn all_parties_go_through_each_round_together() {
     within_limit(|| {

@@ -174,9 +174,9 @@ fn what_can_not_be_encoded_is_an_error_of_new() {
     }
     let error = Shared::new(vec![Refuses]).unwrap_err();
     let ipc::Error::Codec(codec) = &error else { panic!("{error:?}") };
-    assert_eq!(codec.side, CodecSide::EncodeArguments);
+    assert_eq!(codec.side, CodecSide::EncodeShared);
     assert!(codec.message.contains("not this one") && codec.type_name.contains("Refuses"));
-    assert_eq!(error.to_string(), "the value can't be sent to another process");
+    assert_eq!(error.to_string(), "the value can't go to another process");
 }
 
 /// The one task has an error, and the worker goes on.

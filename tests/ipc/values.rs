@@ -268,7 +268,7 @@ fn count_until_killed(value: Value<Pair>, hello: Sender<u32>) {
     }
 }
 
-/// V-9: what is read is always whole, and never from before.
+/// V-9. What is read is always whole, and never from before.
 #[test]
 fn kills_at_any_moment_tear_no_value() {
     within_limit(|| {

@@ -1,4 +1,4 @@
-//! Channels between processes against what a user would pick instead, and against what the system allows:
+//! What processes share, channels and locks, against what a user would pick instead, and against what the system allows:
 //!
 //! ```sh
 //! cargo bench -p ipc
@@ -7,6 +7,7 @@
 //! Each measurement is two processes of its own, sides in turn within each round; the figures are times for an item,
 //! with the median of the rounds and its spread, and the ratio to the first row. README.md tells how to read them.
 
+mod locks;
 mod sides;
 
 use std::env;
@@ -49,6 +50,10 @@ fn main() {
                 Other { work, size, count: count.div_ceil(number(scale)), cpu: number(there) };
             println!("{}", sides::run(side, job, number(here)));
         }
+        ["--lock", side, measure, scale] => {
+            let (.., count) = locks::MEASURES[number(measure)];
+            println!("{}", locks::run(number(measure), side, count.div_ceil(number(scale))));
+        }
         ["--other", side, work, size, count, cpu, ref address @ ..] => {
             let work = Work::named(work);
             let job = Other { work, size: number(size), count: number(count), cpu: number(cpu) };
@@ -71,35 +76,45 @@ fn compare(rounds: usize, scale: usize) {
     );
     for (cpus, here, there) in [("one CPU", 0, 0), ("two CPUs", 0, 1)] {
         for (number, (name, work, ..)) in MEASURES.iter().enumerate() {
-            println!(
-                "## {name}, {cpus}\n\n| | us | from | to | ratio |\n| --- | --- | --- | --- | --- |"
-            );
             let sides: Vec<_> = SIDES.into_iter().filter(|side| does(side, *work)).collect();
-            let mut times = vec![Vec::new(); sides.len()];
-            for round in 0..rounds {
-                for turn in 0..sides.len() {
-                    let side = (round + turn) % sides.len();
-                    times[side].push(one(sides[side], number, scale, here, there));
-                }
-            }
-            let first = times[0].clone();
-            for (side, times) in sides.iter().zip(times) {
-                let ratios = times.iter().zip(&first).map(|(time, first)| time / first).collect();
-                let ratio = Spread::of(ratios).expect("there are rounds").median;
-                let Spread { median, min, max } = Spread::of(times).expect("there are rounds");
-                println!("| {side} | {median:.2} | {min:.2} | {max:.2} | {ratio:.2} |");
-            }
-            println!();
+            table(&format!("{name}, {cpus}"), &sides, rounds, |side| {
+                one(side, "--one", &[number, scale, here, there])
+            });
         }
+    }
+    for (number, (name, sides, _)) in locks::MEASURES.iter().enumerate() {
+        let has = |side: &&str| !side.starts_with("mp.") || program::python_version().is_some();
+        let sides: Vec<_> = sides.iter().copied().filter(has).collect();
+        table(name, &sides, rounds, |side| one(side, "--lock", &[number, scale]));
     }
 }
 
+/// Measures the sides in turn, and prints a row for each.
+fn table(name: &str, sides: &[&str], rounds: usize, measure: impl Fn(&str) -> f64) {
+    println!("## {name}\n\n| | us | from | to | ratio |\n| --- | --- | --- | --- | --- |");
+    let mut times = vec![Vec::new(); sides.len()];
+    for round in 0..rounds {
+        for turn in 0..sides.len() {
+            let side = (round + turn) % sides.len();
+            times[side].push(measure(sides[side]));
+        }
+    }
+    let first = times[0].clone();
+    for (side, times) in sides.iter().zip(times) {
+        let ratios = times.iter().zip(&first).map(|(time, first)| time / first).collect();
+        let ratio = Spread::of(ratios).expect("there are rounds").median;
+        let Spread { median, min, max } = Spread::of(times).expect("there are rounds");
+        println!("| {side} | {median:.3} | {min:.3} | {max:.3} | {ratio:.2} |");
+    }
+    println!();
+}
+
 /// Measures one side, in processes of its own.
-fn one(side: &str, measure: usize, scale: usize, here: usize, there: usize) -> f64 {
-    let [measure, scale, here, there] = [measure, scale, here, there].map(|it| it.to_string());
+fn one(side: &str, what: &str, arguments: &[usize]) -> f64 {
     let program = env::current_exe().expect("it runs");
     let mut command = Command::new(program);
-    command.args(["--one", side, &measure, &scale, &here, &there]).stderr(Stdio::inherit());
+    let arguments = arguments.iter().map(usize::to_string);
+    command.args([what, side]).args(arguments).stderr(Stdio::inherit());
     let output = command.output().expect("it can be started");
     let text = String::from_utf8_lossy(&output.stdout);
     text.trim().parse().unwrap_or_else(|_| panic!("{side} has failed: {text}"))

@@ -30,7 +30,7 @@ pub enum Awaited {
     /// A state of a [`Value`](crate::ipc::Value).
     Value,
     /// A permit of a [`Semaphore`](crate::ipc::Semaphore).
-    Permit,
+    Semaphore,
     /// An [`Event`](crate::ipc::Event).
     Event,
     /// The others at a [`Barrier`](crate::ipc::Barrier).
@@ -42,7 +42,7 @@ const OF_OTHERS: [Awaited; 6] = [
     Awaited::Channel,
     Awaited::Lock,
     Awaited::Value,
-    Awaited::Permit,
+    Awaited::Semaphore,
     Awaited::Event,
     Awaited::Barrier,
 ];
@@ -89,7 +89,7 @@ impl fmt::Display for Awaited {
             Awaited::Channel => write!(f, "a channel"),
             Awaited::Lock => write!(f, "a lock between processes"),
             Awaited::Value => write!(f, "a state of a value that processes share"),
-            Awaited::Permit => write!(f, "a permit of a semaphore between processes"),
+            Awaited::Semaphore => write!(f, "a permit of a semaphore between processes"),
             Awaited::Event => write!(f, "an event between processes"),
             Awaited::Barrier => write!(f, "a barrier between processes"),
         }

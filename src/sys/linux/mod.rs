@@ -2,6 +2,7 @@
 //! libc's: `fork`, signal handlers and masks, `signalfd`, `wait4`, and closing descriptors by number.
 
 pub(crate) mod attributes;
+mod chunk_memory;
 pub(crate) mod control;
 pub(crate) mod descriptors;
 mod futex;
@@ -24,6 +25,7 @@ pub(crate) use rustix::stdio::stdin;
 pub(crate) use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub(crate) use attributes::Attributes;
+pub(crate) use chunk_memory::{ChunkLocks, ChunkMemory, HeldChunk};
 pub(crate) use descriptors::Kept;
 pub(crate) use futex::{MOST_WORDS, wait_on, wait_on_any, wait_on_for, wake_all_on, wake_one_on};
 pub(crate) use poller::{Event, Poller};

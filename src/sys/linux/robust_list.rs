@@ -28,6 +28,13 @@ pub(super) struct Node {
     next: AtomicPtr<Node>,
 }
 
+impl Node {
+    /// Returns whether it is in a list, if its memory began with zeros.
+    pub(super) fn is_linked(&self) -> bool {
+        !self.next.load(Relaxed).is_null()
+    }
+}
+
 /// The kernel's `struct robust_list_head`.
 #[repr(C)]
 struct Head {
@@ -127,6 +134,8 @@ impl Keeper {
         // SAFETY: it is still in the list.
         let behind = unsafe { node.as_ref() }.next.load(Relaxed);
         before.store(behind, Release);
+        // SAFETY: as above; the list does not lead to it any more.
+        unsafe { node.as_ref() }.next.store(null_mut(), Relaxed);
         self.nodes -= 1;
     }
 }

@@ -10,7 +10,9 @@ use std::time::Instant;
 
 use rustix::fs::{FallocateFlags, SealFlags};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags, mmap, mmap_anonymous, munmap};
+use rustix::mm::{
+    Advice, MapFlags, MprotectFlags, ProtFlags, madvise, mmap, mmap_anonymous, mprotect, munmap,
+};
 
 use super::robust_list::{DISTANCE, Keeper, Node};
 use super::robust_lock;
@@ -35,10 +37,12 @@ const _: () = assert!(LINES * LINE <= WORDS_AT);
 /// Looks at the lock before one that may not block gives up.
 const TRIES: u32 = 100;
 
+const _: () = assert!(size_of::<Node>() <= size_of::<AtomicU64>());
+
 const SEALS: SealFlags = SealFlags::SHRINK.union(SealFlags::GROW).union(SealFlags::SEAL);
 
 /// The keepers of this process: one, but for programs that share very much.
-static KEEPERS: Own<Mutex<Vec<Keeper>>> =
+pub(super) static KEEPERS: Own<Mutex<Vec<Keeper>>> =
     Own::from_start(Mutex::new(Vec::new()), || Mutex::new(Vec::new()));
 
 /// One process's mapping of the memory. It costs what is touched of it.
@@ -148,7 +152,7 @@ impl RobustMemory {
         }
     }
 
-    /// The lock's word, for who holds it for longer than a call: see [`robust_lock`](super::robust_lock).
+    /// The lock's word, for who holds it for longer than a call: see [`robust_lock`].
     pub(crate) fn lock_word(&self) -> &AtomicU32 {
         self.line(0)
     }
@@ -217,6 +221,30 @@ impl RobustMemory {
         unsafe { self.start.byte_add(line * LINE).cast() }
     }
 
+    /// Has the first so many words be locks. A process that is forked from this one finds them in no list.
+    pub(super) fn allow_locks(&self, words: usize) -> io::Result<()> {
+        let length = WORDS_AT + words * size_of::<AtomicU64>();
+        assert!(length <= DISTANCE && words <= self.words().len());
+        // SAFETY: this value's own part of the mapping, before the shared one. Nodes of its lines that are in the list
+        // stay as they are; one that is forked links them anew.
+        unsafe {
+            let start = self.start.as_ptr().cast();
+            mprotect(start, length, MprotectFlags::READ | MprotectFlags::WRITE)?;
+            madvise(start, length, Advice::LinuxWipeOnFork)?;
+        }
+        Ok(())
+    }
+
+    /// A word that is a lock, and its node. The caller has [allowed](Self::allow_locks) it.
+    pub(super) fn lock_in_word(&self, number: usize) -> (&AtomicU32, NonNull<Node>) {
+        let word = NonNull::from(&self.words()[number]).cast();
+        let at = WORDS_AT + number * size_of::<AtomicU64>();
+        assert!(at < DISTANCE);
+        // SAFETY: the first half of a word, with which any process does only what is atomic; and what is before it at
+        // the distance is within this process's own part.
+        unsafe { (word.as_ref(), self.start.byte_add(at).cast()) }
+    }
+
     /// The word of a slot, of which [`holder_of`](super::robust_lock::holder_of) says whether a process has it, and whether that has died.
     pub(crate) fn slot(&self, number: usize) -> &AtomicU32 {
         assert!(number < SLOTS);
@@ -249,7 +277,9 @@ impl RobustMemory {
 }
 
 /// The keeper that has room for one more lock.
-fn with_room<'a>(keepers: &'a mut MutexGuard<'_, Vec<Keeper>>) -> io::Result<&'a mut Keeper> {
+pub(super) fn with_room<'a>(
+    keepers: &'a mut MutexGuard<'_, Vec<Keeper>>,
+) -> io::Result<&'a mut Keeper> {
     let free = match keepers.iter().position(Keeper::has_room) {
         Some(free) => free,
         None => {

@@ -1,6 +1,7 @@
 //! Memory that any number of processes write to, until it is sealed: a file without a name. In any process.
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
 
@@ -65,6 +66,15 @@ impl WritableMemory {
         // none. They begin with a page, so the words are aligned; any bytes are words; and what any process does with
         // them is atomic, or done by one that went wrong.
         Some(unsafe { words.as_ref() })
+    }
+
+    /// A part of the memory.
+    pub(super) fn part(&self, range: Range<usize>) -> NonNull<[u8]> {
+        let bytes = self.0.bytes();
+        assert!(range.start <= range.end && range.end <= bytes.len());
+        // SAFETY: it begins within the mapping, or at its end.
+        let start = unsafe { bytes.cast::<u8>().byte_add(range.start) };
+        NonNull::slice_from_raw_parts(start, range.len())
     }
 
     /// Seals the memory, whose descriptor it is: from here on no process can write to it. Fails with
