@@ -197,20 +197,4 @@ mod tests {
         assert!(texts.eq(["seat 7 is refused", "a text", "a string", "boxed"]));
         assert_eq!(boxed(4).unwrap_err().to_string(), crate::error::Error::ShutDown.to_string());
     }
-
-    #[cfg(feature = "anyhow")]
-    #[test]
-    fn anyhow_shows_the_chain_once() {
-        fn context() -> anyhow::Result<()> {
-            use anyhow::Context;
-            Err(anyhow::Error::from(PortableError::from(refused()))).context("in a worker")
-        }
-        let text = format!("{:#}", context().unwrap_err());
-        assert_eq!(text, "in a worker: seat 7 is refused: no licence");
-        let from_anyhow = PortableError::from(anyhow::anyhow!("leaf").context("branch"));
-        assert_eq!(from_anyhow.chain().collect::<Vec<_>>(), ["branch", "leaf"]);
-        let broken = crate::error::Error::from(crate::error::BrokenPool::new("no licence"));
-        let text = format!("{:#}", anyhow::Error::from(broken));
-        assert_eq!(text.matches("no licence").count(), 1, "{text}");
-    }
 }

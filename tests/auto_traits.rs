@@ -178,13 +178,13 @@ fn worker_processes_and_what_goes_there() {
         error: ipc::FreezeError<u8>;
     }
     all! {
-        send: ipc::Sender<NotSync>, ipc::Receiver<NotSync>;
-        sync: ipc::Sender<NotSync>, ipc::Receiver<NotSync>;
-        unpin: ipc::Sender<NotSync>, ipc::Receiver<NotSync>;
-        unwind_safe: ipc::Sender<NotSync>, ipc::Receiver<NotSync>;
-        is_static: ipc::Sender<u8>, ipc::Receiver<u8>;
-        clone: ipc::Sender<NotSync>, ipc::Receiver<NotSync>;
-        debug: ipc::Sender<NotDebug>, ipc::Receiver<NotDebug>;
+        send: ipc::Sender<NotSync>, ipc::Receiver<NotSync>, ipc::ChannelBuilder;
+        sync: ipc::Sender<NotSync>, ipc::Receiver<NotSync>, ipc::ChannelBuilder;
+        unpin: ipc::Sender<NotSync>, ipc::Receiver<NotSync>, ipc::ChannelBuilder;
+        unwind_safe: ipc::Sender<NotSync>, ipc::Receiver<NotSync>, ipc::ChannelBuilder;
+        is_static: ipc::Sender<u8>, ipc::Receiver<u8>, ipc::ChannelBuilder;
+        clone: ipc::Sender<NotSync>, ipc::Receiver<NotSync>, ipc::ChannelBuilder;
+        debug: ipc::Sender<NotDebug>, ipc::Receiver<NotDebug>, ipc::ChannelBuilder;
     }
     all! {
         send: ipc::SendError<NotSync>, ipc::TrySendError<NotSync>, ipc::SendTimeoutError<NotSync>;

@@ -337,3 +337,50 @@ fn a_wait_with_a_limit_ends_while_nothing_happens() {
         end(&pool);
     });
 }
+
+fn report_first(hello: Sender<u32>, items: Receiver<u32>, received: Sender<u32>) {
+    hello.send_blocking(own_pid()).unwrap();
+    if let Ok(item) = items.recv_blocking() {
+        received.send_blocking(item).unwrap();
+    }
+}
+
+/// C-5: as the first that waits it is woken, and never takes the item.
+#[test]
+fn a_receiver_that_is_killed_between_its_wake_up_and_its_item_leaves_the_item_to_the_next() {
+    within_limit(|| {
+        let pool = pool(2);
+        let (hello, greetings) = channel(2).unwrap();
+        for number in 0..scaled(20) as u32 {
+            let (sender, receiver) = channel(1).unwrap();
+            let (received, all_received) = channel(1).unwrap();
+            let wait = || {
+                let (hello, received) = (hello.clone(), received.clone());
+                let task = pool.submit(call!(report_first(hello, receiver.clone(), received)));
+                let pid = greetings.recv_timeout(LONG).unwrap();
+                until_asleep(pid);
+                (task, pid)
+            };
+            let (woken, pid) = wait();
+            let (next, _) = wait();
+            signal(pid, Signal::STOP);
+            sender.send_blocking(number).unwrap();
+            kill(pid);
+            lost(woken.result());
+            assert_eq!(all_received.recv_timeout(LONG).unwrap(), number);
+            next.result().unwrap();
+        }
+        end(&pool);
+    });
+}
+
+/// Waits until the main thread of a process sleeps; nothing tells of it.
+fn until_asleep(pid: u32) {
+    let is_asleep = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        status.rsplit_once(") ").unwrap().1.starts_with('S')
+    };
+    while !is_asleep() {
+        thread::yield_now();
+    }
+}

@@ -11,12 +11,12 @@ use concurrent_futures::ipc::{
     self, Receiver, RecvError, RecvTimeoutError, SendError, SendTimeoutError, Sender, SharedSlice,
     TryRecvError, TrySendError, channel, duplex,
 };
-use concurrent_futures::{Buffer, Executor, InlineExecutor, ThreadPoolExecutor, call};
+use concurrent_futures::{Buffer, Executor, InlineExecutor, Process, ThreadPoolExecutor, call};
 use futures::future::{Either, join_all, select};
 use futures::{FutureExt, StreamExt, executor::block_on};
 use serde::{Deserialize, Serialize};
 
-use crate::support::{Counter, within_limit};
+use crate::support::{Counter, scaled, within_limit};
 use crate::tools::{LONG, SHORT, end, pool};
 
 fn numbers(queue: Receiver<u32>) -> Vec<u32> {
@@ -606,4 +606,98 @@ fn channels_leave_nothing_behind() {
         until_unmapped();
         assert_eq!(open_files(), before);
     });
+}
+
+fn send_numbers(queue: Sender<u32>) {
+    send_range(queue, 0, 3);
+}
+
+/// A process whose stdin is closed makes a channel, and a process that sends into it.
+fn queue_within() -> Vec<u32> {
+    // SAFETY: nothing here reads from stdin.
+    assert_eq!(unsafe { libc::close(0) }, 0);
+    let (sender, receiver) = channel(1).unwrap();
+    let sends = Process::spawn(call!(send_numbers(sender)));
+    let received = numbers(receiver);
+    sends.result().unwrap();
+    received
+}
+
+///
+#[test]
+fn a_process_without_stdin_has_channels_and_processes_of_its_own() {
+    const NAME: &str = "channels::a_process_without_stdin_has_channels_and_processes_of_its_own";
+    if crate::program::part().is_some() {
+        assert_eq!(Process::spawn(call!(queue_within())).result().unwrap(), [0, 1, 2]);
+        return crate::program::say(&queue_within());
+    }
+    let mut program = crate::program::Program::start(NAME, "program");
+    assert_eq!(program.hear(), [0, 1, 2]);
+    assert!(program.ended().success(), "{}", program.output());
+}
+
+fn in_lockstep(id: u32, arrived: Sender<(u32, u32)>, go: Receiver<u32>) {
+    for round in 0.. {
+        arrived.send_blocking((id, round)).unwrap();
+        match go.recv_blocking() {
+            Ok(next) => assert_eq!(next, round + 1),
+            Err(_) => return,
+        }
+    }
+}
+
+///
+#[test]
+fn five_processes_go_in_lockstep_by_channels() {
+    const PROCESSES: u32 = 5;
+    within_limit(|| {
+        let (arrived, arrivals) = channel(PROCESSES as usize).unwrap();
+        let start = |id| {
+            let (go, goes) = channel(1).unwrap();
+            (go, Process::spawn(call!(in_lockstep(id, arrived.clone(), goes))))
+        };
+        let (go, processes): (Vec<_>, Vec<_>) = (0..PROCESSES).map(start).unzip();
+        for round in 0..scaled(1_000) as u32 {
+            let mut there: Vec<(u32, u32)> =
+                (0..PROCESSES).map(|_| arrivals.recv_blocking().unwrap()).collect();
+            there.sort_unstable();
+            assert!(there.into_iter().eq((0..PROCESSES).map(|id| (id, round))));
+            assert!(arrivals.is_empty(), "none goes ahead");
+            go.iter().for_each(|go| go.send_blocking(round + 1).unwrap());
+        }
+        drop(go);
+        processes.into_iter().for_each(|process| process.result().unwrap());
+    });
+}
+
+/// Where there is no memory for an item's buffer, the item is not lost.
+#[test]
+fn an_item_for_which_there_is_no_memory_stays_in_the_channel() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    const LENGTH: usize = 64 << 20;
+    fn mapped() -> u64 {
+        let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
+        4096 * pages.split(' ').next().unwrap().parse::<u64>().unwrap()
+    }
+    crate::program::alone(
+        "channels::an_item_for_which_there_is_no_memory_stays_in_the_channel",
+        || {
+            let (sender, receiver) =
+                ipc::ChannelBuilder::new(2).bytes(512 << 20).build::<Buffer<u8>>().unwrap();
+            sender.try_send(vec![7; LENGTH].into()).unwrap();
+            sender.try_send(vec![8; 3].into()).unwrap();
+            let before = getrlimit(Resource::As);
+            let least = Rlimit { current: Some(mapped() + (16 << 20)), ..before };
+            for _ in 0..2 {
+                setrlimit(Resource::As, least).unwrap();
+                let refused = receiver.try_recv();
+                setrlimit(Resource::As, before).unwrap();
+                assert!(matches!(refused, Err(TryRecvError::Io(_))), "{:?}", refused.map(drop));
+                assert_eq!(receiver.len(), 2);
+            }
+            let item = receiver.try_recv().unwrap();
+            assert!(item.len() == LENGTH && item.iter().all(|byte| *byte == 7));
+            assert_eq!(receiver.try_recv().unwrap()[..], [8; 3]);
+        },
+    );
 }
