@@ -168,6 +168,39 @@ fn worker_processes_and_what_goes_there() {
         waits(chunk.lock());
     }
     all! {
+        send: ipc::Lock, ipc::Semaphore, ipc::Event, ipc::Barrier, ipc::Value<u8>,
+            ipc::LockGuard, ipc::SemaphorePermit, ipc::BarrierWaitResult, ipc::BrokenBarrier;
+        sync: ipc::Lock, ipc::Semaphore, ipc::Event, ipc::Barrier, ipc::Value<u8>,
+            ipc::LockGuard, ipc::SemaphorePermit, ipc::BarrierWaitResult, ipc::BrokenBarrier;
+        unpin: ipc::Lock, ipc::Semaphore, ipc::Event, ipc::Barrier, ipc::Value<u8>,
+            ipc::LockGuard, ipc::SemaphorePermit, ipc::BarrierWaitResult, ipc::BrokenBarrier;
+        unwind_safe: ipc::Lock, ipc::Semaphore, ipc::Event, ipc::Barrier, ipc::Value<u8>,
+            ipc::LockGuard, ipc::SemaphorePermit, ipc::BarrierWaitResult, ipc::BrokenBarrier;
+        is_static: ipc::Lock, ipc::Semaphore, ipc::Event, ipc::Barrier, ipc::Value<u8>,
+            ipc::LockGuard, ipc::SemaphorePermit;
+        clone: ipc::Lock, ipc::Semaphore, ipc::Event, ipc::Barrier, ipc::Value<u8>,
+            ipc::BarrierWaitResult, ipc::BrokenBarrier;
+        debug: ipc::Lock, ipc::Semaphore, ipc::Event, ipc::Barrier, ipc::Value<u8>,
+            ipc::LockGuard, ipc::SemaphorePermit, ipc::BarrierWaitResult, ipc::BrokenBarrier;
+        error: ipc::BrokenBarrier;
+    }
+    let _ = lock_waits_are_send;
+    fn lock_waits_are_send(
+        (lock, slots): (&ipc::Lock, &ipc::Semaphore),
+        (event, barrier): (&ipc::Event, &ipc::Barrier),
+        value: &ipc::Value<u8>,
+    ) {
+        fn waits<T: Send>(_: T) {}
+        waits(lock.lock());
+        waits(slots.acquire());
+        waits(slots.acquire_many(2));
+        waits(event.wait());
+        waits(barrier.wait());
+        waits(value.set(1));
+        waits(value.with(|it| *it += 1));
+        waits(value.wait_until(|it| *it > 1));
+    }
+    all! {
         send: ipc::FreezeError<u8>;
         sync: ipc::FreezeError<u8>;
         unpin: ipc::FreezeError<u8>;
