@@ -201,9 +201,16 @@ fn a_receiver_that_is_stopped_or_killed_while_it_waits_holds_up_no_other() {
                 let waits = pool.submit(call!(take_forever(hello.clone(), receiver.clone())));
                 let pid = greetings.recv_timeout(LONG).unwrap();
                 signal(pid, how);
+                let mut is_killed = how == Signal::KILL;
                 // What went to the one that was woken by it is its loss.
                 for number in 0..3 {
-                    sender.send_blocking(number).unwrap();
+                    // One that was stopped while it had the lock has it until it is killed.
+                    if sender.send_timeout(number, SHORT).is_err() {
+                        if !std::mem::replace(&mut is_killed, true) {
+                            kill(pid);
+                        }
+                        sender.send_blocking(number).unwrap();
+                    }
                 }
                 let mut last = None;
                 while last != Some(2) {
@@ -212,7 +219,7 @@ fn a_receiver_that_is_stopped_or_killed_while_it_waits_holds_up_no_other() {
                         Err(error) => panic!("{error}"),
                     }
                 }
-                if how == Signal::STOP {
+                if !is_killed {
                     kill(pid);
                 }
                 lost(waits.result());
