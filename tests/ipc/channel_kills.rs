@@ -220,7 +220,7 @@ fn a_receiver_that_is_stopped_or_killed_while_it_waits_holds_up_no_other() {
                         Err(error) => panic!("{error}"),
                     }
                 }
-                if !is_killed {
+                if how == Signal::STOP {
                     kill(pid);
                 }
                 lost(waits.result());
