@@ -11,7 +11,7 @@ use std::sync::atomic::{
 ///
 /// Any bytes are a value of the type, it is as large as its alignment, which is less than a page's, and all that a
 /// shared reference gives access to is atomic.
-#[allow(unnameable_types, reason = "bound of a type in a sealed trait")]
+#[allow(unnameable_types, unreachable_pub, reason = "bound of a type in a sealed trait")]
 pub unsafe trait AtomicWord: Send + Sync + 'static {}
 
 macro_rules! atomic_words {
