@@ -24,16 +24,15 @@ pub enum Awaited {
     Stop,
     /// An item of a channel between processes, or room for one.
     Channel,
-    /// A lock between processes: a [`Lock`](crate::ipc::Lock), or the change of another process to a
-    /// [`Value`](crate::ipc::Value).
+    /// A lock between processes: a `Lock` of `ipc`, a `Chunk`, or the change of another process to a `Value`.
     Lock,
-    /// A state of a [`Value`](crate::ipc::Value).
+    /// A state of a `Value`.
     Value,
-    /// A permit of a [`Semaphore`](crate::ipc::Semaphore).
+    /// A permit of a `Semaphore`.
     Semaphore,
-    /// An [`Event`](crate::ipc::Event).
+    /// An `Event`.
     Event,
-    /// The others at a [`Barrier`](crate::ipc::Barrier).
+    /// The others at a `Barrier`.
     Barrier,
 }
 
