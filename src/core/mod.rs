@@ -47,7 +47,7 @@ pub(crate) use submit::{New, submit, try_submit};
 pub(crate) use task::{Body, Host, Polled, TaskTables};
 pub(crate) use unobserved::OnUnobserved;
 pub use unobserved::UnobservedFailure;
-#[cfg(all(feature = "tokio", debug_assertions))]
+#[cfg(all(feature = "process", feature = "tokio", debug_assertions))]
 pub(crate) use worker::runtime_poll;
 pub use worker::waits::Awaited;
 pub(crate) use worker::{context, local_queue, parker, waits};
