@@ -266,8 +266,8 @@ impl<T: AtomicElement> SharedArray<T> {
     /// Has the kernel seal the memory: from here on no process can write to it, and all may read it as a slice.
     /// Nothing is copied.
     ///
-    /// That can be done once nobody else has the array: when the tasks that it was given to are done, and the other
-    /// handles of this process are dropped. A task that it was given to and that has not begun has no array then:
+    /// It succeeds once no other handle to the array is left: when the tasks that it was given to are done, and the
+    /// other handles of this process are dropped. A task that it was given to and that has not begun has no array then:
     /// its error is [`Codec`](crate::Error::Codec).
     ///
     /// # Errors

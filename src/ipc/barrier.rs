@@ -30,7 +30,7 @@ use crate::sys::{RobustMemory, SLOTS};
 const MOST: usize = 4096;
 
 const STATE: usize = 1;
-/// How the last rounds have ended that were broken. A round's word has its state.
+/// The ends of the last rounds that were broken: each round's state, in the word that its number leads to.
 const ENDS: usize = 2;
 const KEPT_ENDS: usize = 8;
 const PLACES: usize = ENDS + KEPT_ENDS;
@@ -177,7 +177,8 @@ impl Object<Rounds> {
             place >> ROUND != round || place & NUMBER == 0
         };
         let mut free = self.places().iter().enumerate().filter(|(_, place)| is_free(place));
-        // With all of them taken, the last one was killed before it had begun the next round.
+        // The party that takes the last place begins the next round, or was killed and has broken this one. So all of
+        // them taken is the nonsense of another process, which ends with the round.
         let Some((index, place)) = free.next() else {
             self.begin_next(state, None);
             return None;

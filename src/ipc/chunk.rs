@@ -242,7 +242,8 @@ impl<G> From<Abandoned<G>> for Error {
 /// The lock of a chunk, for one who asks for it.
 struct ChunkLock {
     locks: Arc<ChunkLocks>,
-    /// Whoever asks has a handle. The thread for waits may have this for longer, when others may freeze the array.
+    /// Weak: a caller has a handle, but the thread for waits may keep this for longer, and must not keep the array from
+    /// being frozen.
     memory: Weak<ChunkMemory>,
     index: usize,
     waits: [WaitList; 1],

@@ -127,9 +127,9 @@ impl<T: Element> SharedChunks<T> {
     /// Has the kernel seal the memory: from here on no process can write to it, and all may read it as a slice.
     /// Nothing is copied.
     ///
-    /// That can be done once nobody else has the array, or a chunk of it: when the tasks that it was given to are done,
-    /// and the other handles of this process are dropped. A task that it was given to and that has not begun has no
-    /// array then: its error is [`Codec`](crate::Error::Codec). What a process that was killed has left of a chunk is
+    /// It succeeds once no other handle to the array, or to a chunk of it, is left: when the tasks that it was given
+    /// to are done, and the other handles of this process are dropped. A task that it was given to and that has not
+    /// begun has no array then: its error is [`Codec`](crate::Error::Codec). What a process that was killed has left of a chunk is
     /// not told here; [lock](Chunk::try_lock) it to know.
     ///
     /// # Errors

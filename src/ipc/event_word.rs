@@ -1,9 +1,10 @@
 //! A word that says when what somebody waits for has changed; it is beside a lock between processes. In any process.
 //!
 //! Bit 0 is set while a thread or a future may wait, and bit 1 if one has begun to since the last change; the rest
-//! counts changes. Who waits has set both under the lock, and waits while the word stays as it was then. Who changes
-//! something under the lock looks at bit 0; and if it finds nobody to wake, it takes that bit away, unless bit 1 says
-//! that a wait has begun meanwhile.
+//! counts changes. A waiter sets both, under the lock or before it takes it, looks under the lock whether it has to
+//! wait, and waits while the word stays as it was when it set them. A process that changes something under the lock
+//! looks at bit 0; and if it finds no waiter to wake, it takes that bit away, unless bit 1 says that a wait has begun
+//! meanwhile.
 
 use crate::sync::atomic::{
     AtomicU32, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst, fence,
@@ -14,7 +15,7 @@ const WAITS: u32 = 1;
 const ARMED: u32 = 2;
 const CHANGE: u32 = 4;
 
-/// Under the lock, by one who found that it must wait: the value to wait with, once the lock is released.
+/// Notes that the caller may have to wait, which it looks at afterwards. Returns the value to wait with.
 pub(crate) fn arm(word: &AtomicU32) -> u32 {
     word.fetch_or(WAITS | ARMED, Acquire) | WAITS | ARMED
 }

@@ -36,7 +36,7 @@ pub enum Awaited {
     Barrier,
 }
 
-/// What other processes do, and no task.
+/// The waits for other processes, in the order of their numbers in frames.
 const OF_OTHERS: [Awaited; 6] = [
     Awaited::Channel,
     Awaited::Lock,

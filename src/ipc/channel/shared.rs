@@ -38,7 +38,7 @@ impl Side {
 /// A channel, once in each process that has ends of it.
 pub(super) type Channel = Object<Queue>;
 
-/// What a process has of a channel.
+/// The part of a channel that each process has for itself.
 pub(super) struct Queue {
     pub(super) capacity: u64,
     /// The ends that this process has, one of each side.

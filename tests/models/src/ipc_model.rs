@@ -215,6 +215,39 @@ fn no_item_is_left_while_two_wait() {
     two_receive::<Shipped>();
 }
 
+/// As those who wait for a semaphore: the word is armed without the lock, and looked at under it.
+struct ArmsFirst;
+impl Operations for ArmsFirst {
+    fn take(queue: &Queue, process: u32) -> bool {
+        loop {
+            let value = Self::arm(queue);
+            Self::lock(queue, process);
+            let is_taken = queue.items.with_mut(|items| {
+                // SAFETY: under the lock.
+                let items = unsafe { &mut *items };
+                let is_there = *items > 0;
+                *items -= usize::from(is_there);
+                is_there
+            });
+            Self::unlock(queue, process);
+            if is_taken {
+                return true;
+            }
+            futex::wait_on(&queue.word, value);
+        }
+    }
+}
+
+#[test]
+fn no_item_is_left_while_one_waits_that_has_armed_before_the_lock() {
+    one_receives::<ArmsFirst>();
+}
+
+#[test]
+fn no_item_is_left_while_two_wait_that_have_armed_before_the_lock() {
+    two_receive::<ArmsFirst>();
+}
+
 #[test]
 fn the_end_is_told_behind_the_last_item() {
     the_last_sender_goes::<Shipped>();
